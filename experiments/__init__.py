@@ -1,0 +1,1 @@
+"""Published results and the demo, reproduced with sparsejax."""

@@ -1,0 +1,1 @@
+"""Models the experiments train, written as a user of flax writes them."""

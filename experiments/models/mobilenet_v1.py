@@ -1,0 +1,160 @@
+"""MobileNet-v1 as a Flax user writes it, once in linen and once in NNX.
+
+Parameter paths end in `stem/kernel`, `depthwise/kernel`, `pointwise/kernel` and `head/kernel` in
+both, so
+that a rule such as `r"pointwise/kernel"` claims the 1x1 convolutions of either.
+
+Reference: Howard et al., "MobileNets: Efficient Convolutional Neural Networks for Mobile Vision
+Applications", 2017, arXiv:1704.04861, table 1.
+"""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+from flax import nnx
+from jaxtyping import Array, Float
+
+
+class BlockShape(NamedTuple):
+    """Channels at width 1.0 and stride of one depthwise-separable block."""
+
+    channels: int
+    stride: int
+
+
+BLOCKS = (
+    BlockShape(64, 1),
+    BlockShape(128, 2),
+    BlockShape(128, 1),
+    BlockShape(256, 2),
+    BlockShape(256, 1),
+    BlockShape(512, 2),
+    *(BlockShape(512, 1),) * 5,
+    BlockShape(1024, 2),
+    BlockShape(1024, 1),
+)
+STEM_CHANNELS = 32
+EPSILON = 1e-3  # of batch norm, as in the authors' TF-Slim code
+
+
+def scaled(channels: int, width: float) -> int:
+    """Channels at a width multiplier, at least 8 as in TF-Slim."""
+    return max(8, int(channels * width))
+
+
+class MobileNetV1Linen(nn.Module):
+    """MobileNet-v1 for linen: `model.apply(variables, x, train=False)` gives logits.
+
+    Args of the module:
+        num_classes: outputs of the head.
+        width: multiplier of all channel counts.
+        small_images: True for 28x28 or 32x32 inputs; the first convolution then has stride 1.
+        momentum: of the running statistics of batch norm.
+    """
+
+    num_classes: int = 1000
+    width: float = 1.0
+    small_images: bool = False
+    momentum: float = 0.99
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channels"], *, train: bool = False
+    ) -> Float[Array, "batch classes"]:
+        """Logits; with `train` the batch's own statistics are used and collected."""
+
+        def conv_norm(
+            name: str, x: Array, features: int, size: int, stride: int = 1, groups: int = 1
+        ):
+            x = nn.Conv(
+                features,
+                (size, size),
+                stride,
+                feature_group_count=groups,
+                use_bias=False,
+                name=name,
+            )(x)
+            norm = nn.BatchNorm(
+                use_running_average=not train,
+                momentum=self.momentum,
+                epsilon=EPSILON,
+                name=f"{name}_norm",
+            )
+            return nn.relu6(norm(x))
+
+        channels = scaled(STEM_CHANNELS, self.width)
+        x = conv_norm("stem", x, channels, 3, 1 if self.small_images else 2)
+        for i, block in enumerate(BLOCKS):
+            x = conv_norm(f"block{i}_depthwise", x, channels, 3, block.stride, channels)
+            channels = scaled(block.channels, self.width)
+            x = conv_norm(f"block{i}_pointwise", x, channels, 1)
+        return nn.Dense(self.num_classes, name="head")(x.mean(axis=(1, 2)))
+
+
+class DepthwiseSeparable(nnx.Module):
+    """A 3x3 depthwise and a 1x1 convolution, each followed by batch norm and relu6."""
+
+    def __init__(
+        self, inputs: int, outputs: int, stride: int, *, momentum: float = 0.99, rngs: nnx.Rngs
+    ):
+        self.depthwise = nnx.Conv(
+            inputs,
+            inputs,
+            (3, 3),
+            stride,
+            feature_group_count=inputs,
+            use_bias=False,
+            rngs=rngs,
+        )
+        self.depthwise_norm = nnx.BatchNorm(inputs, momentum=momentum, epsilon=EPSILON, rngs=rngs)
+        self.pointwise = nnx.Conv(inputs, outputs, (1, 1), use_bias=False, rngs=rngs)
+        self.pointwise_norm = nnx.BatchNorm(outputs, momentum=momentum, epsilon=EPSILON, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "batch height width inputs"]) -> Array:
+        """The block's output, (batch, height / stride, width / stride, outputs)."""
+        x = jax.nn.relu6(self.depthwise_norm(self.depthwise(x)))
+        return jax.nn.relu6(self.pointwise_norm(self.pointwise(x)))
+
+
+class MobileNetV1(nnx.Module):
+    """MobileNet-v1 for NNX; `model.train()` and `model.eval()` switch batch norm.
+
+    Args:
+        in_channels: of the image, 3 for colour.
+        num_classes, width, small_images, momentum: as in `MobileNetV1Linen`.
+        rngs: as for every NNX module.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int = 3,
+        num_classes: int = 1000,
+        width: float = 1.0,
+        small_images: bool = False,
+        momentum: float = 0.99,
+        rngs: nnx.Rngs,
+    ):
+        channels = scaled(STEM_CHANNELS, width)
+        stride = 1 if small_images else 2
+        self.stem = nnx.Conv(in_channels, channels, (3, 3), stride, use_bias=False, rngs=rngs)
+        self.stem_norm = nnx.BatchNorm(channels, momentum=momentum, epsilon=EPSILON, rngs=rngs)
+        blocks = []
+        for block in BLOCKS:
+            outputs = scaled(block.channels, width)
+            blocks.append(
+                DepthwiseSeparable(channels, outputs, block.stride, momentum=momentum, rngs=rngs)
+            )
+            channels = outputs
+        self.blocks = nnx.List(blocks)
+        self.head = nnx.Linear(channels, num_classes, rngs=rngs)
+
+    def __call__(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch classes"]:
+        """Logits."""
+        x = jax.nn.relu6(self.stem_norm(self.stem(x)))
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x.mean(axis=(1, 2)))

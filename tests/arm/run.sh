@@ -1,0 +1,116 @@
+#!/usr/bin/env bash
+# Runs the NEON tests on the real extension inside an emulated aarch64 Python: arm64 Debian packages and aarch64
+# wheels unpacked under build/arm (no root, no foreign architecture in dpkg), a cross compiler, qemu's user emulation.
+# Arguments go to pytest in place of the tests below. Emulated times say nothing about a real ARM core.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+readonly tests=(tests/arm/test_neon.py)
+readonly bin=.venv/bin cache=$PWD/build/arm
+readonly root=$cache/root site=$cache/site package=$cache/package python=$cache/python
+if [ $# = 0 ]; then set -- "${tests[@]}"; fi
+
+say() { echo "test-arm: $*" >&2; }
+
+run_tests() {  # the Python to run, then pytest's arguments; -P keeps the sources here from hiding the built package
+  SPARSEJAX_ISA=neon XLA_FLAGS=--xla_force_host_platform_device_count=2 PYTHONDONTWRITEBYTECODE=1 \
+    "$1" -P -m pytest -p no:cacheprovider -p no:xdist "${@:2}"
+}
+
+find_qemu() { command -v qemu-aarch64-static || command -v qemu-aarch64; }
+
+install_host_tools() {
+  local packages="g++-aarch64-linux-gnu qemu-user-static"
+  if command -v aarch64-linux-gnu-g++ >/dev/null && find_qemu >/dev/null; then return; fi
+  if [ "$(id -u)" != 0 ]; then
+    say "needs a cross compiler and qemu: sudo apt-get install $packages"
+    exit 1
+  fi
+  say "installing $packages"
+  apt-get update -qq || say "some package sources could not be read"
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >/dev/null
+}
+
+private_apt() {  # apt-get for arm64 with a state of its own
+  apt-get -qq -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o APT::Install-Recommends=false \
+    -o APT::Sandbox::User=root -o Acquire::Languages=none -o Dir::State="$cache/apt/state" \
+    -o Dir::State::status="$cache/apt/status" -o Dir::Cache="$cache/apt/cache" \
+    -o Dir::Cache::archives="$cache/apt/debs" "$@"
+}
+
+unpack() {
+  local deb
+  for deb in "$cache"/apt/debs/*.deb; do dpkg-deb -x "$deb" "$root"; done
+  rm "$cache"/apt/debs/*.deb
+}
+
+python_name() { basename "$(ls "$root"/usr/bin/python3.*[0-9])"; }
+
+fetch_python() {
+  say "fetching an arm64 Python"
+  rm -rf "$cache"
+  mkdir -p "$cache"/apt/{state/lists/partial,cache,debs/partial} "$root"
+  touch "$cache/apt/status"
+  private_apt update || say "some package sources have nothing for arm64"
+  private_apt install -y --download-only python3-minimal libpython3-stdlib libstdc++6 >/dev/null
+  unpack
+  (cd "$cache/apt/debs" && private_apt download "lib$(python_name)-dev" >/dev/null)  # headers
+  unpack
+  rm -r "$cache/apt"
+}
+
+write_launcher() {  # one program that is the emulated Python, for CMake and for the tests
+  cat >"$python" <<LAUNCHER
+#!/bin/sh
+export PYTHONHOME="$root/usr" PYTHONPATH="$package:$site" OPENBLAS_NUM_THREADS=1
+exec $(find_qemu) -L "$root" "$root/usr/bin/$(python_name)" "\$@"
+LAUNCHER
+  chmod +x "$python"
+}
+
+project() { "$bin/python" -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['$1'], sep='$2')"; }
+
+fetch_wheels() {
+  local glibc platforms=() requirements
+  for glibc in 17 24 26 27 28; do platforms+=(--platform "manylinux_2_${glibc}_aarch64"); done
+  mapfile -t requirements < <(project dependencies '\n')
+  say "fetching aarch64 wheels for $(python_name)"
+  "$bin/python" -m pip install -qq --disable-pip-version-check --no-compile --target "$site" \
+    --only-binary=:all: --python-version "$(python_name | tr -d a-z)" "${platforms[@]}" --platform manylinux2014_aarch64 \
+    "${requirements[@]}" nanobind pytest hypothesis beartype
+}
+
+build_package() {  # a copy of the Python files, the version's metadata, the extension by the project's CMakeLists.txt
+  local version info
+  version=$(project version '')
+  info=$package/sparsejax-$version.dist-info
+  rm -rf "$package"
+  mkdir -p "$info"
+  cp -r sparsejax "$package"
+  printf 'Metadata-Version: 2.1\nName: sparsejax\nVersion: %s\n' "$version" >"$info/METADATA"
+  "$bin/cmake" -S xla_ops -B "$cache/cmake" -G Ninja -DCMAKE_MAKE_PROGRAM="$PWD/$bin/ninja" -DCMAKE_BUILD_TYPE=Release \
+    -DCMAKE_TOOLCHAIN_FILE="$PWD/tests/arm/toolchain.cmake" -DEMULATED_PYTHON="$python" \
+    -DPYTHON_INCLUDE="$root/usr/include/$(python_name)" --log-level=WARNING >/dev/null
+  "$bin/cmake" --build "$cache/cmake" -- --quiet
+  "$bin/cmake" --install "$cache/cmake" --prefix "$package" --strip >/dev/null
+}
+
+case $(uname -sm) in
+  *arm64 | *aarch64)
+    say "this machine is ARM: no emulation"
+    run_tests "$bin/python" "$@"
+    exit ;;
+esac
+if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
+  say "SKIPPED: the emulated Python is made of Debian packages, and this machine has no apt-get and dpkg-deb"
+  exit 0
+fi
+install_host_tools
+stamp=$({ declare -f private_apt fetch_python fetch_wheels; project dependencies ' '; cat /etc/os-release; } | sha256sum)
+if [ "$(cat "$cache/stamp" 2>/dev/null)" != "$stamp" ]; then
+  fetch_python
+  fetch_wheels
+  echo "$stamp" >"$cache/stamp"
+fi
+write_launcher
+build_package
+run_tests "$python" "$@"

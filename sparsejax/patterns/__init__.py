@@ -1,0 +1,12 @@
+"""The patterns: which positions of a leaf may be nonzero, and how the nonzeros are stored."""
+
+from sparsejax.patterns.block import BSR as BSR
+from sparsejax.patterns.block import Block as Block
+from sparsejax.patterns.channel import Channel as Channel
+from sparsejax.patterns.channel import KeptChannels as KeptChannels
+from sparsejax.patterns.n_of_m import NM as NM
+from sparsejax.patterns.n_of_m import PackedNM as PackedNM
+from sparsejax.patterns.pattern import Packed as Packed
+from sparsejax.patterns.pattern import Pattern as Pattern
+from sparsejax.patterns.unstructured import CSR as CSR
+from sparsejax.patterns.unstructured import Unstructured as Unstructured

@@ -1,0 +1,152 @@
+"""Blocks of output channels x inputs are pruned as one; packed as BSR over the output channels."""
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from sparsejax import tree
+from sparsejax.patterns.pattern import (
+    AnyArray,
+    Shape,
+    check_boxes,
+    kept_weights,
+    mask_groups,
+    subject,
+)
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["values", "indices", "row_starts"],
+    meta_fields=["block", "matrix_shape", "leaf_shape", "output_axis"],
+)
+@dataclass(frozen=True)
+class BSR:
+    """Blocks, one row of blocks after the other; `indices` are block columns and ascend."""
+
+    values: Float[AnyArray, "num_blocks block_rows block_cols"]
+    indices: Int[AnyArray, "num_blocks"]
+    row_starts: Int[AnyArray, "block_rows_plus_1"]
+    block: tuple[int, int]
+    matrix_shape: tuple[int, int]
+    leaf_shape: Shape
+    output_axis: int = field(default=-1)
+
+    def todense(self) -> Float[Array, "..."]:
+        """The leaf, with zeros where nothing is stored."""
+        blocks = jnp.zeros((*self._grid(), *self.block), self.values.dtype)
+        blocks = blocks.at[self._rows(), self.indices].set(self.values)
+        matrix = blocks.transpose(0, 2, 1, 3).reshape(self.matrix_shape)
+        return tree.from_matrix(matrix, self.leaf_shape, self.output_axis)
+
+    def gather(self, weights: Float[Array, "..."]) -> "BSR":
+        """The same structure with the values of a dense leaf."""
+        matrix = tree.as_matrix(jnp.asarray(weights), self.output_axis)
+        return replace(self, values=_blocks(matrix, self.block)[self._rows(), self.indices])
+
+    def _grid(self) -> tuple[int, int]:
+        return self.matrix_shape[0] // self.block[0], self.matrix_shape[1] // self.block[1]
+
+    def _rows(self) -> Int[Array, "num_blocks"]:
+        counts = jnp.diff(jnp.asarray(self.row_starts))
+        rows = jnp.arange(self._grid()[0])
+        return jnp.repeat(rows, counts, total_repeat_length=self.indices.shape[0])
+
+
+@dataclass(frozen=True)
+class Block:
+    """Blocks of `rows` output channels x `cols` consecutive inputs are pruned as one.
+
+    Inputs are the other axes in order, flattened: (kh, kw, in) of an HWIO kernel.
+    `output_axis` is -1 for flax kernels and 0 for Equinox weights.
+    """
+
+    rows: int
+    cols: int = 1
+    output_axis: int = -1
+
+    def __post_init__(self) -> None:
+        if min(self.rows, self.cols) < 1:
+            raise ValueError(f"{self._name()} needs rows and cols of at least 1; make them so.")
+
+    def mask(
+        self,
+        scores: Float[Array, "..."],
+        sparsity: float | Float[Array, ""],
+        *,
+        keep: Bool[Array, "..."] | None = None,
+        allowed: Bool[Array, "..."] | None = None,
+    ) -> Bool[Array, "..."]:
+        """The mask that keeps the blocks with the highest sums of scores; exact to one block."""
+        return mask_groups(scores, self._box(scores.shape), sparsity, keep, allowed)
+
+    def num_groups(self, shape: Shape) -> int:
+        """The number of blocks."""
+        return int(np.prod(shape)) // (self.rows * self.cols)
+
+    def max_sparsity(self, shape: Shape) -> float:
+        """1.0: every block can go."""
+        return 1.0
+
+    def validate(self, shape: Shape, path: str = "") -> None:
+        """Raise a ValueError when blocks do not tile the leaf."""
+        self._box(shape, path)
+
+    def check(self, mask: Bool[AnyArray, "..."], path: str = "") -> None:
+        """Raise a ValueError when a block is neither wholly kept nor wholly pruned."""
+        check_boxes(mask, self._box(np.shape(mask), path), self._name(), path)
+
+    def pack(self, weights: Any, mask: Any = None) -> BSR:
+        """The blocks with a kept weight as BSR; pruned weights inside a stored block are 0."""
+        weights, kept = kept_weights(weights, mask)
+        self._box(weights.shape)
+        block = (self.rows, self.cols)
+        pruned = np.where(kept, weights, np.zeros((), weights.dtype))
+        matrix = tree.as_matrix(pruned, self.output_axis)
+        stored = _blocks(tree.as_matrix(kept, self.output_axis), block).any((2, 3))
+        rows, indices = np.nonzero(stored)
+        return BSR(
+            values=_blocks(matrix, block)[rows, indices],
+            indices=indices.astype(np.int32),
+            row_starts=np.searchsorted(rows, np.arange(len(stored) + 1)).astype(np.int32),
+            block=block,
+            matrix_shape=matrix.shape,
+            leaf_shape=weights.shape,
+            output_axis=self.output_axis,
+        )
+
+    def _name(self) -> str:
+        return f"Block({self.rows}, {self.cols})"
+
+    def _box(self, shape: Shape, path: str = "") -> Shape:
+        """The block's extent on each axis of the leaf."""
+        if not -len(shape) <= self.output_axis < len(shape):
+            raise ValueError(
+                f"{subject(path)}{self._name()} needs axis {self.output_axis}, got shape {shape}; "
+                "choose an axis of the leaf."
+            )
+        output = self.output_axis % len(shape)
+        box, left = [1] * len(shape), self.cols
+        box[output] = self.rows
+        for axis in reversed([axis for axis in range(len(shape)) if axis != output]):
+            box[axis] = left if shape[axis] % left == 0 else shape[axis]
+            left = left // box[axis] if left % box[axis] == 0 else 0
+            if left <= 1:
+                break
+        if left != 1 or shape[output] % self.rows:
+            raise ValueError(
+                f"{subject(path)}{self._name()} needs output channels (axis {self.output_axis}) in "
+                f"multiples of {self.rows} and inputs in multiples of {self.cols}, got shape "
+                f"{shape}; choose another block or leave the layer dense."
+            )
+        return tuple(box)
+
+
+def _blocks(matrix: Any, block: tuple[int, int]) -> Any:
+    grid = (matrix.shape[0] // block[0], matrix.shape[1] // block[1])
+    return matrix.reshape(grid[0], block[0], grid[1], block[1]).transpose(0, 2, 1, 3)

@@ -1,0 +1,96 @@
+"""Whole channels are pruned as one; packed as the kept channels."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from sparsejax.patterns.pattern import (
+    AnyArray,
+    Shape,
+    check_boxes,
+    kept_weights,
+    mask_groups,
+    subject,
+)
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["values", "indices"],
+    meta_fields=["leaf_shape", "axis"],
+)
+@dataclass(frozen=True)
+class KeptChannels:
+    """A smaller leaf, with the index of each channel that it kept; indices ascend."""
+
+    values: Float[AnyArray, "..."]
+    indices: Int[AnyArray, "num_kept"]
+    leaf_shape: Shape
+    axis: int
+
+    def todense(self) -> Float[Array, "..."]:
+        """The leaf, with zeros in the pruned channels."""
+        kept = jnp.moveaxis(jnp.asarray(self.values), self.axis, 0)
+        dense = jnp.zeros((self.leaf_shape[self.axis], *kept.shape[1:]), kept.dtype)
+        return jnp.moveaxis(dense.at[self.indices].set(kept), 0, self.axis)
+
+    def gather(self, weights: Float[Array, "..."]) -> "KeptChannels":
+        """The same structure with the values of a dense leaf."""
+        return replace(self, values=jnp.take(weights, jnp.asarray(self.indices), axis=self.axis))
+
+
+@dataclass(frozen=True)
+class Channel:
+    """Slices along `axis` are pruned as one: -1 output and -2 input channels of a flax kernel."""
+
+    axis: int = -1
+
+    def mask(
+        self,
+        scores: Float[Array, "..."],
+        sparsity: float | Float[Array, ""],
+        *,
+        keep: Bool[Array, "..."] | None = None,
+        allowed: Bool[Array, "..."] | None = None,
+    ) -> Bool[Array, "..."]:
+        """The mask that keeps the channels with the highest sums of scores; exact to one."""
+        return mask_groups(scores, self._box(scores.shape), sparsity, keep, allowed)
+
+    def num_groups(self, shape: Shape) -> int:
+        """The number of channels."""
+        return shape[self.axis]
+
+    def max_sparsity(self, shape: Shape) -> float:
+        """1.0: every channel can go."""
+        return 1.0
+
+    def validate(self, shape: Shape, path: str = "") -> None:
+        """Raise a ValueError when the leaf lacks the axis."""
+        self._box(shape, path)
+
+    def check(self, mask: Bool[AnyArray, "..."], path: str = "") -> None:
+        """Raise a ValueError when a channel is neither wholly kept nor wholly pruned."""
+        check_boxes(mask, self._box(np.shape(mask), path), f"Channel({self.axis})", path)
+
+    def pack(self, weights: Any, mask: Any = None) -> KeptChannels:
+        """The channels with a kept weight; pruned weights inside a stored channel are 0."""
+        weights, kept = kept_weights(weights, mask)
+        self._box(weights.shape)
+        axis = self.axis % weights.ndim
+        others = tuple(other for other in range(weights.ndim) if other != axis)
+        indices = np.flatnonzero(kept.any(others)).astype(np.int32)
+        pruned = np.where(kept, weights, np.zeros((), weights.dtype))
+        return KeptChannels(np.take(pruned, indices, axis), indices, weights.shape, self.axis)
+
+    def _box(self, shape: Shape, path: str = "") -> Shape:
+        if not -len(shape) <= self.axis < len(shape):
+            raise ValueError(
+                f"{subject(path)}Channel({self.axis}) needs axis {self.axis}, got shape {shape}; "
+                "choose an axis of the leaf."
+            )
+        return tuple(1 if axis == self.axis % len(shape) else n for axis, n in enumerate(shape))

@@ -1,0 +1,140 @@
+"""The interface of every pattern, and the box-shaped groups that most of them are made of."""
+
+from collections.abc import Hashable
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from sparsejax import tree
+
+Shape = tuple[int, ...]
+AnyArray = Array | np.ndarray
+
+
+class Packed(Protocol):
+    """Nonzeros as a pytree of arrays."""
+
+    def todense(self) -> Float[Array, "..."]:
+        """The leaf, with zeros where nothing is stored."""
+        ...
+
+    def gather(self, weights: Float[Array, "..."]) -> "Packed":
+        """The same structure with the values of a dense leaf."""
+        ...
+
+
+class Pattern(Hashable, Protocol):
+    """Which positions of a leaf may be nonzero, as a frozen dataclass."""
+
+    def mask(
+        self,
+        scores: Float[Array, "..."],
+        sparsity: float | Float[Array, ""],
+        *,
+        keep: Bool[Array, "..."] | None = None,
+        allowed: Bool[Array, "..."] | None = None,
+    ) -> Bool[Array, "..."]:
+        """The mask that prunes floor(sparsity * num_groups + 0.5) groups, lowest scores first.
+
+        A group's score is the sum of its scores (pass scores >= 0). Groups with a `keep` position
+        are pruned last, and groups not wholly `allowed` first. `sparsity` may be traced.
+        """
+        ...
+
+    def num_groups(self, shape: Shape) -> int:
+        """How many groups are pruned or kept as one."""
+        ...
+
+    def max_sparsity(self, shape: Shape) -> float:
+        """The highest sparsity that the pattern reaches on a leaf of this shape."""
+        ...
+
+    def validate(self, shape: Shape, path: str = "") -> None:
+        """Raise a ValueError when a leaf of this shape cannot have the pattern."""
+        ...
+
+    def check(self, mask: Bool[AnyArray, "..."], path: str = "") -> None:
+        """Raise a ValueError when the mask is not one of this pattern."""
+        ...
+
+    def pack(self, weights: Any, mask: Any = None) -> Packed:
+        """The packed form of the kept weights (of all nonzeros without a mask), in NumPy."""
+        ...
+
+
+def mask_groups(
+    scores: Float[Array, "..."],
+    box: Shape,
+    sparsity: float | Float[Array, ""],
+    keep: Bool[Array, "..."] | None,
+    allowed: Bool[Array, "..."] | None,
+) -> Bool[Array, "..."]:
+    """The mask that keeps whole boxes, by the sum of their scores."""
+    if max(box, default=1) > 1:
+        accumulator = jnp.promote_types(scores.dtype, jnp.float32)
+        group_scores = _split(scores.astype(accumulator), box).sum(_inner_axes(box))
+        keep = None if keep is None else _split(keep, box).any(_inner_axes(box))
+        allowed = None if allowed is None else _split(allowed, box).all(_inner_axes(box))
+    else:
+        group_scores = scores
+    num_groups = group_scores.size
+    num_kept = num_groups - tree.count_pruned(sparsity, num_groups)
+    kept = tree.top_k_mask(group_scores, num_kept, keep=keep, allowed=allowed)
+    return expand_groups(kept, box)
+
+
+def expand_groups(groups: Bool[Array, "..."], box: Shape) -> Bool[Array, "..."]:
+    """The leaf-shaped array in which each box holds the value of its group."""
+    if max(box, default=1) == 1:
+        return groups
+    inner = _inner_axes(box)
+    split = [size for pair in zip(groups.shape, box, strict=True) for size in pair]
+    spread = jnp.broadcast_to(jnp.expand_dims(groups, inner), split)
+    return spread.reshape([count * size for count, size in zip(groups.shape, box, strict=True)])
+
+
+def check_mask(mask: Any, path: str) -> np.ndarray:
+    """The mask as NumPy, or a TypeError."""
+    mask = np.asarray(mask)
+    if mask.dtype != bool:
+        raise TypeError(f"{subject(path)}a mask must be bool, got {mask.dtype}.")
+    return mask
+
+
+def check_boxes(mask: Any, box: Shape, name: str, path: str) -> None:
+    """Raise a ValueError when a box is neither wholly kept nor wholly pruned."""
+    split = _split(check_mask(mask, path), box)
+    partial = split.any(_inner_axes(box)) & ~split.all(_inner_axes(box))
+    if partial.any():
+        raise ValueError(
+            f"{subject(path)}{name} needs each group kept or pruned as one, got {partial.sum()} of "
+            f"{partial.size} groups in between; build the mask with {name}.mask."
+        )
+
+
+def subject(path: str) -> str:
+    """How an error about a leaf begins."""
+    return f"{path}: " if path else ""
+
+
+def kept_weights(weights: Any, mask: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Weights and mask as NumPy; without a mask, the nonzeros are kept."""
+    if isinstance(weights, jax.core.Tracer) or isinstance(mask, jax.core.Tracer):
+        raise TypeError("pack needs concrete weights, got traced ones; call it outside jax.jit.")
+    weights = np.asarray(weights)
+    kept = weights != 0 if mask is None else check_mask(mask, "")
+    if kept.shape != weights.shape:
+        raise ValueError(f"pack needs a mask of shape {weights.shape}, got {kept.shape}.")
+    return weights, kept
+
+
+def _split(array: Any, box: Shape) -> Any:
+    pairs = zip(array.shape, box, strict=True)
+    return array.reshape([size for length, step in pairs for size in (length // step, step)])
+
+
+def _inner_axes(box: Shape) -> tuple[int, ...]:
+    return tuple(range(1, 2 * len(box), 2))

@@ -1,0 +1,106 @@
+"""Any position may be zero; packed as CSR over the output channels."""
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from sparsejax import tree
+from sparsejax.patterns.pattern import (
+    AnyArray,
+    Shape,
+    check_mask,
+    kept_weights,
+    mask_groups,
+    subject,
+)
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["values", "indices", "row_starts"],
+    meta_fields=["matrix_shape", "leaf_shape", "output_axis"],
+)
+@dataclass(frozen=True)
+class CSR:
+    """Nonzeros row by row; a row is an output channel, columns ascend within it."""
+
+    values: Float[AnyArray, "num_nonzeros"]
+    indices: Int[AnyArray, "num_nonzeros"]
+    row_starts: Int[AnyArray, "rows_plus_1"]
+    matrix_shape: tuple[int, int]
+    leaf_shape: Shape
+    output_axis: int = field(default=-1)
+
+    def todense(self) -> Float[Array, "..."]:
+        """The leaf, with zeros where nothing is stored."""
+        matrix = jnp.zeros(self.matrix_shape, self.values.dtype)
+        matrix = matrix.at[self._rows(), self.indices].set(self.values)
+        return tree.from_matrix(matrix, self.leaf_shape, self.output_axis)
+
+    def gather(self, weights: Float[Array, "..."]) -> "CSR":
+        """The same structure with the values of a dense leaf."""
+        matrix = tree.as_matrix(jnp.asarray(weights), self.output_axis)
+        return replace(self, values=matrix[self._rows(), self.indices])
+
+    def _rows(self) -> Int[Array, "num_nonzeros"]:
+        starts = jnp.asarray(self.row_starts)
+        num_nonzeros = self.indices.shape[0]
+        rows = jnp.arange(self.matrix_shape[0])
+        return jnp.repeat(rows, jnp.diff(starts), total_repeat_length=num_nonzeros)
+
+
+@dataclass(frozen=True)
+class Unstructured:
+    """Single weights are pruned; `output_axis` is -1 for flax kernels and 0 for Equinox weights."""
+
+    output_axis: int = -1
+
+    def mask(
+        self,
+        scores: Float[Array, "..."],
+        sparsity: float | Float[Array, ""],
+        *,
+        keep: Bool[Array, "..."] | None = None,
+        allowed: Bool[Array, "..."] | None = None,
+    ) -> Bool[Array, "..."]:
+        """The mask that keeps the highest scores; exact to one weight."""
+        return mask_groups(scores, (1,) * scores.ndim, sparsity, keep, allowed)
+
+    def num_groups(self, shape: Shape) -> int:
+        """The number of weights."""
+        return int(np.prod(shape))
+
+    def max_sparsity(self, shape: Shape) -> float:
+        """1.0: every weight can go."""
+        return 1.0
+
+    def validate(self, shape: Shape, path: str = "") -> None:
+        """Raise a ValueError when the leaf is a scalar."""
+        if not shape:
+            raise ValueError(
+                f"{subject(path)}Unstructured() needs an axis, got shape (); leave scalars dense."
+            )
+
+    def check(self, mask: Bool[AnyArray, "..."], path: str = "") -> None:
+        """Raise a TypeError when the mask is not bool."""
+        check_mask(mask, path)
+
+    def pack(self, weights: Any, mask: Any = None) -> CSR:
+        """The kept weights as CSR, explicit zeros included where the mask keeps them."""
+        weights, kept = kept_weights(weights, mask)
+        self.validate(weights.shape)
+        matrix = tree.as_matrix(weights, self.output_axis)
+        rows, indices = np.nonzero(tree.as_matrix(kept, self.output_axis))
+        return CSR(
+            values=matrix[rows, indices],
+            indices=indices.astype(np.int32),
+            row_starts=np.searchsorted(rows, np.arange(len(matrix) + 1)).astype(np.int32),
+            matrix_shape=matrix.shape,
+            leaf_shape=weights.shape,
+            output_axis=self.output_axis,
+        )

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 
-import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 Schedule = Callable[[Int[Array, ""] | int], Float[Array, ""]]
 
@@ -33,20 +32,3 @@ def cosine_decay(initial: float, end: int) -> Schedule:
             f"cosine_decay needs 0 <= initial <= 1 and end >= 1, got initial={initial}, end={end}."
         )
     return optax.cosine_decay_schedule(initial, end)
-
-
-def periodic(
-    period: int, *, begin: int = 0, end: int | None = None
-) -> Callable[[Int[Array, ""] | int], Bool[Array, ""]]:
-    """True at begin, begin + period, ... up to and including `end`; step -> bool."""
-    if period < 1 or begin < 0 or (end is not None and end < begin):
-        raise ValueError(
-            f"periodic needs period >= 1 and 0 <= begin <= end, got {period}, {begin}, {end}."
-        )
-
-    def due(step: Int[Array, ""] | int) -> Bool[Array, ""]:
-        since = jnp.asarray(step, jnp.int32) - begin
-        in_time = (since >= 0) if end is None else (since >= 0) & (since <= end - begin)
-        return in_time & (since % period == 0)
-
-    return due

@@ -2,32 +2,32 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, PRNGKeyArray
 
 
 def magnitude(
-    weights: Float[Array, "..."], grads: Float[Array, "..."] | None, key: Key[Array, ""] | None
+    weights: Float[Array, "..."], grads: Float[Array, "..."] | None, key: PRNGKeyArray | None
 ) -> Float[Array, "..."]:
     """|w|."""
     return jnp.abs(weights)
 
 
 def gradient(
-    weights: Float[Array, "..."] | None, grads: Float[Array, "..."], key: Key[Array, ""] | None
+    weights: Float[Array, "..."] | None, grads: Float[Array, "..."], key: PRNGKeyArray | None
 ) -> Float[Array, "..."]:
     """|dL/dw|, the growth criterion of RigL (Evci et al., ICML 2020, arXiv 1911.11134)."""
     return jnp.abs(grads)
 
 
 def saliency(
-    weights: Float[Array, "..."], grads: Float[Array, "..."], key: Key[Array, ""] | None
+    weights: Float[Array, "..."], grads: Float[Array, "..."], key: PRNGKeyArray | None
 ) -> Float[Array, "..."]:
     """|w * dL/dw|, the first-order change of the loss, as in SNIP (Lee et al., ICLR 2019)."""
     return jnp.abs(weights * grads)
 
 
 def random(
-    weights: Float[Array, "..."], grads: Float[Array, "..."] | None, key: Key[Array, ""]
+    weights: Float[Array, "..."], grads: Float[Array, "..."] | None, key: PRNGKeyArray
 ) -> Float[Array, "..."]:
     """Uniform float32 scores in [0, 1), sharded like the weights."""
     return jnp.zeros_like(weights, jnp.float32) + jax.random.uniform(key, weights.shape)

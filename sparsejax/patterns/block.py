@@ -17,6 +17,7 @@ from sparsejax.patterns.pattern import (
     kept_weights,
     mask_groups,
     subject,
+    sum_groups,
 )
 
 
@@ -84,6 +85,10 @@ class Block:
     ) -> Bool[Array, "..."]:
         """The mask that keeps the blocks with the highest sums of scores; exact to one block."""
         return mask_groups(scores, self._box(scores.shape), sparsity, keep, allowed)
+
+    def group_scores(self, scores: Float[AnyArray, "..."]) -> Float[AnyArray, "..."]:
+        """The sum of each block."""
+        return sum_groups(scores, self._box(scores.shape))
 
     def num_groups(self, shape: Shape) -> int:
         """The number of blocks."""

@@ -16,6 +16,7 @@ from sparsejax.patterns.pattern import (
     kept_weights,
     mask_groups,
     subject,
+    sum_groups,
 )
 
 
@@ -60,6 +61,10 @@ class Channel:
     ) -> Bool[Array, "..."]:
         """The mask that keeps the channels with the highest sums of scores; exact to one."""
         return mask_groups(scores, self._box(scores.shape), sparsity, keep, allowed)
+
+    def group_scores(self, scores: Float[AnyArray, "..."]) -> Float[AnyArray, "..."]:
+        """The sum of each channel."""
+        return sum_groups(scores, self._box(scores.shape))
 
     def num_groups(self, shape: Shape) -> int:
         """The number of channels."""

@@ -90,6 +90,10 @@ class NM:
         num_safe = scores.size // self.m * self.n
         return tree.ranked_top_k_mask(scores, jnp.maximum(num_kept, num_safe), classes)
 
+    def group_scores(self, scores: Float[AnyArray, "..."]) -> Float[AnyArray, "..."]:
+        """The scores themselves."""
+        return scores
+
     def num_groups(self, shape: Shape) -> int:
         """The number of weights: each is pruned by itself, within its group's limit."""
         return int(np.prod(shape))

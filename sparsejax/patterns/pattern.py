@@ -44,6 +44,10 @@ class Pattern(Hashable, Protocol):
         """
         ...
 
+    def group_scores(self, scores: Float[AnyArray, "..."]) -> Float[AnyArray, "..."]:
+        """The score of each group, by which `mask` ranks them; NumPy stays NumPy."""
+        ...
+
     def num_groups(self, shape: Shape) -> int:
         """How many groups are pruned or kept as one."""
         ...
@@ -73,17 +77,22 @@ def mask_groups(
     allowed: Bool[Array, "..."] | None,
 ) -> Bool[Array, "..."]:
     """The mask that keeps whole boxes, by the sum of their scores."""
+    group_scores: Any = sum_groups(scores, box)
     if max(box, default=1) > 1:
-        accumulator = jnp.promote_types(scores.dtype, jnp.float32)
-        group_scores = _split(scores.astype(accumulator), box).sum(_inner_axes(box))
         keep = None if keep is None else _split(keep, box).any(_inner_axes(box))
         allowed = None if allowed is None else _split(allowed, box).all(_inner_axes(box))
-    else:
-        group_scores = scores
     num_groups = group_scores.size
     num_kept = num_groups - tree.count_pruned(sparsity, num_groups)
     kept = tree.top_k_mask(group_scores, num_kept, keep=keep, allowed=allowed)
     return expand_groups(kept, box)
+
+
+def sum_groups(scores: Float[AnyArray, "..."], box: Shape) -> Float[AnyArray, "..."]:
+    """The sum of each box, in float32 or better; NumPy stays NumPy."""
+    if max(box, default=1) == 1:
+        return scores
+    accumulator = jnp.promote_types(scores.dtype, jnp.float32)
+    return _split(scores.astype(accumulator), box).sum(_inner_axes(box))
 
 
 def expand_groups(groups: Bool[Array, "..."], box: Shape) -> Bool[Array, "..."]:

@@ -71,6 +71,10 @@ class Unstructured:
         """The mask that keeps the highest scores; exact to one weight."""
         return mask_groups(scores, (1,) * scores.ndim, sparsity, keep, allowed)
 
+    def group_scores(self, scores: Float[AnyArray, "..."]) -> Float[AnyArray, "..."]:
+        """The scores themselves."""
+        return scores
+
     def num_groups(self, shape: Shape) -> int:
         """The number of weights."""
         return int(np.prod(shape))

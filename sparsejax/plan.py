@@ -1,0 +1,196 @@
+"""The plan: which leaves are sparse, in which pattern and how much; static and serialisable."""
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from sparsejax import text, tree
+from sparsejax.distributions import Allocator, PlanLeaf, uniform
+from sparsejax.patterns import NM, Block, Channel, Pattern, Unstructured
+
+Rule = Pattern | tuple[Pattern, float] | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The sparse leaves in the order of the params; leaves that it does not name are dense."""
+
+    leaves: tuple[PlanLeaf, ...]
+
+    def __getitem__(self, path: str) -> PlanLeaf:
+        """The leaf of this path."""
+        if path not in self._by_path:
+            close = _nearest(path, list(self._by_path))
+            raise KeyError(f"The plan has no leaf {path!r}; nearest: {', '.join(close) or 'none'}.")
+        return self._by_path[path]
+
+    def get(self, path: str) -> PlanLeaf | None:
+        """The leaf of this path, or None where it is dense."""
+        return self._by_path.get(path)
+
+    @cached_property
+    def _by_path(self) -> dict[str, PlanLeaf]:
+        return {leaf.path: leaf for leaf in self.leaves}
+
+    @property
+    def num_weights(self) -> int:
+        """The number of weights in the plan's leaves: the denominator of `sparsity`."""
+        return sum(leaf.num_weights for leaf in self.leaves)
+
+    @property
+    def num_pruned(self) -> int:
+        """The exact number of zeros at the target."""
+        return sum(leaf.num_pruned for leaf in self.leaves)
+
+    @property
+    def sparsity(self) -> float:
+        """Zeros at the target / weights in the plan's leaves (dense leaves do not count)."""
+        return self.num_pruned / max(self.num_weights, 1)
+
+    def __str__(self) -> str:
+        """The plan as a table."""
+        rows = [
+            (leaf.path, "x".join(map(str, leaf.shape)), str(leaf.pattern), *_numbers(leaf))
+            for leaf in self.leaves
+        ]
+        return text.table(
+            "Plan",
+            ["leaf", "shape", "pattern", "weights", "sparsity", "kept"],
+            rows,
+            footer=("total", "", "", *_numbers(self)),
+            caption="sparsity = zeros / weights of the leaves listed here; all others are dense",
+        )
+
+    def to_json(self) -> str:
+        """The plan as JSON; patterns by class name and fields."""
+        leaves = [
+            {
+                "path": leaf.path,
+                "shape": leaf.shape,
+                "pattern": {type(leaf.pattern).__name__: asdict(leaf.pattern)},  # type: ignore[call-overload]
+                "sparsity": leaf.sparsity,
+            }
+            for leaf in self.leaves
+        ]
+        return json.dumps({"leaves": leaves}, indent=1)
+
+    @classmethod
+    def from_json(
+        cls, source: str, *, patterns: tuple[type, ...] = (Unstructured, Block, NM, Channel)
+    ) -> "Plan":
+        """The plan that `to_json` wrote; name your own pattern classes in `patterns`."""
+        known = {pattern.__name__: pattern for pattern in patterns}
+        leaves = []
+        for entry in json.loads(source)["leaves"]:
+            ((name, options),) = entry["pattern"].items()
+            if name not in known:
+                raise ValueError(
+                    f"{entry['path']}: no pattern class {name}, only {', '.join(known)}; "
+                    "pass it in from_json(..., patterns=...)."
+                )
+            pattern = known[name](**options)
+            leaves.append(
+                PlanLeaf(entry["path"], tuple(entry["shape"]), pattern, entry["sparsity"])
+            )
+        return cls(tuple(leaves))
+
+
+def plan(
+    params: Any,
+    rules: Mapping[str, Rule],
+    *,
+    sparsity: float | None = None,
+    allocate: Allocator = uniform,
+) -> Plan:
+    """The plan that the rules make of the params.
+
+    A rule is a regular expression, searched in the normalised path ("layers/0/kernel"), and what
+    to do with the leaf: a Pattern, (Pattern, sparsity), or None for dense. The first match wins;
+    what no rule matches is dense. `NM` leaves have the sparsity 1 - n/m unless the rule gives one.
+
+    Args:
+      params: any pytree of arrays, or of shapes where the allocator looks at shapes only.
+      rules: as above, in order.
+      sparsity: fraction of zeros in [0, 1) over the leaves whose rule leaves it open.
+      allocate: divides it among them: `uniform`, `erk`, `lamp`, `global_magnitude`, ...
+
+    Raises:
+      ValueError: a rule claims no leaf, or a pattern does not fit its leaf.
+
+    Example:
+      >>> params = {"body": {"kernel": jnp.ones((8, 4))}, "head": {"kernel": jnp.ones((4, 2))}}
+      >>> sj.plan(params, {r"head": None, r"kernel": sj.Unstructured()}, sparsity=0.75).sparsity
+      0.75
+    """
+    arrays = {path: leaf for path, leaf in tree.leaves_with_paths(params) if hasattr(leaf, "shape")}
+    claims = _claims(rules, list(arrays))
+    leaves = [_planned(path, arrays[path], rule) for path, rule in claims if rule is not None]
+    open_leaves = [leaf for leaf in leaves if np.isnan(leaf.sparsity)]
+    allocated: dict[str, float] = {}
+    if open_leaves:
+        if sparsity is None or not 0.0 <= sparsity < 1.0:
+            raise ValueError(f"plan needs a sparsity in [0, 1), got {sparsity}.")
+        weights = {leaf.path: arrays[leaf.path] for leaf in open_leaves}
+        allocated = allocate(open_leaves, weights, sparsity)
+    return Plan(
+        tuple(replace(leaf, sparsity=allocated.get(leaf.path, leaf.sparsity)) for leaf in leaves)
+    )
+
+
+def _claims(rules: Mapping[str, Rule], paths: list[str]) -> list[tuple[str, Rule]]:
+    """Each path with the first rule that matches it; every rule must claim one."""
+    claimed: dict[str, str] = {}
+    for path in paths:
+        first = next((regex for regex in rules if re.search(regex, path)), None)
+        if first is not None:
+            claimed[path] = first
+    for regex in rules:
+        if regex not in claimed.values():
+            taken = sorted({claimed[path] for path in claimed if re.search(regex, path)})
+            if taken:
+                hint = f"its leaves are claimed by {', '.join(map(repr, taken))} before it"
+            else:
+                hint = f"nearest paths: {', '.join(_nearest(regex, paths)) or 'none'}"
+            raise ValueError(
+                f"plan needs each rule to claim a leaf, {regex!r} claims none; {hint}."
+            )
+    return [(path, rules[regex]) for path, regex in claimed.items()]
+
+
+def _planned(path: str, leaf: Any, rule: Pattern | tuple[Pattern, float]) -> PlanLeaf:
+    """The leaf with its own sparsity, or NaN where the allocator decides."""
+    pattern, sparsity = rule if isinstance(rule, tuple) else (rule, float("nan"))
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+        raise TypeError(f"{path}: a sparse leaf must be floating point, got {leaf.dtype}.")
+    shape = tuple(leaf.shape)
+    pattern.validate(shape, path)
+    highest = pattern.max_sparsity(shape)
+    if highest < 1.0 and np.isnan(sparsity):
+        sparsity = highest
+    if not np.isnan(sparsity) and not 0.0 <= sparsity <= highest:
+        raise ValueError(f"{path}: {pattern} needs a sparsity in [0, {highest:g}], got {sparsity}.")
+    return PlanLeaf(path, shape, pattern, sparsity)
+
+
+def _nearest(regex: str, paths: list[str]) -> list[str]:
+    """The paths that look most like the rule, as a whole or in one of their names."""
+    wanted = re.sub(r"\\.|[^\w/]", "", regex).lower()
+
+    def likeness(path: str) -> float:
+        candidates = [path, *path.split("/")]
+        return max(difflib.SequenceMatcher(None, wanted, c.lower()).ratio() for c in candidates)
+
+    close = [path for path in sorted(paths, key=likeness, reverse=True) if likeness(path) >= 0.5]
+    return close[:3]
+
+
+def _numbers(part: PlanLeaf | Plan) -> tuple[str, str, str]:
+    kept = part.num_weights - part.num_pruned
+    return f"{part.num_weights:,}", f"{part.num_pruned / max(part.num_weights, 1):.4f}", f"{kept:,}"

@@ -45,7 +45,7 @@ from sparsejax.schedules import cosine_decay as cosine_decay
 from sparsejax.schedules import cubic as cubic
 from sparsejax.scores import gradient as gradient
 from sparsejax.scores import magnitude as magnitude
-from sparsejax.scores import random as random_score
+from sparsejax.scores import random as random_score  # noqa: F401
 from sparsejax.scores import saliency as saliency
 from sparsejax.sparsify import SparsifyState as SparsifyState
 from sparsejax.sparsify import effective as effective

@@ -1,8 +1,7 @@
 """MobileNet-v1 as a Flax user writes it, once in linen and once in NNX.
 
 Parameter paths end in `stem/kernel`, `depthwise/kernel`, `pointwise/kernel` and `head/kernel` in
-both, so
-that a rule such as `r"pointwise/kernel"` claims the 1x1 convolutions of either.
+both, so that a rule such as `r"pointwise/kernel"` claims the 1x1 convolutions of either.
 
 Reference: Howard et al., "MobileNets: Efficient Convolutional Neural Networks for Mobile Vision
 Applications", 2017, arXiv:1704.04861, table 1.

@@ -1,0 +1,58 @@
+"""What the library has to know of flax: the only module that touches it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+
+def _is_module(node: Any) -> bool:
+    """Is it an object of NNX that a function may change in place: a Module, an Optimizer, Rngs?"""
+    return any(
+        base.__module__.startswith("flax.nnx") and base.__name__ in ("Pytree", "Object")
+        for base in type(node).__mro__
+    )
+
+
+def holds_module(tree: Any) -> bool:
+    """True if the tree holds an NNX module, whose state the function that gets it may change."""
+    return any(map(_is_module, jax.tree.leaves(tree, is_leaf=_is_module)))
+
+
+def functional(fn: Callable, args: tuple, kwargs: dict) -> tuple[Callable, Any, Callable]:
+    """`fn` on these NNX arguments as a pure function of their state.
+
+    Returns `(pure, inputs, write_back)`: `pure(*inputs) -> (output, new_state)`, and
+    `write_back(new_state)` updates the modules the caller holds, shared references included.
+
+    Raises:
+        TypeError: where `fn` changes which variables the modules have, or returns a module.
+    """
+    from flax import nnx
+
+    leaves, treedef = jax.tree.flatten((args, kwargs), is_leaf=_is_module)
+    modules = tuple(leaf for leaf in leaves if _is_module(leaf))
+    others = [leaf for leaf in leaves if not _is_module(leaf)]
+    graph, state = nnx.split(modules)
+
+    def pure(state: Any, others: list) -> tuple[Any, Any]:
+        inner = nnx.merge(graph, state, copy=True)
+        inner_modules, inner_others = iter(inner), iter(others)
+        merged = [next(inner_modules if _is_module(leaf) else inner_others) for leaf in leaves]
+        inner_args, inner_kwargs = jax.tree.unflatten(treedef, merged)
+        output = fn(*inner_args, **inner_kwargs)
+        new_state = nnx.state(inner)
+        before, after = (jax.tree.structure(tree) for tree in (state, new_state))
+        if before != after:  # type: ignore[operator]
+            raise TypeError(
+                "accelerate needs a function that keeps the set of variables of its nnx.Module "
+                "arguments, but this one added or removed some; create them before the call."
+            )
+        if holds_module(output):
+            raise TypeError(
+                "accelerate needs a function that returns arrays, but this one returned an "
+                "nnx.Module; return nnx.state(module) instead."
+            )
+        return output, new_state
+
+    return pure, (state, others), lambda new_state: nnx.update(modules, new_state)

@@ -61,7 +61,7 @@ $(VENV)/.docs: $(SETUP)
 	@touch $@
 
 docs: build $(VENV)/.docs  ## the documentation, into build/docs; a warning is an error
-	$(PY) -m mkdocs build --strict --quiet --site-dir build/docs
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet --site-dir build/docs
 
 wheel: $(SETUP)  ## the sdist, and a wheel built from it in isolation, into dist/
 	$(PY) -m build

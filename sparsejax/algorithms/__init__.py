@@ -1,0 +1,9 @@
+"""The published methods, one paper a file: each is a composition of mask transforms."""
+
+from sparsejax.algorithms.global_mp import global_mp as global_mp
+from sparsejax.algorithms.global_mp import prune_globally as prune_globally
+from sparsejax.algorithms.gmp import gmp as gmp
+from sparsejax.algorithms.one_shot import one_shot as one_shot
+from sparsejax.algorithms.rigl import rigl as rigl
+from sparsejax.algorithms.sparse_evolution import sparse_evolution as sparse_evolution
+from sparsejax.algorithms.static_random import static_random as static_random

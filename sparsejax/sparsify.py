@@ -1,0 +1,258 @@
+"""The bridge to optax: an optimizer whose pruned weights are exactly zero."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int, PRNGKeyArray, UInt
+
+from sparsejax.distributions import PlanLeaf
+from sparsejax.masks import MaskContext, MaskTransform
+from sparsejax.reparams import Reparam
+from sparsejax.tree import is_masked_node, leaves_with_paths, map_with_paths
+
+InitialMasks = Callable[[Any, Any], Any]
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["state"], meta_fields=["reparam"])
+@dataclass(frozen=True)
+class ReparamNode:
+    """The Reparam of a SparsifyState, static in the tree, and its state; None for hard masks."""
+
+    reparam: Reparam | None
+    state: Any
+
+
+class SparsifyState(NamedTuple):
+    """Masks (True = kept, MaskedNode = dense), and the states of the method and the optimizer."""
+
+    masks: Any
+    method_state: Any
+    inner_state: Any
+    step: Int[Array, ""]
+    key: UInt[Array, "..."]
+    reparam: ReparamNode
+
+
+def full_masks(params: Any, plan: Any) -> Any:
+    """Masks that keep every weight, with the params' sharding; dense leaves hold a MaskedNode."""
+    return _planned_masks(params, plan, lambda leaf, weights: jnp.ones_like(weights, dtype=bool))
+
+
+def masks_from_zeros(params: Any, plan: Any) -> Any:
+    """Masks that keep the nonzero groups: what continues from a sparse checkpoint starts from.
+
+    A group with any nonzero weight is kept whole.
+    """
+
+    def nonzero_groups(leaf: PlanLeaf, weights: Any) -> Any:
+        nonzero = weights != 0
+        if leaf.group_size == 1:
+            return nonzero
+        scores = nonzero.astype(jnp.float32)
+        num_kept = jnp.sum(leaf.pattern.group_scores(scores) > 0)
+        num_groups = leaf.pattern.num_groups(leaf.shape)
+        return leaf.pattern.mask(scores, (num_groups - num_kept) / num_groups)
+
+    return _planned_masks(params, plan, nonzero_groups)
+
+
+def sparsify(
+    tx: optax.GradientTransformation,
+    method: MaskTransform,
+    plan: Any,
+    *,
+    key: PRNGKeyArray,
+    reparam: Reparam | None = None,
+    initial_masks: InitialMasks = full_masks,
+) -> optax.GradientTransformationExtraArgs:
+    """The optimizer `tx` with masks: an ordinary optax transform that keeps pruned weights at 0.
+
+    Each update first lets the method change the masks, given the raw, dense gradients. `tx` then
+    sees gradients, params and its own param-shaped state (moments) with zeros where weights are
+    pruned, so that a regrown weight starts with zero moments. The update of a pruned weight is
+    exactly -w: the user's unchanged `optax.apply_updates` lands on 0.0 whatever momentum or weight
+    decay did. So `sparsify` goes outermost, around the whole chain (`optax.MultiSteps` may go
+    around it). A weight that is infinite or NaN when it is pruned becomes NaN.
+
+    Args:
+      tx: any optax transform.
+      method: such as `gmp(...)`.
+      plan: names the leaves, their patterns and targets; it must fit the params given to `init`.
+      key: a PRNG key for methods that draw.
+      reparam: None for hard masks. With a Reparam the weights stay dense; the forward pass uses
+        `effective(params, opt_state)` and `harden` applies the masks in the end.
+      initial_masks: `full_masks`, or `masks_from_zeros` to continue from a sparse checkpoint.
+
+    Example:
+      >>> tx = sj.sparsify(optax.adamw(1e-3), sj.gmp(500, 5_000, every=100), plan, key=key)
+      >>> opt_state = tx.init(params)
+      >>> updates, opt_state = tx.update(grads, opt_state, params)
+      >>> params = optax.apply_updates(params, updates)
+
+    Raises:
+      TypeError: key is not a PRNG key.
+      ValueError: the plan names a leaf that the params lack or that has another shape there, or
+        `update` is called without params.
+    """
+    key_data, wrap = _key_parts(key)
+    inner = optax.with_extra_args_support(tx)
+
+    def context_at(step: Any, data: Any) -> MaskContext:
+        return MaskContext(plan, step, jax.random.fold_in(wrap(data), step))
+
+    def init(params: Any) -> SparsifyState:
+        _check_plan(plan, params)
+        step = jnp.zeros((), jnp.int32)
+        context = MaskContext(plan, step, wrap(key_data))
+        masks, method_state = method.init(initial_masks(params, plan), params, context)
+        node = ReparamNode(reparam, () if reparam is None else reparam.init(params))
+        return SparsifyState(masks, method_state, inner.init(params), step, key_data, node)
+
+    def update(
+        grads: Any, state: SparsifyState, params: Any = None, **extra: Any
+    ) -> tuple[Any, SparsifyState]:
+        if params is None:
+            raise ValueError("sparsify needs the params: call tx.update(grads, opt_state, params).")
+        context = context_at(state.step, state.key)
+        masks, method_state = method.update(state.masks, state.method_state, params, grads, context)
+        if reparam is None:
+            updates, inner_state = masked_update(grads, state.inner_state, params, masks, extra)
+        else:
+            updates, inner_state = inner.update(grads, state.inner_state, params, **extra)
+        step = optax.safe_increment(state.step)
+        return updates, SparsifyState(
+            masks, method_state, inner_state, step, state.key, state.reparam
+        )
+
+    def masked_update(
+        grads: Any, inner_state: Any, params: Any, masks: Any, extra: dict[str, Any]
+    ) -> tuple[Any, Any]:
+        # Before: a weight pruned just now must not reach norms, trust ratios or orthogonalisation.
+        inner_state = _zero_pruned_moments(inner, inner_state, masks)
+        updates, inner_state = inner.update(
+            _zero_pruned(grads, masks), inner_state, _zero_pruned(params, masks), **extra
+        )
+        # After: noise or a penalty inside `tx` may have moved them again.
+        return _land_on_zero(updates, params, masks), _zero_pruned_moments(
+            inner, inner_state, masks
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def masks_of(opt_state: Any) -> Any:
+    """The masks in an optimizer state, wherever `sparsify` sits in it.
+
+    Looks inside optax.chain, MultiSteps, inject_hyperparams and nnx.Optimizer.opt_state.
+
+    Raises:
+      ValueError: there is no SparsifyState, or several.
+    """
+    return _state_of(opt_state, "masks_of").masks
+
+
+def effective(params: Any, opt_state: Any) -> Any:
+    """The weights that the forward pass uses: a Reparam's, or the params themselves.
+
+    Differentiable: gradients reach the raw params as the Reparam says.
+
+    Raises:
+      ValueError: there is no SparsifyState in opt_state, or several.
+    """
+    state = _state_of(opt_state, "effective")
+    node = state.reparam
+    if node.reparam is None:
+        return params
+    return node.reparam.apply(params, _masks_like(params, state.masks), node.state)
+
+
+def harden(params: Any, opt_state: Any) -> Any:
+    """The params with exact zeros where the masks prune: what a Reparam ends with.
+
+    Raises:
+      ValueError: there is no SparsifyState in opt_state, or several.
+    """
+    return _zero_pruned(params, _masks_like(params, _state_of(opt_state, "harden").masks))
+
+
+def _state_of(opt_state: Any, asker: str) -> SparsifyState:
+    is_state = lambda node: isinstance(node, SparsifyState)
+    found = [node for node in jax.tree.leaves(opt_state, is_leaf=is_state) if is_state(node)]
+    if len(found) != 1:
+        raise ValueError(
+            f"{asker} needs an optimizer state with one SparsifyState, found {len(found)} in a "
+            f"{type(opt_state).__name__}; pass the state of the transform that sparsify made."
+        )
+    return found[0]
+
+
+def _masks_like(params: Any, masks: Any) -> Any:
+    """The masks in the params' tree: nnx.Optimizer boxes them in variables of its own."""
+    by_path = dict(leaves_with_paths(masks))
+    return map_with_paths(lambda path, leaf: by_path[path], params)
+
+
+def _planned_masks(params: Any, plan: Any, mask_of: Callable[[PlanLeaf, Any], Any]) -> Any:
+    def at(path: str, weights: Any) -> Any:
+        leaf = plan.get(path)
+        return optax.MaskedNode() if leaf is None else mask_of(leaf, weights)
+
+    return map_with_paths(at, params)
+
+
+def _zero_pruned(tree: Any, masks: Any) -> Any:
+    return jax.tree.map(_zero_at, tree, masks, is_leaf=is_masked_node)
+
+
+def _zero_at(leaf: Any, mask: Any) -> Any:
+    """Zeros where the mask prunes; leaves of another shape, such as factored moments, stay."""
+    if is_masked_node(mask) or is_masked_node(leaf) or jnp.shape(leaf) != mask.shape:
+        return leaf
+    return jnp.where(mask, leaf, jnp.zeros((), leaf.dtype))
+
+
+def _zero_pruned_moments(tx: Any, inner_state: Any, masks: Any) -> Any:
+    return optax.tree.map_params(tx, _zero_at, inner_state, masks, is_leaf=is_masked_node)
+
+
+def _land_on_zero(updates: Any, params: Any, masks: Any) -> Any:
+    """-w at pruned weights, in the params' dtype: any narrower one would miss zero."""
+
+    def land(update: Any, weights: Any, mask: Any) -> Any:
+        if is_masked_node(mask):
+            return update
+        return jnp.where(mask, update.astype(weights.dtype), -weights)
+
+    return jax.tree.map(land, updates, params, masks)
+
+
+def _check_plan(plan: Any, params: Any) -> None:
+    """Each planned leaf is there, with its shape."""
+    shapes = {path: jnp.shape(leaf) for path, leaf in leaves_with_paths(params)}
+    if not shapes:  # optax.tree.map_params calls init on a placeholder without leaves
+        return
+    for leaf in plan.leaves:
+        if shapes.get(leaf.path) != leaf.shape:
+            there = shapes.get(leaf.path, "no such leaf")
+            raise ValueError(
+                f"sparsify needs the params that the plan was made for: {leaf.path} has shape "
+                f"{leaf.shape} in the plan and {there} in the params; make the plan anew."
+            )
+
+
+def _key_parts(key: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """The key's raw data, which every checkpoint can hold, and how to make it a key again."""
+    dtype = getattr(key, "dtype", None)
+    if dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
+        impl = jax.random.key_impl(key)
+        return jax.random.key_data(key), lambda data: jax.random.wrap_key_data(data, impl=impl)
+    if dtype == jnp.uint32:
+        return key, lambda data: jax.random.wrap_key_data(data)
+    raise TypeError(
+        f"sparsify needs a PRNG key such as jax.random.key(0), got {type(key).__name__}."
+    )

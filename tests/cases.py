@@ -1,0 +1,187 @@
+"""The tables that the law tests run over: a new algorithm, pattern or optimizer is one row here."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen, nnx
+
+import sparsejax as sj
+
+NUM_STEPS = 12
+
+
+class Method(NamedTuple):
+    """An algorithm, and the sparsity it must have after the update of a step, as a share of the
+    target; `drops_only` says that a pruned weight never comes back."""
+
+    transform: sj.MaskTransform
+    share: Callable[[int], float]
+    drops_only: bool
+    draws: bool = False
+
+
+def _cubic_share(begin: int, end: int, every: int) -> Callable[[int], float]:
+    def share(step: int) -> float:
+        if step < begin:
+            return 0.0
+        last = end if step >= end else begin + (step - begin) // every * every
+        return 1.0 - (1.0 - (last - begin) / (end - begin)) ** 3
+
+    return share
+
+
+METHODS = {
+    "one_shot": Method(sj.one_shot(3), lambda step: float(step >= 3), True),
+    "gmp": Method(sj.gmp(1, 9, every=2), _cubic_share(1, 9, 2), True),
+    "gmp_odd_end": Method(sj.gmp(0, 8, every=3), _cubic_share(0, 8, 3), True),
+    "sparse_evolution": Method(sj.sparse_evolution(every=3), lambda step: 1.0, False, True),
+    "rigl": Method(sj.rigl(9, every=3), lambda step: 1.0, False, True),
+    "static_random": Method(sj.static_random(), lambda step: 1.0, True, True),
+}
+GLOBAL_METHODS = {
+    "global_mp": Method(sj.global_mp(3), lambda step: float(step >= 3), True),
+    "global_mp_gradual": Method(sj.global_mp(1, 9, 2), _cubic_share(1, 9, 2), True),
+    "global_mp_floor": Method(sj.global_mp(1, 9, 2, min_weights=40), _cubic_share(1, 9, 2), True),
+}
+
+# Pattern and target; shapes below suit all of them.
+PATTERNS = {
+    "unstructured": (sj.Unstructured(), 0.9),
+    "block_4x1": (sj.Block(4, 1), 0.7),
+    "block_2x2": (sj.Block(2, 2), 0.6),
+    "nm_2_4": (sj.NM(2, 4), 0.5),
+    "channel": (sj.Channel(), 0.5),
+}
+
+_LEARNING_RATE = 0.05
+OPTIMIZERS = {
+    "sgd": optax.sgd(_LEARNING_RATE),
+    "momentum": optax.sgd(_LEARNING_RATE, momentum=0.9, nesterov=True),
+    "adam": optax.adam(_LEARNING_RATE),
+    "adamw": optax.adamw(_LEARNING_RATE, weight_decay=0.1),
+    "lion": optax.lion(_LEARNING_RATE, weight_decay=0.1),
+    "rmsprop": optax.rmsprop(_LEARNING_RATE, momentum=0.9),
+    "adafactor": optax.adafactor(_LEARNING_RATE, min_dim_size_to_factor=4, momentum=0.9),
+    "muon": optax.contrib.muon(_LEARNING_RATE, weight_decay=0.1),
+    "lamb": optax.lamb(_LEARNING_RATE, weight_decay=0.1),
+    "nadamw": optax.nadamw(_LEARNING_RATE),
+    "clip_chain": optax.chain(optax.clip_by_global_norm(1.0), optax.adam(_LEARNING_RATE)),
+    "noise_chain": optax.chain(optax.add_noise(0.1, 0.5, key=0), optax.adam(_LEARNING_RATE)),
+    "penalty_chain": optax.chain(sj.add_penalty(sj.kure(), 0.1), optax.adam(_LEARNING_RATE)),
+    "inject_hyperparams": optax.inject_hyperparams(optax.adamw)(
+        learning_rate=optax.linear_schedule(_LEARNING_RATE, 0.0, 20)
+    ),
+    "multi_steps_inside": optax.MultiSteps(optax.adam(_LEARNING_RATE), 2).gradient_transformation(),
+    "schedule_free": optax.contrib.schedule_free_adamw(_LEARNING_RATE),
+    "masked": optax.masked(
+        optax.adamw(_LEARNING_RATE), lambda p: jax.tree.map(lambda leaf: leaf.ndim > 1, p)
+    ),
+}
+
+
+def shapes() -> dict[str, tuple[int, ...]]:
+    """A convolution, a dense layer, a head that stays dense, and biases."""
+    return {
+        "conv/kernel": (3, 3, 4, 8),
+        "conv/bias": (8,),
+        "dense/kernel": (16, 24),
+        "head/kernel": (8, 4),
+    }
+
+
+def dict_params(seed: int = 0, dtype: Any = jnp.float32) -> dict[str, Any]:
+    """Nested dicts of normal weights with the table's shapes."""
+    generator = np.random.default_rng(seed)
+    tree: dict[str, Any] = {}
+    for path, shape in shapes().items():
+        module, name = path.split("/")
+        leaf = jnp.asarray(generator.normal(size=shape), dtype)
+        tree.setdefault(module, {})[name] = leaf
+    return tree
+
+
+def planned(pattern: sj.Pattern, sparsity: float, params: Any = None) -> sj.Plan:
+    """The pattern on every kernel and weight but the head's."""
+    params = dict_params() if params is None else params
+    return sj.plan(params, {"head": None, "kernel": pattern}, sparsity=sparsity)
+
+
+def fake_grads(params: Any, step: Any) -> Any:
+    """Gradients that depend on the params and the step, without a model."""
+    return jax.tree.map(
+        lambda p: (jnp.sin(7.0 * p.astype(jnp.float32) + step) + 0.1).astype(p.dtype), params
+    )
+
+
+class Linen(linen.Module):
+    """Two linen layers."""
+
+    @linen.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return linen.Dense(4, name="head")(jax.nn.relu(linen.Dense(16, name="body")(x)))
+
+
+class NNX(nnx.Module):
+    """Two NNX layers in a list."""
+
+    def __init__(self, rngs: nnx.Rngs):
+        self.layers = nnx.List([nnx.Linear(8, 16, rngs=rngs), nnx.Linear(16, 4, rngs=rngs)])
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.layers[1](jax.nn.relu(self.layers[0](x)))
+
+
+class Tree(NamedTuple):
+    """Params of some framework, the rules that make a plan of them, and a loss."""
+
+    params: Any
+    rules: dict[str, Any]
+    loss: Callable[[Any], jax.Array]
+
+
+def _inputs() -> jax.Array:
+    return jnp.asarray(np.random.default_rng(1).normal(size=(5, 8)), jnp.float32)
+
+
+def _linen() -> Tree:
+    model = Linen()
+    params = model.init(jax.random.key(0), _inputs())
+    rules = {"head": None, "kernel": sj.Unstructured()}
+    return Tree(params, rules, lambda p: jnp.mean(model.apply(p, _inputs()) ** 2))
+
+
+def _nnx_state() -> Tree:
+    graph, params = nnx.split(NNX(nnx.Rngs(0)))
+    rules = {"layers/1": None, "kernel": sj.Unstructured()}
+    return Tree(params, rules, lambda p: jnp.mean(nnx.merge(graph, p)(_inputs()) ** 2))
+
+
+def _equinox() -> Tree:
+    model = eqx.nn.MLP(8, 4, 16, 1, key=jax.random.key(0))
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+    rules = {"layers/1": None, "weight": sj.Unstructured(output_axis=0)}
+    loss = lambda p: jnp.mean(jax.vmap(eqx.combine(p, static))(_inputs()) ** 2)
+    return Tree(params, rules, loss)
+
+
+def _sequence(kind: Callable[[list[Any]], Any]) -> Tree:
+    kernels = np.random.default_rng(2)
+    make = lambda *shape: jnp.asarray(kernels.normal(size=shape), jnp.float32)
+    params = kind([kind([make(8, 16), make(16)]), make(16, 4)])
+    rules = {"^0/0$": sj.Unstructured()}
+    loss = lambda p: jnp.mean((jax.nn.relu(_inputs() @ p[0][0] + p[0][1]) @ p[1]) ** 2)
+    return Tree(params, rules, loss)
+
+
+TREES = {
+    "linen": _linen,
+    "nnx_state": _nnx_state,
+    "equinox": _equinox,
+    "tuple": lambda: _sequence(tuple),
+    "list": lambda: _sequence(list),
+}

@@ -67,6 +67,12 @@ def every(
 
     The steps between cost one predicate: the update sits under `lax.cond`, in one compilation.
 
+    Args:
+      num_steps: steps from one update of the masks to the next.
+      transform: what then changes the masks.
+      begin: the first of these steps.
+      end: the last one, a multiple of num_steps after begin or not; None for no end.
+
     Raises:
       ValueError: num_steps < 1, begin < 0 or end < begin.
     """

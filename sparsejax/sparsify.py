@@ -88,16 +88,16 @@ def sparsify(
         `effective(params, opt_state)` and `harden` applies the masks in the end.
       initial_masks: `full_masks`, or `masks_from_zeros` to continue from a sparse checkpoint.
 
+    Raises:
+      TypeError: key is not a PRNG key.
+      ValueError: the plan names a leaf that the params lack or that has another shape there, or
+        `update` is called without params.
+
     Example:
       >>> tx = sj.sparsify(optax.adamw(1e-3), sj.gmp(500, 5_000, every=100), plan, key=key)
       >>> opt_state = tx.init(params)
       >>> updates, opt_state = tx.update(grads, opt_state, params)
       >>> params = optax.apply_updates(params, updates)
-
-    Raises:
-      TypeError: key is not a PRNG key.
-      ValueError: the plan names a leaf that the params lack or that has another shape there, or
-        `update` is called without params.
     """
     key_data, wrap = _key_parts(key)
     inner = optax.with_extra_args_support(tx)

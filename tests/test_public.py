@@ -1,0 +1,100 @@
+"""Every public name is documented: what it returns, its arguments by name, examples that run."""
+
+import doctest
+import inspect
+import re
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+import sparsejax as sj
+
+SECTIONS = ["Args", "Returns", "Raises", "Example", "Reference"]
+# Functions with more arguments than this explain each of them.
+MANY_ARGUMENTS = 3
+
+
+def public() -> dict[str, object]:
+    names = [name for name in vars(sj) if not name.startswith("_")]
+    return {name: vars(sj)[name] for name in names if not inspect.ismodule(vars(sj)[name])}
+
+
+def functions() -> dict[str, object]:
+    """Public functions and the public methods that our public classes define."""
+    found = {name: thing for name, thing in public().items() if inspect.isfunction(thing)}
+    for name, thing in public().items():
+        if inspect.isclass(thing):
+            own = {k: v for k, v in vars(thing).items() if not k.startswith("_")}
+            found |= {f"{name}.{k}": v for k, v in own.items() if inspect.isfunction(v)}
+    return found
+
+
+def sections(docstring: str) -> list[str]:
+    """The section headings of a docstring, in order."""
+    return re.findall(rf"^({'|'.join(SECTIONS)}):", inspect.cleandoc(docstring), re.MULTILINE)
+
+
+def documented_arguments(docstring: str) -> list[str]:
+    body = re.search(r"^Args:\n((?: +.*\n|\n)*)", inspect.cleandoc(docstring) + "\n", re.MULTILINE)
+    lines = re.findall(r"^(\w[^:]*):", textwrap.dedent(body[1]), re.MULTILINE) if body else []
+    return [name.lstrip("*") for line in lines for name in line.split(", ")]
+
+
+@pytest.mark.parametrize("name", public())
+def test_docstring_opens_with_one_sentence(name):
+    docstring = public()[name].__doc__
+    # A dataclass or NamedTuple without a docstring gets its signature as one.
+    assert docstring and not docstring.startswith(f"{name}("), f"{name} has no docstring"
+    first = docstring.strip().partition("\n\n")[0]
+    assert first.rstrip()[-1] in ".;:`)", f"{name}: the first paragraph is no sentence: {first}"
+
+
+@pytest.mark.parametrize("name", functions())
+def test_docstring_explains_every_argument_by_its_name(name):
+    function = functions()[name]
+    assert function.__doc__, f"{name} has no docstring"
+    arguments = [
+        argument for argument in inspect.signature(function).parameters if argument != "self"
+    ]
+    documented = documented_arguments(function.__doc__)
+    if "Args" in sections(function.__doc__):
+        assert documented == arguments, name
+    elif "." not in name:
+        assert len(arguments) <= MANY_ARGUMENTS, f"{name} needs an Args section"
+
+
+@pytest.mark.parametrize("name", public())
+def test_sections_come_in_one_order(name):
+    found = sections(public()[name].__doc__)
+    assert found == sorted(found, key=SECTIONS.index)
+
+
+def test_published_methods_cite_their_paper():
+    for module in ["algorithms", "penalties"]:
+        methods = {k: f for k, f in functions().items() if module in f.__module__ and "." not in k}
+        assert methods
+        uncited = [name for name, f in methods.items() if "Reference" not in sections(f.__doc__)]
+        assert not set(uncited) - {"add_penalty", "one_shot", "prune_globally", "static_random"}
+
+
+def example_world() -> dict[str, object]:
+    """The names that an example may use without making them."""
+    key = jax.random.key(0)
+    params = {"body": {"kernel": jnp.ones((8, 4))}, "head": {"kernel": jnp.ones((4, 2))}}
+    plan = sj.plan(params, {"head": None, "kernel": sj.Unstructured()}, sparsity=0.75)
+    modules = {"sj": sj, "jax": jax, "jnp": jnp, "optax": optax}
+    training = {"method": sj.one_shot(), "tx": optax.sgd(0.1), "grads": params}
+    return modules | training | {"key": key, "params": params, "plan": plan, "x": jnp.ones((3, 8))}
+
+
+def test_examples_run():
+    finder = doctest.DocTestFinder(recurse=False)
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    for name, thing in (public() | functions()).items():
+        for example in finder.find(thing, name, globs=example_world()):
+            runner.run(example)
+    assert runner.tries > 0
+    assert runner.failures == 0

@@ -24,6 +24,10 @@ from sparsejax.masks import every as every
 from sparsejax.masks import grow as grow
 from sparsejax.masks import prune as prune
 from sparsejax.masks import start as start
+from sparsejax.ops import depthwise_conv2d as depthwise_conv2d
+from sparsejax.ops import depthwise_conv2d_reference as depthwise_conv2d_reference
+from sparsejax.ops import spmm as spmm
+from sparsejax.ops import spmm_reference as spmm_reference
 from sparsejax.patterns import BSR as BSR
 from sparsejax.patterns import CSR as CSR
 from sparsejax.patterns import NM as NM

@@ -1,0 +1,74 @@
+"""Registers the compiled kernels with XLA and calls them; the only importer of the extension."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax import Array
+from jax.sharding import ManualAxisType
+from jaxtyping import Shaped
+
+from sparsejax import _xla_ops
+
+Results = jax.ShapeDtypeStruct | Sequence[jax.ShapeDtypeStruct]
+
+# The version is part of each target's name: an exported program must never meet other semantics.
+TARGET = "sparsejax.{}.v1"
+
+
+def _choose_instruction_set() -> None:
+    wanted = os.environ.get("SPARSEJAX_ISA")
+    if wanted and not _xla_ops.use(wanted):
+        usable = ", ".join(_xla_ops.usable_isas())
+        raise ImportError(
+            f"SPARSEJAX_ISA needs an instruction set of this build and CPU ({usable}), "
+            f"got {wanted!r}; choose one of them or unset it."
+        )
+
+
+_choose_instruction_set()
+for _name, _handler in _xla_ops.targets().items():
+    jax.ffi.register_ffi_target(TARGET.format(_name), _handler, platform="cpu")
+
+
+def instruction_set() -> str:
+    """The instruction set that the kernels use: avx512, avx2, sse2 or neon."""
+    return str(_xla_ops.isa())
+
+
+def call(
+    name: str,
+    reference: Callable[..., Any],
+    results: Results,
+    *operands: Shaped[Array, "..."],
+    **attributes: Any,
+) -> Any:
+    """The kernel's results on CPU, those of `reference(*operands)` on any other platform.
+
+    The platform is the one that the program is lowered for. Under `shard_map` operands that vary
+    over fewer mesh axes than others are cast to vary over all of them.
+    """
+    varying = frozenset[str]().union(*(_varying(operand) for operand in operands))
+    results = jax.tree.map(
+        lambda result: jax.ShapeDtypeStruct(
+            result.shape, result.dtype, manual_axis_type=ManualAxisType(varying=varying)
+        ),
+        results,
+    )
+    kernel = jax.ffi.ffi_call(TARGET.format(name), results, vmap_method="expand_dims")
+    return jax.lax.platform_dependent(
+        *(_vary(operand, varying) for operand in operands),
+        cpu=lambda *operands: kernel(*operands, **attributes),
+        default=reference,
+    )
+
+
+def _varying(operand: Array) -> frozenset[str]:
+    """The mesh axes of an enclosing `shard_map` over which the operand differs."""
+    return frozenset(jax.typeof(operand).manual_axis_type.varying)
+
+
+def _vary(operand: Array, axes: frozenset[str]) -> Array:
+    missing = tuple(sorted(axes - _varying(operand)))
+    return jax.lax.pcast(operand, missing, to="varying") if missing else operand

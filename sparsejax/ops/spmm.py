@@ -1,0 +1,236 @@
+"""Sparse weights times dense activations: a custom call on CPU that also trains."""
+
+import math
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import Float, Int
+
+from sparsejax.ops import _ffi, activations
+from sparsejax.patterns import BSR, CSR
+
+BLOCK_ROWS = (2, 4, 8)
+
+
+class _Options(NamedTuple):
+    """What is static: the matrix is `rows` x `cols` in blocks of `block` x 1."""
+
+    rows: int
+    cols: int
+    block: int
+    activation: int
+    channels_last: bool
+
+
+def spmm(
+    packed: CSR | BSR,
+    x: Float[Array, "..."],
+    bias: Float[Array, "rows"] | None = None,
+    *,
+    activation: activations.Activation | None = None,
+    channels_last: bool = True,
+) -> Float[Array, "..."]:
+    """The product of a packed matrix with activations: activation(W x + bias) at every pixel.
+
+    On CPU and in float32 this is a custom call, in its gradients (for `packed.values`, `x` and
+    `bias`) too; they do not depend on the number of threads. On other platforms and for other
+    dtypes it is `spmm_reference`, a dense product. A sharded `x` needs `jax.shard_map`: under plain
+    jit XLA gathers it first.
+
+    Args:
+        packed: CSR, or BSR in blocks of 2, 4 or 8 output channels x 1 input; `matrix_shape` is
+            (rows, cols) = (outputs, inputs). Indices and row starts are checked when it runs.
+        x: (..., cols), or (..., cols, pixels) with `channels_last=False`.
+        bias: one number an output channel.
+        activation: None, `jax.nn.relu` and `jax.nn.relu6` run inside the kernel (gradient 0 where
+            the output is at a bound), any other function behind it.
+        channels_last: whether channels are the last axis of `x`, or the one before it.
+
+    Returns:
+        (..., rows), or (..., rows, pixels).
+
+    Raises:
+        ValueError, TypeError: a shape or dtype does not fit. Indices that do not make a matrix
+            raise `jax.errors.JaxRuntimeError` (INVALID_ARGUMENT) on CPU.
+
+    Example:
+        >>> packed = sj.Unstructured().pack(weights)      # (in, out), mostly zeros
+        >>> y = jax.jit(sj.spmm)(packed, x)               # x: (batch, in)
+    """
+    code, then = activations.split(activation)
+    options, bias = _checked(packed, x, bias, code, channels_last)
+    values = packed.values.reshape(-1, options.block)
+    dtype = jnp.result_type(values, x, bias)
+    lead = x.shape[:-1] if channels_last else x.shape[:-2]
+    flat = x.reshape(math.prod(lead), *x.shape[len(lead) :])
+    values, bias, flat = (jnp.asarray(array, dtype) for array in (values, bias, flat))
+    y = _spmm(options, values, packed.indices, packed.row_starts, bias, flat)
+    y = y.reshape(*lead, *y.shape[1:])
+    return then(y) if then else y
+
+
+def spmm_reference(
+    packed: CSR | BSR,
+    x: Float[Array, "..."],
+    bias: Float[Array, "rows"] | None = None,
+    *,
+    activation: activations.Activation | None = None,
+    channels_last: bool = True,
+) -> Float[Array, "..."]:
+    """What `spmm` returns, by a dense product in plain JAX."""
+    code, then = activations.split(activation)
+    options, bias = _checked(packed, x, bias, code, channels_last)
+    values = packed.values.reshape(-1, options.block)
+    y = _reference(options, values, packed.indices, packed.row_starts, bias, x)
+    return then(y) if then else y
+
+
+def _reference(
+    options: _Options,
+    values: Float[Array, "nonzeros block"],
+    indices: Int[Array, "nonzeros"],
+    row_starts: Int[Array, "block_rows_plus_1"],
+    bias: Float[Array, "rows_or_0"],
+    x: Float[Array, "..."],
+) -> Float[Array, "..."]:
+    block_rows = options.rows // options.block
+    row = jnp.searchsorted(row_starts, jnp.arange(len(indices)), side="right") - 1
+    blocks = jnp.zeros((block_rows, options.cols, options.block), values.dtype)
+    blocks = blocks.at[row, indices].set(values)
+    matrix = blocks.transpose(0, 2, 1).reshape(options.rows, options.cols)
+    if options.channels_last:
+        y = x @ matrix.T
+        bias_at = bias
+    else:
+        y = jnp.einsum("mk,...kp->...mp", matrix, x)
+        bias_at = bias[:, None]
+    return activations.apply(options.activation, y + bias_at if bias.size else y)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _spmm(options, values, indices, row_starts, bias, x):  # type: ignore[no-untyped-def]
+    return _forward(options, values, indices, row_starts, bias, x)
+
+
+def _spmm_forward(options, values, indices, row_starts, bias, x):  # type: ignore[no-untyped-def]
+    y = _forward(options, values, indices, row_starts, bias, x)
+    return y, (values, indices, row_starts, bias, x, y if options.activation else None)
+
+
+def _spmm_backward(options, residuals, grad_y):  # type: ignore[no-untyped-def]
+    values, indices, row_starts, bias, x, y = residuals
+    if options.activation:
+        grad_y = activations.grad(options.activation, y, grad_y)
+    grad_values, grad_bias = _grad_values(options, indices, row_starts, x, grad_y)
+    grad_x = _grad_x(options, values, indices, row_starts, grad_y)
+    return grad_values, None, None, grad_bias if bias.size else jnp.zeros_like(bias), grad_x
+
+
+_spmm.defvjp(_spmm_forward, _spmm_backward)
+
+
+@partial(jax.jit, static_argnums=0)
+def _forward(options, values, indices, row_starts, bias, x):  # type: ignore[no-untyped-def]
+    return _product(options, options.rows, False, values, indices, row_starts, bias, x)
+
+
+@partial(jax.jit, static_argnums=0)
+def _grad_x(options, values, indices, row_starts, grad_y):  # type: ignore[no-untyped-def]
+    options = options._replace(activation=0)
+    no_bias = jnp.zeros((0,), values.dtype)
+    return _product(options, options.cols, True, values, indices, row_starts, no_bias, grad_y)
+
+
+@partial(jax.jit, static_argnums=0)
+def _grad_values(options, indices, row_starts, x, grad_y):  # type: ignore[no-untyped-def]
+    def reference(indices, row_starts, x, grad_y):  # type: ignore[no-untyped-def]
+        def product(values, bias):  # type: ignore[no-untyped-def]
+            return _reference(linear, values, indices, row_starts, bias, x)
+
+        zeros = [jnp.zeros(result.shape, result.dtype) for result in results]
+        return jax.vjp(product, *zeros)[1](grad_y)
+
+    linear = options._replace(activation=0)
+    results = (
+        jax.ShapeDtypeStruct((indices.shape[0], options.block), x.dtype),
+        jax.ShapeDtypeStruct((options.rows,), x.dtype),
+    )
+    operands = (indices, row_starts, x, grad_y)
+    if x.dtype != jnp.float32:
+        return reference(*operands)
+    return _ffi.call("spmm_grad_values", reference, results, *operands, **_attributes(options))
+
+
+def _product(options, channels, transpose, *operands):  # type: ignore[no-untyped-def]
+    """W x, or the transpose of W times x, as a kernel or by the reference."""
+
+    def reference(values, indices, row_starts, bias, x):  # type: ignore[no-untyped-def]
+        if not transpose:
+            return _reference(options, values, indices, row_starts, bias, x)
+        forward = partial(_reference, options, values, indices, row_starts, bias)
+        zeros = jax.ShapeDtypeStruct(shape, x.dtype)
+        return jax.linear_transpose(forward, zeros)(x)[0]
+
+    x = operands[-1]
+    shape = (x.shape[0], channels) if options.channels_last else (x.shape[0], channels, x.shape[2])
+    if x.dtype != jnp.float32:
+        return reference(*operands)
+    return _ffi.call(
+        "spmm",
+        reference,
+        jax.ShapeDtypeStruct(shape, x.dtype),
+        *operands,
+        **_attributes(options),
+        activation=np.int64(options.activation),
+        transpose=transpose,
+    )
+
+
+def _attributes(options: _Options) -> dict[str, np.int64 | bool]:
+    sizes = {name: np.int64(getattr(options, name)) for name in ("rows", "cols", "block")}
+    return {**sizes, "channels_last": options.channels_last}
+
+
+def _checked(packed, x, bias, code, channels_last):  # type: ignore[no-untyped-def]
+    """The static options and the bias, with every shape and dtype checked."""
+    if not isinstance(packed, CSR | BSR):
+        got = type(packed).__name__
+        raise TypeError(f"spmm needs weights packed as CSR or BSR, got {got}; pack them.")
+    block = packed.block if isinstance(packed, BSR) else (1, 1)
+    rows, cols = packed.matrix_shape
+    if isinstance(packed, BSR) and (block[0] not in BLOCK_ROWS or block[1] != 1 or rows % block[0]):
+        raise ValueError(
+            f"spmm needs blocks of 2, 4 or 8 rows x 1 column that divide {rows} rows, got {block}; "
+            "pack with those."
+        )
+    num, axis = packed.indices.shape, -1 if channels_last else -2
+    values_shape = (*num, *block) if isinstance(packed, BSR) else num
+    fits = x.ndim >= -axis and x.shape[axis] == cols
+    _need(fits, "x", f"{cols} channels on axis {axis}", x.shape)
+    _need(len(num) == 1, "indices", "one axis", num)
+    _need_shape("values", packed.values, values_shape)
+    _need_shape("row_starts", packed.row_starts, (rows // block[0] + 1,))
+    if bias is None:
+        bias = jnp.zeros((0,), x.dtype)
+    else:
+        _need_shape("bias", bias, (rows,))
+    for name, array in (("indices", packed.indices), ("row_starts", packed.row_starts)):
+        if array.dtype != jnp.int32:
+            raise TypeError(f"spmm needs int32 {name}, got {array.dtype}; cast them.")
+    for name, array in (("values", packed.values), ("x", x), ("bias", bias)):
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            raise TypeError(f"spmm needs floating-point {name}, got {array.dtype}; cast them.")
+    return _Options(rows, cols, block[0], code, channels_last), bias
+
+
+def _need_shape(name, array, shape):  # type: ignore[no-untyped-def]
+    _need(array.shape == shape, name, f"shape {shape}", array.shape)
+
+
+def _need(condition: bool, name: str, needed: str, got: tuple[int, ...]) -> None:
+    if not condition:
+        raise ValueError(f"spmm needs {name} with {needed}, got shape {got}; reshape it.")

@@ -1,0 +1,44 @@
+// Depthwise convolution, fp32: each channel is convolved with its own taps; and its gradient in the
+// taps.
+//
+// An axis says where each tap reads: output position o (written at out_first + o * out_step) reads
+// input position o * step + offset[t] with the kernel's tap index[t]; positions outside [0, in)
+// count as zero. So one kernel serves every size, stride, padding and dilation, and the gradient in
+// x too (one call for each phase of the stride).
+#pragma once
+#include <cstdint>
+
+#include "spmm.h"  // Activation
+
+namespace sparsejax {
+
+constexpr int64_t kMaxTaps = 64;  // on one axis
+
+struct Axis {
+  int64_t out, in, step;
+  int64_t out_first, out_step, out_size;  // out_size: extent of the written array
+  int64_t num_taps, kernel_size;
+  int64_t index[kMaxTaps], offset[kMaxTaps];
+  int64_t whole_begin, whole_end;  // outputs for which every tap is inside
+};
+
+struct DepthwiseCall {
+  Axis y, x;
+  int64_t channels;
+  const float* kernel;  // [y.kernel_size][x.kernel_size][channels]
+  const float* bias;    // [channels], may be null
+  Activation activation;
+};
+
+struct DepthwiseKernels {
+  // Output rows [begin, end) of one image [in y][in x][channels] -> [out_size y][out_size
+  // x][channels].
+  void (*rows_channels_last)(const DepthwiseCall& call, const float* image, float* out,
+                             int64_t begin, int64_t end);
+  // Adds what output rows [begin, end) of one image say to grad_kernel and grad_bias.
+  void (*grad_kernel_channels_last)(const DepthwiseCall& call, const float* image,
+                                    const float* grad_out, int64_t begin, int64_t end,
+                                    float* grad_kernel, float* grad_bias);
+};
+
+}  // namespace sparsejax

@@ -1,0 +1,41 @@
+// parallel_for: runs f(0) ... f(n - 1) on a pool of threads and returns when all are done.
+#pragma once
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <thread>
+
+namespace sparsejax {
+
+struct Pool {
+  int64_t num_threads = 1;
+  std::function<void(std::function<void()>)> schedule;  // may run its task at any time, or never
+};
+
+// Items are claimed from a shared counter and the caller takes part, so a helper that starts after
+// the return finds nothing left and touches nothing but the counter. f must not throw, nor may
+// which thread runs it change a result.
+template <class F>
+void parallel_for(const Pool& pool, int64_t n, const F& f) {
+  if (pool.num_threads <= 1 || n <= 1) {
+    for (int64_t i = 0; i < n; i++) f(i);
+    return;
+  }
+  struct Progress {
+    std::atomic<int64_t> next{0}, done{0};
+  };
+  auto progress = std::make_shared<Progress>();
+  auto work = [progress, n, &f] {
+    for (int64_t i; (i = progress->next.fetch_add(1)) < n;) {
+      f(i);
+      progress->done.fetch_add(1, std::memory_order_release);
+    }
+  };
+  for (int64_t t = 1; t < std::min(pool.num_threads, n); t++) pool.schedule(work);
+  work();
+  while (progress->done.load(std::memory_order_acquire) < n) std::this_thread::yield();
+}
+
+}  // namespace sparsejax

@@ -1,0 +1,154 @@
+// Vectors of floats on GCC/Clang vector extensions: one source for SSE2, AVX2, AVX-512 and NEON.
+//
+// SPARSEJAX_TARGET names the instruction set (it becomes a namespace, so that no inline function
+// compiled with wider instructions is ever merged into another target's code) and SPARSEJAX_LANES
+// its vector width. For the same reason kernel sources use no templates of the standard library.
+#pragma once
+#include <cstdint>
+
+#define SPARSEJAX_INLINE inline __attribute__((always_inline))
+
+namespace sparsejax::SPARSEJAX_TARGET {
+
+typedef float Vec4 __attribute__((vector_size(16)));
+typedef float Vec8 __attribute__((vector_size(32)));
+typedef float Vec16 __attribute__((vector_size(64)));
+
+template <int lanes>
+struct VecOf;
+template <>
+struct VecOf<4> {
+  typedef Vec4 type;
+};
+template <>
+struct VecOf<8> {
+  typedef Vec8 type;
+};
+template <>
+struct VecOf<16> {
+  typedef Vec16 type;
+};
+
+constexpr int kLanes = SPARSEJAX_LANES;
+typedef VecOf<kLanes>::type Vec;
+
+template <class V>
+constexpr int lanes_of = sizeof(V) / sizeof(float);
+
+// Loads and stores take any address: on every CPU in question an unaligned move of aligned data
+// costs nothing.
+template <class V>
+SPARSEJAX_INLINE V load(const float* p) {
+  V v;
+  __builtin_memcpy(&v, p, sizeof(V));
+  return v;
+}
+
+template <class V>
+SPARSEJAX_INLINE void store(float* p, V v) {
+  __builtin_memcpy(p, &v, sizeof(V));
+}
+
+// x - 0 keeps every x, -0.0 and NaN included, and compiles to a bare broadcast.
+template <class V>
+SPARSEJAX_INLINE V splat(float x) {
+  return x - V{};
+}
+
+// Comparisons are written so that NaN stays NaN.
+template <class V>
+SPARSEJAX_INLINE V clamp(V x, V low, V high) {
+  x = x < low ? low : x;
+  return x > high ? high : x;
+}
+
+template <class V>
+SPARSEJAX_INLINE float sum_lanes(V v) {
+  if constexpr (lanes_of<V> == 1) {
+    return v;
+  } else {
+    float part[lanes_of<V>];
+    store(part, v);
+    for (int half = lanes_of<V> / 2; half > 0; half /= 2)
+      for (int i = 0; i < half; i++) part[i] += part[i + half];
+    return part[0];
+  }
+}
+
+template <class V>
+SPARSEJAX_INLINE V shuffle_low(V a,
+                               V b) {  // pairs of a and b interleaved, low half of each 4 lanes
+  if constexpr (lanes_of<V> == 4)
+    return __builtin_shufflevector(a, b, 0, 4, 1, 5);
+  else
+    return __builtin_shufflevector(a, b, 0, 8, 1, 9, 4, 12, 5, 13);
+}
+
+template <class V>
+SPARSEJAX_INLINE V shuffle_high(V a, V b) {
+  if constexpr (lanes_of<V> == 4)
+    return __builtin_shufflevector(a, b, 2, 6, 3, 7);
+  else
+    return __builtin_shufflevector(a, b, 2, 10, 3, 11, 6, 14, 7, 15);
+}
+
+template <class V>
+SPARSEJAX_INLINE V pairs_low(V a, V b) {
+  if constexpr (lanes_of<V> == 4)
+    return __builtin_shufflevector(a, b, 0, 1, 4, 5);
+  else
+    return __builtin_shufflevector(a, b, 0, 1, 8, 9, 4, 5, 12, 13);
+}
+
+template <class V>
+SPARSEJAX_INLINE V pairs_high(V a, V b) {
+  if constexpr (lanes_of<V> == 4)
+    return __builtin_shufflevector(a, b, 2, 3, 6, 7);
+  else
+    return __builtin_shufflevector(a, b, 2, 3, 10, 11, 6, 7, 14, 15);
+}
+
+// Transposes 4 rows of V: r[j] becomes column j of each group of 4 lanes.
+template <class V>
+SPARSEJAX_INLINE void transpose4(V* r) {
+  V a = shuffle_low(r[0], r[1]), b = shuffle_high(r[0], r[1]);
+  V c = shuffle_low(r[2], r[3]), d = shuffle_high(r[2], r[3]);
+  r[0] = pairs_low(a, c);
+  r[1] = pairs_high(a, c);
+  r[2] = pairs_low(b, d);
+  r[3] = pairs_high(b, d);
+}
+
+constexpr int kSquare = kLanes < 8 ? 4 : 8;  // side of the block that is transposed in registers
+
+template <class V>
+SPARSEJAX_INLINE void transpose_square(const float* src, int64_t src_pitch, float* dst,
+                                       int64_t dst_pitch) {
+  V r[kSquare];
+  for (int i = 0; i < kSquare; i++) r[i] = load<V>(src + i * src_pitch);
+  transpose4(r);
+  if constexpr (lanes_of<V> == 8) {
+    transpose4(r + 4);
+    for (int i = 0; i < 4; i++) {
+      V low = __builtin_shufflevector(r[i], r[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+      r[i + 4] = __builtin_shufflevector(r[i], r[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+      r[i] = low;
+    }
+  }
+  for (int i = 0; i < kSquare; i++) store(dst + i * dst_pitch, r[i]);
+}
+
+// dst[c][r] = src[r][c].
+SPARSEJAX_INLINE void transpose(const float* src, int64_t src_pitch, int64_t rows, int64_t cols,
+                                float* dst, int64_t dst_pitch) {
+  int64_t whole_rows = rows - rows % kSquare, whole_cols = cols - cols % kSquare;
+  for (int64_t r = 0; r < whole_rows; r += kSquare)
+    for (int64_t c = 0; c < whole_cols; c += kSquare)
+      transpose_square<VecOf<kSquare>::type>(src + r * src_pitch + c, src_pitch,
+                                             dst + c * dst_pitch + r, dst_pitch);
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t c = r < whole_rows ? whole_cols : 0; c < cols; c++)
+      dst[c * dst_pitch + r] = src[r * src_pitch + c];
+}
+
+}  // namespace sparsejax::SPARSEJAX_TARGET

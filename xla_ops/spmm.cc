@@ -1,0 +1,281 @@
+// Tiles of sparse matrix times activations; see spmm.h. Compiled once for each instruction set.
+#include "spmm.h"
+
+#include "simd.h"
+
+namespace sparsejax::SPARSEJAX_TARGET {
+namespace {
+
+// A tile: `width` pixels (whole vectors) of x packed as [chunk column][width], and where its
+// outputs go.
+struct Tile {
+  const float* x;
+  float* y;  // of row `row_begin`
+  int64_t width, y_pitch;
+  int64_t row_begin, row_end;  // block rows
+};
+
+struct Chunk {
+  const SpmmCall* call;
+  const int32_t *begins, *ends;
+  int64_t first_col, num_cols;
+  bool first, last;
+};
+
+template <int T, class V>
+SPARSEJAX_INLINE void start_row(const Chunk& chunk, int64_t row, const float* y, V* sum) {
+  V bias = splat<V>(chunk.call->bias ? chunk.call->bias[row] : 0.f);
+#pragma GCC unroll 8
+  for (int t = 0; t < T; t++) sum[t] = chunk.first ? bias : load<V>(y + t * lanes_of<V>);
+}
+
+template <int T, class V>
+SPARSEJAX_INLINE void finish_row(const Chunk& chunk, float* y, const V* sum) {
+  Activation activation = chunk.last ? chunk.call->activation : Activation::kNone;
+  V zero = V{}, top = splat<V>(activation == Activation::kRelu6 ? 6.f : __builtin_inff());
+#pragma GCC unroll 8
+  for (int t = 0; t < T; t++)
+    store(y + t * lanes_of<V>, activation == Activation::kNone ? sum[t] : clamp(sum[t], zero, top));
+}
+
+// T vectors of pixels, one row at a time. FMAs of one row depend on each other, so short tiles keep
+// several sums.
+template <int T, class V>
+void csr_rows(const Chunk& chunk, const Tile& tile, int64_t column) {
+  constexpr int kSums = T >= 6 ? 1 : T >= 3 ? 2 : 4;
+  const SparseMatrix& matrix = chunk.call->matrix;
+  const float* x = tile.x + column - chunk.first_col * tile.width;
+  for (int64_t row = tile.row_begin; row < tile.row_end; row++) {
+    float* y = tile.y + (row - tile.row_begin) * tile.y_pitch + column;
+    V sum[kSums][T] = {};
+    start_row<T>(chunk, row, y, sum[0]);
+    int64_t i = chunk.begins[row], end = chunk.ends[row];
+    for (; i + kSums <= end; i += kSums) {
+#pragma GCC unroll 4
+      for (int s = 0; s < kSums; s++) {
+        const float* p = x + matrix.indices[i + s] * tile.width;
+        V w = splat<V>(matrix.values[i + s]);
+#pragma GCC unroll 8
+        for (int t = 0; t < T; t++) sum[s][t] += w * load<V>(p + t * lanes_of<V>);
+      }
+    }
+    for (; i < end; i++) {
+      const float* p = x + matrix.indices[i] * tile.width;
+      V w = splat<V>(matrix.values[i]);
+#pragma GCC unroll 8
+      for (int t = 0; t < T; t++) sum[0][t] += w * load<V>(p + t * lanes_of<V>);
+    }
+#pragma GCC unroll 4
+    for (int s = 1; s < kSums; s++)
+#pragma GCC unroll 8
+      for (int t = 0; t < T; t++) sum[0][t] += sum[s][t];
+    finish_row<T>(chunk, y, sum[0]);
+  }
+}
+
+// R rows share their columns: each load of x feeds R FMAs.
+template <int T, int R, class V>
+void block_rows(const Chunk& chunk, const Tile& tile, int64_t column) {
+  const SparseMatrix& matrix = chunk.call->matrix;
+  const float* x = tile.x + column - chunk.first_col * tile.width;
+  for (int64_t row = tile.row_begin; row < tile.row_end; row++) {
+    float* y = tile.y + (row - tile.row_begin) * R * tile.y_pitch + column;
+    V sum[R][T];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++) start_row<T>(chunk, row * R + r, y + r * tile.y_pitch, sum[r]);
+    int64_t end = chunk.ends[row];
+    for (int64_t i = chunk.begins[row]; i < end; i++) {
+      const float* p = x + matrix.indices[i] * tile.width;
+      const float* w = matrix.values + i * R;
+      V in[T];
+#pragma GCC unroll 8
+      for (int t = 0; t < T; t++) in[t] = load<V>(p + t * lanes_of<V>);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; r++)
+#pragma GCC unroll 8
+        for (int t = 0; t < T; t++) sum[r][t] += splat<V>(w[r]) * in[t];
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++) finish_row<T>(chunk, y + r * tile.y_pitch, sum[r]);
+  }
+}
+
+template <int T, class V>
+SPARSEJAX_INLINE void rows_of_block(const Chunk& chunk, const Tile& tile, int64_t column) {
+  switch (chunk.call->matrix.block) {
+    case 1:
+      return csr_rows<T, V>(chunk, tile, column);
+    case 2:
+      if constexpr (T <= 4) return block_rows<T, 2, V>(chunk, tile, column);
+      break;
+    case 4:
+      if constexpr (T <= 3) return block_rows<T, 4, V>(chunk, tile, column);
+      break;
+    case 8:
+      if constexpr (T <= 1) return block_rows<T, 8, V>(chunk, tile, column);
+      break;
+  }
+}
+
+constexpr int kTileVectors = 8;
+
+// Vectors of pixels that one pass over the rows may take: sums, inputs and a weight must fit the
+// registers.
+constexpr int pass_vectors(int64_t block) {
+  return block == 1 ? 8 : block == 2 ? 4 : block == 4 ? 3 : 1;
+}
+
+void chunk_rows(const Chunk& chunk, const Tile& tile) {
+  const int64_t most = pass_vectors(chunk.call->matrix.block);
+  int64_t left = tile.width / kLanes;
+  for (int64_t column = 0; left > 0;) {
+    int64_t passes = (left + most - 1) / most, take = (left + passes - 1) / passes;
+    switch (take) {
+      case 1:
+        rows_of_block<1, Vec>(chunk, tile, column);
+        break;
+      case 2:
+        rows_of_block<2, Vec>(chunk, tile, column);
+        break;
+      case 3:
+        rows_of_block<3, Vec>(chunk, tile, column);
+        break;
+      case 4:
+        rows_of_block<4, Vec>(chunk, tile, column);
+        break;
+      case 5:
+        rows_of_block<5, Vec>(chunk, tile, column);
+        break;
+      case 6:
+        rows_of_block<6, Vec>(chunk, tile, column);
+        break;
+      case 7:
+        rows_of_block<7, Vec>(chunk, tile, column);
+        break;
+      default:
+        rows_of_block<8, Vec>(chunk, tile, column);
+        break;
+    }
+    left -= take;
+    column += take * kLanes;
+  }
+}
+
+int64_t whole_vectors(int64_t count) { return (count + kLanes - 1) / kLanes * kLanes; }
+
+Chunk chunk_of(const SpmmCall& call, int64_t c) {
+  const SparseMatrix& matrix = call.matrix;
+  const int64_t first = c * matrix.chunk_cols, left = matrix.cols - first;
+  return {&call,
+          matrix.begins + c * matrix.chunk_stride,
+          matrix.ends + c * matrix.chunk_stride,
+          first,
+          left < matrix.chunk_cols ? left : matrix.chunk_cols,
+          c == 0,
+          c == matrix.num_chunks - 1};
+}
+
+// Packs pixels [first, first + count) of channels [channel, channel + num) as [num][whole vectors
+// of pixels], with zeros behind the last pixel.
+void pack(const SpmmCall& call, const float* x, int64_t all_channels, int64_t channel, int64_t num,
+          int64_t first, int64_t count, float* packed) {
+  const int64_t width = whole_vectors(count);
+  if (call.channels_last) {
+    transpose(x + first * all_channels + channel, all_channels, count, num, packed, width);
+  } else {
+    for (int64_t k = 0; k < num; k++)
+      __builtin_memcpy(packed + k * width, x + (channel + k) * call.pixels + first,
+                       count * sizeof(float));
+  }
+  if (count == width) return;
+  for (int64_t k = 0; k < num; k++)
+    for (int64_t p = count; p < width; p++) packed[k * width + p] = 0.f;
+}
+
+void tile(const SpmmCall& call, const float* x, float* y, int64_t first, int64_t count,
+          int64_t row_begin, int64_t row_end, float* scratch) {
+  const SparseMatrix& matrix = call.matrix;
+  const int64_t width = whole_vectors(count);
+  const int64_t row = row_begin * matrix.block, rows = (row_end - row_begin) * matrix.block;
+  float *packed = scratch, *out = scratch + matrix.chunk_cols * width;
+  const bool direct = !call.channels_last && count == width;
+  Tile tile = {packed, out, width, width, row_begin, row_end};
+  if (direct) {
+    tile.y = y + row * call.pixels + first;
+    tile.y_pitch = call.pixels;
+  }
+  for (int64_t c = 0; c < matrix.num_chunks; c++) {
+    Chunk chunk = chunk_of(call, c);
+    pack(call, x, matrix.cols, chunk.first_col, chunk.num_cols, first, count, packed);
+    chunk_rows(chunk, tile);
+  }
+  if (call.channels_last) {
+    transpose(out, width, rows, count, y + first * matrix.rows + row, matrix.rows);
+  } else if (!direct) {
+    for (int64_t m = 0; m < rows; m++)
+      __builtin_memcpy(y + (row + m) * call.pixels + first, out + m * width, count * sizeof(float));
+  }
+}
+
+// One nonzero's R gradients: R rows of grad_y times one row of x, T vectors each.
+template <int R>
+SPARSEJAX_INLINE void grad_row(const SparseMatrix& matrix, const Chunk& chunk, int64_t row,
+                               const float* x, const float* grad_y, int64_t width,
+                               float* grad_values) {
+  for (int64_t i = chunk.begins[row]; i < chunk.ends[row]; i++) {
+    const float* p = x + (matrix.indices[i] - chunk.first_col) * width;
+    Vec sum[R] = {};
+    for (int64_t t = 0; t < width; t += kLanes) {
+      Vec in = load<Vec>(p + t);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; r++) sum[r] += load<Vec>(grad_y + r * width + t) * in;
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++) grad_values[i * R + r] += sum_lanes(sum[r]);
+  }
+}
+
+void grad_values_tile(const SpmmCall& call, const float* x, const float* grad_y, int64_t first,
+                      int64_t count, int64_t row_begin, int64_t row_end, float* grad_values,
+                      float* grad_bias, float* scratch) {
+  const SparseMatrix& matrix = call.matrix;
+  const int64_t width = whole_vectors(count);
+  const int64_t row = row_begin * matrix.block, rows = (row_end - row_begin) * matrix.block;
+  float *packed = scratch, *grads = scratch + matrix.chunk_cols * width;
+  pack(call, grad_y, matrix.rows, row, rows, first, count, grads);
+  for (int64_t m = 0; m < rows; m++) {
+    Vec sum = {};
+    for (int64_t t = 0; t < width; t += kLanes) sum += load<Vec>(grads + m * width + t);
+    grad_bias[row + m] += sum_lanes(sum);
+  }
+  for (int64_t c = 0; c < matrix.num_chunks; c++) {
+    const Chunk chunk = chunk_of(call, c);
+    pack(call, x, matrix.cols, chunk.first_col, chunk.num_cols, first, count, packed);
+    for (int64_t r = row_begin; r < row_end; r++) {
+      const float* g = grads + (r - row_begin) * matrix.block * width;
+      switch (matrix.block) {
+        case 1:
+          grad_row<1>(matrix, chunk, r, packed, g, width, grad_values);
+          break;
+        case 2:
+          grad_row<2>(matrix, chunk, r, packed, g, width, grad_values);
+          break;
+        case 4:
+          grad_row<4>(matrix, chunk, r, packed, g, width, grad_values);
+          break;
+        case 8:
+          grad_row<8>(matrix, chunk, r, packed, g, width, grad_values);
+          break;
+      }
+    }
+  }
+}
+
+}  // namespace
+
+#define SPARSEJAX_NAME(x) #x
+#define SPARSEJAX_STRING(x) SPARSEJAX_NAME(x)
+extern const SpmmKernels spmm = {SPARSEJAX_STRING(SPARSEJAX_TARGET), kTileVectors * kLanes,
+                                 24 * 1024 / (4 * kTileVectors * kLanes), tile, grad_values_tile};
+
+}  // namespace sparsejax::SPARSEJAX_TARGET

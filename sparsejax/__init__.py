@@ -10,6 +10,10 @@ from sparsejax.algorithms import prune_globally as prune_globally
 from sparsejax.algorithms import rigl as rigl
 from sparsejax.algorithms import sparse_evolution as sparse_evolution
 from sparsejax.algorithms import static_random as static_random
+from sparsejax.compile import CompiledFunction as CompiledFunction
+from sparsejax.compile import CompileReport as CompileReport
+from sparsejax.compile import LayerReport as LayerReport
+from sparsejax.compile import compile as compile
 from sparsejax.distributions import PlanLeaf as PlanLeaf
 from sparsejax.distributions import erk as erk
 from sparsejax.distributions import global_magnitude as global_magnitude

@@ -10,6 +10,7 @@ from jax import lax
 from jax.extend import core
 
 from sparsejax import nn
+from sparsejax.ops import depthwise_conv2d
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -178,20 +179,3 @@ def _depthwise(
         padding=padding,
         channels_last=channels_last,
     )
-
-
-def depthwise_conv2d(x, kernel, *, strides, padding, channels_last):  # type: ignore[no-untyped-def]
-    """Shifted multiply-adds, standing in for the kernel."""
-    if not channels_last:
-        return depthwise_conv2d(
-            x.transpose(0, 2, 3, 1), kernel, strides=strides, padding=padding, channels_last=True
-        ).transpose(0, 3, 1, 2)
-    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    height, width = ((x.shape[i + 1] - kernel.shape[i]) // strides[i] + 1 for i in (0, 1))
-    total = jnp.zeros((), x.dtype)
-    for i in range(kernel.shape[0]):
-        for j in range(kernel.shape[1]):
-            end = (i + (height - 1) * strides[0] + 1, j + (width - 1) * strides[1] + 1)
-            window = lax.slice(x, (0, i, j, 0), (x.shape[0], *end, x.shape[3]), (1, *strides, 1))
-            total = total + window * kernel[i, j, 0]
-    return total

@@ -1,0 +1,150 @@
+"""Equations evaluated on constants, in NumPy where it has the operation."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend import core
+
+
+def _logistic(x: np.ndarray) -> np.ndarray:
+    return (0.5 * (1 + np.tanh(0.5 * x))).astype(x.dtype)
+
+
+def _select(which: np.ndarray, *cases: np.ndarray) -> np.ndarray:
+    return np.choose(which.astype(np.int32), cases)
+
+
+# Functions of arrays of equal shape or scalars, without parameters.
+ELEMENTWISE: dict[str, Callable] = {
+    "abs": np.abs,
+    "add": np.add,
+    "and": np.logical_and,
+    "clamp": lambda low, x, high: np.minimum(np.maximum(x, low), high),
+    "copy": np.asarray,
+    "div": np.divide,
+    "eq": np.equal,
+    "exp": np.exp,
+    "expm1": np.expm1,
+    "ge": np.greater_equal,
+    "gt": np.greater,
+    "is_finite": np.isfinite,
+    "le": np.less_equal,
+    "log": np.log,
+    "log1p": np.log1p,
+    "logistic": _logistic,
+    "lt": np.less,
+    "max": np.maximum,
+    "min": np.minimum,
+    "mul": np.multiply,
+    "ne": np.not_equal,
+    "neg": np.negative,
+    "or": np.logical_or,
+    "rsqrt": lambda x: (1 / np.sqrt(x)).astype(x.dtype),
+    "select_n": _select,
+    "sign": np.sign,
+    "sqrt": np.sqrt,
+    "square": np.square,
+    "stop_gradient": np.asarray,
+    "sub": np.subtract,
+    "tanh": np.tanh,
+}
+
+_BOOLEAN = ("and", "or")  # bitwise on integers in JAX: left to it
+_NATIVE = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int32), np.dtype(bool))
+
+
+def fold(equation: Any, constants: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The outputs of an equation whose inputs are all constants."""
+    outputs = in_numpy(equation, constants)
+    if outputs is not None:
+        return outputs
+    primitive, params = equation.primitive, equation.params
+    with jax.ensure_compile_time_eval():
+        results = bind(primitive, params, *constants)
+    return [np.asarray(r) for r in (results if primitive.multiple_results else [results])]
+
+
+def bind(primitive: Any, params: dict, *inputs: Any) -> Any:
+    """The equation again; jax before 0.10 hands functions among its parameters on their own."""
+    params = primitive.get_bind_params(params)
+    if isinstance(params, dict):
+        return primitive.bind(*inputs, **params)
+    functions, params = params
+    return primitive.bind(*functions, *inputs, **params)
+
+
+def in_numpy(equation: Any, constants: Sequence[np.ndarray]) -> list[np.ndarray] | None:
+    """The outputs as NumPy computes them, None where it cannot."""
+    name, params = equation.primitive.name, equation.params
+    if any(np.dtype(c.dtype) not in _NATIVE for c in constants):
+        return None
+    if (body := body_of(equation)) is not None:
+        return _body_in_numpy(body, constants)
+    shape_only = _reshaped(name, params, constants)
+    if shape_only is not None:
+        return [shape_only]
+    if name == "integer_pow":
+        return [np.power(constants[0], params["y"])]
+    if name == "convert_element_type" and np.dtype(params["new_dtype"]) in _NATIVE:
+        return [constants[0].astype(params["new_dtype"])]
+    if name not in ELEMENTWISE or (name in _BOOLEAN and constants[0].dtype != bool):
+        return None
+    with np.errstate(all="ignore"):
+        return [np.asarray(ELEMENTWISE[name](*constants), equation.outvars[0].aval.dtype)]
+
+
+def _reshaped(name: str, params: dict, constants: Sequence[np.ndarray]) -> np.ndarray | None:
+    """Views, so that they cost no memory and that "varies over one axis only" stays visible."""
+    if name == "broadcast_in_dim":
+        if len(constants) > 1:
+            return None
+        dims = [int(d) for d in params["broadcast_dimensions"]]
+        shape = params["shape"]
+        index = tuple(slice(None) if d in dims else None for d in range(len(shape)))
+        return np.broadcast_to(constants[0][index], shape)
+    if name == "transpose":
+        return constants[0].transpose(params["permutation"])
+    if name == "squeeze":
+        return constants[0].squeeze(tuple(int(d) for d in params["dimensions"]))
+    if name == "reshape" and params.get("dimensions") is None:
+        return constants[0].reshape(params["new_sizes"])
+    return None
+
+
+def _body_in_numpy(body: Any, constants: Sequence[np.ndarray]) -> list[np.ndarray] | None:
+    """A call's body, all of it or not at all."""
+    if any(np.dtype(np.asarray(c).dtype) not in _NATIVE for c in body.consts):
+        return None
+    env = dict(zip(body.jaxpr.invars, constants, strict=True))
+    env |= {v: np.asarray(c) for v, c in zip(body.jaxpr.constvars, body.consts, strict=True)}
+    for equation in body.jaxpr.eqns:
+        inputs = [known(v) if isinstance(v, core.Literal) else env[v] for v in equation.invars]
+        outputs = in_numpy(equation, inputs)
+        if outputs is None:
+            return None
+        env.update(zip(equation.outvars, outputs, strict=True))
+    return [known(v) if isinstance(v, core.Literal) else env[v] for v in body.jaxpr.outvars]
+
+
+def known(literal: Any) -> np.ndarray:
+    """The array of a literal, which may hold a Python number."""
+    return np.asarray(literal.val, literal.aval.dtype)
+
+
+INLINED = ("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint")
+CUSTOM = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
+
+
+def body_of(equation: Any) -> core.ClosedJaxpr | None:
+    """The function that a call runs, None for other equations."""
+    if equation.primitive.name not in INLINED + CUSTOM:
+        return None
+    for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
+        body = equation.params.get(name)
+        if isinstance(body, core.ClosedJaxpr):
+            return body
+        if isinstance(body, core.Jaxpr):
+            return core.ClosedJaxpr(body, ())
+    return None

@@ -18,6 +18,7 @@ R = TypeVar("R")
 # (batch, feature, spatial...) positions of the two layouts the kernel takes.
 CHANNELS_LAST = (0, 3, 1, 2)
 CHANNELS_FIRST = (0, 1, 2, 3)
+HWIO = (3, 2, 0, 1)  # (output, input, spatial...) positions in a flax kernel
 
 
 def accelerate(fn: Callable[P, R]) -> Callable[P, R]:
@@ -30,8 +31,11 @@ def accelerate(fn: Callable[P, R]) -> Callable[P, R]:
     kernels, too. A derivative given by `custom_jvp` or `custom_vjp` is kept as it is.
 
     Replaced are float32 two-dimensional convolutions with one filter per channel and no
-    dilation, in NHWC (flax) or NCHW (Equinox). Everything else is left alone, and so is the
-    inside of a `shard_map`: accelerate the function that is given to it.
+    dilation, in NHWC (flax) or NCHW (Equinox). 1x1 convolutions in NHWC become products of two
+    matrices: XLA on CPU takes 2 to 12 times as long for the weight gradient of the convolution
+    (128x28x28x16 -> 32: 31 against 2.5 ms; 128x4x4x256 -> 256: 15 against 3.9 ms on two cores).
+    Everything else is left alone, and so is the inside of a `shard_map`: accelerate the function
+    that is given to it.
 
     Args:
         fn: any function that `jax.jit` could trace; its jax arrays are traced, other arguments
@@ -105,6 +109,8 @@ def _rewrite(value: Any) -> Any:
 def _rewrite_equation(eqn: Any) -> Any:
     if is_depthwise(eqn):
         return _replacement(eqn)
+    if is_pointwise(eqn):
+        return _exchanged(eqn, functools.partial(_product, precision=eqn.params["precision"]))
     if eqn.primitive.name == "shard_map":  # its types name mesh axes, which a new jaxpr here lacks
         return eqn
     params = {name: _rewrite(value) for name, value in eqn.params.items()}
@@ -135,6 +141,24 @@ def is_depthwise(eqn: Any) -> bool:
     )
 
 
+def is_pointwise(eqn: Any) -> bool:
+    """Is it a float32 1x1 convolution of every pixel, NHWC with HWIO, in one group?"""
+    if eqn.primitive.name != "conv_general_dilated":
+        return False
+    x, kernel = (v.aval for v in eqn.invars)
+    params, layout = eqn.params, eqn.params["dimension_numbers"]
+    return (
+        layout.lhs_spec == layout.out_spec == CHANNELS_LAST
+        and layout.rhs_spec == HWIO
+        and kernel.shape[:2] == (1, 1)
+        and x.dtype == kernel.dtype == eqn.outvars[0].aval.dtype == jnp.float32
+        and tuple(params["window_strides"]) == tuple(params["lhs_dilation"]) == (1, 1)
+        and tuple(params["padding"]) == ((0, 0), (0, 0))
+        and params["feature_group_count"] == params["batch_group_count"] == 1
+        and 0 not in x.shape
+    )
+
+
 def _replacement(eqn: Any) -> Any:
     """One call of the kernel, as an equation with the same inputs and output."""
     layout = eqn.params["dimension_numbers"]
@@ -146,8 +170,16 @@ def _replacement(eqn: Any) -> Any:
         padding=tuple(eqn.params["padding"]),
         channels_last=layout.lhs_spec == CHANNELS_LAST,
     )
+    return _exchanged(eqn, call)
+
+
+def _exchanged(eqn: Any, call: Callable) -> Any:
+    """The equation of one jitted call with the inputs and outputs of `eqn`."""
     with eqn.ctx.manager:
-        (new,) = jax.make_jaxpr(call)(*(_like(v.aval) for v in eqn.invars)).jaxpr.eqns
+        jaxpr = jax.make_jaxpr(call)(*(_like(v.aval) for v in eqn.invars)).jaxpr
+    (new,) = jaxpr.eqns
+    if jaxpr.outvars[0].aval != eqn.outvars[0].aval:  # a mesh that cuts height or width
+        return eqn
     return new.replace(
         invars=eqn.invars, outvars=eqn.outvars, source_info=eqn.source_info, ctx=eqn.ctx
     )
@@ -179,3 +211,11 @@ def _depthwise(
         padding=padding,
         channels_last=channels_last,
     )
+
+
+@functools.partial(jax.jit, static_argnames="precision")
+def _product(x: jax.Array, kernel: jax.Array, *, precision: Any) -> jax.Array:
+    """A 1x1 convolution as a product of two matrices."""
+    pixels = x.reshape(-1, x.shape[-1])
+    product = jnp.matmul(pixels, kernel[0, 0], precision=precision)
+    return product.reshape(*x.shape[:-1], -1)

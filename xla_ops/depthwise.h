@@ -41,4 +41,16 @@ struct DepthwiseKernels {
                                     float* grad_kernel, float* grad_bias);
 };
 
+// The same on channel-major images, one plane [in y][in x] -> [out_size y][out_size x] at a time.
+// Taps that lie far apart make the padded rows in scratch (64-byte aligned) long.
+struct DepthwisePlaneKernels {
+  int64_t (*scratch_floats)(const DepthwiseCall& call);
+  void (*plane)(const DepthwiseCall& call, int64_t channel, const float* in, float* out,
+                float* scratch);
+  int64_t (*grad_scratch_floats)(const DepthwiseCall& call);
+  // Adds to sums[y.num_taps][x.num_taps] and to *grad_bias, those of this plane's channel.
+  void (*grad_kernel_plane)(const DepthwiseCall& call, const float* in, const float* grad_out,
+                            float* sums, float* grad_bias, float* scratch);
+};
+
 }  // namespace sparsejax

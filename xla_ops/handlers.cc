@@ -175,7 +175,7 @@ ffi::Error Spmm(ffi::ThreadPool threads, ffi::AnyBuffer values_buffer, ffi::AnyB
       (channels_last ? pixels : images) *= slices;
       slices = 1;
     }
-    const SpmmKernels& kernel = *kernels().spmm;
+    const int64_t chunk_cols = kernels().spmm->chunk_cols;
     for (int64_t i = 0; i < slices; i++) {
       Structure structure = m.structure(y.leading, i);
       const float* weights = values.slice<float>(slice_for(values, y.leading, i));
@@ -190,11 +190,11 @@ ffi::Error Spmm(ffi::ThreadPool threads, ffi::AnyBuffer values_buffer, ffi::AnyB
                      other.row_starts.data()};
         weights = other.values.data();
       }
-      const ChunkedMatrix matrix = chunked(structure, weights, kernel.chunk_cols);
+      const ChunkedMatrix matrix = chunked(structure, weights, chunk_cols);
       const float* b = bias.sizes[0] ? bias.slice<float>(slice_for(bias, y.leading, i)) : nullptr;
       const SpmmCall call = {matrix.matrix, b, activation_of(activation), channels_last, pixels};
-      run_spmm(kernel, pool_of(threads), call, images, x.slice<float>(slice_for(x, y.leading, i)),
-               y.slice<float>(i));
+      run_spmm(kernels(), pool_of(threads), call, images,
+               x.slice<float>(slice_for(x, y.leading, i)), y.slice<float>(i));
     }
   });
 }
@@ -217,12 +217,12 @@ ffi::Error SpmmGradValues(ffi::ThreadPool threads, ffi::AnyBuffer indices,
     const int64_t images = channels_last ? 1 : x.sizes[0], pixels = x.sizes[channels_last ? 0 : 2];
     need_sizes(x, activations(channels_last, images, cols, pixels));
     need_sizes(grad_y, activations(channels_last, images, rows, pixels));
-    const SpmmKernels& kernel = *kernels().spmm;
+    const int64_t chunk_cols = kernels().spmm->chunk_cols;
     const Sizes& leading = grad_values.leading;
     for (int64_t i = 0; i < product(leading); i++) {
-      const ChunkedMatrix matrix = chunked(m.structure(leading, i), nullptr, kernel.chunk_cols);
+      const ChunkedMatrix matrix = chunked(m.structure(leading, i), nullptr, chunk_cols);
       const SpmmCall call = {matrix.matrix, nullptr, Activation::kNone, channels_last, pixels};
-      run_spmm_grad_values(kernel, pool_of(threads), call, images,
+      run_spmm_grad_values(kernels(), pool_of(threads), call, images,
                            x.slice<float>(slice_for(x, leading, i)),
                            grad_y.slice<float>(slice_for(grad_y, leading, i)),
                            grad_values.slice<float>(i), grad_bias.slice<float>(i));
@@ -278,7 +278,7 @@ ffi::Error Depthwise(ffi::ThreadPool threads, ffi::AnyBuffer kernel_buffer,
     if (bias.sizes[0] != 0) need_sizes(bias, {sizes.channels});
     for (int64_t i = 0; i < product(y.leading); i++) {
       const float* b = bias.sizes[0] ? bias.slice<float>(slice_for(bias, y.leading, i)) : nullptr;
-      run_depthwise(*kernels().depthwise, pool_of(threads), sizes,
+      run_depthwise(kernels(), pool_of(threads), sizes,
                     kernel.slice<float>(slice_for(kernel, y.leading, i)), b,
                     activation_of(activation), x.slice<float>(slice_for(x, y.leading, i)),
                     y.slice<float>(i));
@@ -296,7 +296,7 @@ ffi::Error DepthwiseGradX(ffi::ThreadPool threads, ffi::AnyBuffer kernel_buffer,
     const ConvSizes sizes =
         conv_sizes({strides, dilation, pads, channels_last}, grad_x, kernel, grad_y);
     for (int64_t i = 0; i < product(grad_x.leading); i++)
-      run_depthwise_grad_x(*kernels().depthwise, pool_of(threads), sizes,
+      run_depthwise_grad_x(kernels(), pool_of(threads), sizes,
                            kernel.slice<float>(slice_for(kernel, grad_x.leading, i)),
                            grad_y.slice<float>(slice_for(grad_y, grad_x.leading, i)),
                            grad_x.slice<float>(i));
@@ -318,7 +318,7 @@ ffi::Error DepthwiseGradKernel(ffi::ThreadPool threads, ffi::AnyBuffer x_buffer,
     need_sizes(grad_bias, {sizes.channels});
     const Sizes& leading = grad_kernel.leading;
     for (int64_t i = 0; i < product(leading); i++)
-      run_depthwise_grad_kernel(*kernels().depthwise, pool_of(threads), sizes,
+      run_depthwise_grad_kernel(kernels(), pool_of(threads), sizes,
                                 x.slice<float>(slice_for(x, leading, i)),
                                 grad_y.slice<float>(slice_for(grad_y, leading, i)),
                                 grad_kernel.slice<float>(i), grad_bias.slice<float>(i));

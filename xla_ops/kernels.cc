@@ -3,13 +3,14 @@
 
 namespace sparsejax {
 
-#define SPARSEJAX_DECLARE(target)          \
-  namespace target {                       \
-  extern const SpmmKernels spmm;           \
-  extern const DepthwiseKernels depthwise; \
+#define SPARSEJAX_DECLARE(target)                      \
+  namespace target {                                   \
+  extern const SpmmKernels spmm;                       \
+  extern const DepthwiseKernels depthwise;             \
+  extern const DepthwisePlaneKernels depthwise_planes; \
   }
 #define SPARSEJAX_SET(target) \
-  Kernels { #target, &target::spmm, &target::depthwise }
+  Kernels { #target, &target::spmm, &target::depthwise, &target::depthwise_planes }
 
 #if defined(__x86_64__)
 SPARSEJAX_DECLARE(avx512)

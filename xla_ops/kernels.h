@@ -12,6 +12,7 @@ struct Kernels {
   const char* isa;
   const SpmmKernels* spmm;
   const DepthwiseKernels* depthwise;
+  const DepthwisePlaneKernels* depthwise_planes;
 };
 
 // Those that were built and that this CPU can run, best first; never empty.

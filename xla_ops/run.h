@@ -1,21 +1,20 @@
 // Whole operations: cut into tiles, run on a pool of threads. Results do not depend on the number
 // of threads.
 #pragma once
-#include "depthwise.h"
 #include "depthwise_axis.h"
+#include "kernels.h"
 #include "matrix.h"
 #include "parallel_for.h"
-#include "spmm.h"
 
 namespace sparsejax {
 
 // y[image] = activation(W x[image] + bias); see spmm.h for the layouts.
-void run_spmm(const SpmmKernels& kernels, const Pool& pool, const SpmmCall& call, int64_t images,
+void run_spmm(const Kernels& kernels, const Pool& pool, const SpmmCall& call, int64_t images,
               const float* x, float* y);
 
 // grad_values[nonzero][block] and grad_bias[rows], summed over images and pixels. call.bias and
 // activation are unused.
-void run_spmm_grad_values(const SpmmKernels& kernels, const Pool& pool, const SpmmCall& call,
+void run_spmm_grad_values(const Kernels& kernels, const Pool& pool, const SpmmCall& call,
                           int64_t images, const float* x, const float* grad_y, float* grad_values,
                           float* grad_bias);
 
@@ -26,13 +25,13 @@ struct ConvSizes {
 };
 
 // kernel [y][x][channel] always; bias [channel] may be null.
-void run_depthwise(const DepthwiseKernels& kernels, const Pool& pool, const ConvSizes& sizes,
+void run_depthwise(const Kernels& kernels, const Pool& pool, const ConvSizes& sizes,
                    const float* kernel, const float* bias, Activation activation, const float* x,
                    float* out);
-void run_depthwise_grad_x(const DepthwiseKernels& kernels, const Pool& pool, const ConvSizes& sizes,
+void run_depthwise_grad_x(const Kernels& kernels, const Pool& pool, const ConvSizes& sizes,
                           const float* kernel, const float* grad_out, float* grad_x);
-void run_depthwise_grad_kernel(const DepthwiseKernels& kernels, const Pool& pool,
-                               const ConvSizes& sizes, const float* x, const float* grad_out,
-                               float* grad_kernel, float* grad_bias);
+void run_depthwise_grad_kernel(const Kernels& kernels, const Pool& pool, const ConvSizes& sizes,
+                               const float* x, const float* grad_out, float* grad_kernel,
+                               float* grad_bias);
 
 }  // namespace sparsejax

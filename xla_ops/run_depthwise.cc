@@ -1,5 +1,6 @@
 // Cuts depthwise convolution and its gradients into bands of rows; see run.h.
 #include <algorithm>
+#include <stdexcept>
 #include <vector>
 
 #include "run.h"
@@ -14,8 +15,10 @@ constexpr int64_t kBandOutputs = 16384;
 // Partial sums of the kernel's gradient: a fixed number, so that their order does not depend on the
 // threads.
 constexpr int64_t kPartials = 16;
+// Floats of scratch a thread may need: 256 MB. Only taps that lie very far apart need more.
+constexpr int64_t kMaxScratch = 1 << 26;
 
-void run_phase(const DepthwiseKernels& kernels, const Pool& pool, const DepthwiseCall& call,
+void run_bands(const DepthwiseKernels& kernels, const Pool& pool, const DepthwiseCall& call,
                int64_t images, const float* x, float* out) {
   const int64_t row_outputs = std::max<int64_t>(1, call.x.out * call.channels);
   const int64_t band = std::max<int64_t>(1, kBandOutputs / row_outputs);
@@ -29,57 +32,111 @@ void run_phase(const DepthwiseKernels& kernels, const Pool& pool, const Depthwis
   });
 }
 
+int64_t checked(int64_t floats) {
+  if (floats > kMaxScratch) throw std::length_error("dilation or padding is too large");
+  return floats;
+}
+
+void run_planes(const DepthwisePlaneKernels& kernels, const Pool& pool, const DepthwiseCall& call,
+                int64_t images, const float* x, float* out) {
+  const int64_t plane_size = call.y.in * call.x.in, out_size = call.y.out_size * call.x.out_size;
+  // Items of about kBandOutputs: a small plane takes less time than its claim.
+  const int64_t planes = images * call.channels;
+  const int64_t group = std::max<int64_t>(1, kBandOutputs / std::max<int64_t>(1, out_size));
+  const int64_t floats = checked(kernels.scratch_floats(call));
+  parallel_for(pool, (planes + group - 1) / group, [&](int64_t item) {
+    float* memory = scratch(floats);
+    for (int64_t i = item * group; i < std::min((item + 1) * group, planes); i++)
+      kernels.plane(call, i % call.channels, x + i * plane_size, out + i * out_size, memory);
+  });
+}
+
+void grad_kernel_channels_last(const DepthwiseKernels& kernels, const Pool& pool,
+                               const DepthwiseCall& call, int64_t images, const float* x,
+                               const float* grad_out, float* grad_kernel, float* grad_bias) {
+  const int64_t kernel_size = call.y.kernel_size * call.x.kernel_size * call.channels;
+  const int64_t partial_size = kernel_size + call.channels;
+  const int64_t rows = images * call.y.out, partials = std::min(kPartials, rows);
+  std::vector<float> sums(partials * partial_size, 0.f);
+  parallel_for(pool, partials, [&](int64_t part) {
+    float* sum = sums.data() + part * partial_size;
+    const int64_t last = rows * (part + 1) / partials;
+    for (int64_t row = rows * part / partials; row < last;) {
+      const int64_t image = row / call.y.out, begin = row % call.y.out;
+      const int64_t end = std::min(call.y.out, begin + last - row);
+      kernels.grad_kernel_channels_last(call, x + image * call.y.in * call.x.in * call.channels,
+                                        grad_out + image * call.y.out * call.x.out * call.channels,
+                                        begin, end, sum, sum + kernel_size);
+      row += end - begin;
+    }
+  });
+  for (int64_t part = 0; part < partials; part++) {
+    const float* sum = sums.data() + part * partial_size;
+    for (int64_t i = 0; i < kernel_size; i++) grad_kernel[i] += sum[i];
+    for (int64_t c = 0; c < call.channels; c++) grad_bias[c] += sum[kernel_size + c];
+  }
+}
+
+void grad_kernel_planes(const DepthwisePlaneKernels& kernels, const Pool& pool,
+                        const DepthwiseCall& call, int64_t images, const float* x,
+                        const float* grad_out, float* grad_kernel, float* grad_bias) {
+  const int64_t in_size = call.y.in * call.x.in, out_size = call.y.out * call.x.out;
+  const int64_t taps = call.y.num_taps * call.x.num_taps;
+  const int64_t floats = checked(kernels.grad_scratch_floats(call));
+  parallel_for(pool, call.channels, [&](int64_t c) {
+    float* memory = scratch(taps + 16 + floats);
+    float* sums = memory + floats;
+    std::fill_n(sums, taps, 0.f);
+    for (int64_t image = 0; image < images; image++) {
+      const int64_t i = image * call.channels + c;
+      kernels.grad_kernel_plane(call, x + i * in_size, grad_out + i * out_size, sums, grad_bias + c,
+                                memory);
+    }
+    for (int64_t t = 0; t < taps; t++) grad_kernel[t * call.channels + c] = sums[t];
+  });
+}
+
 }  // namespace
 
-void run_depthwise(const DepthwiseKernels& kernels, const Pool& pool, const ConvSizes& sizes,
+void run_depthwise(const Kernels& kernels, const Pool& pool, const ConvSizes& sizes,
                    const float* kernel, const float* bias, Activation activation, const float* x,
                    float* out) {
   const DepthwiseCall call = {
       forward_axis(sizes.y), forward_axis(sizes.x), sizes.channels, kernel, bias, activation};
-  run_phase(kernels, pool, call, sizes.images, x, out);
+  if (sizes.channels_last)
+    run_bands(*kernels.depthwise, pool, call, sizes.images, x, out);
+  else
+    run_planes(*kernels.depthwise_planes, pool, call, sizes.images, x, out);
 }
 
-void run_depthwise_grad_x(const DepthwiseKernels& kernels, const Pool& pool, const ConvSizes& sizes,
+void run_depthwise_grad_x(const Kernels& kernels, const Pool& pool, const ConvSizes& sizes,
                           const float* kernel, const float* grad_out, float* grad_x) {
   for (int64_t y = 0; y < std::min(sizes.y.stride, sizes.y.in); y++)
     for (int64_t x = 0; x < std::min(sizes.x.stride, sizes.x.in); x++) {
       const DepthwiseCall call = {
           grad_axis(sizes.y, y), grad_axis(sizes.x, x), sizes.channels, kernel, nullptr,
           Activation::kNone};
-      run_phase(kernels, pool, call, sizes.images, grad_out, grad_x);
+      if (sizes.channels_last)
+        run_bands(*kernels.depthwise, pool, call, sizes.images, grad_out, grad_x);
+      else
+        run_planes(*kernels.depthwise_planes, pool, call, sizes.images, grad_out, grad_x);
     }
 }
 
-void run_depthwise_grad_kernel(const DepthwiseKernels& kernels, const Pool& pool,
-                               const ConvSizes& sizes, const float* x, const float* grad_out,
-                               float* grad_kernel, float* grad_bias) {
+void run_depthwise_grad_kernel(const Kernels& kernels, const Pool& pool, const ConvSizes& sizes,
+                               const float* x, const float* grad_out, float* grad_kernel,
+                               float* grad_bias) {
   const DepthwiseCall call = {
       forward_axis(sizes.y), forward_axis(sizes.x), sizes.channels, nullptr, nullptr,
       Activation::kNone};
-  const int64_t kernel_size = sizes.y.kernel * sizes.x.kernel * sizes.channels;
-  const int64_t partial_size = kernel_size + sizes.channels;
-  const int64_t rows = sizes.images * sizes.y.out, partials = std::min(kPartials, rows);
-  std::vector<float> sums(partials * partial_size, 0.f);
-  parallel_for(pool, partials, [&](int64_t part) {
-    float* sum = sums.data() + part * partial_size;
-    const int64_t last = rows * (part + 1) / partials;
-    for (int64_t row = rows * part / partials; row < last;) {
-      const int64_t image = row / sizes.y.out, begin = row % sizes.y.out;
-      const int64_t end = std::min(sizes.y.out, begin + last - row);
-      kernels.grad_kernel_channels_last(
-          call, x + image * sizes.y.in * sizes.x.in * sizes.channels,
-          grad_out + image * sizes.y.out * sizes.x.out * sizes.channels, begin, end, sum,
-          sum + kernel_size);
-      row += end - begin;
-    }
-  });
-  std::fill_n(grad_kernel, kernel_size, 0.f);
+  std::fill_n(grad_kernel, sizes.y.kernel * sizes.x.kernel * sizes.channels, 0.f);
   std::fill_n(grad_bias, sizes.channels, 0.f);
-  for (int64_t part = 0; part < partials; part++) {
-    const float* sum = sums.data() + part * partial_size;
-    for (int64_t i = 0; i < kernel_size; i++) grad_kernel[i] += sum[i];
-    for (int64_t c = 0; c < sizes.channels; c++) grad_bias[c] += sum[kernel_size + c];
-  }
+  if (sizes.channels_last)
+    grad_kernel_channels_last(*kernels.depthwise, pool, call, sizes.images, x, grad_out,
+                              grad_kernel, grad_bias);
+  else
+    grad_kernel_planes(*kernels.depthwise_planes, pool, call, sizes.images, x, grad_out,
+                       grad_kernel, grad_bias);
 }
 
 }  // namespace sparsejax

@@ -30,8 +30,9 @@ Pool pool_for(const Pool& pool, const SparseMatrix& matrix, int64_t pixels) {
 
 }  // namespace
 
-void run_spmm(const SpmmKernels& kernels, const Pool& pool, const SpmmCall& call, int64_t images,
+void run_spmm(const Kernels& set, const Pool& pool, const SpmmCall& call, int64_t images,
               const float* x, float* y) {
+  const SpmmKernels& kernels = *set.spmm;
   const SparseMatrix& matrix = call.matrix;
   if (images == 0 || call.pixels == 0 || matrix.rows == 0) return;
   const Pool helpers = pool_for(pool, matrix, images * call.pixels);
@@ -54,9 +55,10 @@ void run_spmm(const SpmmKernels& kernels, const Pool& pool, const SpmmCall& call
   });
 }
 
-void run_spmm_grad_values(const SpmmKernels& kernels, const Pool& pool, const SpmmCall& call,
+void run_spmm_grad_values(const Kernels& set, const Pool& pool, const SpmmCall& call,
                           int64_t images, const float* x, const float* grad_y, float* grad_values,
                           float* grad_bias) {
+  const SpmmKernels& kernels = *set.spmm;
   const SparseMatrix& matrix = call.matrix;
   std::fill_n(grad_values, num_nonzeros(matrix) * matrix.block, 0.f);
   std::fill_n(grad_bias, matrix.rows, 0.f);

@@ -69,17 +69,6 @@ def depthwise_conv2d(
     """
     code, then = activations.split(activation)
     options = _checked(x, kernel, bias, strides, padding, dilation, code, channels_last)
-    if not channels_last:  # until the kernel has this layout too
-        y = depthwise_conv2d(
-            jnp.moveaxis(x, -3, -1),
-            kernel,
-            bias,
-            strides=options.strides,
-            padding=options.padding,
-            dilation=options.dilation,
-            activation=activation,
-        )
-        return jnp.moveaxis(y, -1, -3)
     lead = x.shape[:-3]
     images = x.reshape(math.prod(lead), *x.shape[-3:])
     taps = kernel.reshape(*kernel.shape[:2], kernel.shape[3])
@@ -191,7 +180,7 @@ def _grad_x(options, shape, kernel, grad_y):  # type: ignore[no-untyped-def]
 def _grad_kernel(options, shape, x, grad_y):  # type: ignore[no-untyped-def]
     def reference(x, grad_y):  # type: ignore[no-untyped-def]
         zeros = [jnp.zeros(result.shape, x.dtype) for result in results]
-        return jax.vjp(lambda *weights: _reference(options, *weights, x), *zeros)[1](grad_y)
+        return jax.vjp(lambda kernel, bias: _reference(options, kernel, bias, x), *zeros)[1](grad_y)
 
     results = tuple(jax.ShapeDtypeStruct(size, x.dtype) for size in (shape, shape[-1:]))
     return _call("depthwise_grad_kernel", options, reference, results, shape, x, grad_y)

@@ -84,8 +84,10 @@ def spmm_reference(
     """What `spmm` returns, by a dense product in plain JAX."""
     code, then = activations.split(activation)
     options, bias = _checked(packed, x, bias, code, channels_last)
-    values = packed.values.reshape(-1, options.block)
-    y = _reference(options, values, packed.indices, packed.row_starts, bias, x)
+    values, indices, row_starts = map(
+        jnp.asarray, (packed.values, packed.indices, packed.row_starts)
+    )
+    y = _reference(options, values.reshape(-1, options.block), indices, row_starts, bias, x)
     return then(y) if then else y
 
 

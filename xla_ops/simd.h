@@ -7,6 +7,11 @@
 #include <cstdint>
 
 #define SPARSEJAX_INLINE inline __attribute__((always_inline))
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define SPARSEJAX_REGISTERS 32
+#else
+#define SPARSEJAX_REGISTERS 16
+#endif
 
 namespace sparsejax::SPARSEJAX_TARGET {
 

@@ -102,10 +102,11 @@ def _budget(leaves: Sequence[PlanLeaf]) -> int:
 
 
 def _most_pruned(leaves: Sequence[PlanLeaf], min_weights: int) -> np.ndarray:
-    """How many weights each leaf can lose to its pattern and the floor."""
+    """How many weights each leaf can lose to its pattern and the floor, in whole groups."""
     by_pattern = [round(x.pattern.max_sparsity(x.shape) * x.num_weights) for x in leaves]
     by_floor = [max(leaf.num_weights - min_weights, 0) for leaf in leaves]
-    return np.minimum(by_pattern, by_floor)
+    group_sizes = np.array([leaf.group_size for leaf in leaves])
+    return np.minimum(by_pattern, by_floor) // group_sizes * group_sizes
 
 
 def _pruned_under_threshold(

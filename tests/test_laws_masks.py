@@ -1,0 +1,128 @@
+"""Laws of masks: every algorithm x pattern, also with ties, infinities, NaN and bfloat16."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import sparsejax as sj
+from tests import cases
+
+SHAPE = (3, 3, 4, 8)
+
+
+def edge_params():
+    """Leaves that rank badly: ties, bfloat16, infinities, NaN."""
+    normal = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+    leaves = {
+        "normal": jnp.asarray(normal),
+        "tied": jnp.ones(SHAPE, jnp.float16),
+        "bfloat16": jnp.asarray(normal, jnp.bfloat16),
+        "odd": jnp.asarray(np.select([normal > 0.5, normal < -0.5], [np.inf, np.nan], normal)),
+    }
+    return {name: {"kernel": leaf} for name, leaf in leaves.items()}
+
+
+@functools.cache
+def compiled_run(transform, plan, num_steps):
+    def run(params, grads, masks, key):
+        def one_step(carry, step):
+            own = sj.MaskContext(plan, step, jax.random.fold_in(key, step))
+            carry = transform.update(*carry, params, grads, own)
+            return carry, carry[0]
+
+        first = transform.init(masks, params, sj.MaskContext(plan, jnp.int32(0), key))
+        return first[0], jax.lax.scan(one_step, first, jnp.arange(num_steps))[1]
+
+    return cases.quick_jit(run)
+
+
+def run_masks(transform, params, plan, seed=3, num_steps=cases.NUM_STEPS):
+    """The masks after init and after each step, stacked, with weights and gradients held fixed."""
+    run = compiled_run(transform, plan, num_steps)
+    key = jax.random.key(seed, impl="rbg")
+    return run(params, shifted(params), sj.full_masks(params, plan), key)
+
+
+def shifted(params):
+    return jax.tree.map(lambda p: jnp.roll(p.ravel(), 5).reshape(p.shape), params)
+
+
+@pytest.mark.parametrize("pattern", cases.PATTERNS)
+@pytest.mark.parametrize("method", cases.METHODS)
+def test_sparsity_is_exact_at_every_step(method, pattern):
+    transform, share, drops_only, _ = cases.METHODS[method]
+    params = edge_params()
+    plan = cases.planned(*cases.PATTERNS[pattern], params)
+    first, masks = run_masks(transform, params, plan)
+    for leaf in plan.leaves:
+        name = leaf.path.split("/")[0]
+        steps = np.asarray(masks[name]["kernel"])
+        pruned = np.sum(~steps, axis=(1, 2, 3, 4)) / leaf.group_size
+        num_groups = leaf.pattern.num_groups(leaf.shape)
+        wanted = [np.floor(share(t) * leaf.sparsity * num_groups + 0.5) for t in range(len(steps))]
+        np.testing.assert_array_equal(pruned, wanted, err_msg=leaf.path)
+        if pattern != "nm_2_4" or share(0) == 1.0:
+            for step in steps:
+                leaf.pattern.check(step, leaf.path)
+        leaf.pattern.check(steps[-1], leaf.path)
+        before = np.concatenate([np.asarray(first[name]["kernel"])[None], steps[:-1]])
+        assert not drops_only or not np.any(steps & ~before), "a pruned weight came back"
+        if method == "rigl" and pattern != "channel" and name in ("normal", "bfloat16"):
+            assert np.any(steps & ~before), "nothing was regrown"
+
+
+@pytest.mark.parametrize("pattern", cases.PATTERNS)
+@pytest.mark.parametrize("method", cases.GLOBAL_METHODS)
+def test_global_pruning_meets_the_total(method, pattern):
+    transform, share, _, _ = cases.GLOBAL_METHODS[method]
+    params = cases.dict_params()
+    params["second"] = {"kernel": 0.5 * params["conv"]["kernel"]}
+    params["tied"] = {"kernel": jnp.full((64, 8), 0.3)}
+    sparsity = min(cases.PATTERNS[pattern][1], 0.8)
+    plan = cases.planned(cases.PATTERNS[pattern][0], sparsity, params)
+    _, masks = run_masks(transform, params, plan)
+    stacked = [masks[leaf.path.split("/")[0]]["kernel"] for leaf in plan.leaves]
+    pruned = np.stack([np.sum(~np.asarray(m).reshape(len(m), -1), axis=1) for m in stacked])
+    slack = sum(leaf.group_size / 2 for leaf in plan.leaves if leaf.group_size > 1)
+    wanted = np.array([np.floor(share(t) * plan.num_pruned + 0.5) for t in range(pruned.shape[1])])
+    assert np.all(np.abs(pruned.sum(0) - wanted) <= slack)
+    if method == "global_mp_floor":
+        sizes = np.array([leaf.num_weights for leaf in plan.leaves])
+        assert np.all(sizes - pruned[:, -1] >= 40)
+    if pattern == "unstructured":
+        assert len({float(n) for n in pruned[:, -1]}) == len(stacked), "leaves should differ"
+
+
+@pytest.mark.parametrize("method", [name for name in cases.METHODS if cases.METHODS[name].draws])
+def test_same_key_same_masks_other_key_other_masks(method):
+    params = cases.dict_params()
+    plan = cases.planned(sj.Unstructured(), 0.9)
+    run = lambda seed: run_masks(cases.METHODS[method].transform, params, plan, seed)
+    for same, again, other in zip(*(jax.tree.leaves(run(s)) for s in (0, 0, 1)), strict=True):
+        np.testing.assert_array_equal(same, again)
+        assert np.any(same != other)
+
+
+def test_leaves_draw_different_masks():
+    params = {"a": {"kernel": jnp.ones((16, 8))}, "b": {"kernel": jnp.ones((16, 8))}}
+    masks, _ = run_masks(sj.static_random(), params, cases.planned(sj.Unstructured(), 0.5, params))
+    assert np.any(masks["a"]["kernel"] != masks["b"]["kernel"])
+
+
+@pytest.mark.parametrize("method", ["gmp", "rigl"])
+def test_jit_equals_no_jit(method):
+    params = {"conv": {"kernel": cases.dict_params()["conv"]["kernel"]}}
+    plan = cases.planned(sj.NM(2, 4), 0.5, params)
+    transform = cases.METHODS[method].transform
+    key = jax.random.key(3)
+    context = sj.MaskContext(plan, jnp.int32(3), key)
+    masks, state = transform.init(sj.full_masks(params, plan), params, context)
+    update = lambda step: transform.update(
+        masks, state, params, shifted(params), context._replace(step=step)
+    )[0]
+    eager, traced = update(jnp.int32(3)), cases.quick_jit(update)(jnp.int32(3))
+    np.testing.assert_array_equal(eager["conv"]["kernel"], traced["conv"]["kernel"])
+    assert np.any(eager["conv"]["kernel"] != masks["conv"]["kernel"])

@@ -11,9 +11,6 @@ from sparsejax.patterns import Block, Pattern, Unstructured
 # fitted to 512x512x196 and 256x256x784 at 50, 80 and 90 % on an AVX2 core.
 OVERHEAD = 0.13
 SLOPES = {1: 2.25, 2: 1.7, 4: 1.4, 8: 1.6}
-# A dense 1x1 convolution wants channels last and its neighbours planes; the two transposes cost
-# this much times (1 / inputs + 1 / outputs) of it.
-TRANSPOSES = 49.0
 
 
 @dataclass(frozen=True)
@@ -40,16 +37,13 @@ def select(layer: Layer) -> Choice:
     matrix = layer.matrix
     if matrix.size == 0:
         return Choice("xla", None, "no weights")
-    dense = 1.0
-    if layer.kind == "pointwise":
-        dense += TRANSPOSES * sum(1 / size for size in matrix.shape)
     costs = {rows: OVERHEAD + SLOPES[rows] * stored(matrix, rows) for rows in SLOPES}
     rows = min(costs, key=lambda rows: costs[rows])
     zeros = f"{np.mean(matrix == 0):.1%} zeros"
-    if costs[rows] >= dense:
+    if costs[rows] >= 1:
         return Choice("xla", None, f"{zeros}: dense is faster")
     pattern = Unstructured(output_axis=0) if rows == 1 else Block(rows, 1, output_axis=0)
-    return Choice("spmm", pattern, f"{zeros}: about {costs[rows] / dense:.2f} of dense time")
+    return Choice("spmm", pattern, f"{zeros}: about {costs[rows]:.2f} of dense time")
 
 
 def stored(matrix: np.ndarray, rows: int) -> float:

@@ -79,12 +79,12 @@ def mask_groups(
     """The mask that keeps whole boxes, by the sum of their scores."""
     group_scores: Any = sum_groups(scores, box)
     if max(box, default=1) > 1:
-        keep = None if keep is None else _split(keep, box).any(_inner_axes(box))
-        allowed = None if allowed is None else _split(allowed, box).all(_inner_axes(box))
+        keep = None if keep is None else tree.split_axes(keep, box).any(_inner_axes(box))
+        allowed = None if allowed is None else tree.split_axes(allowed, box).all(_inner_axes(box))
     num_groups = group_scores.size
     num_kept = num_groups - tree.count_pruned(sparsity, num_groups)
     kept = tree.top_k_mask(group_scores, num_kept, keep=keep, allowed=allowed)
-    return expand_groups(kept, box)
+    return expand_groups(kept, box, scores)
 
 
 def sum_groups(scores: Float[AnyArray, "..."], box: Shape) -> Float[AnyArray, "..."]:
@@ -92,17 +92,16 @@ def sum_groups(scores: Float[AnyArray, "..."], box: Shape) -> Float[AnyArray, ".
     if max(box, default=1) == 1:
         return scores
     accumulator = jnp.promote_types(scores.dtype, jnp.float32)
-    return _split(scores.astype(accumulator), box).sum(_inner_axes(box))
+    return tree.split_axes(scores.astype(accumulator), box).sum(_inner_axes(box))
 
 
-def expand_groups(groups: Bool[Array, "..."], box: Shape) -> Bool[Array, "..."]:
-    """The leaf-shaped array in which each box holds the value of its group."""
+def expand_groups(groups: Bool[Array, "..."], box: Shape, like: Array) -> Bool[Array, "..."]:
+    """The array in which each box holds the value of its group; shaped and sharded as `like`."""
     if max(box, default=1) == 1:
         return groups
-    inner = _inner_axes(box)
-    split = [size for pair in zip(groups.shape, box, strict=True) for size in pair]
-    spread = jnp.broadcast_to(jnp.expand_dims(groups, inner), split)
-    return spread.reshape([count * size for count, size in zip(groups.shape, box, strict=True)])
+    split = jax.eval_shape(lambda: tree.split_axes(like, box)).shape
+    spread = jnp.broadcast_to(jnp.expand_dims(groups, _inner_axes(box)), split)
+    return tree.reshape(spread, like.shape, jax.typeof(like).sharding.spec)
 
 
 def check_mask(mask: Any, path: str) -> np.ndarray:
@@ -115,7 +114,7 @@ def check_mask(mask: Any, path: str) -> np.ndarray:
 
 def check_boxes(mask: Any, box: Shape, name: str, path: str) -> None:
     """Raise a ValueError when a box is neither wholly kept nor wholly pruned."""
-    split = _split(check_mask(mask, path), box)
+    split = tree.split_axes(check_mask(mask, path), box)
     partial = split.any(_inner_axes(box)) & ~split.all(_inner_axes(box))
     if partial.any():
         raise ValueError(
@@ -138,11 +137,6 @@ def kept_weights(weights: Any, mask: Any) -> tuple[np.ndarray, np.ndarray]:
     if kept.shape != weights.shape:
         raise ValueError(f"pack needs a mask of shape {weights.shape}, got {kept.shape}.")
     return weights, kept
-
-
-def _split(array: Any, box: Shape) -> Any:
-    pairs = zip(array.shape, box, strict=True)
-    return array.reshape([size for length, step in pairs for size in (length // step, step)])
 
 
 def _inner_axes(box: Shape) -> tuple[int, ...]:

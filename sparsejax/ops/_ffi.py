@@ -49,10 +49,15 @@ def call(
     The platform is the one that the program is lowered for. Under `shard_map` operands that vary
     over fewer mesh axes than others are cast to vary over all of them.
     """
+    mesh = jax.sharding.get_abstract_mesh()
+    sharding = jax.NamedSharding(mesh, jax.P()) if not mesh.empty else None
     varying = frozenset[str]().union(*(_varying(operand) for operand in operands))
     results = jax.tree.map(
         lambda result: jax.ShapeDtypeStruct(
-            result.shape, result.dtype, manual_axis_type=ManualAxisType(varying=varying)
+            result.shape,
+            result.dtype,
+            sharding=sharding,
+            manual_axis_type=ManualAxisType(varying=varying),
         ),
         results,
     )

@@ -1,11 +1,13 @@
 """The NEON kernels against NumPy in float64; made for the emulated Python of tests/arm/run.sh.
 
-Compilation is slow there: all cases of an op are one jitted function, and masks come from NumPy.
+Compilation is slow there, custom calls apart: all cases of an op are one jitted function, and
+everything else is NumPy.
 """
 
 import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -37,6 +39,12 @@ def assert_close(found: jax.Array, expected: np.ndarray, length: int, name: obje
     np.testing.assert_allclose(found, expected, tolerance, tolerance, err_msg=str(name))
 
 
+def at_stored_positions(packed: sj.CSR | sj.BSR, block: int, weights: np.ndarray) -> np.ndarray:
+    """`packed.gather(weights).values` without JAX."""
+    rows = np.repeat(np.arange(OUTPUTS // block), np.diff(packed.row_starts))
+    return weights[packed.indices[:, None], rows[:, None] * block + np.arange(block)]
+
+
 def test_spmm():
     bias = normal(OUTPUTS, seed=2)
     cases = list(itertools.product([1, 2, 4, 8], [1, 3, 32, 77]))
@@ -64,10 +72,10 @@ def test_spmm_gradients_of_channel_major_images():
 
         return {block: pullback(matrix) for block, matrix in packed.items()}
 
-    grad_weights = np.einsum("bkp,bmp->km", x, seed.astype(np.float64)).astype(np.float32)
+    grad_weights = np.einsum("bkp,bmp->km", x, seed.astype(np.float64))
     for block, (grad_packed, grad_x) in run(packed, x).items():
-        every_value = packed[block].gather(grad_weights).values
-        assert_close(grad_packed.values, every_value, 2 * 37, block)
+        stored = at_stored_positions(packed[block], block, grad_weights)
+        assert_close(grad_packed.values.reshape(-1, block), stored, 2 * 37, block)
         expected = np.einsum("km,bmp->bkp", sparse_weights(block).astype(np.float64), seed)
         assert_close(grad_x, expected, OUTPUTS, block)
 
@@ -91,23 +99,27 @@ def depthwise_in_numpy(x, kernel, seed, stride):
 
 def test_depthwise_and_its_gradients():
     x = normal(2, 9, 11, 7, seed=1)
-    cases = list(itertools.product([3, 5, 7], [1, 2]))
+    cases = list(itertools.product([3, 5, 7], [1, 2], [True, False]))
     kernels = {side: normal(side, side, 1, 7, seed=2) for side in [3, 5, 7]}
     seeds = {stride: normal(2, -(-9 // stride), -(-11 // stride), 7, seed=3) for stride in [1, 2]}
 
     @jax.jit
     def run(x, kernels):
-        def both(side, stride):
-            convolve = lambda x, k: sj.depthwise_conv2d(x, k, strides=(stride, stride))
-            y, pullback = jax.vjp(convolve, x, kernels[side])
-            return y, *pullback(seeds[stride])
+        def both(side, stride, channels_last):
+            to = lambda images: images if channels_last else jnp.moveaxis(images, -1, 1)
+            options = {"strides": (stride, stride), "channels_last": channels_last}
+            convolve = lambda x, k: sj.depthwise_conv2d(x, k, **options)
+            y, pullback = jax.vjp(convolve, to(x), kernels[side])
+            return y, *pullback(to(seeds[stride]))
 
-        return {(side, stride): both(side, stride) for side, stride in cases}
+        return {case: both(*case) for case in cases}
 
-    for (side, stride), found in run(x, kernels).items():
+    for (side, stride, channels_last), (y, grad_x, grad_kernel) in run(x, kernels).items():
         expected = depthwise_in_numpy(x, kernels[side], seeds[stride], stride)
+        back = lambda images, last=channels_last: images if last else np.moveaxis(images, 1, -1)
+        found = (back(y), back(grad_x), grad_kernel)
         for one, other, length in zip(found, expected, [side**2, side**2, 2 * 99], strict=True):
-            assert_close(one, other, length, (side, stride))
+            assert_close(one, other, length, (side, stride, channels_last))
 
 
 def test_vmap_over_weights():

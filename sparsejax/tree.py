@@ -139,6 +139,7 @@ def top_k_mask(
     return ranked_top_k_mask(scores, k, classes)
 
 
+@jax.jit
 def ranked_top_k_mask(
     scores: Float[Array, "..."], k: int | Int[Array, ""], classes: Sequence[Bool[Array, "..."]]
 ) -> Bool[Array, "..."]:
@@ -170,10 +171,11 @@ def ranked_top_k_mask(
 
 def ordered_keys(scores: Float[Array, "..."]) -> UInt[Array, "..."]:
     """Unsigned integers in the order of the scores, NaN lowest; 0 and the maximum stay unused."""
-    if not jnp.issubdtype(scores.dtype, jnp.floating):
-        raise TypeError(f"Scores must be floating point, got {scores.dtype}; cast them first.")
-    if scores.dtype.itemsize == 1:
-        scores = scores.astype(jnp.float16)
+    if not jnp.issubdtype(scores.dtype, jnp.floating) or scores.dtype.itemsize == 1:
+        raise TypeError(
+            "Scores must be float64, float32, float16 or bfloat16, "
+            f"got {scores.dtype}; cast them first."
+        )
     bits = jax.lax.bitcast_convert_type(scores, f"uint{8 * scores.dtype.itemsize}")
     sign = jnp.array(1 << (8 * scores.dtype.itemsize - 1), bits.dtype)
     infinity = jax.lax.bitcast_convert_type(jnp.array(jnp.inf, scores.dtype), bits.dtype)

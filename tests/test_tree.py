@@ -1,0 +1,189 @@
+"""Paths read alike on every kind of params; the top-k mask is exact on every kind of scores."""
+
+import re
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen, nnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from sparsejax import tree
+
+
+def oracle(scores, k, keep=None, allowed=None):
+    """The k best by a stable sort: keep first, not allowed last, then score, then index."""
+    flat = np.asarray(scores).astype(np.float64).ravel()
+    number = np.where(np.isnan(flat), 0.0, flat)
+    ones = np.ones(flat.size, bool)
+    keep = ~ones if keep is None else np.asarray(keep).ravel()
+    allowed = ones if allowed is None else np.asarray(allowed).ravel()
+    order = np.lexsort((np.arange(flat.size), -number, np.isnan(flat), ~(allowed | keep), ~keep))
+    mask = np.zeros(flat.size, bool)
+    mask[order[:k]] = True
+    return mask.reshape(np.shape(scores))
+
+
+top_k_mask = jax.jit(tree.top_k_mask)
+
+
+class Net(nnx.Module):
+    def __init__(self, rngs):
+        self.layers = nnx.List([nnx.Linear(3, 4, rngs=rngs), nnx.Linear(4, 2, rngs=rngs)])
+
+
+def test_paths_read_alike_for_every_kind_of_params():
+    net = Net(nnx.Rngs(0))
+    state = nnx.state(net, nnx.Param)
+    expected = ["layers/0/bias", "layers/0/kernel", "layers/1/bias", "layers/1/kernel"]
+    paths = lambda params: [path for path, _ in tree.leaves_with_paths(params)]
+    assert paths(state) == expected
+    assert paths(nnx.to_pure_dict(state)) == expected
+    optimizer = nnx.Optimizer(net, optax.trace(0.9), wrt=nnx.Param)
+    assert paths(nnx.state(optimizer.opt_state.trace)) == expected
+    assert paths({"layers": [{"bias": 0, "kernel": 1}, {"bias": 0, "kernel": 1}]}) == expected
+    assert paths({"layers": ({"bias": 0, "kernel": 1}, {"bias": 0, "kernel": 1})}) == expected
+    module = eqx.filter(eqx.nn.MLP(2, 2, 4, 1, key=jax.random.key(0)), eqx.is_array)
+    assert "layers/0/weight" in paths(module)
+    boxed = {"kernel": linen.Partitioned(jnp.ones((2, 2)), names=(None, None))}
+    assert paths(boxed) == ["kernel"]
+    attention = {"value": {"kernel": 1}, "key": {"kernel": 2}}
+    assert paths(attention) == ["key/kernel", "value/kernel"]
+
+
+def test_masked_nodes_are_leaves_with_paths():
+    masks = {"a": optax.MaskedNode(), "b": True}
+    assert [path for path, _ in tree.leaves_with_paths(masks)] == ["a", "b"]
+    doubled = tree.map_with_paths(lambda path, leaf: (path, leaf), masks)
+    assert doubled == {"a": ("a", optax.MaskedNode()), "b": ("b", True)}
+
+
+@pytest.mark.parametrize("output_axis", [-1, 0, 1])
+@pytest.mark.parametrize("make", [np.asarray, jnp.asarray])
+def test_matrix_view_round_trips(make, output_axis):
+    leaf = make(np.arange(2 * 3 * 4).reshape(2, 3, 4))
+    matrix = tree.as_matrix(leaf, output_axis)
+    assert matrix.shape == (leaf.shape[output_axis], leaf.size // leaf.shape[output_axis])
+    assert type(matrix) is type(leaf)
+    np.testing.assert_array_equal(tree.from_matrix(matrix, leaf.shape, output_axis), leaf)
+    np.testing.assert_array_equal(matrix[1], np.take(np.asarray(leaf), 1, output_axis).ravel())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("shape", [(11,), (2, 3, 4), (1, 1), (0, 3)])
+def test_top_k_is_exact_with_ties_infinities_and_nan(shape, dtype):
+    rng = np.random.default_rng(0)
+    special = [-np.inf, np.inf, np.nan, -np.nan, -0.0, 0.0, 1.0, 1.5, -1.0]
+    scores = jnp.asarray(rng.choice(special, shape), dtype)
+    for k in range(scores.size + 1):
+        np.testing.assert_array_equal(top_k_mask(scores, k), oracle(scores, k), err_msg=f"{k}")
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_keep_and_allowed_outrank_the_scores(data):
+    size = 9
+    floats = st.floats(width=32, allow_subnormal=True)
+    scores = jnp.asarray(data.draw(st.lists(floats, min_size=size, max_size=size)), jnp.float32)
+    bits = st.lists(st.booleans(), min_size=size, max_size=size)
+    keep, allowed = (jnp.asarray(data.draw(bits)) for _ in range(2))
+    k = data.draw(st.integers(0, size))
+    for classes in ({}, {"keep": keep}, {"allowed": allowed}, {"keep": keep, "allowed": allowed}):
+        np.testing.assert_array_equal(
+            top_k_mask(scores, k, **classes), oracle(scores, k, **classes)
+        )
+
+
+@pytest.mark.parametrize("scores", ["equal", "distinct", "subnormal"])
+def test_top_k_of_a_larger_leaf(scores):
+    rng = np.random.default_rng(1)
+    size = 3 * 3 * 33 * 65
+    values = {
+        "equal": np.ones(size),
+        "distinct": rng.permutation(size),
+        "subnormal": rng.integers(0, 5, size) * 1e-45,
+    }[scores].reshape(3, 3, 33, 65)
+    for k in (0, 1, size // 10, size - 1, size):
+        mask = top_k_mask(jnp.asarray(values, jnp.float32), k)
+        np.testing.assert_array_equal(mask, oracle(values, k))
+
+
+def test_top_k_of_float64():
+    with jax.enable_x64(True):
+        scores = jnp.asarray([1.0, 1.0 + 1e-15, np.nan, -np.inf])
+        assert tree.top_k_mask(scores, 1).tolist() == [False, True, False, False]
+        assert tree.top_k_mask(scores, 3).tolist() == [True, True, False, True]
+
+
+def test_jit_equals_no_jit_and_a_traced_k_a_static_one():
+    scores = jnp.asarray(np.random.default_rng(2).normal(size=(7, 9)), jnp.float32)
+    static = tree.top_k_mask(scores, 20)
+    assert (static == jax.jit(tree.top_k_mask, static_argnums=1)(scores, 20)).all()
+    assert (static == top_k_mask(scores, jnp.int32(20))).all()
+    batch = jax.vmap(tree.top_k_mask, (0, None))(jnp.stack([scores, -scores]), 20)
+    assert (batch[1] == tree.top_k_mask(-scores, 20)).all()
+
+
+@pytest.mark.parametrize("dtype", ["int32", "bool", "float8_e5m2"])
+def test_other_scores_are_refused(dtype):
+    with pytest.raises(TypeError, match=f"Scores must be float64, .*, got {dtype}"):
+        tree.top_k_mask(jnp.zeros(3, dtype), 1)
+
+
+SHARDED = [
+    ((64, 48), P("a", "b")),
+    ((64, 48), P(("a", "b"), None)),
+    ((64, 48), P(None, "b")),
+    ((64,), P(("b", "a"))),
+    ((3, 3, 16, 6), P(None, None, "b", "a")),
+]
+
+
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
+@pytest.mark.parametrize(("shape", "spec"), SHARDED)
+def test_four_devices_agree_with_one_and_only_add_up_counts(shape, spec, axis_type):
+    mesh = jax.make_mesh((2, 2), ("a", "b"), axis_types=(axis_type,) * 2)
+    values = np.random.default_rng(3).integers(0, 9, shape).astype(np.float32)
+    scores = jax.device_put(values, NamedSharding(mesh, spec))
+    best = lambda x: tree.top_k_mask(x, x.size // 3, keep=x == 2, allowed=x != 7)
+    compiled = jax.jit(best).lower(scores).compile()
+    mask = compiled(scores)
+    np.testing.assert_array_equal(mask, oracle(values, values.size // 3, values == 2, values != 7))
+    assert mask.sharding.is_equivalent_to(scores.sharding, scores.ndim)
+    program = compiled.as_text()
+    assert "all-reduce" in program
+    assert not re.search(r"all-gather|all-to-all|collective-permute", program)
+    reduced = re.findall(r"= (\S+) all-reduce\(", program)
+    assert all(re.fullmatch(r"s32\[\d*\](\{0\})?", counts) for counts in reduced), reduced
+
+
+@pytest.mark.parametrize("num_groups", [0, 1, 2, 5, 15, 1_000, 123_455])
+def test_the_number_pruned_is_the_same_static_and_traced(num_groups):
+    traced = jax.jit(tree.count_pruned, static_argnums=1)
+    for sparsity in (0.0, 1e-4, 0.1, 0.25, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.999, 1.0):
+        static = tree.count_pruned(sparsity, num_groups)
+        assert static == int(np.floor(sparsity * num_groups + 0.5))
+        assert int(traced(jnp.float32(sparsity), num_groups)) == static, sparsity
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**31 - 1), st.floats(0.0, 1.0, width=32))
+def test_a_traced_float32_is_multiplied_exactly(num_groups, sparsity):
+    exact = np.floor(float(np.float32(sparsity)) * num_groups + 0.5)
+    counted = int(tree.count_pruned(jnp.float32(sparsity), num_groups))
+    assert counted - exact in (0, 1)
+    slack = min(num_groups / 2**9 + 1, 2**10) / 2**16
+    assert counted == exact or float(sparsity) * num_groups + 0.5 + 2 * slack >= exact + 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 2**24 - 1).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_a_fraction_of_whole_groups_is_met_exactly_when_traced(pair):
+    pruned, num_groups = pair
+    assert int(tree.count_pruned(jnp.float32(pruned / num_groups), num_groups)) == pruned

@@ -28,6 +28,7 @@ from sparsejax.masks import every as every
 from sparsejax.masks import grow as grow
 from sparsejax.masks import prune as prune
 from sparsejax.masks import start as start
+from sparsejax.multiply_adds import multiply_adds as multiply_adds
 from sparsejax.ops import depthwise_conv2d as depthwise_conv2d
 from sparsejax.ops import depthwise_conv2d_reference as depthwise_conv2d_reference
 from sparsejax.ops import spmm as spmm
@@ -50,6 +51,9 @@ from sparsejax.plan import Plan as Plan
 from sparsejax.plan import plan as plan
 from sparsejax.reparams import Reparam as Reparam
 from sparsejax.reparams import straight_through as straight_through
+from sparsejax.report import LeafReport as LeafReport
+from sparsejax.report import Report as Report
+from sparsejax.report import report as report
 from sparsejax.schedules import cosine_decay as cosine_decay
 from sparsejax.schedules import cubic as cubic
 from sparsejax.scores import gradient as gradient

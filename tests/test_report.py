@@ -1,0 +1,113 @@
+"""Kept weights, parameters and multiply-adds, against numbers worked by hand."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+from flax import linen, nnx
+
+import sparsejax as sj
+from experiments.models.mobilenet_v1 import MobileNetV1Linen
+
+
+def conv_net(params, x):
+    """3x3 convolution to 4 channels, stride 2; mean; 4 -> 2."""
+    x = jax.lax.conv_general_dilated(
+        x, params["conv"], (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    return x.mean((1, 2)) @ params["head"]
+
+
+PARAMS = {"conv": jnp.ones((3, 3, 2, 4)), "head": jnp.ones((4, 2)), "bias": jnp.zeros(3)}
+X = jnp.ones((5, 8, 8, 2))
+PLAN = sj.plan(PARAMS, {"conv": sj.Unstructured()}, sparsity=0.75)
+
+
+def test_counts_of_a_small_network_by_hand():
+    weights = PARAMS["conv"].ravel().at[:54].set(0.0).reshape(3, 3, 2, 4)
+    found = sj.report(PLAN, {**PARAMS, "conv": weights}, apply_fn=conv_net, example=X)
+    bias, conv, head = found.leaves
+    assert (conv.parameters, conv.nonzeros, conv.sparsity) == (72, 18, 0.75)
+    assert conv.multiply_adds == 5 * 4 * 4 * 72 and conv.sparse_multiply_adds == 5 * 4 * 4 * 18
+    assert head.multiply_adds == head.sparse_multiply_adds == 5 * 8
+    assert (bias.parameters, bias.nonzeros, bias.multiply_adds) == (3, 3, 0)
+    assert (found.planned.parameters, found.planned.nonzeros) == (72, 18)
+    assert (found.total.parameters, found.total.nonzeros) == (83, 29)
+    assert found.total.sparse_multiply_adds == 5 * 4 * 4 * 18 + 5 * 8
+
+
+def test_masks_are_counted_whatever_the_weights_are():
+    tx = sj.sparsify(optax.sgd(0.1), sj.static_random(), PLAN, key=jax.random.key(0))
+    state = tx.init(PARAMS)
+    assert sj.report(PLAN, PARAMS, state).planned.nonzeros == 18
+    assert sj.report(PLAN, PARAMS).planned.nonzeros == 72
+
+
+def test_table_and_dict_hold_the_same_sums():
+    found = sj.report(PLAN, PARAMS, apply_fn=conv_net, example=X)
+    total = found.to_dict()["total"]
+    assert f"{total['multiply_adds']:,}" in str(found) and "1 vectors" in str(found)
+    assert "multiply-adds" not in str(sj.report(PLAN, PARAMS))
+
+
+def test_mobilenet_has_its_569_million_multiply_adds():
+    model = MobileNetV1Linen(num_classes=1000)
+    x = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), x)
+    counts = sj.multiply_adds(model.apply, variables, x)
+    assert sum(counts.values()) == 568_740_352
+    assert counts["params/head/kernel"] == 1_024_000
+
+
+def dense(params, x):
+    return x @ params
+
+
+def scanned(params, x):
+    return jax.lax.scan(lambda carry, _: (carry @ params, None), x, None, length=3)[0]
+
+
+def branching(params, x):
+    return jax.lax.cond(x.sum() > 0, lambda w: x @ w.T, lambda w: x, params)
+
+
+NESTINGS = {
+    "plain": (dense, 1),
+    "jit": (jax.jit(dense), 1),
+    "remat": (jax.checkpoint(dense), 1),
+    "scan": (scanned, 3),
+    "cond": (branching, 1),
+    "masked and cast": (lambda w, x: x @ (w * (w > 0)).astype(jnp.float32), 1),
+    "vmap": (jax.vmap(dense, (None, 0)), 1),
+    "twice": (lambda w, x: (x @ w) @ w, 2),
+    "relu in a custom_jvp": (lambda w, x: jax.nn.relu(x @ w), 1),
+}
+
+
+@pytest.mark.parametrize("name", NESTINGS)
+def test_multiply_adds_are_found_in_any_nesting(name):
+    function, times = NESTINGS[name]
+    counts = sj.multiply_adds(function, jnp.ones((4, 4)), jnp.ones((2, 4)))
+    assert counts == {"": times * 2 * 4 * 4}
+
+
+def test_linen_nnx_and_equinox_count_alike():
+    x = jnp.ones((2, 3))
+    linen_model = linen.Dense(5)
+    nnx_graph, nnx_state = nnx.split(nnx.Linear(3, 5, rngs=nnx.Rngs(0)))
+    eqx_params, eqx_static = eqx.partition(eqx.nn.Linear(3, 5, key=jax.random.key(0)), eqx.is_array)
+    networks = [
+        (linen_model.apply, linen_model.init(jax.random.key(0), x), "params/kernel"),
+        (lambda state, x: nnx.merge(nnx_graph, state)(x), nnx_state, "kernel"),
+        (lambda p, x: jax.vmap(eqx.combine(p, eqx_static))(x), eqx_params, "weight"),
+    ]
+    for function, params, path in networks:
+        assert sj.multiply_adds(function, params, x) == {path: 30}
+
+
+def test_errors_name_what_is_missing():
+    with pytest.raises(ValueError, match="apply_fn and example together"):
+        sj.report(PLAN, PARAMS, apply_fn=conv_net)
+    with pytest.raises(ValueError, match="they lack conv"):
+        sj.report(PLAN, {"head": PARAMS["head"]})

@@ -12,7 +12,7 @@ from sparsejax.multiply_adds import multiply_adds
 from sparsejax.plan import Plan
 from sparsejax.sparsify import masks_of
 
-CAPTION = "sparsity = zeros / parameters of the row; a dense leaf counts whole; planned: the plan's leaves"
+CAPTION = "sparsity = zeros / parameters of the row, where a dense leaf counts whole"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@
 
 namespace sparsejax {
 
-constexpr int64_t kMaxTaps = 64;  // on one axis
+constexpr int64_t kMaxTaps = 32;  // on one axis
 
 struct Axis {
   int64_t out, in, step;
@@ -22,10 +22,15 @@ struct Axis {
   int64_t whole_begin, whole_end;  // outputs for which every tap is inside
 };
 
+constexpr int64_t kLine = 16;  // floats of a cache line
+
+// Taps [y.kernel_size][x.kernel_size][channels] as the channels-last kernels want them: by lines of
+// channels,
+// [(channels + 15) / 16][y.kernel_size][x.kernel_size][16].
 struct DepthwiseCall {
   Axis y, x;
   int64_t channels;
-  const float* kernel;  // [y.kernel_size][x.kernel_size][channels]
+  const float* kernel;  // packed as above for channels-last, plain for planes
   const float* bias;    // [channels], may be null
   Activation activation;
 };
@@ -33,12 +38,12 @@ struct DepthwiseCall {
 struct DepthwiseKernels {
   // Output rows [begin, end) of one image [in y][in x][channels] -> [out_size y][out_size
   // x][channels].
-  void (*rows_channels_last)(const DepthwiseCall& call, const float* image, float* out,
-                             int64_t begin, int64_t end);
-  // Adds what output rows [begin, end) of one image say to grad_kernel and grad_bias.
-  void (*grad_kernel_channels_last)(const DepthwiseCall& call, const float* image,
-                                    const float* grad_out, int64_t begin, int64_t end,
-                                    float* grad_kernel, float* grad_bias);
+  void (*rows)(const DepthwiseCall& call, const float* image, float* out, int64_t begin,
+               int64_t end);
+  // Adds what output rows [begin, end) of one image say to grad_kernel (packed as above) and
+  // grad_bias.
+  void (*grad_kernel_rows)(const DepthwiseCall& call, const float* image, const float* grad_out,
+                           int64_t begin, int64_t end, float* grad_kernel, float* grad_bias);
 };
 
 // The same on channel-major images, one plane [in y][in x] -> [out_size y][out_size x] at a time.

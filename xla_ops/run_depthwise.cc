@@ -18,6 +18,15 @@ constexpr int64_t kPartials = 16;
 // Floats of scratch a thread may need: 256 MB. Only taps that lie very far apart need more.
 constexpr int64_t kMaxScratch = 1 << 26;
 
+std::vector<float> packed_taps(const float* kernel, const ConvSizes& sizes) {
+  const int64_t taps = sizes.y.kernel * sizes.x.kernel;
+  std::vector<float> packed((sizes.channels + kLine - 1) / kLine * taps * kLine, 0.f);
+  for (int64_t t = 0; t < taps; t++)
+    for (int64_t c = 0; c < sizes.channels; c++)
+      packed[(c / kLine * taps + t) * kLine + c % kLine] = kernel[t * sizes.channels + c];
+  return packed;
+}
+
 void run_bands(const DepthwiseKernels& kernels, const Pool& pool, const DepthwiseCall& call,
                int64_t images, const float* x, float* out) {
   const int64_t row_outputs = std::max<int64_t>(1, call.x.out * call.channels);
@@ -27,8 +36,8 @@ void run_bands(const DepthwiseKernels& kernels, const Pool& pool, const Depthwis
   const int64_t out_size = call.y.out_size * call.x.out_size * call.channels;
   parallel_for(pool, images * bands, [&](int64_t item) {
     const int64_t image = item / bands, begin = item % bands * band;
-    kernels.rows_channels_last(call, x + image * image_size, out + image * out_size, begin,
-                               std::min(begin + band, call.y.out));
+    kernels.rows(call, x + image * image_size, out + image * out_size, begin,
+                 std::min(begin + band, call.y.out));
   });
 }
 
@@ -54,7 +63,8 @@ void run_planes(const DepthwisePlaneKernels& kernels, const Pool& pool, const De
 void grad_kernel_channels_last(const DepthwiseKernels& kernels, const Pool& pool,
                                const DepthwiseCall& call, int64_t images, const float* x,
                                const float* grad_out, float* grad_kernel, float* grad_bias) {
-  const int64_t kernel_size = call.y.kernel_size * call.x.kernel_size * call.channels;
+  const int64_t taps = call.y.kernel_size * call.x.kernel_size;
+  const int64_t kernel_size = (call.channels + kLine - 1) / kLine * taps * kLine;
   const int64_t partial_size = kernel_size + call.channels;
   const int64_t rows = images * call.y.out, partials = std::min(kPartials, rows);
   std::vector<float> sums(partials * partial_size, 0.f);
@@ -64,15 +74,17 @@ void grad_kernel_channels_last(const DepthwiseKernels& kernels, const Pool& pool
     for (int64_t row = rows * part / partials; row < last;) {
       const int64_t image = row / call.y.out, begin = row % call.y.out;
       const int64_t end = std::min(call.y.out, begin + last - row);
-      kernels.grad_kernel_channels_last(call, x + image * call.y.in * call.x.in * call.channels,
-                                        grad_out + image * call.y.out * call.x.out * call.channels,
-                                        begin, end, sum, sum + kernel_size);
+      kernels.grad_kernel_rows(call, x + image * call.y.in * call.x.in * call.channels,
+                               grad_out + image * call.y.out * call.x.out * call.channels, begin,
+                               end, sum, sum + kernel_size);
       row += end - begin;
     }
   });
   for (int64_t part = 0; part < partials; part++) {
     const float* sum = sums.data() + part * partial_size;
-    for (int64_t i = 0; i < kernel_size; i++) grad_kernel[i] += sum[i];
+    for (int64_t t = 0; t < taps; t++)
+      for (int64_t c = 0; c < call.channels; c++)
+        grad_kernel[t * call.channels + c] += sum[(c / kLine * taps + t) * kLine + c % kLine];
     for (int64_t c = 0; c < call.channels; c++) grad_bias[c] += sum[kernel_size + c];
   }
 }
@@ -101,25 +113,29 @@ void grad_kernel_planes(const DepthwisePlaneKernels& kernels, const Pool& pool,
 void run_depthwise(const Kernels& kernels, const Pool& pool, const ConvSizes& sizes,
                    const float* kernel, const float* bias, Activation activation, const float* x,
                    float* out) {
-  const DepthwiseCall call = {
+  DepthwiseCall call = {
       forward_axis(sizes.y), forward_axis(sizes.x), sizes.channels, kernel, bias, activation};
-  if (sizes.channels_last)
-    run_bands(*kernels.depthwise, pool, call, sizes.images, x, out);
-  else
-    run_planes(*kernels.depthwise_planes, pool, call, sizes.images, x, out);
+  if (!sizes.channels_last)
+    return run_planes(*kernels.depthwise_planes, pool, call, sizes.images, x, out);
+  const std::vector<float> packed = packed_taps(kernel, sizes);
+  call.kernel = packed.data();
+  run_bands(*kernels.depthwise, pool, call, sizes.images, x, out);
 }
 
 void run_depthwise_grad_x(const Kernels& kernels, const Pool& pool, const ConvSizes& sizes,
                           const float* kernel, const float* grad_out, float* grad_x) {
+  const std::vector<float> packed = packed_taps(kernel, sizes);
   for (int64_t y = 0; y < std::min(sizes.y.stride, sizes.y.in); y++)
     for (int64_t x = 0; x < std::min(sizes.x.stride, sizes.x.in); x++) {
-      const DepthwiseCall call = {
+      DepthwiseCall call = {
           grad_axis(sizes.y, y), grad_axis(sizes.x, x), sizes.channels, kernel, nullptr,
           Activation::kNone};
-      if (sizes.channels_last)
+      if (sizes.channels_last) {
+        call.kernel = packed.data();
         run_bands(*kernels.depthwise, pool, call, sizes.images, grad_out, grad_x);
-      else
+      } else {
         run_planes(*kernels.depthwise_planes, pool, call, sizes.images, grad_out, grad_x);
+      }
     }
 }
 

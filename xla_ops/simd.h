@@ -7,10 +7,12 @@
 #include <cstdint>
 
 #define SPARSEJAX_INLINE inline __attribute__((always_inline))
+#ifndef SPARSEJAX_REGISTERS
 #if defined(__AVX512F__) || defined(__aarch64__)
 #define SPARSEJAX_REGISTERS 32
 #else
 #define SPARSEJAX_REGISTERS 16
+#endif
 #endif
 
 namespace sparsejax::SPARSEJAX_TARGET {

@@ -16,7 +16,7 @@ from sparsejax.ops import _ffi, activations
 Padding = str | Sequence[tuple[int, int]]
 Pair = tuple[int, int]
 
-MAX_TAPS = 64  # an axis of the kernel, in the custom call
+MAX_TAPS = 32  # an axis of the kernel, in the custom call
 
 
 class _Options(NamedTuple):
@@ -44,7 +44,7 @@ def depthwise_conv2d(
 
     On CPU and in float32 this is a custom call, in its gradients (for `x`, `kernel` and `bias`)
     too; they do not depend on the number of threads. On other platforms, for other dtypes and for
-    kernels of more than 64 taps on an axis it is `depthwise_conv2d_reference`, XLA's grouped
+    kernels of more than 32 taps on an axis it is `depthwise_conv2d_reference`, XLA's grouped
     convolution. A sharded `x` needs `jax.shard_map`: under plain jit XLA gathers it first.
 
     Args:
@@ -65,6 +65,7 @@ def depthwise_conv2d(
         ValueError, TypeError: a shape, dtype or option does not fit.
 
     Example:
+        >>> x, kernel = jnp.ones((1, 14, 14, 8)), jnp.ones((3, 3, 1, 8))
         >>> y = sj.depthwise_conv2d(x, kernel, strides=(2, 2), activation=jax.nn.relu6)
     """
     code, then = activations.split(activation)

@@ -1,0 +1,47 @@
+// Runs the kernel tests on every instruction set of this CPU, and on a 16-lane build that needs no
+// AVX-512.
+#include <atomic>
+
+#include "testing.h"
+
+#ifdef SPARSEJAX_TEST_WIDE
+namespace sparsejax::wide {
+extern const SpmmKernels spmm;
+extern const DepthwiseKernels depthwise;
+extern const DepthwisePlaneKernels depthwise_planes;
+}  // namespace sparsejax::wide
+#endif
+
+namespace sparsejax::test {
+
+void test_parallel_for() {
+  for (int64_t n : {0, 1, 2, 7, 1000}) {
+    std::vector<std::atomic<int>> times(n);
+    Threads threads;
+    parallel_for(threads.pool(4), n, [&](int64_t i) { times[i]++; });
+    for (int64_t i = 0; i < n; i++) expect(times[i] == 1, "each item runs once");
+  }
+  int64_t sum = 0;  // a pool that never helps
+  parallel_for(Pool{4, [](std::function<void()>) {}}, 10, [&](int64_t i) { sum += i; });
+  expect(sum == 45, "the caller does the work alone");
+}
+
+}  // namespace sparsejax::test
+
+int main() {
+  using namespace sparsejax;
+  test::test_parallel_for();
+  test::test_matrix();
+  test::expect(!use("none"), "an unknown instruction set is refused");
+  std::vector<Kernels> sets = usable_kernels();
+#ifdef SPARSEJAX_TEST_WIDE
+  if (__builtin_cpu_supports("avx2"))
+    sets.push_back({"wide", &wide::spmm, &wide::depthwise, &wide::depthwise_planes});
+#endif
+  for (const Kernels& set : sets) {
+    test::test_spmm(set);
+    test::test_depthwise(set);
+    std::printf("%s: %d failures\n", set.isa, test::failures);
+  }
+  return test::failures != 0;
+}

@@ -1,0 +1,97 @@
+// What the kernel tests share: random arrays at odd addresses, a pool of threads, comparisons.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "../../xla_ops/kernels.h"
+#include "../../xla_ops/run.h"
+
+namespace sparsejax::test {
+
+inline int failures = 0;
+
+inline void expect(bool condition, const std::string& what) {
+  if (condition) return;
+  if (failures++ < 20) std::printf("FAILED %s\n", what.c_str());
+}
+
+// Floats at an address that is not 16-byte aligned, with nothing behind them: a sanitizer sees the
+// first float too far.
+class Floats {
+ public:
+  explicit Floats(int64_t n, float value = 0.f) : memory_(n + 1, value) {}
+  float* data() { return memory_.data() + 1; }
+  const float* data() const { return memory_.data() + 1; }
+  int64_t size() const { return static_cast<int64_t>(memory_.size()) - 1; }
+  float operator[](int64_t i) const { return memory_[i + 1]; }
+  bool same_bits(const Floats& other) const {
+    return std::memcmp(data(), other.data(), size() * sizeof(float)) == 0;
+  }
+
+ private:
+  std::vector<float> memory_;
+};
+
+inline std::mt19937& random() {
+  static std::mt19937 generator(7);
+  return generator;
+}
+
+inline double uniform() { return std::uniform_real_distribution<double>(0, 1)(random()); }
+inline int64_t any_of(std::initializer_list<int64_t> choices) {
+  return choices.begin()[random()() % choices.size()];
+}
+
+inline Floats random_floats(int64_t n) {
+  Floats out(n);
+  for (int64_t i = 0; i < n; i++) out.data()[i] = static_cast<float>(2 * uniform() - 1);
+  return out;
+}
+
+// A pool whose helpers are new threads; `join` waits for those that came too late to help.
+class Threads {
+ public:
+  ~Threads() { join(); }
+  Pool pool(int64_t n) {
+    return {n, [this](std::function<void()> task) { threads_.emplace_back(std::move(task)); }};
+  }
+  void join() {
+    for (std::thread& thread : threads_) thread.join();
+    threads_.clear();
+  }
+
+ private:
+  std::vector<std::thread> threads_;
+};
+
+inline double activated(Activation activation, double x) {
+  if (activation == Activation::kNone) return x;
+  x = x < 0 ? 0 : x;
+  return activation == Activation::kRelu6 && x > 6 ? 6 : x;
+}
+
+// `magnitude[i]` is the sum of the absolute values of what was added up to `expected[i]`.
+inline void expect_close(const Floats& got, const std::vector<double>& expected,
+                         const std::vector<double>& magnitude, const std::string& what) {
+  for (int64_t i = 0; i < got.size(); i++) {
+    const double bound = 1e-6 + 2e-6 * magnitude[i];
+    if (std::abs(got[i] - expected[i]) <= bound) continue;
+    expect(false, what + " [" + std::to_string(i) + "]: " + std::to_string(got[i]) +
+                      " instead of " + std::to_string(expected[i]));
+    return;
+  }
+}
+
+void test_spmm(const Kernels& kernels);
+void test_depthwise(const Kernels& kernels);
+void test_matrix();
+void test_parallel_for();
+
+}  // namespace sparsejax::test

@@ -72,7 +72,7 @@ ChunkedMatrix chunked(const Structure& s, const float* values, int64_t chunk_col
 }
 
 Transposed transposed(const Structure& s, const float* values) {
-  Transposed out;
+  Transposed out = {s.cols, s.rows, {}, {}, {}};
   out.row_starts.assign(s.cols + 1, 0);
   out.indices.resize(s.num_nonzeros * s.block);
   out.values.resize(s.num_nonzeros * s.block);

@@ -29,8 +29,13 @@ ChunkedMatrix chunked(const Structure& structure, const float* values, int64_t c
 
 // The transpose, in 1x1 blocks: cols x rows.
 struct Transposed {
+  int64_t rows, cols;
   std::vector<int32_t> row_starts, indices;
   std::vector<float> values;
+
+  Structure structure() const {
+    return {rows, cols, 1, static_cast<int64_t>(indices.size()), indices.data(), row_starts.data()};
+  }
 };
 Transposed transposed(const Structure& structure, const float* values);
 

@@ -63,7 +63,7 @@ void test_forward(const Kernels& kernels, const Case& c, bool transpose) {
   const Floats x = random_floats(c.images * in * c.pixels);
   Structure structure = c.structure();
   const float* weights = values.data();
-  Transposed other;
+  Transposed other = {};
   if (transpose) {
     other = transposed(structure, weights);
     structure = {c.cols,

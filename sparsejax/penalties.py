@@ -36,7 +36,8 @@ def linf() -> Penalty:
     Reference: Kundu et al., "R2 Loss: Range Restriction Loss for Model Compression and
     Quantization", 2023, arXiv 2303.08253, section 3.
     """
-    return _per_leaf(lambda weights: jnp.max(jnp.abs(weights), initial=0.0))
+    # sign(w) w and not abs(w): JAX takes the slope of abs at 0 to be 1.
+    return _per_leaf(lambda weights: jnp.max(jnp.sign(weights) * weights))
 
 
 def margin(initial_stds: float = 2.0) -> Penalty:
@@ -97,8 +98,9 @@ def kure(target: float = 1.8) -> Penalty:
 
     def value(weights: Float[Array, "..."]) -> Float[Array, ""]:
         centred = weights - jnp.mean(weights)
-        variance = jnp.maximum(jnp.mean(centred**2), 1e-30)
-        return (jnp.mean(centred**4 / variance**2) - target) ** 2
+        variance = jnp.mean(centred**2)
+        variance = jnp.where(variance > 1e-15, variance, 1.0)  # a constant leaf has no slope
+        return (jnp.mean(centred**4) / variance**2 - target) ** 2
 
     return _per_leaf(value)
 

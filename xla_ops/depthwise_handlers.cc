@@ -8,8 +8,6 @@
 namespace sparsejax {
 namespace {
 
-// ------------------------------------------------------------------------------------------------
-
 using Ints = ffi::Span<const int64_t>;
 
 // Attributes hold two numbers each, y before x.
@@ -22,21 +20,23 @@ AxisSizes axis_sizes(const Window& window, int axis, int64_t in, int64_t out, in
   constexpr int64_t kMax = std::numeric_limits<int32_t>::max();
   const AxisSizes s = {
       in, out, kernel, window.strides[axis], window.dilation[axis], window.pads[axis]};
-  need(kernel >= 1 && kernel <= kMaxTaps, "kernel must have 1 to " + std::to_string(kMaxTaps) +
-                                              " taps an axis, got " + std::to_string(kernel));
+  need(kernel >= 1 && kernel <= kMaxTaps, [&] {
+    return std::string("kernel must have 1 to " + std::to_string(kMaxTaps) + " taps an axis, got " +
+                       std::to_string(kernel));
+  });
   need(s.stride >= 1 && s.stride <= kMax && s.dilation >= 1 && s.dilation <= kMax &&
            s.pad_low >= -kMax && s.pad_low <= kMax && in <= kMax && out <= kMax,
-       "strides, dilation, padding and sizes must be within int32");
+       [&] { return std::string("strides, dilation, padding and sizes must be within int32"); });
   return s;
 }
 
 ConvSizes conv_sizes(const Window& window, const Array& x, const Array& kernel, const Array& y) {
   need(window.strides.size() == 2 && window.dilation.size() == 2 && window.pads.size() == 2,
-       "strides, dilation and padding must have two numbers");
+       [&] { return std::string("strides, dilation and padding must have two numbers"); });
   const int row = window.channels_last ? 1 : 2, channel = window.channels_last ? 3 : 1;
   need_sizes(kernel, {kernel.sizes[0], kernel.sizes[1], x.sizes[channel]});
   need(y.sizes[0] == x.sizes[0] && y.sizes[channel] == x.sizes[channel],
-       y.name + " must have the images and channels of " + x.name);
+       [&] { return std::string(y.name + " must have the images and channels of " + x.name); });
   return {x.sizes[0], x.sizes[channel],
           axis_sizes(window, 0, x.sizes[row], y.sizes[row], kernel.sizes[0]),
           axis_sizes(window, 1, x.sizes[row + 1], y.sizes[row + 1], kernel.sizes[1]),

@@ -23,8 +23,10 @@ struct BadInput {
   std::string message;
 };
 
-inline void need(bool condition, const std::string& message) {
-  if (!condition) throw BadInput{message};
+// `message` makes the text, which costs more than many a call, only where it is needed.
+template <class Message>
+void need(bool condition, const Message& message) {
+  if (!condition) throw BadInput{message()};
 }
 
 inline std::string text(const Sizes& sizes) {
@@ -50,10 +52,13 @@ inline Array read(const char* name, const ffi::AnyBuffer& buffer, ffi::DataType 
                   size_t rank) {
   const auto dims = buffer.dimensions();
   const Sizes sizes(dims.begin(), dims.end());
-  need(buffer.element_type() == dtype,
-       std::string(name) + " must be " + (dtype == ffi::F32 ? "float32" : "int32"));
-  need(sizes.size() >= rank, std::string(name) + " must have at least " + std::to_string(rank) +
-                                 " dimensions, got shape " + text(sizes));
+  need(buffer.element_type() == dtype, [&] {
+    return std::string(std::string(name) + " must be " + (dtype == ffi::F32 ? "float32" : "int32"));
+  });
+  need(sizes.size() >= rank, [&] {
+    return std::string(std::string(name) + " must have at least " + std::to_string(rank) +
+                       " dimensions, got shape " + text(sizes));
+  });
   Array array = {name,
                  buffer.untyped_data(),
                  {sizes.begin(), sizes.end() - rank},
@@ -69,18 +74,21 @@ inline int64_t product(const Sizes& sizes) {
 }
 
 inline void need_sizes(const Array& array, const Sizes& sizes) {
-  need(array.sizes == sizes,
-       array.name + " must have shape " + text(sizes) + ", got " + text(array.sizes));
+  need(array.sizes == sizes, [&] {
+    return std::string(array.name + " must have shape " + text(sizes) + ", got " +
+                       text(array.sizes));
+  });
 }
 
 // Which slice of an array belongs to slice `index` of the result.
 inline int64_t slice_for(const Array& array, const Sizes& leading, int64_t index) {
-  need(array.leading.size() == leading.size(), array.name + " has too few or too many dimensions");
+  need(array.leading.size() == leading.size(),
+       [&] { return std::string(array.name + " has too few or too many dimensions"); });
   int64_t slice = 0, stride = 1;
   for (size_t d = leading.size(); d-- > 0;) {
     const int64_t at = index % leading[d], size = array.leading[d];
     need(size == 1 || size == leading[d],
-         array.name + " has a leading dimension that does not fit");
+         [&] { return std::string(array.name + " has a leading dimension that does not fit"); });
     slice += size == 1 ? 0 : at * stride;
     stride *= size;
     index /= leading[d];
@@ -107,7 +115,8 @@ inline Pool pool_of(ffi::ThreadPool& threads) {
 }
 
 inline Activation activation_of(int64_t code) {
-  need(code >= 0 && code <= 2, "activation must be 0, 1 or 2, got " + std::to_string(code));
+  need(code >= 0 && code <= 2,
+       [&] { return std::string("activation must be 0, 1 or 2, got " + std::to_string(code)); });
   return static_cast<Activation>(code);
 }
 

@@ -8,8 +8,6 @@
 namespace sparsejax {
 namespace {
 
-// -----------------------------------------------------------------------------------------------------
-
 struct MatrixArrays {
   Array indices, row_starts;
   int64_t rows, cols, block;
@@ -22,7 +20,7 @@ struct MatrixArrays {
                          indices.slice<int32_t>(slice_for(indices, leading, i)),
                          row_starts.slice<int32_t>(slice_for(row_starts, leading, i))};
     const std::string wrong = problem(s);
-    need(wrong.empty(), wrong);
+    need(wrong.empty(), [&] { return std::string(wrong); });
     return s;
   }
 };
@@ -30,13 +28,17 @@ struct MatrixArrays {
 MatrixArrays read_matrix(const ffi::AnyBuffer& indices, const ffi::AnyBuffer& row_starts,
                          int64_t rows, int64_t cols, int64_t block) {
   constexpr int64_t kMax = std::numeric_limits<int32_t>::max();
-  need(block == 1 || block == 2 || block == 4 || block == 8,
-       "block must have 1, 2, 4 or 8 rows, got " + std::to_string(block));
-  need(rows >= 0 && cols >= 0 && rows <= kMax && cols <= kMax && rows % block == 0,
-       "matrix_shape must be within int32 and a multiple of the block, got " + text({rows, cols}));
+  need(block == 1 || block == 2 || block == 4 || block == 8, [&] {
+    return std::string("block must have 1, 2, 4 or 8 rows, got " + std::to_string(block));
+  });
+  need(rows >= 0 && cols >= 0 && rows <= kMax && cols <= kMax && rows % block == 0, [&] {
+    return std::string("matrix_shape must be within int32 and a multiple of the block, got " +
+                       text({rows, cols}));
+  });
   MatrixArrays m = {read("indices", indices, ffi::S32, 1),
                     read("row_starts", row_starts, ffi::S32, 1), rows, cols, block};
-  need(m.indices.sizes[0] * block <= kMax, "values has too many elements for int32 indices");
+  need(m.indices.sizes[0] * block <= kMax,
+       [&] { return std::string("values has too many elements for int32 indices"); });
   need_sizes(m.row_starts, {rows / block + 1});
   return m;
 }
@@ -46,51 +48,68 @@ Sizes activations(bool channels_last, int64_t images, int64_t channels, int64_t 
   return channels_last ? Sizes{pixels, channels} : Sizes{images, channels, pixels};
 }
 
-ffi::Error Spmm(ffi::ThreadPool threads, ffi::AnyBuffer values_buffer, ffi::AnyBuffer indices,
-                ffi::AnyBuffer row_starts, ffi::AnyBuffer bias_buffer, ffi::AnyBuffer x_buffer,
-                ffi::Result<ffi::AnyBuffer> y_buffer, int64_t rows, int64_t cols, int64_t block,
+struct Operands {
+  MatrixArrays matrix;
+  Array values, bias, x, y;
+  int64_t images, pixels;
+  Activation activation;
+  bool channels_last, transpose;
+
+  // One matrix for all slices: they are so many more images or pixels.
+  bool one_matrix() const {
+    for (const Array* array : {&values, &bias, &matrix.indices, &matrix.row_starts})
+      if (product(array->leading) != 1) return false;
+    return x.leading == y.leading;
+  }
+};
+
+void run_slice(const Operands& o, const Pool& pool, int64_t i, int64_t images, int64_t pixels) {
+  const Sizes& leading = o.y.leading;
+  Structure structure = o.matrix.structure(leading, i);
+  const float* weights = o.values.slice<float>(slice_for(o.values, leading, i));
+  Transposed other = {};
+  if (o.transpose) {
+    other = transposed(structure, weights);
+    structure = other.structure();
+    weights = other.values.data();
+  }
+  const ChunkedMatrix matrix = chunked(structure, weights, kernels().spmm->chunk_cols);
+  const int64_t bias = slice_for(o.bias, leading, i);
+  const SpmmCall call = {matrix.matrix, o.bias.sizes[0] ? o.bias.slice<float>(bias) : nullptr,
+                         o.activation, o.channels_last, pixels};
+  run_spmm(kernels(), pool, call, images, o.x.slice<float>(slice_for(o.x, leading, i)),
+           o.y.slice<float>(i));
+}
+
+ffi::Error Spmm(ffi::ThreadPool threads, ffi::AnyBuffer values, ffi::AnyBuffer indices,
+                ffi::AnyBuffer row_starts, ffi::AnyBuffer bias, ffi::AnyBuffer x,
+                ffi::Result<ffi::AnyBuffer> y, int64_t rows, int64_t cols, int64_t block,
                 int64_t activation, bool channels_last, bool transpose) {
   return guarded("spmm", [&] {
-    const MatrixArrays m = read_matrix(indices, row_starts, rows, cols, block);
-    const Array values = read("values", values_buffer, ffi::F32, 2);
-    const Array bias = read("bias", bias_buffer, ffi::F32, 1);
     const size_t rank = channels_last ? 2 : 3;
-    const Array x = read("x", x_buffer, ffi::F32, rank), y = read("y", *y_buffer, ffi::F32, rank);
-    need_sizes(values, {m.indices.sizes[0], block});
+    Operands o = {read_matrix(indices, row_starts, rows, cols, block),
+                  read("values", values, ffi::F32, 2),
+                  read("bias", bias, ffi::F32, 1),
+                  read("x", x, ffi::F32, rank),
+                  read("y", *y, ffi::F32, rank),
+                  0,
+                  0,
+                  activation_of(activation),
+                  channels_last,
+                  transpose};
     const int64_t out = transpose ? cols : rows, in = transpose ? rows : cols;
-    if (bias.sizes[0] != 0) need_sizes(bias, {out});
-    int64_t images = channels_last ? 1 : x.sizes[0], pixels = x.sizes[channels_last ? 0 : 2];
-    need_sizes(x, activations(channels_last, images, in, pixels));
-    need_sizes(y, activations(channels_last, images, out, pixels));
-    // One matrix for all slices: they are so many more images or pixels.
-    int64_t slices = product(y.leading);
-    const bool shared = product(values.leading) == 1 && product(m.indices.leading) == 1 &&
-                        product(m.row_starts.leading) == 1 && product(bias.leading) == 1;
-    if (shared && x.leading == y.leading && slices > 0) {
-      (channels_last ? pixels : images) *= slices;
-      slices = 1;
-    }
-    const int64_t chunk_cols = kernels().spmm->chunk_cols;
-    for (int64_t i = 0; i < slices; i++) {
-      Structure structure = m.structure(y.leading, i);
-      const float* weights = values.slice<float>(slice_for(values, y.leading, i));
-      Transposed other = {};
-      if (transpose) {
-        other = transposed(structure, weights);
-        structure = {cols,
-                     rows,
-                     1,
-                     static_cast<int64_t>(other.indices.size()),
-                     other.indices.data(),
-                     other.row_starts.data()};
-        weights = other.values.data();
-      }
-      const ChunkedMatrix matrix = chunked(structure, weights, chunk_cols);
-      const float* b = bias.sizes[0] ? bias.slice<float>(slice_for(bias, y.leading, i)) : nullptr;
-      const SpmmCall call = {matrix.matrix, b, activation_of(activation), channels_last, pixels};
-      run_spmm(kernels(), pool_of(threads), call, images,
-               x.slice<float>(slice_for(x, y.leading, i)), y.slice<float>(i));
-    }
+    o.images = channels_last ? 1 : o.x.sizes[0];
+    o.pixels = o.x.sizes[channels_last ? 0 : 2];
+    need_sizes(o.values, {o.matrix.indices.sizes[0], block});
+    if (o.bias.sizes[0] != 0) need_sizes(o.bias, {out});
+    need_sizes(o.x, activations(channels_last, o.images, in, o.pixels));
+    need_sizes(o.y, activations(channels_last, o.images, out, o.pixels));
+    const int64_t slices = product(o.y.leading);
+    const Pool pool = pool_of(threads);
+    if (o.one_matrix() && slices > 0)
+      return run_slice(o, pool, 0, channels_last ? o.images : o.images * slices,
+                       channels_last ? o.pixels * slices : o.pixels);
+    for (int64_t i = 0; i < slices; i++) run_slice(o, pool, i, o.images, o.pixels);
   });
 }
 

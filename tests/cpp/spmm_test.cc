@@ -66,12 +66,7 @@ void test_forward(const Kernels& kernels, const Case& c, bool transpose) {
   Transposed other = {};
   if (transpose) {
     other = transposed(structure, weights);
-    structure = {c.cols,
-                 c.rows,
-                 1,
-                 static_cast<int64_t>(other.indices.size()),
-                 other.indices.data(),
-                 other.row_starts.data()};
+    structure = other.structure();
     weights = other.values.data();
     expect(problem(structure).empty(), "the transpose is a matrix: " + problem(structure));
   }

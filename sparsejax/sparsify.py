@@ -102,8 +102,11 @@ def sparsify(
     key_data, wrap = _key_parts(key)
     inner = optax.with_extra_args_support(tx)
 
-    def context_at(step: Any, data: Any) -> MaskContext:
-        return MaskContext(plan, step, jax.random.fold_in(wrap(data), step))
+    # Its own jit: a loop that calls update without one would compile the lax.cond at each step.
+    @partial(jax.jit, inline=True)
+    def change_masks(state: tuple[Any, Any], params: Any, grads: Any, step: Any, data: Any) -> Any:
+        context = MaskContext(plan, step, jax.random.fold_in(wrap(data), step))
+        return method.update(*state, params, grads, context)
 
     def init(params: Any) -> SparsifyState:
         _check_plan(plan, params)
@@ -118,8 +121,9 @@ def sparsify(
     ) -> tuple[Any, SparsifyState]:
         if params is None:
             raise ValueError("sparsify needs the params: call tx.update(grads, opt_state, params).")
-        context = context_at(state.step, state.key)
-        masks, method_state = method.update(state.masks, state.method_state, params, grads, context)
+        masks, method_state = change_masks(
+            (state.masks, state.method_state), params, grads, state.step, state.key
+        )
         if reparam is None:
             updates, inner_state = masked_update(grads, state.inner_state, params, masks, extra)
         else:

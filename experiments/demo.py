@@ -1,0 +1,265 @@
+"""Train sparse, run sparse on real data: MobileNet-v1 on Fashion-MNIST, dense and 90 % pruned.
+
+    python -m experiments.demo [--smoke] [--fresh] [--output demo-output]
+
+Two trainings from the same initial weights, with the same batches, steps and learning rates: dense
+with AdamW, and sparse with AdamW, an R2 penalty and gradual magnitude pruning of the 1x1
+convolutions. Then the sparse network is compiled, checked and timed. Ctrl-C stops after the step in
+progress and the same command goes on from there, bit for bit.
+
+Cost: under 8 minutes on two cores, under one with `--smoke`. Written to the output folder:
+report.html, results.json, checkpoint/.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TimeRemainingColumn
+
+import sparsejax as sj
+from benchmarks import mobilenet as bench
+from experiments import data, report_page
+from experiments.latency import build
+from experiments.measure import check_compiled, count_zeros, fingerprint, measure_latency
+from experiments.train import (
+    Checkpoints,
+    Interrupted,
+    TrainState,
+    initial_state,
+    make_evaluate,
+    make_gradients,
+    make_step,
+    sparsity_of,
+    take_apart,
+    train,
+)
+
+STATUS = (
+    "loss {task.fields[loss]:.3f}  accuracy {task.fields[accuracy]:.1%}  "
+    "sparsity {task.fields[sparsity]:.1%}"
+)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Train MobileNet-v1 on Fashion-MNIST dense and sparse, then run it sparse."""
+
+    output: Path = Path("demo-output")
+    """Folder for the report, the results and the checkpoints."""
+    smoke: bool = False
+    """A tiny budget, to see that everything works; its accuracies mean nothing."""
+    fresh: bool = False
+    """Delete an earlier run in the output folder instead of going on with it."""
+    steps: int = 1_800
+    """Training steps of each network."""
+    batch_size: int = 128
+    """Images per step."""
+    learning_rate: float = 4e-3
+    """Peak of the one-cycle schedule."""
+    weight_decay: float = 1e-2
+    """Of AdamW."""
+    sparsity: float = 0.9
+    """Zeros / weights of the 1x1 convolutions, in the end."""
+    penalty: float = 1e-3
+    """Weight of the R2 penalty (the largest |w| of each 1x1 convolution) in the sparse training."""
+    width: float = 0.5
+    """Of MobileNet-v1: multiplier of all channel counts."""
+    small_images: bool = True
+    """Whether the first convolution has stride 1."""
+    seed: int = 0
+    """Of the initial weights, the batches and the flips."""
+
+    def sized(self) -> "Demo":
+        """The settings with the smoke budget, if asked for."""
+        return replace(self, steps=20, batch_size=64) if self.smoke else self
+
+    def recipe(self) -> dict[str, Any]:
+        """What decides the numbers: two runs with equal recipes may go on with each other."""
+        where = ("output", "fresh")
+        return {name: value for name, value in asdict(self).items() if name not in where}
+
+    def shape(self, dataset: data.Dataset) -> dict[str, Any]:
+        """The options of the network."""
+        return {
+            "num_classes": len(dataset.classes),
+            "width": self.width,
+            "small_images": self.small_images,
+            "seed": self.seed,
+        }
+
+
+def main(demo: Demo) -> None:
+    """Run what is left to do and write the report; exits with 130 after Ctrl-C."""
+    console = Console()
+    demo = demo.sized()
+    prepare(demo)
+    # A run that goes on after Ctrl-C need not compile again.
+    jax.config.update("jax_compilation_cache_dir", str((demo.output / "checkpoint/xla").absolute()))
+    dataset = data.load(say=console.print)
+    try:
+        results, variables = train_both(demo, dataset, console)
+    except Interrupted as stop:
+        console.print(f"[yellow]Stopped {stop}.[/] Saved; the same command goes on from there.")
+        sys.exit(130)
+    with console.status("Measuring latency on one core"):
+        results["latency"] = measure_latency(
+            demo.output / "checkpoint",
+            demo.shape(dataset),
+            variables["dense"],
+            variables["sparse"],
+            smoke=demo.smoke,
+        )
+    for name, heading in (("trained", "The trained network"), ("224", "MobileNet-v1 1.0/224")):
+        if name in results["latency"]:
+            bench.show(heading, results["latency"][name])
+    (demo.output / "results.json").write_text(json.dumps(results, indent=1))
+    report_page.write(demo.output / "report.html", results, variables["masks"])
+    console.print(f"Written: {demo.output}/report.html, results.json, checkpoint/")
+
+
+def prepare(demo: Demo) -> None:
+    """Make the output folder, empty it for a fresh run, refuse one of other settings."""
+    recipe_file = demo.output / "checkpoint" / "recipe.json"
+    if demo.fresh and recipe_file.exists():
+        shutil.rmtree(demo.output)
+    recipe = demo.recipe()
+    if recipe_file.exists():
+        before = json.loads(recipe_file.read_text())
+        changed = [name for name in recipe if before.get(name) != recipe[name]]
+        if changed:
+            raise SystemExit(
+                f"{demo.output} holds a run with other settings ({', '.join(changed)}): "
+                "pass --fresh to delete it, or another --output."
+            )
+    else:
+        recipe_file.parent.mkdir(parents=True, exist_ok=True)
+        recipe_file.write_text(json.dumps(recipe, indent=1))
+
+
+def make_optimizers(demo: Demo, params: Any) -> tuple[dict[str, Any], sj.Plan]:
+    """The dense and the sparse optimizer, and the plan of the sparse one.
+
+    Pruned are the 1x1 convolutions, 96 % of all weights; the stem, the depthwise convolutions and
+    the head stay dense, as in Gale et al., arXiv:1902.09574, and so do biases and norms.
+    """
+    schedule = optax.schedules.cosine_onecycle_schedule(
+        demo.steps, demo.learning_rate, pct_start=0.2
+    )
+    adamw = optax.adamw(schedule, weight_decay=demo.weight_decay)
+    rules = {r"pointwise/kernel": sj.Unstructured()}
+    plan = sj.plan(params, rules, sparsity=demo.sparsity, allocate=sj.erk)
+    begin, end = demo.steps // 5, demo.steps * 7 // 10
+    method = sj.gmp(begin, end, every=max(1, demo.steps // 100))
+    r2 = sj.add_penalty(sj.linf(), demo.penalty, where=r"pointwise/kernel")
+    sparse = sj.sparsify(optax.chain(r2, adamw), method, plan, key=jax.random.key(demo.seed))
+    return {"dense": adamw, "sparse": sparse}, plan
+
+
+def train_both(
+    demo: Demo, dataset: data.Dataset, console: Console
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The results of both trainings, and the trained variables and masks."""
+    network = take_apart(build(**demo.shape(dataset)))
+    optimizers, plan = make_optimizers(demo, network.params)
+    standardize = data.standardize_like(dataset.train_images)
+    test = slice(0, 500 if demo.smoke else None)
+    images, labels = standardize(dataset.test_images[test]), dataset.test_labels[test]
+    evaluate = make_evaluate(network, images, labels, batch_size=500)
+    gradients = make_gradients(network)
+    results: dict[str, Any] = {
+        "dataset": {**describe(dataset), "test": len(labels)},
+        "recipe": demo.recipe(),
+        "machine": {"cores": len(os.sched_getaffinity(0)), "jax": jax.__version__},
+    }
+    states = {}
+    for name, tx in optimizers.items():
+        step, state = make_step(gradients, tx), initial_state(network, tx)
+        states[name], history = train_one(name, demo, dataset, step, state, evaluate, console)
+        results[name] = {
+            "accuracy": evaluate(states[name].params, states[name].statistics),
+            "history": history,
+            "fingerprint": fingerprint(states[name]),
+        }
+        console.print(f"{name}: test accuracy {results[name]['accuracy']:.2%}")
+    sparse = states["sparse"]
+    results["sparse"] |= count_zeros(sparse.params, plan)
+    apply_params = lambda params, x: network.apply((params, sparse.statistics), x)
+    report = sj.report(
+        plan, sparse.params, sparse.opt_state, apply_fn=apply_params, example=images[:1]
+    )
+    console.print(str(report))
+    results["report"] = report.to_dict()
+    results["compile"] = check_compiled(network, sparse, images, labels, console.print)
+    masks = sj.tree.leaves_with_paths(sj.masks_of(sparse.opt_state))
+    variables = {name: (state.params, state.statistics) for name, state in states.items()}
+    return results, {
+        **variables,
+        "masks": {path: np.asarray(mask) for path, mask in masks if plan.get(path)},
+    }
+
+
+def train_one(
+    name: str,
+    demo: Demo,
+    dataset: data.Dataset,
+    step: Callable,
+    state: TrainState,
+    evaluate: Callable,
+    console: Console,
+) -> tuple[TrainState, list[dict]]:
+    """One of the two trainings with its progress bar and its checkpoints."""
+    batches = data.batches(dataset, batch_size=demo.batch_size, seed=demo.seed)
+    columns = ("{task.description:>6}", BarColumn(), "{task.completed}/{task.total}", STATUS)
+    last = {"sparsity": 0.0}
+
+    def measure(state: TrainState) -> dict[str, float]:
+        last["sparsity"] = sparsity_of(state.opt_state)
+        limit = 2_000  # a look on the way; the end is measured on all
+        return {"test_accuracy": evaluate(state.params, state.statistics, limit), **last}
+
+    def watched(state: TrainState, *batch: Any) -> Any:
+        state, metrics = step(state, *batch)
+        if int(state.step) % 5 == 0:
+            last["sparsity"] = sparsity_of(state.opt_state)
+        return state, metrics
+
+    with (
+        contextlib.closing(Checkpoints(demo.output / "checkpoint" / name)) as checkpoints,
+        Progress(*columns, TimeRemainingColumn(), console=console) as progress,
+    ):
+        task = progress.add_task(name, total=demo.steps, loss=0.0, accuracy=0.0, sparsity=0.0)
+        return train(
+            watched,
+            state,
+            batches,
+            num_steps=demo.steps,
+            checkpoints=checkpoints,
+            measure=measure,
+            measure_every=max(1, demo.steps // 12),
+            report=lambda number, smooth: progress.update(task, completed=number, **smooth, **last),
+        )
+
+
+def describe(dataset: data.Dataset) -> dict[str, Any]:
+    """What the report says of the data."""
+    return {
+        "name": dataset.name,
+        "source": dataset.source,
+        "train": len(dataset.train_labels),
+    }
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Demo))

@@ -1,0 +1,89 @@
+"""What the demo measures of its trained networks: zeros, the compiled outputs, latency."""
+
+import functools
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import sparsejax as sj
+from experiments.latency import save_variables
+from experiments.train import Network, TrainState
+
+TOLERANCE = 3e-5  # relative, between two float32 orders of summation
+
+
+def fingerprint(state: TrainState) -> str:
+    """A hash of every bit of the trained weights and statistics."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves((state.params, state.statistics)):
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def count_zeros(params: Any, plan: sj.Plan) -> dict[str, int]:
+    """Weights that are exactly 0.0 in the plan's leaves, and all weights."""
+    leaves = sj.tree.leaves_with_paths(params)
+    pruned = [np.asarray(leaf) for path, leaf in leaves if plan.get(path)]
+    return {
+        "zeros": sum(int((leaf == 0).sum()) for leaf in pruned),
+        "prunable": sum(leaf.size for leaf in pruned),
+        "parameters": sum(leaf.size for _, leaf in leaves),
+    }
+
+
+def check_compiled(
+    network: Network,
+    state: TrainState,
+    images: np.ndarray,
+    labels: np.ndarray,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Compile the sparse network and compare it with the dense evaluation of the same weights."""
+    variables, batch = (state.params, state.statistics), 500
+    compiled = sj.compile(network.apply, variables, images[:batch])
+    fast, dense = jax.jit(compiled), jax.jit(sj.accelerate(network.apply))
+    ours, theirs = (
+        np.concatenate([np.asarray(f(images[i : i + batch])) for i in range(0, len(labels), batch)])
+        for f in (fast, functools.partial(dense, variables))
+    )
+    result = {
+        "relative_error": float(np.abs(ours - theirs).max() / np.abs(theirs).max()),
+        "accuracy": float((ours.argmax(-1) == labels).mean()),
+        "same_predictions": int((ours.argmax(-1) == theirs.argmax(-1)).sum()),
+        "images": len(labels),
+        "layers": compiled.report().to_dict(),
+    }
+    say(
+        f"compiled: test accuracy {result['accuracy']:.2%}, largest difference "
+        f"{result['relative_error']:.1e} of the largest logit"
+    )
+    if not result["relative_error"] <= TOLERANCE:
+        raise SystemExit(
+            f"The compiled network differs by more than {TOLERANCE}: nothing is timed."
+        )
+    return result
+
+
+def measure_latency(
+    folder: Path, shape: dict[str, Any], dense: Any, sparse: Any, *, smoke: bool
+) -> dict[str, Any]:
+    """The tables of `experiments.latency`, from a process pinned to one core.
+
+    Args:
+        folder: for the exchanged files.
+        shape: the options of `experiments.latency.build`.
+        dense, sparse: (params, statistics) of the two trained networks.
+        smoke: few repeats and the trained network alone.
+    """
+    inputs, output = folder / "variables.npz", folder / "latency.json"
+    save_variables(inputs, shape, dense=dense, sparse=sparse)
+    command = [sys.executable, "-m", "experiments.latency", "--variables", str(inputs)]
+    subprocess.run([*command, "--json", str(output), *["--smoke"] * smoke], check=True)
+    return json.loads(output.read_text())

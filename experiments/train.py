@@ -1,0 +1,245 @@
+"""Training of an NNX classifier in epochs of nothing but steps: resumable bit for bit.
+
+Everything that decides the next step is in `TrainState` and in the position of the data iterator;
+both go into an orbax checkpoint. Ctrl-C finishes the step, saves and stops; the same call goes on.
+"""
+
+import contextlib
+import functools
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+import sparsejax as sj
+
+
+class TrainState(NamedTuple):
+    """What a step reads and writes; the masks are in `opt_state`."""
+
+    params: Any
+    statistics: Any
+    opt_state: Any
+    step: Int[Array, ""]
+
+
+class Network(NamedTuple):
+    """An NNX module taken apart: its structure, and functions of (params, statistics)."""
+
+    graph: nnx.GraphDef
+    params: Any
+    statistics: Any
+
+    def apply(
+        self, variables: tuple[Any, Any], x: Float[Array, "batch ..."]
+    ) -> Float[Array, "batch classes"]:
+        """Logits of the network in inference mode."""
+        module = nnx.merge(self.graph, *variables, copy=True)
+        module.eval()
+        return module(x)
+
+
+class Metrics(NamedTuple):
+    """Of one step, on its batch."""
+
+    loss: Float[Array, ""]
+    accuracy: Float[Array, ""]
+
+
+class Interrupted(Exception):
+    """Ctrl-C was pressed; the state is saved."""
+
+
+def take_apart(module: nnx.Module) -> Network:
+    """The network of a module; everything that is no parameter counts as statistics."""
+    graph, params, statistics = nnx.split(module, nnx.Param, ...)
+    return Network(graph, params, statistics)
+
+
+def make_gradients(network: Network) -> Callable:
+    """A jitted `f(params, statistics, images, labels) -> (grads, statistics, metrics)`.
+
+    Apart from the optimizer, so that a dense and a sparse training share its compilation.
+    """
+
+    @sj.accelerate
+    def loss_of(params, statistics, images, labels):
+        module = nnx.merge(network.graph, params, statistics, copy=True)
+        module.train()
+        logits = module(images)
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+        accuracy = (logits.argmax(-1) == labels).mean()
+        return loss, (nnx.state(module, nnx.Not(nnx.Param)), Metrics(loss, accuracy))
+
+    @jax.jit
+    def gradients(params, statistics, images, labels):
+        grads, (statistics, metrics) = jax.grad(loss_of, has_aux=True)(
+            params, statistics, images, labels
+        )
+        return grads, statistics, metrics
+
+    return gradients
+
+
+def make_step(gradients: Callable, tx: optax.GradientTransformation) -> Callable:
+    """A `step(state, images, labels) -> (state, metrics)`; it takes the state's buffers."""
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def update(params, opt_state, grads):
+        updates, opt_state = tx.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state
+
+    def step(state: TrainState, images: Array, labels: Array) -> tuple[TrainState, Metrics]:
+        grads, statistics, metrics = gradients(state.params, state.statistics, images, labels)
+        params, opt_state = update(state.params, state.opt_state, grads)
+        return TrainState(params, statistics, opt_state, state.step + 1), metrics
+
+    return step
+
+
+def initial_state(network: Network, tx: optax.GradientTransformation) -> TrainState:
+    """The state before the first step; a copy, since a step takes its buffers."""
+    params, statistics = jax.tree.map(jnp.array, (network.params, network.statistics))
+    return TrainState(params, statistics, tx.init(params), jnp.zeros((), jnp.int32))
+
+
+def make_evaluate(network: Network, images: np.ndarray, labels: np.ndarray, *, batch_size: int):
+    """`evaluate(params, statistics, limit=None) -> accuracy` over all or the first `limit` images.
+
+    The images are standardised already.
+    """
+    apply = jax.jit(sj.accelerate(network.apply))
+
+    def evaluate(params: Any, statistics: Any, limit: int | None = None) -> float:
+        wanted = labels[:limit]
+        correct = 0
+        for start in range(0, len(wanted), batch_size):
+            logits = apply((params, statistics), images[start : start + batch_size])
+            correct += int((np.asarray(logits).argmax(-1) == wanted[start:][:batch_size]).sum())
+        return correct / len(wanted)
+
+    return evaluate
+
+
+class Checkpoints:
+    """Training states with notes in JSON in a folder; the newest one is kept."""
+
+    def __init__(self, folder: Path):
+        options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
+        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+
+    def save(self, state: TrainState, notes: dict[str, Any]) -> None:
+        """Write one checkpoint, named by the step, unless it is there."""
+        step = int(state.step)
+        if self._manager.latest_step() == step:
+            return
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state._asdict()), notes=ocp.args.JsonSave(notes)
+        )
+        self._manager.save(step, args=items)
+        self._manager.wait_until_finished()
+
+    def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
+        """The newest state and its notes, or None before the first save."""
+        step = self._manager.latest_step()
+        if step is None:
+            return None
+        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())
+        items = ocp.args.Composite(
+            state=ocp.args.StandardRestore(shapes), notes=ocp.args.JsonRestore()
+        )
+        restored = self._manager.restore(step, args=items)
+        return TrainState(**restored["state"]), restored["notes"]
+
+    def close(self) -> None:
+        """Release the manager's threads."""
+        self._manager.close()
+
+
+@contextlib.contextmanager
+def ctrl_c() -> Iterator[Callable[[], bool]]:
+    """A function that says whether Ctrl-C was pressed inside; the second press is the usual one."""
+    pressed = False
+
+    def handle(number, frame):
+        nonlocal pressed
+        pressed = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def train(
+    step: Callable,
+    state: TrainState,
+    batches: grain.DatasetIterator,
+    *,
+    num_steps: int,
+    checkpoints: Checkpoints,
+    measure: Callable[[TrainState], dict[str, float]],
+    measure_every: int,
+    report: Callable[[int, dict[str, float]], None],
+) -> tuple[TrainState, list[dict[str, float]]]:
+    """The state after `num_steps` steps and the history of measurements on the way.
+
+    Args:
+        step: of `make_step`.
+        state: the initial one; the newest checkpoint replaces it.
+        batches: an iterator with `get_state` and `set_state`.
+        num_steps: in total, those before a resumption included.
+        checkpoints: where the state is saved at every measurement and at Ctrl-C.
+        measure: what to add to the history, besides step and smoothed loss and accuracy.
+        measure_every: steps between two measurements; the last step is always measured.
+        report: called after each step with its number and its smoothed loss and accuracy.
+
+    Raises:
+        Interrupted: Ctrl-C was pressed and the state is saved.
+    """
+    smooth: dict[str, float] = {}
+    history: list[dict[str, float]] = []
+    restored = checkpoints.restore(state)
+    if restored is not None:
+        state, notes = restored
+        batches.set_state(notes["position"])
+        smooth, history = notes["smooth"], notes["history"]
+
+    def save() -> None:
+        notes = {"position": batches.get_state(), "smooth": smooth, "history": history}
+        checkpoints.save(state, notes)
+
+    with ctrl_c() as pressed:
+        for number in range(int(state.step) + 1, num_steps + 1):
+            state, metrics = step(state, *next(batches))
+            smooth = {
+                name: 0.95 * smooth.get(name, float(value)) + 0.05 * float(value)
+                for name, value in metrics._asdict().items()
+            }
+            report(number, smooth)
+            if number % measure_every == 0 or number == num_steps:
+                history.append({"step": number, **smooth, **measure(state)})
+                save()
+            if pressed() and number < num_steps:
+                save()
+                raise Interrupted(f"after step {number} of {num_steps}")
+    return state, history
+
+
+def sparsity_of(opt_state: Any) -> float:
+    """Zeros / weights over the leaves that have a mask; 0 for an optimizer without masks."""
+    if not isinstance(opt_state, sj.SparsifyState):
+        return 0.0
+    leaves = jax.tree.leaves(sj.masks_of(opt_state))
+    return 1.0 - sum(int(leaf.sum()) for leaf in leaves) / sum(leaf.size for leaf in leaves)

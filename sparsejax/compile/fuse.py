@@ -145,8 +145,9 @@ def _absorb_constant(graph: Graph, node: Node) -> bool:
     numbers = _along(other, value.shape, axis)
     if numbers is None:
         return False
-    scale, shift = _affine(user, value, numbers)
-    weights, bias = layer.weights * scale + 0.0, layer.bias * scale + shift  # no -0.0
+    with np.errstate(all="ignore"):  # what is not finite is left to XLA below
+        scale, shift = _affine(user, value, numbers)
+        weights, bias = layer.weights * scale + 0.0, layer.bias * scale + shift  # no -0.0
     if not (_fits(weights) and _fits(bias)):
         return False
     layer.weights, layer.bias = weights, bias
@@ -160,8 +161,7 @@ def _affine(user: Node, value: Value, numbers: np.ndarray) -> tuple[Any, Any]:
         return 1.0, numbers
     if user.name == "sub":
         return (1.0, -numbers) if user.inputs[0] is value else (-1.0, numbers)
-    with np.errstate(all="ignore"):
-        return (1.0 / numbers if user.name == "div" else numbers), 0.0
+    return (1.0 / numbers if user.name == "div" else numbers), 0.0
 
 
 def _fits(array: np.ndarray) -> bool:

@@ -1,0 +1,230 @@
+"""compile on whole models: equal to the dense function, in every framework and transformation."""
+
+import functools
+import threading
+
+import equinox as eqx
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import sparsejax as sj
+from experiments.models.mobilenet_v1 import MobileNetV1, MobileNetV1Linen, shifted_depthwise
+
+TOLERANCE = 3e-5  # between two float32 orders of summation
+
+
+def randomized(params, sparsity=0.9, pattern=None, seed=0):
+    """Batch norms that are not the identity, and zeros in the weights that are not depthwise."""
+    rng = np.random.default_rng(seed)
+    pattern = pattern or sj.Unstructured()
+
+    def draw(path, leaf):
+        if not isinstance(leaf, jax.Array):
+            return leaf
+        if path.endswith(("scale", "var")):
+            return jnp.asarray(rng.uniform(0.5, 1.5, leaf.shape), leaf.dtype)
+        if leaf.ndim < 2:
+            return jnp.asarray(rng.normal(0, 0.2, leaf.shape), leaf.dtype)
+        if path.endswith(("pointwise/kernel", "/weight")) and leaf.shape[:2] == (1, 1):
+            return jnp.where(pattern.mask(jnp.abs(leaf), sparsity), leaf, 0)
+        return leaf
+
+    return sj.tree.map_with_paths(draw, params)
+
+
+def relative_error(y, expected):
+    return float(np.abs(np.asarray(y) - np.asarray(expected)).max() / np.abs(expected).max())
+
+
+def assert_as_exact(fast, apply_fn, oracle, params, x):
+    """Within 3e-5 of the dense function, and at most twice as far from the oracle in float64."""
+    dense, ours = jax.jit(apply_fn)(params, x), jax.jit(fast)(x)
+    with jax.enable_x64(True):
+        double = lambda leaf: np.asarray(leaf, np.float64)
+        exact = np.asarray(jax.jit(oracle)(jax.tree.map(double, params), double(x)))
+    assert relative_error(ours, dense) <= TOLERANCE
+    assert relative_error(ours, exact) <= max(2 * relative_error(dense, exact), 2e-6)
+
+
+@functools.cache
+def linen_mobilenet():
+    model = MobileNetV1Linen(num_classes=10, width=0.25)
+    x = jax.random.normal(jax.random.key(1), (2, 64, 64, 3))
+    params = randomized(jax.jit(model.init)(jax.random.key(0), x))
+    apply_fn = functools.partial(model.apply, train=False)
+    return apply_fn, params, x, sj.compile(apply_fn, params, x)
+
+
+def test_linen_mobilenet_is_exact():
+    apply_fn, params, x, fast = linen_mobilenet()
+    shifted = MobileNetV1Linen(num_classes=10, width=0.25, depthwise=shifted_depthwise)
+    oracle = functools.partial(shifted.apply, train=False)  # compiles faster
+    assert_as_exact(fast, apply_fn, oracle, params, x)
+
+
+def test_every_layer_of_mobilenet_is_recognised_under_its_path():
+    *_, fast = linen_mobilenet()
+    report = fast.report()
+    blocks = [f"params/block{i}_{kind}" for i in range(13) for kind in ("depthwise", "pointwise")]
+    names = ["params/stem", *blocks, "params/head"]
+    assert [layer.path for layer in report.layers] == [f"{name}/kernel" for name in names]
+    assert set(report.xla) == {"reduce_sum", "div"}  # the mean over pixels
+    by_kind = {layer.kind: layer for layer in report.layers[:-1]}
+    assert all(layer.activation == "relu6" for layer in report.layers[:-1])
+    assert by_kind["depthwise"].kernel == "depthwise_conv2d"
+    assert by_kind["convolution"].kernel == "xla"
+    assert by_kind["pointwise"].kernel == "spmm" and by_kind["pointwise"].pattern == "CSR"
+    assert by_kind["pointwise"].sparsity == pytest.approx(0.9, abs=1e-4)
+
+
+def test_report_counts_multiply_adds_and_prints_a_table():
+    *_, fast = linen_mobilenet()
+    first = fast.report().layers[2]
+    assert first.shape == (1, 1, 8, 16)
+    assert first.multiply_adds == 2 * 32 * 32 * 8 * 16
+    nonzeros = round((1 - first.sparsity) * 8 * 16)
+    assert first.sparse_multiply_adds == 2 * 32 * 32 * nonzeros
+    table = str(fast.report())
+    assert "params/block12_pointwise/kernel" in table and "spmm CSR" in table
+    assert fast.report().to_dict()["layers"][2]["pattern"] == "CSR"
+
+
+def test_other_batches_vmap_and_eager_calls_agree():
+    apply_fn, params, x, fast = linen_mobilenet()
+    expected = np.asarray(jax.jit(apply_fn)(params, x))
+    assert relative_error(fast(x), expected) <= TOLERANCE
+    assert relative_error(fast(x[:1]), expected[:1]) <= TOLERANCE
+    assert relative_error(fast(np.asarray(x)), expected) <= TOLERANCE
+    one_by_one = jax.vmap(lambda image: fast(image[None])[0])
+    assert relative_error(jax.jit(one_by_one)(x), expected) <= TOLERANCE
+
+
+def test_shapes_share_the_packed_weights():
+    _, _, x, fast = linen_mobilenet()
+    fast(x)
+    weights = len(fast._packer.packed)
+    fast(jnp.concatenate([x, x, x]))
+    assert len(fast._packer.packed) == weights
+
+
+def test_threads_may_call_it():
+    apply_fn, params, x, _ = linen_mobilenet()
+    fast = sj.compile(apply_fn, params, x)
+    expected = np.asarray(fast(x))
+    results = {}
+
+    def call(i):
+        results[i] = np.asarray(fast(x[: 1 + i % 2]))
+
+    threads = [threading.Thread(target=call, args=(i,)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(relative_error(results[i], expected[: 1 + i % 2]) <= 1e-6 for i in range(6))
+
+
+def test_nnx_mobilenet_in_blocks_is_exact():
+    model = MobileNetV1(num_classes=10, width=0.25, rngs=nnx.Rngs(0))
+    model.eval()
+    graph, state = nnx.split(model)
+    state = randomized(state, pattern=sj.Block(4, 1))
+    apply_fn = lambda state, x: nnx.merge(graph, state)(x)
+    x = jax.random.normal(jax.random.key(1), (1, 64, 64, 3))
+    fast = sj.compile(apply_fn, state, x)
+    assert relative_error(fast(x), jax.jit(apply_fn)(state, x)) <= TOLERANCE
+    layers = {layer.path: layer for layer in fast.report().layers}
+    assert layers["blocks/12/pointwise/kernel"].pattern == "4x1"
+    assert layers["blocks/12/pointwise/kernel"].activation == "relu6"
+
+
+def test_an_nnx_module_may_be_the_params():
+    model = MobileNetV1(num_classes=4, width=0.25, small_images=True, rngs=nnx.Rngs(0))
+    model.eval()
+    x = jax.random.normal(jax.random.key(1), (1, 28, 28, 3))
+    fast = sj.compile(lambda model, x: model(x), model, x)
+    assert relative_error(fast(x), model(x)) <= TOLERANCE
+    assert fast.report().layers[0].path == "stem/kernel"
+
+
+class Net(eqx.Module):
+    """Channels first, one image at a time, as Equinox has it."""
+
+    convs: list
+    head: eqx.nn.Linear
+
+    def __init__(self, key):
+        keys = iter(jax.random.split(key, 8))
+        channels, self.convs = 3, []
+        for out, size, stride, groups in [
+            (8, 3, 2, 1),
+            (8, 3, 1, 8),
+            (16, 1, 1, 1),
+            (16, 3, 2, 16),
+        ]:
+            conv = eqx.nn.Conv2d(
+                channels, out, size, stride, padding=size // 2, groups=groups, key=next(keys)
+            )
+            self.convs.append(conv)
+            channels = out
+        self.head = eqx.nn.Linear(channels, 5, key=next(keys))
+
+    def __call__(self, x):
+        for conv in self.convs:
+            x = jax.nn.relu(conv(x))
+        return self.head(x.mean(axis=(1, 2)))
+
+
+def test_equinox_net_under_vmap_is_exact():
+    net = Net(jax.random.key(0))
+    pruned = jnp.where(jnp.arange(128).reshape(16, 8, 1, 1) % 9 == 0, net.convs[2].weight, 0)
+    head = jnp.where(jnp.arange(80).reshape(5, 16) % 9 == 0, net.head.weight, 0)
+    net = eqx.tree_at(lambda n: (n.convs[2].weight, n.head.weight), net, (pruned, head))
+    apply_fn = lambda net, x: jax.vmap(net)(x)
+    x = jax.random.normal(jax.random.key(1), (2, 3, 16, 16))
+    fast = sj.compile(apply_fn, net, x)
+    dense = jax.vmap(net)(x)
+    assert relative_error(fast(x), dense) <= TOLERANCE
+    kinds = {layer.path: (layer.kind, layer.kernel) for layer in fast.report().layers}
+    assert kinds == {
+        "convs/0/weight": ("convolution", "xla"),
+        "convs/1/weight": ("depthwise", "depthwise_conv2d"),
+        "convs/2/weight": ("pointwise", "spmm"),
+        "convs/3/weight": ("depthwise", "depthwise_conv2d"),
+        "head/weight": ("linear", "spmm"),
+    }
+    assert all(layer.activation == "relu" for layer in fast.report().layers[:-1])
+
+
+class Perceptron(nn.Module):
+    """Dense layers over the last axis."""
+
+    @nn.compact
+    def __call__(self, x):
+        for _ in range(2):
+            x = nn.relu(nn.Dense(32)(x))
+        return nn.Dense(7)(x)
+
+
+@pytest.mark.parametrize("shape", [(16,), (3, 16), (2, 3, 16)], ids=str)
+def test_multilayer_perceptron_takes_any_leading_axes(shape):
+    model = Perceptron()
+    x = jax.random.normal(jax.random.key(0), shape)
+    params = model.init(jax.random.key(1), x)
+    prune = lambda leaf: jnp.where(jnp.abs(leaf) > 0.35, leaf, 0) if leaf.ndim > 1 else leaf + 0.3
+    params = jax.tree.map(prune, params)
+    fast = sj.compile(model.apply, params, x)
+    assert relative_error(fast(x), model.apply(params, x)) <= TOLERANCE
+    assert [layer.kernel for layer in fast.report().layers] == ["spmm"] * 3
+    assert [layer.activation for layer in fast.report().layers] == ["relu", "relu", ""]
+
+
+def test_gradients_with_respect_to_the_input():
+    apply_fn, params, x, fast = linen_mobilenet()
+    expected = jax.jit(jax.grad(lambda x: apply_fn(params, x).sum()))(x)
+    actual = jax.jit(jax.grad(lambda x: fast(x).sum()))(x)
+    assert relative_error(actual, expected) <= 1e-3

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 from jax.sharding import ManualAxisType
 from jaxtyping import Shaped
@@ -46,12 +47,12 @@ def call(
 ) -> Any:
     """The kernel's results on CPU, those of `reference(*operands)` on any other platform.
 
-    The platform is the one that the program is lowered for. Under `shard_map` operands that vary
-    over fewer mesh axes than others are cast to vary over all of them.
+    The platform is the one that the program is lowered for.
     """
     mesh = jax.sharding.get_abstract_mesh()
     sharding = jax.NamedSharding(mesh, jax.P()) if not mesh.empty else None
-    varying = frozenset[str]().union(*(_varying(operand) for operand in operands))
+    operands = vary_alike(*operands)
+    varying = _varying(operands[0])
     results = jax.tree.map(
         lambda result: jax.ShapeDtypeStruct(
             result.shape,
@@ -63,10 +64,22 @@ def call(
     )
     kernel = jax.ffi.ffi_call(TARGET.format(name), results, vmap_method="expand_dims")
     return jax.lax.platform_dependent(
-        *(_vary(operand, varying) for operand in operands),
-        cpu=lambda *operands: kernel(*operands, **attributes),
-        default=reference,
+        *operands, cpu=lambda *operands: kernel(*operands, **attributes), default=reference
     )
+
+
+def vary_alike(*operands: Array) -> tuple[Array, ...]:
+    """The operands, each varying over all mesh axes that any of them varies over.
+
+    Done before a `custom_vjp`, it sums the gradients of what the devices share.
+    """
+    varying = frozenset[str]().union(*(_varying(operand) for operand in operands))
+    return tuple(_vary(operand, varying) for operand in operands)
+
+
+def zeros(result: jax.ShapeDtypeStruct, operand: Array) -> Array:
+    """Zeros that vary over the mesh axes of `operand`, for a reference to differentiate at."""
+    return _vary(jnp.zeros(result.shape, result.dtype), _varying(operand))
 
 
 def _varying(operand: Array) -> frozenset[str]:

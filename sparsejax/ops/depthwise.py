@@ -73,9 +73,10 @@ def depthwise_conv2d(
     lead = x.shape[:-3]
     images = x.reshape(math.prod(lead), *x.shape[-3:])
     taps = kernel.reshape(*kernel.shape[:2], kernel.shape[3])
-    bias = jnp.zeros((0,), x.dtype) if bias is None else bias
+    bias = jnp.zeros((0,), jnp.result_type(x)) if bias is None else bias
     dtype = jnp.result_type(images, taps, bias)
-    y = _depthwise(options, *(jnp.asarray(array, dtype) for array in (taps, bias, images)))
+    operands = (jnp.asarray(array, dtype) for array in (taps, bias, images))
+    y = _depthwise(options, *_ffi.vary_alike(*operands))
     y = y.reshape(*lead, *y.shape[1:])
     return then(y) if then else y
 
@@ -95,7 +96,7 @@ def depthwise_conv2d_reference(
     code, then = activations.split(activation)
     options = _checked(x, kernel, bias, strides, padding, dilation, code, channels_last)
     images = x.reshape(math.prod(x.shape[:-3]), *x.shape[-3:])
-    bias = jnp.zeros((0,), x.dtype) if bias is None else bias
+    bias = jnp.zeros((0,), jnp.result_type(x)) if bias is None else bias
     y = _reference(options, kernel[:, :, 0], bias, images)
     y = y.reshape(*x.shape[:-3], *y.shape[1:])
     return then(y) if then else y
@@ -171,7 +172,7 @@ def _forward(options, kernel, bias, x):  # type: ignore[no-untyped-def]
 def _grad_x(options, shape, kernel, grad_y):  # type: ignore[no-untyped-def]
     def reference(kernel, grad_y):  # type: ignore[no-untyped-def]
         forward = partial(_reference, options, kernel, jnp.zeros((0,), grad_y.dtype))
-        return jax.vjp(forward, jnp.zeros(shape, grad_y.dtype))[1](grad_y)[0]
+        return jax.vjp(forward, _ffi.zeros(result, grad_y))[1](grad_y)[0]
 
     result = jax.ShapeDtypeStruct(shape, grad_y.dtype)
     return _call("depthwise_grad_x", options, reference, result, kernel.shape, kernel, grad_y)
@@ -180,7 +181,7 @@ def _grad_x(options, shape, kernel, grad_y):  # type: ignore[no-untyped-def]
 @partial(jax.jit, static_argnums=(0, 1))
 def _grad_kernel(options, shape, x, grad_y):  # type: ignore[no-untyped-def]
     def reference(x, grad_y):  # type: ignore[no-untyped-def]
-        zeros = [jnp.zeros(result.shape, x.dtype) for result in results]
+        zeros = [_ffi.zeros(result, grad_y) for result in results]
         return jax.vjp(lambda kernel, bias: _reference(options, kernel, bias, x), *zeros)[1](grad_y)
 
     results = tuple(jax.ShapeDtypeStruct(size, x.dtype) for size in (shape, shape[-1:]))

@@ -68,7 +68,8 @@ def spmm(
     lead = x.shape[:-1] if channels_last else x.shape[:-2]
     flat = x.reshape(math.prod(lead), *x.shape[len(lead) :])
     values, bias, flat = (jnp.asarray(array, dtype) for array in (values, bias, flat))
-    y = _spmm(options, values, packed.indices, packed.row_starts, bias, flat)
+    indices, row_starts = jnp.asarray(packed.indices), jnp.asarray(packed.row_starts)
+    y = _spmm(options, *_ffi.vary_alike(values, indices, row_starts, bias, flat))
     y = y.reshape(*lead, *y.shape[1:])
     return then(y) if then else y
 
@@ -153,7 +154,7 @@ def _grad_values(options, indices, row_starts, x, grad_y):  # type: ignore[no-un
         def product(values, bias):  # type: ignore[no-untyped-def]
             return _reference(linear, values, indices, row_starts, bias, x)
 
-        zeros = [jnp.zeros(result.shape, result.dtype) for result in results]
+        zeros = [_ffi.zeros(result, grad_y) for result in results]
         return jax.vjp(product, *zeros)[1](grad_y)
 
     linear = options._replace(activation=0)
@@ -174,17 +175,17 @@ def _product(options, channels, transpose, *operands):  # type: ignore[no-untype
         if not transpose:
             return _reference(options, values, indices, row_starts, bias, x)
         forward = partial(_reference, options, values, indices, row_starts, bias)
-        zeros = jax.ShapeDtypeStruct(shape, x.dtype)
-        return jax.linear_transpose(forward, zeros)(x)[0]
+        return jax.vjp(forward, _ffi.zeros(result, x))[1](x)[0]
 
     x = operands[-1]
     shape = (x.shape[0], channels) if options.channels_last else (x.shape[0], channels, x.shape[2])
+    result = jax.ShapeDtypeStruct(shape, x.dtype)
     if x.dtype != jnp.float32:
         return reference(*operands)
     return _ffi.call(
         "spmm",
         reference,
-        jax.ShapeDtypeStruct(shape, x.dtype),
+        result,
         *operands,
         **_attributes(options),
         activation=np.int64(options.activation),
@@ -216,16 +217,16 @@ def _checked(packed, x, bias, code, channels_last):  # type: ignore[no-untyped-d
     _need(len(num) == 1, "indices", "one axis", num)
     _need_shape("values", packed.values, values_shape)
     _need_shape("row_starts", packed.row_starts, (rows // block[0] + 1,))
-    if bias is None:
-        bias = jnp.zeros((0,), x.dtype)
-    else:
-        _need_shape("bias", bias, (rows,))
     for name, array in (("indices", packed.indices), ("row_starts", packed.row_starts)):
         if array.dtype != jnp.int32:
             raise TypeError(f"spmm needs int32 {name}, got {array.dtype}; cast them.")
     for name, array in (("values", packed.values), ("x", x), ("bias", bias)):
-        if not jnp.issubdtype(array.dtype, jnp.floating):
+        if array is not None and not jnp.issubdtype(array.dtype, jnp.floating):
             raise TypeError(f"spmm needs floating-point {name}, got {array.dtype}; cast them.")
+    if bias is None:
+        bias = jnp.zeros((0,), jnp.result_type(x))
+    else:
+        _need_shape("bias", bias, (rows,))
     return _Options(rows, cols, block[0], code, channels_last), bias
 
 

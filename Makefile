@@ -17,7 +17,7 @@ $(SETUP): pyproject.toml
 	$(PYTHON) is " + sys.version.split()[0] + ": try make PYTHON=/path/to/a/newer/python")'
 	@echo "setting up $(VENV) (a few minutes the first time)"
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	@$(PY) -m pip install -qq "scikit-build-core>=0.10" "nanobind>=2.4" "jaxlib>=0.8" "cmake>=3.26" "ninja>=1.11"
+	@$(PY) -m pip install -qq "scikit-build-core>=0.10" "nanobind>=2.4" "jaxlib>=0.10" "cmake>=3.26" "ninja>=1.11"
 	@$(PY) -m pip install -qq --no-build-isolation -e ".[test,experiments]"
 	@touch $@
 

@@ -8,7 +8,7 @@ readonly kernels=(spmm depthwise depthwise_planes)
 readonly flags=(-std=c++17 -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
   -ffp-contract=fast -Wall -Wextra -Wno-psabi)
 CXX=${CXX:-g++}
-mkdir -p "$build"
+rm -rf "$build" && mkdir -p "$build"  # `wait` hides a failed compilation; a missing object does not
 objects=()
 
 compile() {  # object, source, flags

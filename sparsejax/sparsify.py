@@ -114,7 +114,9 @@ def sparsify(
         context = MaskContext(plan, step, wrap(key_data))
         masks, method_state = method.init(initial_masks(params, plan), params, context)
         node = ReparamNode(reparam, () if reparam is None else reparam.init(params))
-        return SparsifyState(masks, method_state, inner.init(params), step, key_data, node)
+        return SparsifyState(
+            masks, method_state, inner.init(params), step, jnp.array(key_data), node
+        )
 
     def update(
         grads: Any, state: SparsifyState, params: Any = None, **extra: Any
@@ -125,7 +127,9 @@ def sparsify(
             (state.masks, state.method_state), params, grads, state.step, state.key
         )
         if reparam is None:
-            updates, inner_state = masked_update(grads, state.inner_state, params, masks, extra)
+            updates, inner_state = _masked_update(
+                inner, grads, state.inner_state, params, masks, extra
+            )
         else:
             updates, inner_state = inner.update(grads, state.inner_state, params, **extra)
         step = optax.safe_increment(state.step)
@@ -133,20 +137,21 @@ def sparsify(
             masks, method_state, inner_state, step, state.key, state.reparam
         )
 
-    def masked_update(
-        grads: Any, inner_state: Any, params: Any, masks: Any, extra: dict[str, Any]
-    ) -> tuple[Any, Any]:
-        # Before: a weight pruned just now must not reach norms, trust ratios or orthogonalisation.
-        inner_state = _zero_pruned_moments(inner, inner_state, masks)
-        updates, inner_state = inner.update(
-            _zero_pruned(grads, masks), inner_state, _zero_pruned(params, masks), **extra
-        )
-        # After: noise or a penalty inside `tx` may have moved them again.
-        return _land_on_zero(updates, params, masks), _zero_pruned_moments(
-            inner, inner_state, masks
-        )
-
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _masked_update(
+    inner: Any, grads: Any, inner_state: Any, params: Any, masks: Any, extra: dict[str, Any]
+) -> tuple[Any, Any]:
+    """The inner optimizer's step on the pruned network, landing on zero."""
+    # Before: a weight pruned just now must not reach norms, trust ratios or orthogonalisation.
+    inner_state = _zero_pruned_moments(inner, inner_state, masks)
+    updates, inner_state = inner.update(
+        _zero_pruned(grads, masks), inner_state, _zero_pruned(params, masks), **extra
+    )
+    # After: noise or a penalty inside the optimizer may have moved them again.
+    inner_state = _zero_pruned_moments(inner, inner_state, masks)
+    return _land_on_zero(updates, params, masks), inner_state
 
 
 def masks_of(opt_state: Any) -> Any:

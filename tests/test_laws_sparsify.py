@@ -130,6 +130,43 @@ def test_negative_zero_and_infinite_gradients():
     np.testing.assert_allclose(after[1], [1.9, -3.1], rtol=1e-6)
 
 
+def test_the_optimizer_sees_the_pruned_network():
+    params = {"kernel": jnp.array([[1.0, 2.0], [3.0, 4.0]])}
+    plan = sj.plan(params, {"kernel": sj.Unstructured()}, sparsity=0.5)
+    spied = []
+
+    def spy(updates, state, params):
+        spied.append((updates["kernel"], state["kernel"], params["kernel"]))
+        return updates, updates
+
+    inner = optax.GradientTransformation(lambda params: params, spy)
+    tx = sj.sparsify(inner, sj.one_shot(1), plan, key=jax.random.key(0))
+    state = tx.init(params)
+    for _ in range(2):
+        _, state = tx.update(params, state, params)
+    for before, after in zip(*spied, strict=True):
+        np.testing.assert_array_equal(before, params["kernel"])
+        np.testing.assert_array_equal(after, [[0.0, 0.0], [3.0, 4.0]])
+
+
+def test_each_step_draws_anew_and_the_state_may_be_donated():
+    params = cases.dict_params()
+    spy = sj.MaskTransform(
+        lambda masks, params, context: (masks, jax.random.key_data(context.key)),
+        lambda masks, state, params, grads, context: (masks, jax.random.key_data(context.key)),
+    )
+    tx = sj.sparsify(optax.sgd(0.1), spy, mixed_plan(params), key=jax.random.key(5))
+    update = jax.jit(lambda state: tx.update(params, state, params)[1], donate_argnums=0)
+    runs = []
+    for _ in range(2):  # the second init would fail if the first state had been the transform's own
+        state, keys = tx.init(params), []
+        for _ in range(3):
+            keys.append(tuple(np.asarray(state.method_state).tolist()))
+            state = update(state)
+        runs.append(keys)
+    assert len(set(runs[0])) == 3 and runs[0] == runs[1]
+
+
 def test_one_compilation_in_a_thousand_steps():
     traces = []
     params = {"kernel": jnp.asarray(np.random.default_rng(0).normal(size=(8, 8)), jnp.float32)}

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, UInt
 
-_DIGIT_BITS = 4
+_DIGIT_BITS = 3
 
 
 def is_masked_node(node: Any) -> bool:
@@ -188,7 +188,8 @@ def _class_of_kth(k: Int[Array, ""], classes: Sequence[Bool[Array, "..."]]) -> t
     """The positions that all come before the class of the k-th, and that class itself."""
     taken: Any = False
     active: Any = True
-    for members, count in zip(reversed(classes), reversed(_counts(classes)), strict=True):
+    counts = list(_counts(classes)) if classes else []
+    for members, count in zip(reversed(classes), reversed(counts), strict=True):
         enough = count >= k
         taken = taken | (~enough & active & members)
         active = active & (members == enough)
@@ -200,35 +201,35 @@ def _kth_key(
 ) -> UInt[Array, ""]:
     """The largest t with at least k keys >= t, of keys with so many bits; all ones for k = 0.
 
-    A sweep settles 4 bits by counting against 15 candidates at once. On one core of a Zen 3 a
-    sweep over 25 M keys takes 12 ms, and one with 3 candidates 6 ms.
+    A sweep settles 3 bits by counting against 7 candidates at once. The whole mask of 25 M floats
+    takes 0.24 s of one Zen 3 core, against 0.31 s with 2 bits a sweep and 1.2 s with 1; 4 bits
+    take 0.28 s and twice as long to compile.
     """
     dtype = jax.eval_shape(keys).dtype
     num_digits = -(-num_bits // _DIGIT_BITS)
 
     def settle_digit(step: Int[Array, ""], found: UInt[Array, ""]) -> UInt[Array, ""]:
         shift = (_DIGIT_BITS * (num_digits - 1 - step)).astype(dtype)
-        candidates = [found | (jnp.array(d, dtype) << shift) for d in range(1, 1 << _DIGIT_BITS)]
+        digits = jnp.arange(1, 1 << _DIGIT_BITS, dtype=dtype)
+        fits = digits << shift >> shift == digits  # the first digit may have fewer bits
         here = keys()
-        enough = [count >= k for count in _counts([here >= c for c in candidates])]
-        return found | (jnp.sum(jnp.stack(enough), dtype=dtype) << shift)
+        enough = _counts([here >= found | digit << shift for digit in digits]) >= k
+        return found | jnp.sum(enough & fits, dtype=dtype) << shift
 
     return jax.lax.fori_loop(0, num_digits, settle_digit, jnp.zeros((), dtype))
 
 
-def _counts(masks: Sequence[Bool[Array, "..."]]) -> list[Int[Array, ""]]:
+def _counts(masks: Sequence[Bool[Array, "..."]]) -> Int[Array, "num_masks"]:
     """How many True each mask has, in one sweep over what the masks are made of.
 
     XLA fuses a reduction of several operands on CPU, but not one of a single operand; on a mesh,
     however, it gathers the results of the former. So that one runs within parts of the axes that
     no sharding can cut, and the few partial counts are summed the plain way.
     """
-    if not masks:
-        return []
     hits = tuple(_whole_on_device(mask).astype(jnp.int32) for mask in masks)
     axes = range(1, hits[0].ndim, 2)
     counts = jax.lax.reduce(hits, (np.int32(0),) * len(hits), _add_each, axes)
-    return list(jnp.stack(counts).sum(range(1, len(axes) + 1), dtype=jnp.int32))
+    return jnp.stack(counts).sum(range(1, len(axes) + 1), dtype=jnp.int32)
 
 
 def _add_each(left: Sequence[Array], right: Sequence[Array]) -> tuple[Array, ...]:

@@ -46,6 +46,7 @@ from experiments.train import (
     train,
 )
 
+OUTPUT = Path("demo-output")
 STATUS = (
     "loss {task.fields[loss]:.3f}  accuracy {task.fields[accuracy]:.1%}  "
     "sparsity {task.fields[sparsity]:.1%}"
@@ -56,8 +57,8 @@ STATUS = (
 class Demo:
     """Train MobileNet-v1 on Fashion-MNIST dense and sparse, then run it sparse."""
 
-    output: Path = Path("demo-output")
-    """Folder for the report, the results and the checkpoints."""
+    output: Path = OUTPUT
+    """Folder for the report, the results and the checkpoints (of smoke runs: smoke/ in it)."""
     smoke: bool = False
     """A tiny budget, to see that everything works; its accuracies mean nothing."""
     fresh: bool = False
@@ -82,8 +83,11 @@ class Demo:
     """Of the initial weights, the batches and the flips."""
 
     def sized(self) -> "Demo":
-        """The settings with the smoke budget, if asked for."""
-        return replace(self, steps=20, batch_size=64) if self.smoke else self
+        """The settings with the smoke budget and a folder of its own, if asked for."""
+        if not self.smoke:
+            return self
+        output = OUTPUT / "smoke" if self.output == OUTPUT else self.output
+        return replace(self, output=output, steps=20, batch_size=64, small_images=False)
 
     def recipe(self) -> dict[str, Any]:
         """What decides the numbers: two runs with equal recipes may go on with each other."""
@@ -130,10 +134,12 @@ def main(demo: Demo) -> None:
 
 
 def prepare(demo: Demo) -> None:
-    """Make the output folder, empty it for a fresh run, refuse one of other settings."""
+    """Make the output folder; delete what an earlier run wrote, or refuse its other settings."""
     recipe_file = demo.output / "checkpoint" / "recipe.json"
-    if demo.fresh and recipe_file.exists():
-        shutil.rmtree(demo.output)
+    if demo.fresh:
+        shutil.rmtree(demo.output / "checkpoint", ignore_errors=True)
+        for name in ("report.html", "results.json"):
+            (demo.output / name).unlink(missing_ok=True)
     recipe = demo.recipe()
     if recipe_file.exists():
         before = json.loads(recipe_file.read_text())
@@ -247,7 +253,7 @@ def train_one(
             num_steps=demo.steps,
             checkpoints=checkpoints,
             measure=measure,
-            measure_every=max(1, demo.steps // 12),
+            measure_every=max(5, demo.steps // 12),
             report=lambda number, smooth: progress.update(task, completed=number, **smooth, **last),
         )
 
@@ -262,4 +268,7 @@ def describe(dataset: data.Dataset) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Demo))
+    try:
+        main(tyro.cli(Demo))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -4,8 +4,8 @@
 
 Both dense baselines stand beside ours: flax as written, and the same model with its depthwise
 convolutions as shifted multiply-adds. All are jitted, run in turns on one core, and give equal
-outputs before they are timed. A turn is one call to warm the caches and three that count; times are
-medians (and minima, for a busy machine) in milliseconds.
+outputs before they are timed. A turn is one call to warm the caches and three that count. Times are
+medians in milliseconds, on the wall and of the process's CPU, which others' load disturbs less.
 """
 
 import argparse
@@ -127,25 +127,29 @@ def rows_of(
     wrong = {name: error for name, error in errors.items() if not error <= tolerance}
     if wrong:
         raise SystemExit(f"Outputs differ from the dense ones by {wrong}; nothing was timed.")
-    times: dict[str, list[float]] = {name: [] for name in calls}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     for _ in range(repeats):
         for name, call in calls.items():
             jax.block_until_ready(call())
             for _ in range(3):
-                start = time.perf_counter()
+                wall, cpu = time.perf_counter(), time.process_time()
                 jax.block_until_ready(call())
-                times[name].append(1e3 * (time.perf_counter() - start))
+                times[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+    medians = {
+        name: [1e3 * statistics.median(column) for column in zip(*pairs, strict=True)]
+        for name, pairs in times.items()
+    }
     return [
         {
             "name": name,
-            "median_ms": statistics.median(times[name]),
-            "min_ms": min(times[name]),
-            "speedup": statistics.median(times[baseline]) / statistics.median(times[name]),
-            "speedup_of_minima": min(times[baseline]) / min(times[name]),
+            "wall_ms": wall,
+            "cpu_ms": cpu,
+            "wall_speedup": medians[baseline][0] / wall,
+            "cpu_speedup": medians[baseline][1] / cpu,
             "baseline": baseline,
             "relative_error": errors[name],
         }
-        for name in calls
+        for name, (wall, cpu) in medians.items()
     ]
 
 
@@ -195,14 +199,14 @@ def cpu_name() -> str:
 
 def show(title: str, rows: list[dict[str, Any]]) -> None:
     table = Table(title=f"{title}, one core")
-    for column in ("", "median ms", "min ms", f"times {rows[0]['baseline']}", "error"):
+    for column in ("", "wall ms", "CPU ms", f"times {rows[0]['baseline']}, wall (CPU)", "error"):
         table.add_column(column)
     for row in rows:
         table.add_row(
             row["name"],
-            f"{row['median_ms']:.2f}",
-            f"{row['min_ms']:.2f}",
-            f"{row['speedup']:.2f} ({row['speedup_of_minima']:.2f})",
+            f"{row['wall_ms']:.2f}",
+            f"{row['cpu_ms']:.2f}",
+            f"{row['wall_speedup']:.2f} ({row['cpu_speedup']:.2f})",
             f"{row['relative_error']:.1e}",
         )
     Console().print(table)

@@ -63,9 +63,9 @@ class Demo:
     """A tiny budget, to see that everything works; its accuracies mean nothing."""
     fresh: bool = False
     """Delete an earlier run in the output folder instead of going on with it."""
-    steps: int = 1_800
+    steps: int = 1_200
     """Training steps of each network."""
-    batch_size: int = 128
+    batch_size: int = 64
     """Images per step."""
     learning_rate: float = 4e-3
     """Peak of the one-cycle schedule."""
@@ -166,7 +166,7 @@ def make_optimizers(demo: Demo, params: Any) -> tuple[dict[str, Any], sj.Plan]:
     adamw = optax.adamw(schedule, weight_decay=demo.weight_decay)
     rules = {r"pointwise/kernel": sj.Unstructured()}
     plan = sj.plan(params, rules, sparsity=demo.sparsity, allocate=sj.erk)
-    begin, end = demo.steps // 5, demo.steps * 7 // 10
+    begin, end = demo.steps * 15 // 100, demo.steps * 60 // 100
     method = sj.gmp(begin, end, every=max(1, demo.steps // 100))
     r2 = sj.add_penalty(sj.linf(), demo.penalty, where=r"pointwise/kernel")
     sparse = sj.sparsify(optax.chain(r2, adamw), method, plan, key=jax.random.key(demo.seed))

@@ -53,7 +53,7 @@ def build(
         num_classes=num_classes,
         width=width,
         small_images=small_images,
-        momentum=0.9,
+        momentum=0.97,  # statistics over the last thousands of images, not the last hundreds
         rngs=nnx.Rngs(seed),
         **options,
     )

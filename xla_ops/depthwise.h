@@ -46,16 +46,18 @@ struct DepthwiseKernels {
                            int64_t begin, int64_t end, float* grad_kernel, float* grad_bias);
 };
 
-// The same on channel-major images, one plane [in y][in x] -> [out_size y][out_size x] at a time.
-// Taps that lie far apart make the padded rows in scratch (64-byte aligned) long.
+// The same on channel-major images, plane by plane: [in y][in x] -> [out_size y][out_size x].
+// Scratch is 64-byte aligned; taps that lie far apart need much of it.
 struct DepthwisePlaneKernels {
   int64_t (*scratch_floats)(const DepthwiseCall& call);
-  void (*plane)(const DepthwiseCall& call, int64_t channel, const float* in, float* out,
-                float* scratch);
+  // Planes [begin, end) of all images; plane i is channel i % channels.
+  void (*planes)(const DepthwiseCall& call, int64_t begin, int64_t end, const float* in, float* out,
+                 float* scratch);
   int64_t (*grad_scratch_floats)(const DepthwiseCall& call);
-  // Adds to sums[y.num_taps][x.num_taps] and to *grad_bias, those of this plane's channel.
-  void (*grad_kernel_plane)(const DepthwiseCall& call, const float* in, const float* grad_out,
-                            float* sums, float* grad_bias, float* scratch);
+  // grad_kernel as sums[y.num_taps][x.num_taps] and *grad_bias of one channel, over all images.
+  void (*grad_kernel_channel)(const DepthwiseCall& call, int64_t channel, int64_t images,
+                              const float* in, const float* grad_out, float* sums, float* grad_bias,
+                              float* scratch);
 };
 
 }  // namespace sparsejax

@@ -48,15 +48,15 @@ int64_t checked(int64_t floats) {
 
 void run_planes(const DepthwisePlaneKernels& kernels, const Pool& pool, const DepthwiseCall& call,
                 int64_t images, const float* x, float* out) {
-  const int64_t plane_size = call.y.in * call.x.in, out_size = call.y.out_size * call.x.out_size;
+  if (call.y.out == 0 || call.x.out == 0) return;
+  const int64_t out_size = call.y.out * call.x.out;
   // Items of about kBandOutputs: a small plane takes less time than its claim.
   const int64_t planes = images * call.channels;
   const int64_t group = std::max<int64_t>(1, kBandOutputs / std::max<int64_t>(1, out_size));
   const int64_t floats = checked(kernels.scratch_floats(call));
   parallel_for(pool, (planes + group - 1) / group, [&](int64_t item) {
-    float* memory = scratch(floats);
-    for (int64_t i = item * group; i < std::min((item + 1) * group, planes); i++)
-      kernels.plane(call, i % call.channels, x + i * plane_size, out + i * out_size, memory);
+    kernels.planes(call, item * group, std::min((item + 1) * group, planes), x, out,
+                   scratch(floats));
   });
 }
 
@@ -92,18 +92,13 @@ void grad_kernel_channels_last(const DepthwiseKernels& kernels, const Pool& pool
 void grad_kernel_planes(const DepthwisePlaneKernels& kernels, const Pool& pool,
                         const DepthwiseCall& call, int64_t images, const float* x,
                         const float* grad_out, float* grad_kernel, float* grad_bias) {
-  const int64_t in_size = call.y.in * call.x.in, out_size = call.y.out * call.x.out;
+  if (call.y.out == 0 || call.x.out == 0) return;
   const int64_t taps = call.y.num_taps * call.x.num_taps;
   const int64_t floats = checked(kernels.grad_scratch_floats(call));
   parallel_for(pool, call.channels, [&](int64_t c) {
-    float* memory = scratch(taps + 16 + floats);
-    float* sums = memory + floats;
-    std::fill_n(sums, taps, 0.f);
-    for (int64_t image = 0; image < images; image++) {
-      const int64_t i = image * call.channels + c;
-      kernels.grad_kernel_plane(call, x + i * in_size, grad_out + i * out_size, sums, grad_bias + c,
-                                memory);
-    }
+    float* sums = scratch(taps + 16 + floats);
+    kernels.grad_kernel_channel(call, c, images, x, grad_out, sums, grad_bias + c,
+                                sums + (taps + 15) / 16 * 16);
     for (int64_t t = 0; t < taps; t++) grad_kernel[t * call.channels + c] = sums[t];
   });
 }

@@ -69,6 +69,26 @@ SPARSEJAX_INLINE V clamp(V x, V low, V high) {
   return x > high ? high : x;
 }
 
+// The lanes 0, 2, 4, ... of a and b one behind the other, and the lanes 1, 3, 5, ...
+SPARSEJAX_INLINE Vec4 even_lanes(Vec4 a, Vec4 b) {
+  return __builtin_shufflevector(a, b, 0, 2, 4, 6);
+}
+SPARSEJAX_INLINE Vec4 odd_lanes(Vec4 a, Vec4 b) {
+  return __builtin_shufflevector(a, b, 1, 3, 5, 7);
+}
+SPARSEJAX_INLINE Vec8 even_lanes(Vec8 a, Vec8 b) {
+  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
+}
+SPARSEJAX_INLINE Vec8 odd_lanes(Vec8 a, Vec8 b) {
+  return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+}
+SPARSEJAX_INLINE Vec16 even_lanes(Vec16 a, Vec16 b) {
+  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+}
+SPARSEJAX_INLINE Vec16 odd_lanes(Vec16 a, Vec16 b) {
+  return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+}
+
 template <class V>
 SPARSEJAX_INLINE float sum_lanes(V v) {
   if constexpr (lanes_of<V> == 1) {

@@ -35,8 +35,12 @@ def multiply_adds(apply_fn: Callable, params: Any, *example: Any) -> dict[str, i
     `while_loop` once. Leaves without any, such as biases, are left out. Pass the function as it was
     before `accelerate`: custom calls cannot be looked into.
     """
-    closed = jax.make_jaxpr(apply_fn)(params, *example)
-    names = [path for path, _ in tree.leaves_with_paths(params)]  # params are the first inputs
+    arrays = {path: x for path, x in tree.leaves_with_paths(params) if hasattr(x, "shape")}
+    traced = lambda values, *inputs: apply_fn(
+        tree.map_with_paths(lambda path, x: values.get(path, x), params), *inputs
+    )
+    closed = jax.make_jaxpr(traced)(arrays, *example)
+    names = sorted(arrays)  # a dict's leaves come first and in the order of its keys
     counts: dict[str, int] = {}
     _walk(closed.jaxpr, dict(zip(closed.jaxpr.invars, names, strict=False)), 1, counts)
     return counts

@@ -120,7 +120,9 @@ def report(
             "report needs apply_fn and example together to count multiply-adds, got only "
             f"{'example' if apply_fn is None else 'apply_fn'}."
         )
-    arrays = [(path, leaf) for path, leaf in tree.leaves_with_paths(params) if jnp.ndim(leaf) >= 0]
+    arrays = [
+        (path, leaf) for path, leaf in tree.leaves_with_paths(params) if hasattr(leaf, "shape")
+    ]
     missing = {leaf.path for leaf in plan.leaves} - {path for path, _ in arrays}
     if missing:
         raise ValueError(

@@ -106,6 +106,16 @@ def test_linen_nnx_and_equinox_count_alike():
         assert sj.multiply_adds(function, params, x) == {path: 30}
 
 
+def test_an_equinox_module_may_hold_functions():
+    model = eqx.nn.MLP(3, 2, 4, 1, key=jax.random.key(0))
+    plan = sj.plan(model, {"0/weight": sj.Unstructured(output_axis=0)}, sparsity=0.5)
+    function = lambda model, x: jax.vmap(model)(x)
+    found = sj.report(plan, model, apply_fn=function, example=jnp.ones((5, 3)))
+    counts = {leaf.path: leaf.multiply_adds for leaf in found.leaves}
+    assert counts["layers/0/weight"] == 5 * 12 and counts["layers/1/weight"] == 5 * 8
+    assert found.planned.parameters == 12
+
+
 def test_errors_name_what_is_missing():
     with pytest.raises(ValueError, match="apply_fn and example together"):
         sj.report(PLAN, PARAMS, apply_fn=conv_net)

@@ -106,7 +106,7 @@ class Demo:
 
 def main(demo: Demo) -> None:
     """Run what is left to do and write the report; exits with 130 after Ctrl-C."""
-    console = Console()
+    console, started = Console(), time.perf_counter()
     demo = demo.sized()
     prepare(demo)
     # A run that goes on after Ctrl-C need not compile again.
@@ -128,9 +128,11 @@ def main(demo: Demo) -> None:
     for name, heading in (("trained", "The trained network"), ("224", "MobileNet-v1 1.0/224")):
         if name in results["latency"]:
             bench.show(heading, results["latency"][name])
+    results["seconds_since_last_start"] = time.perf_counter() - started
     (demo.output / "results.json").write_text(json.dumps(results, indent=1))
     report_page.write(demo.output / "report.html", results, variables["masks"])
     console.print(f"Written: {demo.output}/report.html, results.json, checkpoint/")
+    console.print(f"Took {results['seconds_since_last_start']:.0f} s")
 
 
 def prepare(demo: Demo) -> None:
@@ -246,6 +248,12 @@ def train_one(
         Progress(*columns, TimeRemainingColumn(), console=console) as progress,
     ):
         task = progress.add_task(name, total=demo.steps, loss=0.0, accuracy=0.0, sparsity=0.0)
+
+        def show(number: int, smooth: dict[str, float]) -> None:
+            if progress.tasks[0].completed == 0:  # earlier steps must not count in the time left
+                progress.reset(task, total=demo.steps, completed=number - 1)
+            progress.update(task, completed=number, **smooth, **last)
+
         return train(
             watched,
             state,
@@ -254,7 +262,7 @@ def train_one(
             checkpoints=checkpoints,
             measure=measure,
             measure_every=max(5, demo.steps // 12),
-            report=lambda number, smooth: progress.update(task, completed=number, **smooth, **last),
+            report=show,
         )
 
 

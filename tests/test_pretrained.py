@@ -63,6 +63,14 @@ def test_missing_weights_are_said_to_be_missing(monkeypatch):
         pretrained.load()
 
 
+def test_the_command_says_that_it_skips(monkeypatch, capsys):
+    monkeypatch.setattr(pretrained, "PACKAGE", "no-such-package-here")
+    with pytest.raises(SystemExit) as stop:
+        pretrained.main()
+    assert stop.value.code == 0
+    assert "Skipped: The package no-such-package-here" in capsys.readouterr().out
+
+
 def test_changed_weights_are_refused(monkeypatch):
     needs_package()
     monkeypatch.setattr(pretrained, "GRAPH_SHA256", "0" * 64)

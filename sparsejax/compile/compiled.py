@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 
 from sparsejax.compile.fuse import fuse
+from sparsejax.compile.graph import positions
 from sparsejax.compile.pack import Packer
 from sparsejax.compile.program import program
 from sparsejax.compile.report import CompileReport, report
@@ -60,7 +61,7 @@ class CompiledFunction:
     def _make(self, args: tuple) -> _Program:
         graph, output_tree = trace(self._apply_fn, self._params, args)
         fuse(graph)
-        choices = {node: select(node.layer) for node in graph.nodes if node.layer}
+        choices = {n: select(n.layer, positions(n)) for n in graph.nodes if n.layer}
         run = jax.jit(program(graph, choices, self._packer))
         return _Program(run, output_tree, report(graph, choices))
 

@@ -1,5 +1,6 @@
 """What compile works on: values, nodes and layers; a flat jaxpr whose constants are known."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,7 +56,7 @@ class Layer:
     @property
     def matrix(self) -> np.ndarray:
         """The weights of a pointwise or linear layer as float32 (outputs, inputs)."""
-        return self.weights.reshape(-1, self.outputs).T.astype(np.float32)
+        return self.weights.reshape(self.weights.shape[-2:]).T.astype(np.float32)
 
 
 @dataclass(eq=False)
@@ -67,6 +68,12 @@ class Node:
     outputs: list[Value]
     equation: Any = None
     layer: Layer | None = None
+
+
+def positions(node: Node) -> int:
+    """How often a layer's weights are applied: pixels or rows of the output, batch included."""
+    assert node.layer is not None
+    return math.prod(node.outputs[0].shape) // max(node.layer.outputs, 1)
 
 
 @dataclass(eq=False)

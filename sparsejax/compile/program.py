@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from sparsejax.compile import fold
@@ -88,7 +87,7 @@ def _activate(layer: Layer, y: jax.Array) -> jax.Array:
 
 
 def _dense(layer: Layer, weights: jax.Array, bias: jax.Array, x: jax.Array) -> jax.Array:
-    matrix = weights.reshape(-1, layer.outputs)
+    matrix = weights.reshape(weights.shape[-2:])
     if _on_last_axis(layer):
         return _activate(layer, x @ matrix + bias)
     return _activate(layer, jnp.einsum("io,nip->nop", matrix, x) + bias[:, None])
@@ -117,11 +116,3 @@ def _convolution(layer: Layer, weights: jax.Array, bias: jax.Array, x: jax.Array
         feature_group_count=layer.groups,
     )
     return y + (bias if layer.channels_last else bias[:, None, None])
-
-
-def sizes(node: Node) -> tuple[int, int]:
-    """Multiply-adds of a layer for these shapes: dense, and with its zeros left out."""
-    assert node.layer is not None
-    weights = node.layer.weights
-    positions = int(np.prod(node.outputs[0].shape)) // node.layer.outputs
-    return positions * weights.size, positions * int(np.count_nonzero(weights))

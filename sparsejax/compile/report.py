@@ -9,8 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from sparsejax.compile.graph import Graph, Node
-from sparsejax.compile.program import sizes
+from sparsejax.compile.graph import Graph, Node, positions
 from sparsejax.compile.select import Choice
 
 
@@ -87,7 +86,7 @@ def report(graph: Graph, choices: Mapping[Node, Choice]) -> CompileReport:
 def _row(node: Node, choice: Choice) -> LayerReport:
     layer = node.layer
     assert layer is not None
-    dense, sparse = sizes(node)
+    times = positions(node)
     return LayerReport(
         path=layer.path,
         kind=layer.kind,
@@ -97,8 +96,8 @@ def _row(node: Node, choice: Choice) -> LayerReport:
         pattern=_name(choice),
         activation=layer.activation.__name__ if layer.activation else "",
         reason=choice.reason,
-        multiply_adds=dense,
-        sparse_multiply_adds=sparse,
+        multiply_adds=times * layer.weights.size,
+        sparse_multiply_adds=times * int(np.count_nonzero(layer.weights)),
     )
 
 

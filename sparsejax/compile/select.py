@@ -7,10 +7,14 @@ import numpy as np
 from sparsejax.compile.graph import Layer
 from sparsejax.patterns import Block, Pattern, Unstructured
 
-# Time of a packed product over that of XLA's dense one: OVERHEAD + SLOPES[rows] * stored fraction,
-# fitted to 512x512x196 and 256x256x784 at 50, 80 and 90 % on an AVX2 core.
-OVERHEAD = 0.13
-SLOPES = {1: 2.25, 2: 1.7, 4: 1.4, 8: 1.6}
+# Times in ns on an AVX2 core, fitted to products of 256x256 to 1024x1024 with 1 to 12544 positions.
+# XLA's dense product: a weight costs DENSE_WEIGHT once and DENSE_POSITION at each position.
+DENSE_WEIGHT, DENSE_POSITION = 0.11, 0.026
+# A weight that blocks of `rows` x 1 store costs WEIGHT[rows] once and POSITION[rows] at each
+# position, in eights; an activation that is read or written costs ACTIVATION.
+WEIGHT = {1: 0.7, 2: 0.45, 4: 0.3, 8: 0.3}
+POSITION = {1: 0.075, 2: 0.054, 4: 0.042, 8: 0.0415}
+ACTIVATION = 0.12
 
 
 @dataclass(frozen=True)
@@ -28,22 +32,35 @@ class Choice:
     reason: str
 
 
-def select(layer: Layer) -> Choice:
-    """The fastest kernel for the layer by the measured cost of each."""
+def select(layer: Layer, positions: int) -> Choice:
+    """The fastest kernel for the layer by the measured cost of each.
+
+    Args:
+        layer: with everything folded into it.
+        positions: pixels or rows that it is applied to, batch included.
+    """
     if layer.kind == "depthwise":
         return Choice("depthwise_conv2d", None, "one filter a channel")
     if layer.kind == "convolution":
         return Choice("xla", None, "no sparse kernel for this kernel size")
     matrix = layer.matrix
-    if matrix.size == 0:
-        return Choice("xla", None, "no weights")
-    costs = {rows: OVERHEAD + SLOPES[rows] * stored(matrix, rows) for rows in SLOPES}
+    if matrix.size == 0 or positions == 0:
+        return Choice("xla", None, "nothing to compute")
+    dense = matrix.size * (DENSE_WEIGHT + DENSE_POSITION * positions)
+    costs = {rows: sparse_cost(matrix, rows, positions) for rows in WEIGHT}
     rows = min(costs, key=lambda rows: costs[rows])
     zeros = f"{np.mean(matrix == 0):.1%} zeros"
-    if costs[rows] >= 1:
+    if costs[rows] >= dense:
         return Choice("xla", None, f"{zeros}: dense is faster")
     pattern = Unstructured(output_axis=0) if rows == 1 else Block(rows, 1, output_axis=0)
-    return Choice("spmm", pattern, f"{zeros}: about {costs[rows]:.2f} of dense time")
+    return Choice("spmm", pattern, f"{zeros}: about {costs[rows] / dense:.2f} of dense time")
+
+
+def sparse_cost(matrix: np.ndarray, rows: int, positions: int) -> float:
+    """The time in ns of the product with `matrix` stored in blocks of `rows` x 1."""
+    eights = -(-positions // 8) * 8
+    per_weight = WEIGHT[rows] + POSITION[rows] * eights
+    return stored(matrix, rows) * matrix.size * per_weight + sum(matrix.shape) * eights * ACTIVATION
 
 
 def stored(matrix: np.ndarray, rows: int) -> float:

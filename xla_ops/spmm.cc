@@ -126,6 +126,7 @@ SPARSEJAX_INLINE void rows_of_block(const Chunk& chunk, const Tile& tile, int64_
 template <int R>
 void passes(const Chunk& chunk, const Tile& tile) {
   constexpr int kMost = kMostVectors[R < kMostRows ? R : kMostRows];
+  if (tile.width == 1) return rows_of_block<1, R, float>(chunk, tile, 0);  // 3x over a vector
   int64_t left = tile.width / kLanes;
   for (int64_t column = 0; left > 0;) {
     const int64_t num_passes = (left + kMost - 1) / kMost;
@@ -198,8 +199,7 @@ Chunk chunk_of(const SpmmCall& call, int64_t c) {
 // Packs pixels [first, first + count) of channels [channel, channel + num) as [num][whole vectors
 // of pixels], with zeros behind the last pixel.
 void pack(const SpmmCall& call, const float* x, int64_t all_channels, int64_t channel, int64_t num,
-          int64_t first, int64_t count, float* packed) {
-  const int64_t width = whole_vectors(count);
+          int64_t first, int64_t count, int64_t width, float* packed) {
   if (call.channels_last) {
     transpose(x + first * all_channels + channel, all_channels, count, num, packed, width);
   } else {
@@ -215,7 +215,7 @@ void pack(const SpmmCall& call, const float* x, int64_t all_channels, int64_t ch
 void tile(const SpmmCall& call, const float* x, float* y, int64_t first, int64_t count,
           int64_t row_begin, int64_t row_end, float* scratch) {
   const SparseMatrix& matrix = call.matrix;
-  const int64_t width = whole_vectors(count);
+  const int64_t width = count == 1 ? 1 : whole_vectors(count);
   const int64_t row = row_begin * matrix.block, rows = (row_end - row_begin) * matrix.block;
   float *packed = scratch, *out = scratch + matrix.chunk_cols * width;
   const bool direct = !call.channels_last && count == width;
@@ -226,7 +226,7 @@ void tile(const SpmmCall& call, const float* x, float* y, int64_t first, int64_t
   }
   for (int64_t c = 0; c < matrix.num_chunks; c++) {
     Chunk chunk = chunk_of(call, c);
-    pack(call, x, matrix.cols, chunk.first_col, chunk.num_cols, first, count, packed);
+    pack(call, x, matrix.cols, chunk.first_col, chunk.num_cols, first, count, width, packed);
     chunk_rows(chunk, tile);
   }
   if (call.channels_last) {
@@ -262,7 +262,7 @@ void grad_values_tile(const SpmmCall& call, const float* x, const float* grad_y,
   const int64_t width = whole_vectors(count);
   const int64_t row = row_begin * matrix.block, rows = (row_end - row_begin) * matrix.block;
   float *packed = scratch, *grads = scratch + matrix.chunk_cols * width;
-  pack(call, grad_y, matrix.rows, row, rows, first, count, grads);
+  pack(call, grad_y, matrix.rows, row, rows, first, count, width, grads);
   for (int64_t m = 0; m < rows; m++) {
     Vec sum = {};
     for (int64_t t = 0; t < width; t += kLanes) sum += load<Vec>(grads + m * width + t);
@@ -270,7 +270,7 @@ void grad_values_tile(const SpmmCall& call, const float* x, const float* grad_y,
   }
   for (int64_t c = 0; c < matrix.num_chunks; c++) {
     const Chunk chunk = chunk_of(call, c);
-    pack(call, x, matrix.cols, chunk.first_col, chunk.num_cols, first, count, packed);
+    pack(call, x, matrix.cols, chunk.first_col, chunk.num_cols, first, count, width, packed);
     for (int64_t r = row_begin; r < row_end; r++) {
       const float* g = grads + (r - row_begin) * matrix.block * width;
       switch (matrix.block) {

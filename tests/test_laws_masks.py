@@ -30,7 +30,7 @@ def compiled_run(transform, plan, num_steps):
     def run(params, grads, masks, key):
         def one_step(carry, step):
             own = sj.MaskContext(plan, step, jax.random.fold_in(key, step))
-            carry = transform.update(*carry, params, grads, own)
+            carry = transform.update(*carry, reranked(params, step), grads, own)
             return carry, carry[0]
 
         first = transform.init(masks, params, sj.MaskContext(plan, jnp.int32(0), key))
@@ -40,18 +40,35 @@ def compiled_run(transform, plan, num_steps):
 
 
 def run_masks(transform, params, plan, seed=3, num_steps=cases.NUM_STEPS):
-    """The masks after init and after each step, stacked, with weights and gradients held fixed."""
+    """The masks after init and after each step, stacked; weights rank anew at each step."""
     run = compiled_run(transform, plan, num_steps)
     key = jax.random.key(seed, impl="rbg")
     return run(params, shifted(params), sj.full_masks(params, plan), key)
+
+
+def reranked(params, step):
+    """The params times 1, 2 or 3 in turn: pruned weights are often the largest."""
+
+    def scaled(leaf):
+        index = jnp.arange(leaf.size, dtype=jnp.int32).reshape(leaf.shape)
+        return leaf * ((index + step) % 3 + 1).astype(leaf.dtype)
+
+    return jax.tree.map(scaled, params)
 
 
 def shifted(params):
     return jax.tree.map(lambda p: jnp.roll(p.ravel(), 5).reshape(p.shape), params)
 
 
-@pytest.mark.parametrize("pattern", cases.PATTERNS)
-@pytest.mark.parametrize("method", cases.METHODS)
+METHODS_AND_PATTERNS = [
+    (method, pattern)
+    for method in cases.METHODS
+    for pattern in cases.PATTERNS
+    if method != "gmp_odd_end" or pattern == "unstructured"
+]
+
+
+@pytest.mark.parametrize(("method", "pattern"), METHODS_AND_PATTERNS)
 def test_sparsity_is_exact_at_every_step(method, pattern):
     transform, share, drops_only, _ = cases.METHODS[method]
     params = edge_params()
@@ -115,9 +132,9 @@ def test_leaves_draw_different_masks():
 @pytest.mark.parametrize("method", ["gmp", "rigl"])
 def test_jit_equals_no_jit(method):
     params = {"conv": {"kernel": cases.dict_params()["conv"]["kernel"]}}
-    plan = cases.planned(sj.NM(2, 4), 0.5, params)
+    plan = cases.planned(sj.Block(2, 2), 0.5, params)
     transform = cases.METHODS[method].transform
-    key = jax.random.key(3)
+    key = jax.random.key(3, impl="rbg")
     context = sj.MaskContext(plan, jnp.int32(3), key)
     masks, state = transform.init(sj.full_masks(params, plan), params, context)
     update = lambda step: transform.update(

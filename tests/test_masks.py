@@ -112,9 +112,15 @@ def test_every_fires_at_begin_at_each_period_and_at_end():
 
 def test_chain_gives_each_transform_its_own_key_and_state():
     params, plan, context = setting(np.ones(64))
-    both = sj.chain(sj.static_random(), sj.one_shot())
-    masks, state = both.init(sj.full_masks(params, plan), params, context(0))
-    assert len(state) == 2 and np.asarray(masks["kernel"]).sum() == 32
+    key_of = lambda context: tuple(np.asarray(jax.random.key_data(context.key)).tolist())
+    spy = sj.MaskTransform(
+        lambda masks, params, context: (masks, key_of(context)),
+        lambda masks, state, params, grads, context: (masks, (state, key_of(context))),
+    )
+    masks, state = sj.chain(spy, spy).init(sj.full_masks(params, plan), params, context(0))
+    assert len(set(state)) == 2
+    _, (first, second) = sj.chain(spy, spy).update(masks, state, params, params, context(0))
+    assert (first[0], second[0]) == state and first[1] != second[1]
 
 
 def test_global_pruning_spends_one_budget_by_one_threshold():
@@ -138,6 +144,19 @@ def test_global_pruning_spends_one_budget_by_one_threshold():
         sj.global_mp(min_weights=2).init(sj.full_masks(params, plan), params, context)
 
 
+def test_global_pruning_counts_what_is_pruned_already():
+    params = {"a": {"kernel": jnp.arange(1.0, 5.0)}, "b": {"kernel": jnp.arange(5.0, 9.0)}}
+    plan = sj.plan(params, {"kernel": sj.Unstructured()}, sparsity=0.5)
+    context = sj.MaskContext(plan, jnp.int32(2), jax.random.key(0))
+    method = sj.global_mp(0, 2)
+    masks, state = method.init(sj.full_masks(params, plan), params, context)
+    for scale in (1.0, 100.0):  # "a" goes, and stays gone however large it would be
+        params = {"a": {"kernel": scale * params["a"]["kernel"]}, "b": params["b"]}
+        masks, state = method.update(masks, state, params, params, context)
+        np.testing.assert_array_equal(masks["a"]["kernel"], [False] * 4)
+        np.testing.assert_array_equal(masks["b"]["kernel"], [True] * 4)
+
+
 def test_the_floor_of_global_pruning_agrees_with_the_allocator():
     generator = np.random.default_rng(0)
     sizes, scales = (20, 60, 400, 3000), (0.1, 0.3, 0.2, 1.0)
@@ -157,6 +176,20 @@ def test_the_floor_of_global_pruning_agrees_with_the_allocator():
     assert pruned[0] == 0 and pruned[1] == 30
     assert sum(pruned) == plan.num_pruned
     np.testing.assert_allclose(pruned, [leaf.num_pruned for leaf in wanted.leaves], atol=2)
+
+
+def test_the_floor_spends_the_last_weights_of_the_budget():
+    # 26 weights go; the floor gives back the 2 of "d", and three equal leaves cannot share them.
+    params = {name: {"kernel": jnp.arange(1.0, 11.0)} for name in "abc"}
+    params["d"] = {"kernel": jnp.array([0.1, 0.2])}
+    plan = sj.plan(params, {"kernel": sj.Unstructured()}, sparsity=0.75)
+    context = sj.MaskContext(plan, jnp.int32(0), jax.random.key(0))
+    method = sj.global_mp(min_weights=1)
+    masks, state = method.init(sj.full_masks(params, plan), params, context)
+    masks, _ = method.update(masks, state, params, params, context)
+    pruned = [int(np.sum(~np.asarray(masks[name]["kernel"]))) for name in "abcd"]
+    assert sum(pruned) == plan.num_pruned == 26
+    assert pruned == [9, 8, 8, 1]
 
 
 def test_drop_and_grow_move_whole_groups():

@@ -1,4 +1,4 @@
-"""Test world: four forced host devices, shape types checked at run time, warnings are errors."""
+"""Test world: four forced host devices; warnings are errors (pyproject.toml)."""
 
 import os
 

@@ -5,18 +5,17 @@
 Three questions. How much longer is a training step (224x224, SGD with momentum) under
 `sj.gmp(every=100)`: the quiet step's overhead plus a hundredth of the step that changes the masks;
 target < 2 %. How long does the exact top-k of 25 M weights take against jax.lax.top_k and a sort;
-target 3x faster. And the step that changes the masks on 1, 2 and 4 forced host devices, weights
-sharded over their output channels (the devices share the machine's cores, so this shows overhead,
-not speed-up). Times are medians in milliseconds of calls that alternate.
+target 3x faster; `benchmarks.top_k` says more. And the step that changes the masks on 1, 2 and 4
+forced host devices, weights sharded over their output channels (the devices share the machine's
+cores, so this shows overhead, not speed-up). Times are medians in milliseconds of calls that
+alternate.
 """
 
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -28,6 +27,8 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import sparsejax as sj
+from benchmarks import time_ms
+from benchmarks.top_k import compare
 
 EVERY = 100
 STAGES = [(64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)]  # width, blocks, stride
@@ -82,18 +83,6 @@ def forward(params: Params, images: jax.Array) -> jax.Array:
     return jnp.mean(x, axis=(1, 2)) @ params["head"]
 
 
-def time_ms(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median time of each call; the calls alternate, after one that warms up."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(repeats + 1):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            jax.block_until_ready(call())
-            if turn:
-                times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
 def sparsified(params: Params) -> optax.GradientTransformationExtraArgs:
     plan = sj.plan(params, {".*": sj.Unstructured()}, sparsity=0.9)
     method = sj.gmp(0, 10 * EVERY, EVERY)
@@ -143,19 +132,6 @@ def amortised(batch: int, repeats: int) -> dict[str, Any]:
     }
 
 
-def top_k(size: int, repeats: int) -> dict[str, float]:
-    """The mask of the tenth largest of `size` scores, in three ways that agree."""
-    scores = jnp.asarray(np.random.default_rng(0).standard_normal(size, dtype=np.float32))
-    k = size // 10
-    ours = jax.jit(lambda scores: sj.tree.top_k_mask(scores, k))
-    select = jax.jit(lambda s: jnp.zeros(size, bool).at[jax.lax.top_k(s, k)[1]].set(True))
-    sort = jax.jit(lambda s: s >= jnp.sort(s)[size - k])
-    assert jnp.all(ours(scores) == sort(scores)) and int(ours(scores).sum()) == k
-    calls = {"ours": ours, "jax.lax.top_k": select, "jnp.sort": sort}
-    times = time_ms({name: lambda f=f: f(scores) for name, f in calls.items()}, repeats)
-    return {"scores": size, **{f"{name} ms": value for name, value in times.items()}}
-
-
 def on_devices(repeats: int) -> dict[str, Any]:
     """The optimizer's times with each leaf sharded over its output channels, on all devices."""
     count = len(jax.devices())
@@ -194,7 +170,7 @@ def main() -> None:
         return
     results = {
         "resnet50": amortised(options.batch, options.repeats),
-        "top_k": top_k(25_000_000, max(options.repeats // 4, 1)),
+        "top_k": compare("distinct", max(options.repeats // 4, 1)),
         "devices": [in_subprocess(count, options.repeats) for count in (1, 2, 4)],
     }
     print(json.dumps(results, indent=1))

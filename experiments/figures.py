@@ -131,17 +131,17 @@ def latency_bars(rows: Sequence[dict[str, Any]], look: Look) -> str:
     """Median times as bars, dense ones in grey, with milliseconds and speed-ups."""
     figure = Figure((look.width, 0.46 * len(rows) + 0.5), layout="constrained")
     axes = figure.subplots()
-    times = [row["median_ms"] for row in rows]
+    times = [row["wall_ms"] for row in rows]
     colours = [look.ours if row["name"].startswith(OURS) else look.plain for row in rows]
     places = np.arange(len(rows))[::-1]
     axes.barh(places, times, height=0.62, color=colours)
     longest = max(times)
     for place, row in zip(places, rows, strict=True):
-        inside = row["median_ms"] > 0.6 * longest
+        inside = row["wall_ms"] > 0.6 * longest
         axes.text(
-            row["median_ms"] + (-0.015 if inside else 0.015) * longest,
+            row["wall_ms"] + (-0.015 if inside else 0.015) * longest,
             place,
-            f"{row['median_ms']:.2f} ms   {row['speedup']:.1f}x",
+            f"{row['wall_ms']:.2f} ms   {row['wall_speedup']:.1f}x",
             va="center",
             ha="right" if inside else "left",
             fontsize=9,

@@ -170,7 +170,7 @@ def made_up_page():
     """A page from invented numbers, with everything that a real one has."""
     names = ("flax as written", "JAX, shifted depthwise", "accelerate", "compile, 90% <4x1>")
     rows = [
-        {"name": name, "median_ms": ms, "min_ms": ms, "speedup": 9 / ms, "relative_error": 1e-6}
+        {"name": name, "wall_ms": ms, "cpu_ms": ms, "wall_speedup": 9 / ms, "relative_error": 1e-6}
         for name, ms in zip(names, (56.0, 9.0, 8.0, 3.0), strict=True)
     ]
     layer = {"path": "blocks/0", "shape": [1, 1, 8, 16], "sparsity": 0.9, "kernel": "spmm"}
@@ -270,5 +270,5 @@ def test_density_counts_kept_weights_per_cell():
 
 
 def test_equal_figures_are_equal_text():
-    rows = [{"name": "compile", "median_ms": 1.0, "speedup": 2.0}]
+    rows = [{"name": "compile", "wall_ms": 1.0, "wall_speedup": 2.0}]
     assert latency_bars(rows, LIGHT) == latency_bars(rows, LIGHT)

@@ -8,13 +8,23 @@ from typing import Any
 import jax
 
 
-def time_ms(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median time of each call; the calls alternate, after one that warms up."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
+def measure(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, dict[str, float]]:
+    """Median time of each call, by the wall and of all cores; the calls alternate after a first."""
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     for turn in range(repeats + 1):
         for name, call in calls.items():
-            start = time.perf_counter()
+            start, cpu_start = time.perf_counter(), time.process_time()
             jax.block_until_ready(call())
+            elapsed = time.perf_counter() - start, time.process_time() - cpu_start
             if turn:
-                times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: statistics.median(values) for name, values in times.items()}
+                times[name].append(elapsed)
+    median_ms = lambda seconds: round(1e3 * statistics.median(seconds), 3)
+    return {
+        name: {"ms": median_ms(wall), "cpu ms": median_ms(cpu)}
+        for name, (wall, cpu) in ((name, zip(*pairs, strict=True)) for name, pairs in times.items())
+    }
+
+
+def time_ms(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """Median time of each call by the wall, as `measure` takes it."""
+    return {name: times["ms"] for name, times in measure(calls, repeats).items()}

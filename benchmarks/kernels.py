@@ -2,8 +2,9 @@
 
     taskset -c 1 python -m benchmarks.kernels --json kernels.json
 
-Times are medians in microseconds of calls that alternate between the ways. Useful GFLOP/s count the
-nonzeros' multiply-adds, effective GFLOP/s those of the dense layer.
+Times are medians in microseconds of calls that alternate between the ways, with the best call in
+brackets: on a machine that others use too the two are far apart. GFLOP/s are of the medians; useful
+ones count the nonzeros' multiply-adds, effective ones those of the dense layer.
 """
 
 import argparse
@@ -106,6 +107,31 @@ def depthwise(size: tuple[int, int, int, int], channels_last: bool) -> dict[str,
     }
 
 
+def depthwise_training(size: tuple[int, int, int, int], images: int = 8) -> dict[str, Any]:
+    """Times of one NHWC depthwise layer's output and gradients: shifted multiply-adds, ours."""
+    channels, side, stride, repeats = size
+    key = jax.random.key(0)
+    x = jax.random.normal(key, (images, side, side, channels))
+    kernel, bias = jax.random.normal(key, (3, 3, 1, channels)), jnp.zeros(channels)
+    grad_y = jax.random.normal(key, (images, side // stride, side // stride, channels))
+
+    def gradients(op: Callable[..., Any], *operands: jax.Array) -> Any:
+        y, vjp = jax.vjp(op, *operands[:3])
+        return y, vjp(operands[3])
+
+    ours = partial(sj.depthwise_conv2d, strides=(stride, stride), activation=jax.nn.relu6)
+    dense = partial(shifted, stride=stride, channels_last=True)
+    ops = {"shifted": dense, "ours": ours}
+    ways: Ways = {name: jax.jit(partial(gradients, op)) for name, op in ops.items()}
+    times = time_ways(ways, x, kernel, bias, grad_y)
+    return {
+        "layer": f"{images}x{channels}x{side}x{side} stride {stride}",
+        "layout": "NHWC, with gradients",
+        "repeats": repeats,
+        **_rates(times, 3 * 18 * images * channels * (side // stride) ** 2, 0.0),
+    }
+
+
 def shifted(
     x: jax.Array, kernel: jax.Array, bias: jax.Array, *, stride: int, channels_last: bool
 ) -> jax.Array:
@@ -126,8 +152,8 @@ def shifted(
     return jax.nn.relu6(total)
 
 
-def time_ways(ways: Ways, *operands: jax.Array, seconds: float = 0.6) -> dict[str, float]:
-    """The median time in microseconds of each way; calls alternate."""
+def time_ways(ways: Ways, *operands: jax.Array, seconds: float = 0.6) -> dict[str, list[float]]:
+    """The times in microseconds of each way's calls, which alternate."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for run in ways.values():
         jax.block_until_ready(run(*operands))
@@ -137,33 +163,37 @@ def time_ways(ways: Ways, *operands: jax.Array, seconds: float = 0.6) -> dict[st
             start = time.perf_counter()
             jax.block_until_ready(run(*operands))
             times[name].append((time.perf_counter() - start) * 1e6)
-    return {name: statistics.median(samples) for name, samples in times.items()}
+    return times
 
 
-def _rates(times_us: dict[str, float], flops: int, sparsity: float) -> dict[str, Any]:
-    return {
-        name: {
-            "time_us": round(time_us, 1),
-            "effective_gflops": round(flops / time_us / 1e3, 1),
-            "useful_gflops": round(
-                flops * (1 - sparsity if name in ("csr", "block 4x1") else 1) / time_us / 1e3, 1
-            ),
+def _rates(times_us: dict[str, list[float]], flops: int, sparsity: float) -> dict[str, Any]:
+    def rates(name: str, samples: list[float]) -> dict[str, float]:
+        median_us = statistics.median(samples)
+        useful = flops * (1 - sparsity) if name in ("csr", "block 4x1") else flops
+        return {
+            "time_us": round(median_us, 1),
+            "best_us": round(min(samples), 1),
+            "effective_gflops": round(flops / median_us / 1e3, 1),
+            "useful_gflops": round(useful / median_us / 1e3, 1),
         }
-        for name, time_us in times_us.items()
-    }
+
+    return {name: rates(name, samples) for name, samples in times_us.items()}
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """One line for each layer, and the total of the whole network."""
+    """One line for each layer, and the totals of the network with speed-ups over the first way."""
     ways = [name for name, value in rows[0].items() if isinstance(value, dict)]
     for row in rows:
-        cells = (f"{name} {row[name]['time_us']:8.1f}" for name in ways)
+        cells = (
+            f"{name} {row[name]['time_us']:8.1f} ({row[name]['best_us']:.1f})" for name in ways
+        )
         rates = " ".join(f"{row[name]['useful_gflops']:6.1f}" for name in ways)
-        print(f"  {row['layer']:22s}", "  ".join(cells), "  useful GFLOP/s", rates, flush=True)
-    total = {name: sum(row["repeats"] * row[name]["time_us"] for row in rows) for name in ways}
-    first = next(iter(total.values()))
-    cells = (f"{name} {time_us:.0f} ({first / time_us:.2f}x)" for name, time_us in total.items())
-    print(f"  {'all layers':22s}", "  ".join(cells), flush=True)
+        print(f"  {row['layer']:24s}", "  ".join(cells), "  useful GFLOP/s", rates, flush=True)
+    for kind, word in (("time_us", "medians"), ("best_us", "best calls")):
+        total = {name: sum(row["repeats"] * row[name][kind] for row in rows) for name in ways}
+        first = total[ways[0]]
+        cells = (f"{name} {sum_us:.0f} ({first / sum_us:.2f}x)" for name, sum_us in total.items())
+        print(f"  {'all layers, ' + word:24s}", "  ".join(cells), flush=True)
 
 
 def main() -> None:
@@ -183,6 +213,10 @@ def main() -> None:
             print(f"3x3 depthwise, {layout}")
             rows += (part := [depthwise(size, channels_last) for size in DEPTHWISE])
             show(part)
+    if args.only != "pointwise":
+        print("3x3 depthwise, NHWC, output and gradients of 8 images")
+        rows += (part := [depthwise_training(size) for size in DEPTHWISE])
+        show(part)
     if args.json:
         with open(args.json, "w") as file:
             json.dump({"instruction_set": _ffi.instruction_set(), "rows": rows}, file, indent=1)

@@ -238,25 +238,22 @@ def train_one(
         limit = 2_000  # a look on the way; the end is measured on all
         return {"test_accuracy": evaluate(state.params, state.statistics, limit), **last}
 
-    def watched(state: TrainState, *batch: Any) -> Any:
-        state, metrics = step(state, *batch)
-        if int(state.step) % 5 == 0:
-            last["sparsity"] = sparsity_of(state.opt_state)
-        return state, metrics
-
     with (
         contextlib.closing(Checkpoints(demo.output / "checkpoint" / name)) as checkpoints,
         Progress(*columns, TimeRemainingColumn(), console=console) as progress,
     ):
         task = progress.add_task(name, total=demo.steps, loss=0.0, accuracy=0.0, sparsity=0.0)
 
-        def show(number: int, smooth: dict[str, float]) -> None:
+        def show(state: TrainState, smooth: dict[str, float]) -> None:
+            done = int(state.step)
             if progress.tasks[0].completed == 0:  # earlier steps must not count in the time left
-                progress.reset(task, total=demo.steps, completed=number - 1)
-            progress.update(task, completed=number, **smooth, **last)
+                progress.reset(task, total=demo.steps, completed=done - 1)
+            if done % 5 == 0:
+                last["sparsity"] = sparsity_of(state.opt_state)
+            progress.update(task, completed=done, **smooth, **last)
 
-        return train(
-            watched,
+        state, history = train(
+            step,
             state,
             batches,
             num_steps=demo.steps,
@@ -265,6 +262,9 @@ def train_one(
             measure_every=max(5, demo.steps // 12),
             report=show,
         )
+        end = {name: history[-1][name] for name in ("loss", "accuracy", "sparsity")}
+        progress.update(task, completed=demo.steps, **end)
+    return state, history
 
 
 def describe(dataset: data.Dataset) -> dict[str, Any]:

@@ -191,19 +191,18 @@ def train(
     checkpoints: Checkpoints,
     measure: Callable[[TrainState], dict[str, float]],
     measure_every: int,
-    report: Callable[[int, dict[str, float]], None],
+    report: Callable[[TrainState, dict[str, float]], None],
 ) -> tuple[TrainState, list[dict[str, float]]]:
     """The state after `num_steps` steps and the history of measurements on the way.
 
     Args:
         step: of `make_step`.
         state: the initial one; the newest checkpoint replaces it.
-        batches: an iterator with `get_state` and `set_state`.
+        batches: as of `experiments.data.batches`; its position is saved with the state.
         num_steps: in total, those before a resumption included.
-        checkpoints: where the state is saved at every measurement and at Ctrl-C.
-        measure: what to add to the history, besides step and smoothed loss and accuracy.
-        measure_every: steps between two measurements; the last step is always measured.
-        report: called after each step with its number and its smoothed loss and accuracy.
+        checkpoints: written at every measurement and at Ctrl-C.
+        measure, measure_every: what goes to the history, every so many steps and at the last.
+        report: called after each step with the state, smoothed loss and accuracy.
 
     Raises:
         Interrupted: Ctrl-C was pressed and the state is saved.
@@ -227,7 +226,7 @@ def train(
                 name: 0.95 * smooth.get(name, float(value)) + 0.05 * float(value)
                 for name, value in metrics._asdict().items()
             }
-            report(number, smooth)
+            report(state, smooth)
             if number % measure_every == 0 or number == num_steps:
                 history.append({"step": number, **smooth, **measure(state)})
                 save()

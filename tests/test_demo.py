@@ -60,7 +60,7 @@ TRAINING = """
                 checkpoints=checkpoints,
                 measure=lambda state: {"sparsity": train.sparsity_of(state.opt_state)},
                 measure_every=50,
-                report=lambda number, smooth: print(number, flush=True),
+                report=lambda state, smooth: print(int(state.step), flush=True),
             )
         except train.Interrupted as stop:
             print("stopped", stop)

@@ -66,7 +66,7 @@ straight_through.defvjp(lambda x: (jnp.round(x), None), lambda _, grad: (grad,))
 
 def two_paths(p, x):
     y = conv(x, p["pointwise"])
-    return jax.nn.relu(y) + norm(y, p)
+    return norm(y, p) + jax.nn.relu(y)
 
 
 def scan(p, x):
@@ -103,17 +103,21 @@ GRAPHS = {
         lambda p, x: (lambda y: (y, jax.nn.relu(y)))(conv(x, p["pointwise"])),
         [""],
     ),
+    "norm, its input an output": (
+        lambda p, x: (lambda y: (norm(y, p), y))(conv(x, p["pointwise"])),
+        [""],
+    ),
     "residual then relu": (lambda p, x: jax.nn.relu(x + conv(x, p["pointwise"])), [""]),
     "relu then residual": (lambda p, x: x + jax.nn.relu(conv(x, p["pointwise"])), ["relu"]),
     "residual then norm": (lambda p, x: norm(x + conv(x, p["pointwise"]), p), [""]),
     "norm before SAME": (lambda p, x: depthwise(norm(x, p), p), [""]),
     "relu then norm": (lambda p, x: norm(jax.nn.relu(conv(x, p["pointwise"])), p), ["relu"]),
     "norm over rows": (
-        lambda p, x: conv(x, p["pointwise"]) * jnp.arange(6.0)[None, :, None, None],
+        lambda p, x: conv(x, p["pointwise"]) * p["scale"][None, :6, None, None],
         [""],
     ),
     "norm per image": (
-        lambda p, x: conv(x, p["pointwise"]) * jnp.arange(2.0)[:, None, None, None],
+        lambda p, x: conv(x, p["pointwise"]) * p["scale"][:2, None, None, None],
         [""],
     ),
     "infinite scale": (lambda p, x: conv(x, p["pointwise"]) / jnp.zeros(8), None),

@@ -205,6 +205,7 @@ def test_equinox_net_under_vmap_is_exact():
         "head/weight": ("linear", "spmm"),
     }
     assert all(layer.activation == "relu" for layer in fast.report().layers[:-1])
+    assert set(fast.report().xla) == {"reduce_sum", "div"}
 
 
 class Perceptron(nn.Module):

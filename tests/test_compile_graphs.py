@@ -276,3 +276,11 @@ def test_mistakes_are_named():
         sj.compile(PARAMS, X, X)
     with pytest.raises(TypeError, match="compile needs arrays as inputs, got str"):
         sj.compile(lambda p, x, mode: x, PARAMS, X, "eval")
+    with pytest.raises(TypeError, match=r"got a traced array for layer/kernel; call it outside"):
+        jax.jit(lambda p: sj.compile(lambda p, x: x, {"layer": {"kernel": p}}, X)(X))(X)
+
+
+def test_keys_among_the_params_are_allowed():
+    params = {**PARAMS, "key": jax.random.key(0)}
+    fn = lambda p, x: conv(x, p["pointwise"]) + jax.random.normal(p["key"], x.shape)
+    assert_close(sj.compile(fn, params, X)(X), jax.jit(fn)(params, X))

@@ -82,7 +82,7 @@ def compile(apply_fn: Callable, params: Any, *example: Any) -> CompiledFunction:
         example: inputs, or their `jax.ShapeDtypeStruct`. Other shapes are compiled when they come.
 
     Raises:
-        TypeError: when apply_fn cannot be called, or an example is no array.
+        TypeError: when apply_fn cannot be called, an example is no array, or a weight is traced.
 
     Example:
         >>> fast = sj.compile(model.apply, params, x)

@@ -41,6 +41,12 @@ def trace(apply_fn: Callable, params: Any, args: tuple) -> tuple[Graph, Any]:
 
 def constant(array: Any, path: str = "") -> Value:
     """A value that is known; arrays of keys stay JAX's own and are not folded."""
+    if isinstance(array, jax.core.Tracer):
+        name = path or "a weight"
+        raise TypeError(
+            f"compile needs weights that are known, got a traced array for {name}; "
+            "call it outside of jit, grad and vmap."
+        )
     if not jax.dtypes.issubdtype(array.dtype, jax.dtypes.extended):
         array = np.asarray(array)
     return Value(tuple(array.shape), array.dtype, array, path)

@@ -150,20 +150,8 @@ def add_penalty(
     Raises:
       ValueError: no leaf matches `where`, or `update` is called without params.
     """
-    matches = re.compile(where).search if isinstance(where, str) else where
+    chosen = _chooser(where)
     inner = optax.adam(1e-3) if scalars_optimizer is None else scalars_optimizer
-
-    def chosen(params: Any) -> Any:
-        def choose(path: str, leaf: Any) -> Any:
-            wanted = jnp.ndim(leaf) >= 2 if matches is None else matches(path)
-            return leaf if wanted else optax.MaskedNode()
-
-        leaves = leaves_with_paths(params)
-        if leaves and all(is_masked_node(choose(path, leaf)) for path, leaf in leaves):
-            names = ", ".join(path for path, _ in leaves[:8])
-            raise ValueError(f"add_penalty(where={where!r}) matches no leaf; there are {names}.")
-        # jax.tree_util and not a list of leaves: optax.tree.map_params calls init on a placeholder.
-        return map_with_paths(choose, params)
 
     def init(params: Any) -> PenaltyState:
         scalars = penalty.init(chosen(params))
@@ -190,6 +178,25 @@ def add_penalty(
         return updates, PenaltyState(scalars, optimizer_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _chooser(where: str | Callable[[str], bool] | None) -> Callable[[Any], Any]:
+    """A function that puts a MaskedNode for each leaf that is not meant."""
+    matches = re.compile(where).search if isinstance(where, str) else where
+
+    def choose(path: str, leaf: Any) -> Any:
+        wanted = jnp.ndim(leaf) >= 2 if matches is None else matches(path)
+        return leaf if wanted else optax.MaskedNode()
+
+    def chosen(params: Any) -> Any:
+        leaves = leaves_with_paths(params)
+        if leaves and all(is_masked_node(choose(path, leaf)) for path, leaf in leaves):
+            names = ", ".join(path for path, _ in leaves[:8])
+            raise ValueError(f"add_penalty(where={where!r}) matches no leaf; there are {names}.")
+        # A map and not a list: optax.tree.map_params calls init on a placeholder without leaves.
+        return map_with_paths(choose, params)
+
+    return chosen
 
 
 def _cast(values: Any, like: Any) -> Any:

@@ -101,12 +101,7 @@ def sparsify(
     """
     key_data, wrap = _key_parts(key)
     inner = optax.with_extra_args_support(tx)
-
-    # Its own jit: a loop that calls update without one would compile the lax.cond at each step.
-    @partial(jax.jit, inline=True)
-    def change_masks(state: tuple[Any, Any], params: Any, grads: Any, step: Any, data: Any) -> Any:
-        context = MaskContext(plan, step, jax.random.fold_in(wrap(data), step))
-        return method.update(*state, params, grads, context)
+    change_masks = _mask_changer(method, plan, wrap)
 
     def init(params: Any) -> SparsifyState:
         _check_plan(plan, params)
@@ -123,25 +118,35 @@ def sparsify(
     ) -> tuple[Any, SparsifyState]:
         if params is None:
             raise ValueError("sparsify needs the params: call tx.update(grads, opt_state, params).")
-        masks, method_state = change_masks(
-            (state.masks, state.method_state), params, grads, state.step, state.key
-        )
-        if reparam is None:
-            updates, inner_state = _masked_update(
-                inner, grads, state.inner_state, params, masks, extra
-            )
-        else:
-            updates, inner_state = inner.update(grads, state.inner_state, params, **extra)
-        step = optax.safe_increment(state.step)
-        return updates, SparsifyState(
-            masks, method_state, inner_state, step, state.key, state.reparam
+        masks, method_state = change_masks(state, params, grads)
+        advance = partial(_masked_update, inner, masks) if reparam is None else inner.update
+        updates, inner_state = advance(grads, state.inner_state, params, **extra)
+        return updates, state._replace(
+            masks=masks,
+            method_state=method_state,
+            inner_state=inner_state,
+            step=optax.safe_increment(state.step),
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def _mask_changer(method: MaskTransform, plan: Any, wrap: Callable[[Any], Any]) -> Any:
+    """The method's update as a function of the state, params and gradients."""
+
+    # Its own jit: a loop that calls update without one would compile the lax.cond at each step.
+    @partial(jax.jit, inline=True)
+    def change(masks: Any, own: Any, params: Any, grads: Any, step: Any, data: Any) -> Any:
+        context = MaskContext(plan, step, jax.random.fold_in(wrap(data), step))
+        return method.update(masks, own, params, grads, context)
+
+    return lambda state, params, grads: change(
+        state.masks, state.method_state, params, grads, state.step, state.key
+    )
+
+
 def _masked_update(
-    inner: Any, grads: Any, inner_state: Any, params: Any, masks: Any, extra: dict[str, Any]
+    inner: Any, masks: Any, grads: Any, inner_state: Any, params: Any, **extra: Any
 ) -> tuple[Any, Any]:
     """The inner optimizer's step on the pruned network, landing on zero."""
     # Before: a weight pruned just now must not reach norms, trust ratios or orthogonalisation.

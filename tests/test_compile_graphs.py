@@ -94,6 +94,8 @@ GRAPHS = {
     "where": (lambda p, x: relu_by_where(conv(x, p["pointwise"])), None),
     "leaky relu": (lambda p, x: jax.nn.leaky_relu(conv(x, p["pointwise"])), [""]),
     "hard swish": (lambda p, x: jax.nn.hard_swish(conv(x, p["pointwise"])), [""]),
+    "power": (lambda p, x: conv(x, p["pointwise"]) ** 7, [""]),
+    "to integers": (lambda p, x: conv(x, p["pointwise"]).astype(jnp.int32), [""]),
     "swish": (lambda p, x: jax.nn.silu(conv(x, p["pointwise"])), [""]),
     "x plus x": (lambda p, x: (lambda y: y + y)(conv(x, p["pointwise"])), [""]),
     "scalar chain": (lambda p, x: 3.0 - conv(x, p["pointwise"]) / 2.0 * 4.0, [""]),

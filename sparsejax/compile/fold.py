@@ -85,14 +85,21 @@ def in_numpy(equation: Any, constants: Sequence[np.ndarray]) -> list[np.ndarray]
     shape_only = _reshaped(name, params, constants)
     if shape_only is not None:
         return [shape_only]
-    if name == "integer_pow":
-        return [np.power(constants[0], params["y"])]
-    if name == "convert_element_type" and np.dtype(params["new_dtype"]) in _NATIVE:
-        return [constants[0].astype(params["new_dtype"])]
-    if name not in ELEMENTWISE or (name in _BOOLEAN and constants[0].dtype != bool):
-        return None
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):  # XLA has no warnings either
+        if name == "integer_pow":
+            return [np.power(constants[0], params["y"])]
+        if name == "convert_element_type":
+            return _converted(constants[0], np.dtype(params["new_dtype"]))
+        if name not in ELEMENTWISE or (name in _BOOLEAN and constants[0].dtype != bool):
+            return None
         return [np.asarray(ELEMENTWISE[name](*constants), equation.outvars[0].aval.dtype)]
+
+
+def _converted(array: np.ndarray, dtype: np.dtype) -> list[np.ndarray] | None:
+    """The cast, but for floats to integers, where XLA saturates and NumPy wraps."""
+    if dtype not in _NATIVE or (array.dtype.kind == "f" and dtype.kind == "i"):
+        return None
+    return [array.astype(dtype)]
 
 
 def _reshaped(name: str, params: dict, constants: Sequence[np.ndarray]) -> np.ndarray | None:

@@ -1,5 +1,7 @@
 """How much each weight matters: functions (weights, grads, key) -> scores, higher is kept."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -30,4 +32,7 @@ def random(
     weights: Float[Array, "..."], grads: Float[Array, "..."] | None, key: PRNGKeyArray
 ) -> Float[Array, "..."]:
     """Uniform float32 scores in [0, 1), sharded like the weights."""
-    return jnp.zeros_like(weights, jnp.float32) + jax.random.uniform(key, weights.shape)
+    # Drawn as a matrix: XLA takes 4 s to compile the draw of a (3, 3, 4, 8) array, 0.4 s of this.
+    matrix = (math.prod(weights.shape[:-1]), *weights.shape[-1:])
+    draws = jax.random.uniform(key, matrix).reshape(weights.shape)
+    return jnp.zeros_like(weights, jnp.float32) + draws

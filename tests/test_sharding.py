@@ -39,7 +39,7 @@ def put(params, mesh, specs):
 PLANS = {
     "unstructured": {"conv/kernel": sj.Unstructured(), "dense": sj.Unstructured()},
     "groups": {"conv/kernel": sj.Block(2, 1), "dense": sj.NM(2, 4)},
-    "one leaf": {"dense": sj.Unstructured()},
+    "one leaf": {"conv/kernel": sj.Unstructured()},
 }
 
 
@@ -53,6 +53,7 @@ METHODS = {
         ),
     ),
 }
+METHODS["redrawn"] = sj.every(1, sj.prune(sj.scores.random, lambda step: 1.0, regrow=True))
 CASES = [
     *[
         ("gmp", plan_name, mesh_name)
@@ -63,6 +64,7 @@ CASES = [
     ("swap", "groups", "auto_2x2"),
     ("global_mp", "unstructured", "explicit_2x2"),
     ("static_random", "one leaf", "explicit_2x2"),
+    ("redrawn", "one leaf", "auto_2x2"),
 ]
 
 

@@ -1,18 +1,16 @@
 #!/usr/bin/env bash
 # Builds the kernels and their tests with ASan and UBSan and runs them, on every instruction set that this CPU has.
-# The 16-lane templates are built once more for AVX2, so that they run on a CPU without AVX-512 too.
+# The 16-lane templates are built once more for AVX2, so that they run on a CPU without AVX-512 too; NEON runs under
+# emulation where a cross compiler and qemu are there (without sanitizers: those need the target's libraries).
 set -euo pipefail
 cd "$(dirname "$0")"
-readonly source=../../xla_ops build=../../build/sanitize
+readonly source=../../xla_ops
 readonly kernels=(spmm depthwise depthwise_planes)
-readonly flags=(-std=c++17 -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
-  -ffp-contract=fast -Wall -Wextra -Wno-psabi)
-CXX=${CXX:-g++}
-rm -rf "$build" && mkdir -p "$build"  # `wait` hides a failed compilation; a missing object does not
-objects=()
+readonly common=(-std=c++17 -ffp-contract=fast -Wall -Wextra -Werror -Wno-psabi)
+readonly sanitize=(-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all)
 
 compile() {  # object, source, flags
-  "$CXX" "${flags[@]}" "${@:3}" -c "$2" -o "$build/$1.o"
+  "$compiler" "${common[@]}" "${flags[@]}" "${@:3}" -c "$2" -o "$build/$1.o"
 }
 
 add_kernels() {  # target, lanes, flags
@@ -23,21 +21,39 @@ add_kernels() {  # target, lanes, flags
   wait
 }
 
-defines=()
-case $(uname -m) in
-  x86_64)
-    add_kernels sse2 4
-    add_kernels avx2 8 -mavx2 -mfma
-    add_kernels avx512 16 -mavx512f -mavx512dq -mavx512vl -mfma
-    add_kernels wide 16 -mavx2 -mfma -DSPARSEJAX_REGISTERS=32
-    defines+=(-DSPARSEJAX_TEST_WIDE)
-    ;;
-  *) add_kernels neon 4 ;;
-esac
-for file in "$source"/{kernels,matrix,run_spmm,run_depthwise}.cc {main,spmm_test,depthwise_test}.cc; do
-  name=$(basename "$file" .cc)
-  compile "$name" "$file" ${defines[@]+"${defines[@]}"}
-  objects+=("$build/$name.o")
-done
-"$CXX" "${flags[@]}" "${objects[@]}" -lpthread -o "$build/kernel_tests"
+start() {  # build folder, compiler, flags
+  build=../../build/$1 compiler=$2 flags=("${@:3}") objects=()
+  rm -rf "$build"  # so that an object that failed to compile is missed
+  mkdir -p "$build"
+}
+
+link() {  # flags of the tests
+  for file in "$source"/{kernels,matrix,run_spmm,run_depthwise}.cc {main,spmm_test,depthwise_test}.cc; do
+    name=$(basename "$file" .cc)
+    compile "$name" "$file" "$@" &
+    objects+=("$build/$name.o")
+  done
+  wait
+  "$compiler" "${flags[@]}" "${objects[@]}" -lpthread -o "$build/kernel_tests"
+}
+
+start sanitize "${CXX:-g++}" "${sanitize[@]}"
+if [ "$(uname -m)" = x86_64 ]; then
+  add_kernels sse2 4
+  add_kernels avx2 8 -mavx2 -mfma
+  add_kernels avx512 16 -mavx512f -mavx512dq -mavx512vl -mfma
+  add_kernels wide 16 -mavx2 -mfma -DSPARSEJAX_REGISTERS=32
+  link -DSPARSEJAX_TEST_WIDE
+else
+  add_kernels neon 4
+  link
+fi
 UBSAN_OPTIONS=print_stacktrace=1 "$build/kernel_tests"
+
+emulator=$(command -v qemu-aarch64-static || command -v qemu-aarch64 || true)
+if [ "$(uname -m)" = x86_64 ] && [ -n "$emulator" ] && command -v aarch64-linux-gnu-g++ >/dev/null; then
+  start cross aarch64-linux-gnu-g++ -O2 -static
+  add_kernels neon 4
+  link
+  "$emulator" "$build/kernel_tests"
+fi

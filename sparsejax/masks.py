@@ -165,7 +165,8 @@ def drop(score: Score, fraction: Schedule) -> MaskTransform:
 def grow(score: Score) -> MaskTransform:
     """Regrows each leaf to the number it kept at init, highest scores first.
 
-    What is kept stays; the count is remembered as state, so that it never drifts.
+    What is kept stays; the count is remembered as state, so that it never drifts. Above 2**23
+    groups the fraction that stands for the count is rounded to float32: off by at most 2.
     """
 
     def init(masks: Any, params: Any, context: MaskContext) -> tuple[Any, Any]:

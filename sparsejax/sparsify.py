@@ -39,7 +39,11 @@ class SparsifyState(NamedTuple):
 
 
 def full_masks(params: Any, plan: Any) -> Any:
-    """Masks that keep every weight, with the params' sharding; dense leaves hold a MaskedNode."""
+    """Masks that keep every weight, with the params' sharding; dense leaves hold a MaskedNode.
+
+    Under `jax.jit(tx.init)` on a mesh of Auto axes XLA chooses the sharding of masks, as of all new
+    optimizer state: call `tx.init` outside jit or give `out_shardings`.
+    """
     return _planned_masks(params, plan, lambda leaf, weights: jnp.ones_like(weights, dtype=bool))
 
 

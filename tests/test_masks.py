@@ -89,6 +89,21 @@ def test_gmp_follows_the_cubic_by_hand():
     assert kept.min() == np.sort(np.abs(np.asarray(params["kernel"])))[64]
 
 
+def test_gmp_waits_until_its_ramp_passes_a_sparse_checkpoint():
+    # 80 weights, 40 of them zero: the ramp 0, 37, 56, 63, 64 takes over at the third step.
+    weights = np.random.default_rng(0).normal(size=80)
+    weights[np.random.default_rng(1).permutation(80)[:40]] = 0.0
+    params, plan, context = setting(weights, sparsity=0.8)
+    method = sj.gmp(0, 4, every=1)
+    masks, state = method.init(sj.masks_from_zeros(params, plan), params, context(0))
+    update, pruned = stepper(method, params, context), []
+    for step in range(6):
+        masks, state = update(masks, state, params, step)
+        pruned.append(int(np.sum(~np.asarray(masks["kernel"]))))
+        assert not np.any(np.asarray(masks["kernel"])[weights == 0.0])
+    assert pruned == [40, 40, 56, 63, 64, 64]
+
+
 def test_every_fires_at_begin_at_each_period_and_at_end():
     count = sj.MaskTransform(
         init=lambda masks, params, context: (masks, jnp.int32(0)),

@@ -45,7 +45,7 @@ class BSR:
         matrix = blocks.transpose(0, 2, 1, 3).reshape(self.matrix_shape)
         return tree.from_matrix(matrix, self.leaf_shape, self.output_axis)
 
-    def gather(self, weights: Float[Array, "..."]) -> "BSR":
+    def gather(self, weights: Float[AnyArray, "..."]) -> "BSR":
         """The same structure with the values of a dense leaf."""
         matrix = tree.as_matrix(jnp.asarray(weights), self.output_axis)
         return replace(self, values=_blocks(matrix, self.block)[self._rows(), self.indices])

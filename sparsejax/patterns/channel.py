@@ -40,7 +40,7 @@ class KeptChannels:
         dense = jnp.zeros((self.leaf_shape[self.axis], *kept.shape[1:]), kept.dtype)
         return jnp.moveaxis(dense.at[self.indices].set(kept), 0, self.axis)
 
-    def gather(self, weights: Float[Array, "..."]) -> "KeptChannels":
+    def gather(self, weights: Float[AnyArray, "..."]) -> "KeptChannels":
         """The same structure with the values of a dense leaf."""
         return replace(self, values=jnp.take(weights, jnp.asarray(self.indices), axis=self.axis))
 

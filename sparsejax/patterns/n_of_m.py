@@ -35,7 +35,7 @@ class PackedNM:
         where = self._positions()
         return jnp.put_along_axis(dense, where, self.values, self.axis, inplace=False)
 
-    def gather(self, weights: Float[Array, "..."]) -> "PackedNM":
+    def gather(self, weights: Float[AnyArray, "..."]) -> "PackedNM":
         """The same structure with the values of a dense leaf."""
         values = jnp.take_along_axis(jnp.asarray(weights), self._positions(), self.axis)
         return replace(self, values=values)

@@ -1,7 +1,7 @@
 """The interface of every pattern, and the box-shaped groups that most of them are made of."""
 
 from collections.abc import Hashable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ Shape = tuple[int, ...]
 AnyArray = Array | np.ndarray
 
 
+@runtime_checkable
 class Packed(Protocol):
     """Nonzeros as a pytree of arrays."""
 
@@ -21,11 +22,12 @@ class Packed(Protocol):
         """The leaf, with zeros where nothing is stored."""
         ...
 
-    def gather(self, weights: Float[Array, "..."]) -> "Packed":
+    def gather(self, weights: Float[AnyArray, "..."]) -> "Packed":
         """The same structure with the values of a dense leaf."""
         ...
 
 
+@runtime_checkable
 class Pattern(Hashable, Protocol):
     """Which positions of a leaf may be nonzero, as a frozen dataclass."""
 
@@ -101,7 +103,7 @@ def expand_groups(groups: Bool[Array, "..."], box: Shape, like: Array) -> Bool[A
         return groups
     split = jax.eval_shape(lambda: tree.split_axes(like, box)).shape
     spread = jnp.broadcast_to(jnp.expand_dims(groups, _inner_axes(box)), split)
-    return tree.reshape(spread, like.shape, jax.typeof(like).sharding.spec)
+    return tree.reshape(spread, like.shape, tuple(jax.typeof(like).sharding.spec))
 
 
 def check_mask(mask: Any, path: str) -> np.ndarray:

@@ -42,7 +42,7 @@ class CSR:
         matrix = matrix.at[self._rows(), self.indices].set(self.values)
         return tree.from_matrix(matrix, self.leaf_shape, self.output_axis)
 
-    def gather(self, weights: Float[Array, "..."]) -> "CSR":
+    def gather(self, weights: Float[AnyArray, "..."]) -> "CSR":
         """The same structure with the values of a dense leaf."""
         matrix = tree.as_matrix(jnp.asarray(weights), self.output_axis)
         return replace(self, values=matrix[self._rows(), self.indices])

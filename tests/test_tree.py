@@ -139,7 +139,6 @@ def test_other_scores_are_refused(dtype):
 SHARDED = [
     ((64, 48), P("a", "b")),
     ((64, 48), P(("a", "b"), None)),
-    ((64, 48), P(None, "b")),
     ((64,), P(("b", "a"))),
     ((3, 3, 16, 6), P(None, None, "b", "a")),
 ]

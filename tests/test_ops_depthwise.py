@@ -98,7 +98,8 @@ def test_reference_is_the_same_function(padding):
     x, kernel = jax.random.normal(key, (2, 9, 8, 6)), jax.random.normal(key, (3, 3, 1, 6))
     options = {"strides": (2, 1), "padding": padding, "dilation": (1, 2), "activation": jnp.tanh}
     got = jax.jit(partial(sj.depthwise_conv2d, **options))(x, kernel, jnp.ones(6))
-    expected = sj.depthwise_conv2d_reference(x, kernel, jnp.ones(6), **options)
+    reference = jax.jit(partial(sj.depthwise_conv2d_reference, **options))
+    expected = reference(x, kernel, jnp.ones(6))
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -113,7 +114,8 @@ def test_fused_activations_and_their_gradients_are_those_of_jax(activation):
         y, vjp = jax.vjp(f, x, kernel, jnp.ones(20))
         return y, *vjp(jnp.sin(y))
 
-    for got, expected in zip(jax.jit(partial(results, True))(), results(False), strict=True):
+    fused, separate = (jax.jit(partial(results, fused))() for fused in (True, False))
+    for got, expected in zip(fused, separate, strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-4)
 
 
@@ -135,8 +137,8 @@ def test_an_image_smaller_than_a_valid_kernel_gives_nothing():
 def test_any_leading_dimensions_are_batches():
     key = jax.random.key(0)
     x, kernel = jax.random.normal(key, (2, 3, 5, 5, 4)), jax.random.normal(key, (3, 3, 1, 4))
-    y = sj.depthwise_conv2d(x, kernel)
-    np.testing.assert_array_equal(y[1, 2], sj.depthwise_conv2d(x[1, 2], kernel))
+    op = jax.jit(sj.depthwise_conv2d)
+    np.testing.assert_array_equal(op(x, kernel)[1, 2], op(x[1, 2], kernel))
 
 
 @pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)])
@@ -144,7 +146,8 @@ def test_vmap_equals_a_loop_over_any_operand(axes):
     key = jax.random.key(0)
     x = jax.random.normal(key, (3, 2, 6, 6, 5))
     kernel = jax.random.normal(key, (3, 3, 3, 1, 5))
-    f = jax.grad(lambda x, w: (sj.depthwise_conv2d(x, w, strides=(2, 2)) ** 2).sum(), (0, 1))
+    loss = lambda x, w: (sj.depthwise_conv2d(x, w, strides=(2, 2)) ** 2).sum()
+    f = jax.jit(jax.grad(loss, argnums=(0, 1)))
     operands = [a if axis == 0 else a[0] for a, axis in zip((x, kernel), axes, strict=True)]
     got = jax.jit(jax.vmap(f, axes))(*operands)
     for i in range(3):

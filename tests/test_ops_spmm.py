@@ -148,7 +148,7 @@ def test_vmap_equals_a_loop_over_any_operand(channels_last):
         )
         return (y**2).sum()
 
-    f = jax.grad(loss, argnums=(0, 1, 2))
+    f = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))
     for axes in ((0, 0, 0), (None, 0, None), (0, None, None), (None, None, 0)):
         operands = [
             a if axis == 0 else a[0] for a, axis in zip((values, x, bias), axes, strict=True)
@@ -163,8 +163,8 @@ def test_vmap_equals_a_loop_over_any_operand(channels_last):
 def test_nested_vmap_equals_leading_dimensions():
     packed, _ = packed_matrix("csr", 6, 9)
     x = jax.random.normal(jax.random.key(0), (2, 3, 4, 9))
-    nested = jax.vmap(jax.vmap(partial(sj.spmm, packed)))(x)
-    np.testing.assert_array_equal(nested, sj.spmm(packed, x))
+    nested = jax.jit(jax.vmap(jax.vmap(partial(sj.spmm, packed))))(x)
+    np.testing.assert_array_equal(nested, jax.jit(sj.spmm)(packed, x))
 
 
 def test_gradients_run_as_custom_calls():

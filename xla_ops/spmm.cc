@@ -6,8 +6,7 @@
 namespace sparsejax::SPARSEJAX_TARGET {
 namespace {
 
-// A tile: `width` pixels (whole vectors) of x packed as [chunk column][width], and where its
-// outputs go.
+// `width` pixels of x packed as [chunk column][width], and where their outputs go.
 struct Tile {
   const float* x;
   float* y;  // of row `row_begin`
@@ -126,7 +125,7 @@ SPARSEJAX_INLINE void rows_of_block(const Chunk& chunk, const Tile& tile, int64_
 template <int R>
 void passes(const Chunk& chunk, const Tile& tile) {
   constexpr int kMost = kMostVectors[R < kMostRows ? R : kMostRows];
-  if (tile.width == 1) return rows_of_block<1, R, float>(chunk, tile, 0);  // 3x over a vector
+  if (tile.width == 1) return rows_of_block<1, R, float>(chunk, tile, 0);  // 2x over a vector
   int64_t left = tile.width / kLanes;
   for (int64_t column = 0; left > 0;) {
     const int64_t num_passes = (left + kMost - 1) / kMost;
@@ -237,7 +236,7 @@ void tile(const SpmmCall& call, const float* x, float* y, int64_t first, int64_t
   }
 }
 
-// One nonzero's R gradients: R rows of grad_y times one row of x, T vectors each.
+// One nonzero's R gradients: R rows of grad_y times one row of x.
 template <int R>
 SPARSEJAX_INLINE void grad_row(const SparseMatrix& matrix, const Chunk& chunk, int64_t row,
                                const float* x, const float* grad_y, int64_t width,
@@ -293,9 +292,9 @@ void grad_values_tile(const SpmmCall& call, const float* x, const float* grad_y,
 
 }  // namespace
 
-#define SPARSEJAX_NAME(x) #x
-#define SPARSEJAX_STRING(x) SPARSEJAX_NAME(x)
-extern const SpmmKernels spmm = {SPARSEJAX_STRING(SPARSEJAX_TARGET), kTileVectors * kLanes,
-                                 256 * 1024 / (4 * kTileVectors * kLanes), tile, grad_values_tile};
+// 256 KB for a packed tile: chunks for the first-level cache cost more in boundaries than they
+// saved in misses.
+extern const SpmmKernels spmm = {kTileVectors * kLanes, 256 * 1024 / (4 * kTileVectors * kLanes),
+                                 tile, grad_values_tile};
 
 }  // namespace sparsejax::SPARSEJAX_TARGET

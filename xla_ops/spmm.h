@@ -13,8 +13,8 @@ namespace sparsejax {
 enum class Activation : int64_t { kNone = 0, kRelu = 1, kRelu6 = 2 };
 
 // Columns are taken in chunks, so that a packed tile of x (chunk columns x tile pixels) stays in
-// the L1 cache. Block row r of chunk c owns the nonzeros begins[c * chunk_stride + r] ... ends[c *
-// chunk_stride + r].
+// half of a second-level cache. Block row r of chunk c owns the nonzeros begins[c * chunk_stride +
+// r] ... ends[c * chunk_stride + r].
 struct SparseMatrix {
   int64_t rows, cols, block;
   const float* values;
@@ -32,7 +32,6 @@ struct SpmmCall {
 };
 
 struct SpmmKernels {
-  const char* isa;
   int64_t tile_pixels;  // pixels a tile may have at most
   int64_t chunk_cols;   // columns a chunk should have
   // Computes block rows [row_begin, row_end) at pixels [first, first + count) of one image, count

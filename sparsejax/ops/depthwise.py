@@ -45,7 +45,8 @@ def depthwise_conv2d(
     On CPU and in float32 this is a custom call, in its gradients (for `x`, `kernel` and `bias`)
     too; they do not depend on the number of threads. On other platforms, for other dtypes and for
     kernels of more than 32 taps on an axis it is `depthwise_conv2d_reference`, XLA's grouped
-    convolution. A sharded `x` needs `jax.shard_map`: under plain jit XLA gathers it first.
+    convolution. A sharded `x` needs `jax.shard_map`: under plain jit XLA gathers it first. Reverse
+    mode and first derivatives only.
 
     Args:
         x: (..., height, width, channels), or (..., channels, height, width) with

@@ -39,7 +39,7 @@ def spmm(
     On CPU and in float32 this is a custom call, in its gradients (for `packed.values`, `x` and
     `bias`) too; they do not depend on the number of threads. On other platforms and for other
     dtypes it is `spmm_reference`, a dense product. A sharded `x` needs `jax.shard_map`: under plain
-    jit XLA gathers it first.
+    jit XLA gathers it first. Reverse mode and first derivatives only.
 
     Args:
         packed: CSR, or BSR in blocks of 2, 4 or 8 output channels x 1 input; `matrix_shape` is

@@ -149,6 +149,8 @@ def latency_section(name: str, rows: list[dict[str, Any]]) -> str:
         "depthwise, the faster of the two dense ways. Outputs were compared with those of the "
         "dense network with the same weights before anything was timed."
     )
+    if any(row["wall_ms"] > 1.3 * row["cpu_ms"] for row in rows):
+        text += " The machine was busy with other work: the CPU times are the ones to go by."
     if name == "224":
         text += " Weights are random here: they change no latency."
     head = "<tr><th>way</th><th>wall ms</th><th>CPU ms</th><th>times</th><th>error</th></tr>"

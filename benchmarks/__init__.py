@@ -1,5 +1,7 @@
 """Benchmarks; `python -m benchmarks.NAME --json FILE` runs one, `python -m benchmarks` all."""
 
+import json
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -28,3 +30,12 @@ def measure(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, dict
 def time_ms(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
     """Median time of each call by the wall, as `measure` takes it."""
     return {name: times["ms"] for name, times in measure(calls, repeats).items()}
+
+
+def publish(results: dict[str, Any], file: str | None) -> None:
+    """Print the results, and write them with the machine's cores and jax to a JSON file."""
+    print(json.dumps(results, indent=1))
+    if file:
+        machine = {"cores": os.cpu_count(), "jax": jax.__version__}
+        with open(file, "w") as out:
+            json.dump({"machine": machine, **results}, out, indent=1)

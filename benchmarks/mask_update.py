@@ -27,7 +27,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import sparsejax as sj
-from benchmarks import time_ms
+from benchmarks import publish, time_ms
 from benchmarks.top_k import compare
 
 EVERY = 100
@@ -173,11 +173,7 @@ def main() -> None:
         "top_k": compare("distinct", max(options.repeats // 4, 1)),
         "devices": [in_subprocess(count, options.repeats) for count in (1, 2, 4)],
     }
-    print(json.dumps(results, indent=1))
-    if options.json:
-        with open(options.json, "w") as file:
-            machine = {"cores": os.cpu_count(), "jax": jax.__version__}
-            json.dump({"machine": machine, **results}, file, indent=1)
+    publish(results, options.json)
 
 
 if __name__ == "__main__":

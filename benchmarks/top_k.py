@@ -24,7 +24,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from benchmarks import measure
+from benchmarks import measure, publish
 from sparsejax import tree
 
 SHAPE = (5_000, 5_000)
@@ -104,11 +104,7 @@ def main() -> None:
         "compared": [compare(kind, options.repeats) for kind in ("distinct", "tied")],
         "devices": [in_subprocess(count, options.repeats) for count in (1, 2, 4)],
     }
-    print(json.dumps(results, indent=1))
-    if options.json:
-        with open(options.json, "w") as file:
-            machine = {"cores": os.cpu_count(), "jax": jax.__version__}
-            json.dump({"machine": machine, **results}, file, indent=1)
+    publish(results, options.json)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 //
 // A strip holds some pixels of every channel: x[cols][x_pitch] and y[rows][y_pitch]. Strips start at
 // a 64-byte boundary and pitches are multiples of 16 floats, so whole vectors may be read and
-// written up to the pixel count rounded up to 16; what lies behind the last pixel is junk.
+// written up to the pixel count rounded up to 16; what lies behind the last pixel is junk. A strip of
+// one pixel is a vector instead: x[cols] and y[rows], x_pitch = y_pitch = residual_pitch = 1, offsets
+// are column numbers, and exactly those floats are written.
 //
 // Weights are cut into `num_parts` groups of rows (threads share them out) and into chunks of
 // columns (a tile of x stays in the first-level cache). Which pixels, parts and threads come

@@ -8,9 +8,14 @@ namespace sparsejax {
   extern const SpmmKernels spmm;                       \
   extern const DepthwiseKernels depthwise;             \
   extern const DepthwisePlaneKernels depthwise_planes; \
+  extern const WindowKernels window;                   \
+  extern const ElementwiseKernels elementwise;         \
   }
-#define SPARSEJAX_SET(target) \
-  Kernels { #target, &target::spmm, &target::depthwise, &target::depthwise_planes }
+#define SPARSEJAX_SET(target)                                                               \
+  Kernels {                                                                                 \
+    #target, &target::spmm, &target::depthwise, &target::depthwise_planes, &target::window, \
+        &target::elementwise                                                                \
+  }
 
 #if defined(__x86_64__)
 SPARSEJAX_DECLARE(avx512)

@@ -4,7 +4,9 @@
 #include <vector>
 
 #include "depthwise.h"
+#include "elementwise.h"
 #include "spmm.h"
+#include "window.h"
 
 namespace sparsejax {
 
@@ -13,6 +15,8 @@ struct Kernels {
   const SpmmKernels* spmm;
   const DepthwiseKernels* depthwise;
   const DepthwisePlaneKernels* depthwise_planes;
+  const WindowKernels* window;
+  const ElementwiseKernels* elementwise;
 };
 
 // Those that were built and that this CPU can run, best first; never empty.

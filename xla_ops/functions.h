@@ -1,0 +1,172 @@
+// The functions of activation.h on vectors, from one exponential; errors are a few ulp.
+#pragma once
+#include "activation.h"
+#include "simd.h"
+
+namespace sparsejax::SPARSEJAX_TARGET {
+
+template <class V>
+using IntsOf = decltype(V{} < V{});
+
+template <class V>
+SPARSEJAX_INLINE V power_of_two(IntsOf<V> n) {  // for -126 <= n <= 127
+  return (V)((n + 127) << 23);
+}
+
+// c[0] + c[1] x + ...
+template <class V, int n>
+SPARSEJAX_INLINE V polynomial(V x, const float (&c)[n]) {
+  V sum = splat<V>(c[n - 1]);
+#pragma GCC unroll 16
+  for (int i = n - 2; i >= 0; i--) sum = sum * x + c[i];
+  return sum;
+}
+
+template <class V>
+SPARSEJAX_INLINE V magnitude(V x) {
+  return (V)((IntsOf<V>)x & 0x7fffffff);
+}
+
+template <class V>
+SPARSEJAX_INLINE V with_sign_of(V x, V sign) {
+  return (V)((IntsOf<V>)x | ((IntsOf<V>)sign & (int32_t)0x80000000));
+}
+
+// exp(x) = 2^n (1 + fraction), the fraction between sqrt(1/2) - 1 and sqrt(2) - 1.
+template <class V>
+struct Exponential {
+  IntsOf<V> n;
+  V fraction;
+};
+
+// x is cut to where exp leaves the floats; NaN stays NaN in the fraction.
+template <class V>
+SPARSEJAX_INLINE Exponential<V> exponential(V x) {
+  constexpr float kInvLog2 = 1.44269504f, kLog2High = 0.693359375f, kLog2Low = -2.12194440e-4f;
+  constexpr float kRound = 12582912.f;  // 1.5 * 2^23: adding it leaves an integer in the low bits
+  x = clamp(x, splat<V>(-104.f), splat<V>(89.f));
+  const V shifted = x * kInvLog2 + kRound;
+  const V n = shifted - kRound;
+  const V r = (x - n * kLog2High) - n * kLog2Low;
+  const V tail = polynomial(r, {5.000000083e-01f, 1.666666687e-01f, 4.166625376e-02f,
+                                8.333262638e-03f, 1.394722492e-03f, 1.991937993e-04f});
+  return {(IntsOf<V>)shifted - (IntsOf<V>)splat<V>(kRound), r * r * tail + r};
+}
+
+// In two steps, so that the ends (inf, denormals, 0) round once.
+template <class V>
+SPARSEJAX_INLINE V exp(V x) {
+  const Exponential<V> e = exponential(x);
+  const IntsOf<V> half = e.n >> 1;
+  return (e.fraction + 1.f) * power_of_two<V>(half) * power_of_two<V>(e.n - half);
+}
+
+// exp(x) - 1 for x <= 0, exact to a few ulp at 0 too.
+template <class V>
+SPARSEJAX_INLINE V exp_minus_1(V x) {
+  const Exponential<V> e = exponential(clamp(x, splat<V>(-80.f), V{}));
+  const V scale = power_of_two<V>(e.n);
+  return scale * e.fraction + (scale - 1.f);
+}
+
+// Both halves from exp(-|x|), which cannot overflow.
+template <class V>
+SPARSEJAX_INLINE V sigmoid(V x) {
+  const V e = exp(-magnitude(x));
+  return (x < 0.f ? e : splat<V>(1.f)) / (e + 1.f);
+}
+
+template <class V>
+SPARSEJAX_INLINE V tanh(V x) {
+  const V a = magnitude(x), square = x * x;
+  const V near = x * square *
+                     polynomial(square, {-3.333326288e-01f, 1.333089971e-01f, -5.369296452e-02f,
+                                         2.048330654e-02f, -5.528624609e-03f}) +
+                 x;
+  const V far = 1.f - 2.f / (exp(a + a) + 1.f);
+  return a < 0.625f ? near : with_sign_of(far, x);
+}
+
+// Near 0 a series; else 1 - exp(log(erfc(|x|))), the logarithm as a polynomial.
+template <class V>
+SPARSEJAX_INLINE V erf(V x) {
+  const V a = clamp(magnitude(x), V{}, splat<V>(4.f)), square = x * x;
+  const V near = x * polynomial(square, {1.128379166e+00f, -3.761262582e-01f, 1.128358514e-01f,
+                                         -2.685381178e-02f, 5.188327418e-03f, -8.010191399e-04f,
+                                         7.853854285e-05f});
+  const V far = 1.f - exp(polynomial(a, {1.880381698e-04f, -1.129578416e+00f, -6.332199081e-01f,
+                                         -1.084185629e-01f, 2.520824862e-02f, -4.204559182e-03f,
+                                         4.413358905e-04f, -2.168681297e-05f}));
+  return a < 1.f ? near : with_sign_of(far, x);
+}
+
+// max(x, 0) + log(1 + e), e = exp(-|x|); the logarithm is 2 atanh(e / (2 + e)).
+template <class V>
+SPARSEJAX_INLINE V softplus(V x) {
+  const V e = exp(-magnitude(x));
+  const V z = e / (e + 2.f), square = z * z;
+  const V tail = polynomial(square, {3.333333318e-01f, 2.000002650e-01f, 1.428419804e-01f,
+                                     1.115075020e-01f, 8.573924627e-02f, 1.089619895e-01f});
+  const V log = 2.f * (z * square * tail + z);
+  return (x > 0.f ? x : V{}) + log;
+}
+
+template <class V>
+SPARSEJAX_INLINE V hard_sigmoid(V x) {
+  return clamp(x + 3.f, V{}, splat<V>(6.f)) * (1.f / 6.f);
+}
+
+template <class V>
+SPARSEJAX_INLINE V gelu_tanh(V x) {          // (1 + tanh(u)) / 2 = sigmoid(2 u)
+  constexpr float kTwiceRoot = 1.59576912f;  // 2 sqrt(2 / pi)
+  return x * sigmoid(kTwiceRoot * (x * x * x * 0.044715f + x));
+}
+
+template <Function function, class V>
+SPARSEJAX_INLINE V apply(V x, V low, V high) {
+  if constexpr (function == Function::kClamp) return clamp(x, low, high);
+  if constexpr (function == Function::kSigmoid) return sigmoid(x);
+  if constexpr (function == Function::kSilu) return x * sigmoid(x);
+  if constexpr (function == Function::kHardSigmoid) return hard_sigmoid(x);
+  if constexpr (function == Function::kHardSwish) return x * hard_sigmoid(x);
+  if constexpr (function == Function::kGeluTanh) return gelu_tanh(x);
+  if constexpr (function == Function::kGeluErf) return 0.5f * x * (1.f + erf(x * 0.707106781f));
+  if constexpr (function == Function::kTanh) return tanh(x);
+  if constexpr (function == Function::kLeakyRelu) return x > 0.f ? x : low * x;
+  if constexpr (function == Function::kElu) return x > 0.f ? x : low * exp_minus_1(x);
+  if constexpr (function == Function::kSoftplus) return softplus(x);
+  return x;
+}
+
+// Calls f.run<function>() for the function that is meant.
+template <class F>
+SPARSEJAX_INLINE void dispatch(Function function, const F& f) {
+  switch (function) {
+    case Function::kIdentity:
+      return f.template run<Function::kIdentity>();
+    case Function::kClamp:
+      return f.template run<Function::kClamp>();
+    case Function::kSigmoid:
+      return f.template run<Function::kSigmoid>();
+    case Function::kSilu:
+      return f.template run<Function::kSilu>();
+    case Function::kHardSigmoid:
+      return f.template run<Function::kHardSigmoid>();
+    case Function::kHardSwish:
+      return f.template run<Function::kHardSwish>();
+    case Function::kGeluTanh:
+      return f.template run<Function::kGeluTanh>();
+    case Function::kGeluErf:
+      return f.template run<Function::kGeluErf>();
+    case Function::kTanh:
+      return f.template run<Function::kTanh>();
+    case Function::kLeakyRelu:
+      return f.template run<Function::kLeakyRelu>();
+    case Function::kElu:
+      return f.template run<Function::kElu>();
+    case Function::kSoftplus:
+      return f.template run<Function::kSoftplus>();
+  }
+}
+
+}  // namespace sparsejax::SPARSEJAX_TARGET

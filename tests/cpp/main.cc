@@ -9,6 +9,9 @@ namespace sparsejax::wide {
 extern const SpmmKernels spmm;
 extern const DepthwiseKernels depthwise;
 extern const DepthwisePlaneKernels depthwise_planes;
+extern const WindowKernels window;
+extern const ElementwiseKernels elementwise;
+extern const ProductKernels product;
 }  // namespace sparsejax::wide
 #endif
 
@@ -36,11 +39,15 @@ int main() {
   std::vector<Kernels> sets = usable_kernels();
 #ifdef SPARSEJAX_TEST_WIDE
   if (__builtin_cpu_supports("avx2"))
-    sets.push_back({"wide", &wide::spmm, &wide::depthwise, &wide::depthwise_planes});
+    sets.push_back({"wide", &wide::spmm, &wide::depthwise, &wide::depthwise_planes, &wide::window,
+                    &wide::elementwise, &wide::product});
 #endif
   for (const Kernels& set : sets) {
     test::test_spmm(set);
     test::test_depthwise(set);
+    test::test_window(set);
+    test::test_elementwise(set);
+    test::test_product(set);
     std::printf("%s: %d failures\n", set.isa, test::failures);
   }
   return test::failures != 0;

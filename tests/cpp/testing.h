@@ -91,6 +91,9 @@ inline void expect_close(const Floats& got, const std::vector<double>& expected,
 
 void test_spmm(const Kernels& kernels);
 void test_depthwise(const Kernels& kernels);
+void test_window(const Kernels& kernels);
+void test_elementwise(const Kernels& kernels);
+void test_product(const Kernels& kernels);
 void test_matrix();
 void test_parallel_for();
 

@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 
 import jax
 
-from sparsejax.compile.fuse import fuse
-from sparsejax.compile.graph import positions
+from sparsejax.compile.fuse_old import fuse
+from sparsejax.compile.graph_old import positions
 from sparsejax.compile.pack import Packer
 from sparsejax.compile.program import program
 from sparsejax.compile.report import CompileReport, report
 from sparsejax.compile.select import select
-from sparsejax.compile.trace import trace
+from sparsejax.compile.trace_old import trace
 
 
 class _Program(NamedTuple):

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.extend import core
+from scipy.special import erf, erfc
 
 
 def _logistic(x: np.ndarray) -> np.ndarray:
@@ -23,8 +24,11 @@ ELEMENTWISE: dict[str, Callable] = {
     "and": np.logical_and,
     "clamp": lambda low, x, high: np.minimum(np.maximum(x, low), high),
     "copy": np.asarray,
+    "cos": np.cos,
     "div": np.divide,
     "eq": np.equal,
+    "erf": erf,
+    "erfc": erfc,
     "exp": np.exp,
     "expm1": np.expm1,
     "ge": np.greater_equal,
@@ -40,10 +44,13 @@ ELEMENTWISE: dict[str, Callable] = {
     "mul": np.multiply,
     "ne": np.not_equal,
     "neg": np.negative,
+    "not": np.logical_not,
     "or": np.logical_or,
+    "pow": np.power,
     "rsqrt": lambda x: (1 / np.sqrt(x)).astype(x.dtype),
     "select_n": _select,
     "sign": np.sign,
+    "sin": np.sin,
     "sqrt": np.sqrt,
     "square": np.square,
     "stop_gradient": np.asarray,
@@ -51,7 +58,7 @@ ELEMENTWISE: dict[str, Callable] = {
     "tanh": np.tanh,
 }
 
-_BOOLEAN = ("and", "or")  # bitwise on integers in JAX: left to it
+_BOOLEAN = ("and", "not", "or")  # bitwise on integers in JAX: left to it
 _NATIVE = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int32), np.dtype(bool))
 
 
@@ -63,7 +70,13 @@ def fold(equation: Any, constants: Sequence[np.ndarray]) -> list[np.ndarray]:
     primitive, params = equation.primitive, equation.params
     with jax.ensure_compile_time_eval():
         results = bind(primitive, params, *constants)
-    return [np.asarray(r) for r in (results if primitive.multiple_results else [results])]
+    return [_plain(r) for r in (results if primitive.multiple_results else [results])]
+
+
+def _plain(array: jax.Array) -> Any:
+    """A NumPy array, but for keys, which only JAX has."""
+    is_key = jax.dtypes.issubdtype(array.dtype, jax.dtypes.extended)
+    return array if is_key else np.asarray(array)
 
 
 def bind(primitive: Any, params: dict, *inputs: Any) -> Any:

@@ -1,11 +1,26 @@
-"""What compile works on: values, nodes and layers; a flat jaxpr whose constants are known."""
+"""What compile works on: values, nodes, regions of nodes, and the graph that holds them."""
 
-import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from sparsejax.compile.nodes import LAYERS as LAYERS
+from sparsejax.compile.nodes import Affine as Affine
+from sparsejax.compile.nodes import Channels as Channels
+from sparsejax.compile.nodes import Concat as Concat
+from sparsejax.compile.nodes import Conv as Conv
+from sparsejax.compile.nodes import Elementwise as Elementwise
+from sparsejax.compile.nodes import Linear as Linear
+from sparsejax.compile.nodes import Mean as Mean
+from sparsejax.compile.nodes import Op as Op
+from sparsejax.compile.nodes import Pad as Pad
+from sparsejax.compile.nodes import Pool as Pool
+from sparsejax.compile.nodes import Primitive as Primitive
+from sparsejax.compile.nodes import Reshape as Reshape
+from sparsejax.compile.nodes import Transpose as Transpose
+
+FLOAT32 = np.dtype(np.float32)
 
 
 @dataclass(eq=False)
@@ -25,64 +40,65 @@ class Value:
 
 
 @dataclass(eq=False)
-class Layer:
-    """A linear map with constant weights, then bias and activation.
+class Node:
+    """One step; `op` says which."""
 
-    Attributes:
-        kind: "pointwise" (1x1 convolution), "depthwise", "convolution" (any other) or "linear".
-        weights: HWIO (convolutions) or (inputs, outputs) (linear), float64 while it is folded.
-        bias: (outputs,), float64.
-        activation: a function that the kernels fuse, or None.
-        strides, padding, groups: of a convolution; `padding` in pairs.
-        channels_last: NHWC rather than NCHW.
-        path: of the weights in the user's params.
-    """
-
-    kind: str
-    weights: np.ndarray
-    bias: np.ndarray
-    path: str
-    activation: Callable | None = None
-    strides: tuple[int, int] = (1, 1)
-    padding: tuple[tuple[int, int], ...] = ((0, 0), (0, 0))
-    groups: int = 1
-    channels_last: bool = True
+    op: Op
+    inputs: list[Value]
+    outputs: list[Value]
 
     @property
-    def outputs(self) -> int:
-        """The number of output channels."""
-        return self.weights.shape[-1]
+    def effects(self) -> bool:
+        """Must it run even if nobody reads its outputs?"""
+        return isinstance(self.op, Primitive) and bool(self.op.equation.effects)
 
-    @property
-    def matrix(self) -> np.ndarray:
-        """The weights of a pointwise or linear layer as float32 (outputs, inputs)."""
-        return self.weights.reshape(self.weights.shape[-2:]).T.astype(np.float32)
+
+@dataclass(frozen=True)
+class Left:
+    """How many nodes of one name stayed in XLA, and why the first of them did."""
+
+    count: int
+    reason: str
 
 
 @dataclass(eq=False)
-class Node:
-    """One step: an equation of the jaxpr, or a layer that took the place of several."""
+class Region:
+    """Nodes that run as one call.
 
-    name: str
+    Attributes:
+        nodes: in an order that they can run in.
+        inputs, outputs: the values that cross the border.
+        form: "images" (values of rank 4 and 2) or "rows" (channels last, other axes all equal).
+        channels_last: NHWC rather than NCHW images.
+    """
+
+    nodes: list[Node]
     inputs: list[Value]
     outputs: list[Value]
-    equation: Any = None
-    layer: Layer | None = None
+    form: str = "images"
+    channels_last: bool = True
 
-
-def positions(node: Node) -> int:
-    """How often a layer's weights are applied: pixels or rows of the output, batch included."""
-    assert node.layer is not None
-    return math.prod(node.outputs[0].shape) // max(node.layer.outputs, 1)
+    def __str__(self) -> str:
+        """One line a node."""
+        return _text(self.inputs, self.outputs, self.nodes)
 
 
 @dataclass(eq=False)
 class Graph:
-    """Nodes in an order that they can run in."""
+    """Nodes in an order that they can run in.
+
+    Attributes:
+        inputs, outputs: of the function.
+        nodes: its steps.
+        reasons: why a node that looks like a layer stayed an equation.
+        left: name of primitive or kind -> how many stayed in XLA and why; set by `regions.split`.
+    """
 
     inputs: list[Value]
     outputs: list[Value]
     nodes: list[Node] = field(default_factory=list)
+    reasons: dict[Node, str] = field(default_factory=dict)
+    left: dict[str, Left] = field(default_factory=dict)
 
     def users(self) -> dict[Value, list[Node]]:
         """The nodes that read each value."""
@@ -92,17 +108,35 @@ class Graph:
                 users.setdefault(value, []).append(node)
         return users
 
-    def absorb(self, node: Node, followers: Sequence[Node]) -> None:
-        """Let `node` stand for its followers, too, the last of which has the output."""
-        node.outputs = followers[-1].outputs
-        self.nodes = [other for other in self.nodes if other not in followers]
-
     def prune(self) -> None:
         """Drop nodes that no output needs and that have no effects."""
         needed, kept = set(self.outputs), []
         for node in reversed(self.nodes):
-            effects = node.equation is not None and node.equation.effects
-            if effects or any(value in needed for value in node.outputs):
+            if node.effects or any(value in needed for value in node.outputs):
                 kept.append(node)
                 needed.update(node.inputs)
         self.nodes = kept[::-1]
+
+    def __str__(self) -> str:
+        """One line a node."""
+        return _text(self.inputs, self.outputs, self.nodes)
+
+
+def _text(inputs: list[Value], outputs: list[Value], nodes: list[Node]) -> str:
+    """The nodes with numbered values."""
+    names: dict[Value, str] = {}
+
+    def name(value: Value) -> str:
+        shape = ",".join(map(str, value.shape))
+        if value.constant is not None:
+            return value.path or f"constant[{shape}]"
+        return names.setdefault(value, f"%{len(names)}")
+
+    def typed(value: Value) -> str:
+        return f"{name(value)} {np.dtype(value.dtype).name}[{','.join(map(str, value.shape))}]"
+
+    lines = ["inputs  " + ", ".join(map(typed, inputs))]
+    for node in nodes:
+        arguments = ", ".join(map(name, node.inputs))
+        lines.append(f"{', '.join(map(typed, node.outputs))} = {node.op} ({arguments})")
+    return "\n".join([*lines, "outputs " + ", ".join(map(name, outputs))])

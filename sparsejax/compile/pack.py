@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparsejax.compile.graph import Layer
+from sparsejax.compile.graph_old import Layer
 from sparsejax.compile.select import Choice
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from sparsejax.compile import fold
-from sparsejax.compile.graph import Graph, Layer, Node, Value
+from sparsejax.compile.graph_old import Graph, Layer, Node, Value
 from sparsejax.compile.pack import Packer
 from sparsejax.compile.select import Choice
 from sparsejax.ops import depthwise_conv2d, spmm

@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from sparsejax.compile.graph import Graph, Node, positions
+from sparsejax.compile.graph_old import Graph, Node, positions
 from sparsejax.compile.select import Choice
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sparsejax.compile.graph import Layer
+from sparsejax.compile.graph_old import Layer
 from sparsejax.patterns import Block, Pattern, Unstructured
 
 # Times in ns on an AVX2 core, fitted to products of 256x256 to 1024x1024 with 1 to 12544 positions.

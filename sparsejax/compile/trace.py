@@ -1,18 +1,23 @@
-"""Any function of params and inputs as a Graph: calls inlined, constants folded."""
+"""Any function of params and inputs as a Graph: calls opened, constants folded."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.extend import core
 
 from sparsejax import tree
 from sparsejax.compile import fold
-from sparsejax.compile.graph import Graph, Node, Value
+from sparsejax.compile.graph import Graph, Node, Primitive, Reshape, Transpose, Value
 
 # Elements that folding may make beyond those it reads: 16 MB of float32.
 MAX_NEW_ELEMENTS = 1 << 22
+# A scan whose body holds layers is unrolled up to this length.
+MAX_UNROLLED = 64
+LAYER_NAMES = ("conv_general_dilated", "dot_general")
 
 
 def trace(apply_fn: Callable, params: Any, args: tuple) -> tuple[Graph, Any]:
@@ -33,9 +38,9 @@ def trace(apply_fn: Callable, params: Any, args: tuple) -> tuple[Graph, Any]:
         merged = [next(rest) if a else leaf for leaf, a in zip(leaves, is_array, strict=True)]
         return apply_fn(jax.tree.unflatten(treedef, merged), *args)
 
-    closed, shapes = jax.make_jaxpr(function, return_shape=True)(arrays, args)
     names = [path for path, array in zip(paths, is_array, strict=True) if array]
     known = [constant(array, path) for array, path in zip(arrays, names, strict=True)]
+    closed, shapes = jax.make_jaxpr(function, return_shape=True)(arrays, args)
     return lift(closed, known), jax.tree.structure(shapes)
 
 
@@ -52,20 +57,22 @@ def constant(array: Any, path: str = "") -> Value:
     return Value(tuple(array.shape), array.dtype, array, path)
 
 
-def lift(closed: core.ClosedJaxpr, known: Sequence[Value]) -> Graph:
+def lift(closed: core.ClosedJaxpr, known: Sequence[Value] = ()) -> Graph:
     """The graph of a jaxpr whose first inputs are known."""
     jaxpr = closed.jaxpr
     inputs = [Value(v.aval.shape, v.aval.dtype) for v in jaxpr.invars[len(known) :]]
     graph = Graph(inputs, [])
-    constants = [constant(c) for c in closed.consts]
-    graph.outputs = _walk(graph, jaxpr, constants, [*known, *inputs])
+    graph.outputs = _walk(graph, closed, [*known, *inputs])
     graph.prune()
     return graph
 
 
-def _walk(graph: Graph, jaxpr: Any, constants: list[Value], args: list[Value]) -> list[Value]:
+def _walk(graph: Graph, closed: core.ClosedJaxpr, args: Sequence[Value]) -> list[Value]:
     """Add the equations of a jaxpr; the values of its outputs."""
-    env: dict[Any, Value] = dict(zip(jaxpr.constvars, constants, strict=True))
+    jaxpr = closed.jaxpr
+    env: dict[Any, Value] = {
+        v: constant(c) for v, c in zip(jaxpr.constvars, closed.consts, strict=True)
+    }
     env.update(zip(jaxpr.invars, args, strict=True))
 
     def read(v: Any) -> Value:
@@ -73,15 +80,60 @@ def _walk(graph: Graph, jaxpr: Any, constants: list[Value], args: list[Value]) -
 
     for equation in jaxpr.eqns:
         inputs = [read(v) for v in equation.invars]
-        body = fold.body_of(equation)
-        if _foldable(equation, inputs):
-            outputs = _folded(equation, inputs)
-        elif body is not None and equation.primitive.name in fold.INLINED:
-            outputs = _walk(graph, body.jaxpr, [constant(c) for c in body.consts], inputs)
-        else:
-            outputs = _added(graph, equation, inputs)
-        env.update(zip(equation.outvars, outputs, strict=True))
+        env.update(zip(equation.outvars, _lifted(graph, equation, inputs), strict=True))
     return [read(v) for v in jaxpr.outvars]
+
+
+def _lifted(graph: Graph, equation: Any, inputs: list[Value]) -> list[Value]:
+    """The outputs of an equation: folded, opened or added."""
+    if _foldable(equation, inputs):
+        return _folded(equation, inputs)
+    body = fold.body_of(equation)
+    if body is not None and (equation.primitive.name in fold.INLINED or _holds_layers(body)):
+        return _walk(graph, body, inputs)
+    short = equation.primitive.name == "scan" and equation.params["length"] <= MAX_UNROLLED
+    if short and _holds_layers(equation.params["jaxpr"]):
+        return _unrolled(graph, equation, inputs)
+    return _added(graph, equation, inputs)
+
+
+def _holds_layers(body: core.ClosedJaxpr) -> bool:
+    """Does a function, or one that it calls, hold a convolution or a product?"""
+    for equation in body.jaxpr.eqns:
+        if equation.primitive.name in LAYER_NAMES:
+            return True
+        inner = equation.params.get("jaxpr") or fold.body_of(equation)
+        if isinstance(inner, core.ClosedJaxpr) and _holds_layers(inner):
+            return True
+    return False
+
+
+def _emit(graph: Graph, function: Callable, *inputs: Value) -> Value:
+    """The output of a JAX function of values."""
+    shapes = [jax.ShapeDtypeStruct(value.shape, value.dtype) for value in inputs]
+    return _walk(graph, jax.make_jaxpr(function)(*shapes), inputs)[0]
+
+
+def _unrolled(graph: Graph, equation: Any, inputs: list[Value]) -> list[Value]:
+    """The outputs of a scan whose steps are written out."""
+    params = equation.params
+    first_carry, first_xs = params["num_consts"], params["num_consts"] + params["num_carry"]
+    constants, carry, xs = inputs[:first_carry], inputs[first_carry:first_xs], inputs[first_xs:]
+    steps = range(params["length"])
+    rows: dict[int, list[Value]] = {}
+    for step in reversed(steps) if params["reverse"] else steps:
+        slices = [_at(graph, value, step) for value in xs]
+        results = _walk(graph, params["jaxpr"], [*constants, *carry, *slices])
+        carry, rows[step] = results[: len(carry)], results[len(carry) :]
+    stacks = zip(*(rows[step] for step in steps), strict=True)
+    return [*carry, *(_emit(graph, lambda *ys: jnp.stack(ys), *ys) for ys in stacks)]
+
+
+def _at(graph: Graph, value: Value, index: int) -> Value:
+    """One step's part of what a scan goes over."""
+    if isinstance(value.constant, np.ndarray):
+        return constant(value.constant[index], f"{value.path}[{index}]" if value.path else "")
+    return _emit(graph, lambda x: lax.index_in_dim(x, index, keepdims=False), value)
 
 
 def _foldable(equation: Any, inputs: list[Value]) -> bool:
@@ -103,26 +155,31 @@ def _folded(equation: Any, inputs: list[Value]) -> list[Value]:
 
 
 def _added(graph: Graph, equation: Any, inputs: list[Value]) -> list[Value]:
-    """The outputs of a new node; a reshape that leads back to a known value adds none."""
+    """The outputs of a new node; what changes no element adds none."""
     outputs = [Value(v.aval.shape, v.aval.dtype) for v in equation.outvars]
     name = equation.primitive.name
+    op: Any = Primitive(equation)
     if _is_reshape(equation, inputs):
-        source = next((n for n in graph.nodes if n.outputs[0] is inputs[0]), None)
-        if source is not None and source.name == "reshape":
-            inputs = source.inputs
         if inputs[0].shape == outputs[0].shape:
             return [inputs[0]]
-        name = "reshape"
-    graph.nodes.append(Node(name, inputs, outputs, equation))
+        op = Reshape(tuple(outputs[0].shape))
+    elif name == "transpose":
+        op = Transpose(tuple(int(axis) for axis in equation.params["permutation"]))
+    elif name == "copy":
+        return [inputs[0]]
+    graph.nodes.append(Node(op, inputs, outputs))
     return outputs
 
 
 def _is_reshape(equation: Any, inputs: list[Value]) -> bool:
     """Does the equation keep the elements and their order?"""
-    if equation.primitive.name in ("squeeze", "expand_dims"):
+    name, params = equation.primitive.name, equation.params
+    if name in ("squeeze", "expand_dims"):
         return True
-    if equation.primitive.name == "reshape":
-        return equation.params.get("dimensions") is None and len(inputs) == 1
-    if equation.primitive.name != "broadcast_in_dim" or len(inputs) > 1:
+    if name == "reshape":
+        return params.get("dimensions") is None and len(inputs) == 1
+    if name == "convert_element_type":
+        return inputs[0].dtype == equation.outvars[0].aval.dtype
+    if name != "broadcast_in_dim" or len(inputs) > 1:
         return False
     return int(np.prod(inputs[0].shape)) == int(np.prod(equation.outvars[0].aval.shape))

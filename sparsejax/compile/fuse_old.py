@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from sparsejax.compile import fold
-from sparsejax.compile.graph import Graph, Layer, Node, Value
+from sparsejax.compile.graph_old import Graph, Layer, Node, Value
 
 # Where activations are compared: both bounds, their neighbours, and what float32 makes of extremes.
 SAMPLES = np.concatenate(

@@ -10,11 +10,12 @@ namespace sparsejax {
   extern const DepthwisePlaneKernels depthwise_planes; \
   extern const WindowKernels window;                   \
   extern const ElementwiseKernels elementwise;         \
+  extern const ProductKernels product;                 \
   }
 #define SPARSEJAX_SET(target)                                                               \
   Kernels {                                                                                 \
     #target, &target::spmm, &target::depthwise, &target::depthwise_planes, &target::window, \
-        &target::elementwise                                                                \
+        &target::elementwise, &target::product                                              \
   }
 
 #if defined(__x86_64__)

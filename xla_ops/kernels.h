@@ -5,6 +5,7 @@
 
 #include "depthwise.h"
 #include "elementwise.h"
+#include "product.h"
 #include "spmm.h"
 #include "window.h"
 
@@ -17,6 +18,7 @@ struct Kernels {
   const DepthwisePlaneKernels* depthwise_planes;
   const WindowKernels* window;
   const ElementwiseKernels* elementwise;
+  const ProductKernels* product;
 };
 
 // Those that were built and that this CPU can run, best first; never empty.

@@ -1,31 +1,33 @@
 // Owned, packed weights for product.h.
 #pragma once
-#include <memory>
-#include <string>
 #include <vector>
 
 #include "product.h"
 
 namespace sparsejax {
 
+// What is 0 is chosen.
 struct ProductLayout {
   Storage storage;
-  int64_t block;       // rows interleaved (kRows: 1, 2, 4), block height (kBlocks: 1, 2, 4, 8), 4 (kMasks)
-  int64_t tile;        // vectors of pixels a pass takes, 0 = what suits
-  int64_t chunk_cols;  // columns of a chunk, 0 = what suits
-  int64_t num_parts;   // groups of rows, 0 = what suits
+  int64_t block;       // rows interleaved (kRows: 1, 2, 4, 8), block height (kBlocks: 2, 4, 8), 4
+                       // (kMasks)
+  int64_t tile;        // vectors of pixels that a pass takes
+  int64_t chunk_cols;  // columns of a chunk
+  int64_t num_parts;   // groups of rows
 };
 
 class PackedProduct {
  public:
-  // weights[rows][cols], zeros are left out (but those within a block, and padding). Throws
-  // std::invalid_argument when the layout cannot hold them.
+  // weights[rows][cols]; zeros are left out, but those within blocks. Throws std::invalid_argument
+  // when the sizes or the layout are none.
   PackedProduct(const float* weights, int64_t rows, int64_t cols, int64_t pixels, int64_t x_pitch,
-                ProductLayout layout, int64_t lanes);
+                const ProductLayout& layout, const ProductKernels& kernels);
+  PackedProduct(PackedProduct&&) = default;  // a copy's matrix would point into the original
   const ProductMatrix& matrix() const { return matrix_; }
   int64_t stored() const { return stored_; }  // values, padding included
 
  private:
+  class Packer;
   ProductMatrix matrix_;
   int64_t stored_ = 0;
   std::vector<float> values_;
@@ -33,6 +35,12 @@ class PackedProduct {
   std::vector<ProductRun> runs_;
   std::vector<int32_t> rows_;
   std::vector<ProductChunk> chunks_;
+  std::vector<int32_t> part_rows_;
 };
+
+// The best seconds of one strip of random activations multiplied again and again, warm.
+double time_product(const float* weights, int64_t rows, int64_t cols, int64_t pixels,
+                    int64_t x_pitch, const ProductLayout& layout, const ProductKernels& kernels,
+                    double seconds);
 
 }  // namespace sparsejax

@@ -1,10 +1,10 @@
 // Packed weights times a strip of activations, fp32: y = activation(W x + bias + residual).
 //
-// A strip holds some pixels of every channel: x[cols][x_pitch] and y[rows][y_pitch]. Strips start at
-// a 64-byte boundary and pitches are multiples of 16 floats, so whole vectors may be read and
-// written up to the pixel count rounded up to 16; what lies behind the last pixel is junk. A strip of
-// one pixel is a vector instead: x[cols] and y[rows], x_pitch = y_pitch = residual_pitch = 1, offsets
-// are column numbers, and exactly those floats are written.
+// A strip holds some pixels of every channel: x[cols][x_pitch] and y[rows][y_pitch]. Strips start
+// at a 64-byte boundary and pitches are multiples of 16 floats, so whole vectors may be read and
+// written up to the pixel count rounded up to 16; what lies behind the last pixel is junk. A strip
+// of one pixel is a vector instead: x[cols] and y[rows], x_pitch = y_pitch = residual_pitch = 1,
+// offsets are column numbers, and exactly those floats are written.
 //
 // Weights are cut into `num_parts` groups of rows (threads share them out) and into chunks of
 // columns (a tile of x stays in the first-level cache). Which pixels, parts and threads come
@@ -23,17 +23,18 @@ enum class Storage : int64_t {
 };
 
 struct ProductRun {
-  int32_t count;   // nonzeros (kRows, kBlocks) of each group in the run
+  int32_t count;   // nonzeros (kRows) or columns (kBlocks) of each group in the run
   int32_t groups;  // that many groups follow each other
 };
 
-// One part's share of one chunk.
+// One part's share of one chunk: groups of `block` rows, one behind the other. Those of kMasks have
+// 15 runs each: the columns that row 0 uses alone, row 1, rows 0 and 1, ...
 struct ProductChunk {
-  const float* values;
+  const float* values;      // [group][nonzero or column][rows]
   const uint16_t* offsets;  // of a column in x, in units of 8 bytes from the chunk's first column
   const ProductRun* runs;
   int64_t num_runs;
-  const int32_t* rows;  // output rows in the order they are computed
+  const int32_t* rows;  // output rows [group][block]; a group of fewer rows repeats one
   int64_t first_col;
 };
 
@@ -44,6 +45,7 @@ struct ProductMatrix {
   int64_t tile;  // vectors of pixels that one pass takes, at most
   int64_t num_parts, num_chunks;
   const ProductChunk* chunks;  // [part][chunk]
+  const int32_t* part_rows;    // [num_parts + 1]: where parts begin
 };
 
 struct ProductCall {
@@ -59,6 +61,7 @@ struct ProductCall {
 
 struct ProductKernels {
   int64_t lanes;
+  int64_t (*most_vectors)(Storage storage, int64_t block);  // that a tile may have
   // One part at pixels [first, first + count); first is a multiple of 16.
   void (*multiply)(const ProductCall& call, int64_t part, int64_t first, int64_t count);
 };

@@ -1,11 +1,13 @@
 // Gives the custom calls to Python; the only file that knows it. XLA is known here, in
 // *_handlers.cc and ffi_arrays.h.
 #include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 
 #include <string>
 
 #include "kernels.h"
+#include "program_store.h"
 #include "xla/ffi/api/c_api.h"
 
 namespace nb = nanobind;
@@ -16,9 +18,19 @@ XLA_FFI_Error* sparsejax_spmm_grad_values(XLA_FFI_CallFrame*);
 XLA_FFI_Error* sparsejax_depthwise(XLA_FFI_CallFrame*);
 XLA_FFI_Error* sparsejax_depthwise_grad_x(XLA_FFI_CallFrame*);
 XLA_FFI_Error* sparsejax_depthwise_grad_kernel(XLA_FFI_CallFrame*);
+XLA_FFI_Error* sparsejax_program_instantiate(XLA_FFI_CallFrame*);
+XLA_FFI_Error* sparsejax_program(XLA_FFI_CallFrame*);
 }
 
 namespace {
+
+// What Python holds to keep a program alive.
+struct Program {
+  std::shared_ptr<sparsejax::Executable> executable;
+};
+
+template <class T>
+using Vector = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 nb::capsule capsule(XLA_FFI_Handler* handler) {
   return nb::capsule(reinterpret_cast<void*>(handler));
@@ -27,7 +39,7 @@ nb::capsule capsule(XLA_FFI_Handler* handler) {
 }  // namespace
 
 NB_MODULE(_xla_ops, m) {
-  using namespace sparsejax;
+  using sparsejax::kernels, sparsejax::Kernels, sparsejax::usable_kernels;
   m.def("targets", [] {
     nb::dict d;
     d["spmm"] = capsule(sparsejax_spmm);
@@ -35,13 +47,35 @@ NB_MODULE(_xla_ops, m) {
     d["depthwise"] = capsule(sparsejax_depthwise);
     d["depthwise_grad_x"] = capsule(sparsejax_depthwise_grad_x);
     d["depthwise_grad_kernel"] = capsule(sparsejax_depthwise_grad_kernel);
+    nb::dict program;
+    program["instantiate"] = capsule(sparsejax_program_instantiate);
+    program["execute"] = capsule(sparsejax_program);
+    d["program"] = program;
     return d;
   });
+  nb::class_<Program>(m, "Program")
+      .def(
+          "__init__",
+          [](Program* self, const std::string& name, Vector<const int64_t> words,
+             Vector<const float> floats) {
+            new (self) Program{sparsejax::load_program(name, words.data(), words.size(),
+                                                       floats.data(), floats.size())};
+          },
+          nb::arg("name"), nb::arg("words"), nb::arg("floats"))
+      .def("profile",
+           [](const Program& self, int64_t runs) {
+             nb::list seconds;
+             for (double step : self.executable->profile(runs)) seconds.append(step);
+             return seconds;
+           })
+      .def("scratch_floats", [](const Program& self, int64_t threads) {
+        return self.executable->scratch_floats(threads);
+      });
   m.def("isa", [] { return std::string(kernels().isa); });
   m.def("usable_isas", [] {
     nb::list names;
     for (const Kernels& set : usable_kernels()) names.append(set.isa);
     return names;
   });
-  m.def("use", &use);
+  m.def("use", &sparsejax::use);
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <thread>
@@ -15,8 +16,9 @@ struct Pool {
 };
 
 // Items are claimed from a shared counter and the caller takes part, so a helper that starts after
-// the return finds nothing left and touches nothing but the counter. f must not throw, nor may
-// which thread runs it change a result.
+// the return finds nothing left and touches nothing but the counter. Which thread runs f must not
+// change a result. What f throws is thrown here when all is done (one of them, if there are
+// several).
 template <class F>
 void parallel_for(const Pool& pool, int64_t n, const F& f) {
   if (pool.num_threads <= 1 || n <= 1) {
@@ -25,17 +27,24 @@ void parallel_for(const Pool& pool, int64_t n, const F& f) {
   }
   struct Progress {
     std::atomic<int64_t> next{0}, done{0};
+    std::atomic_flag failed = ATOMIC_FLAG_INIT;
+    std::exception_ptr error;
   };
   auto progress = std::make_shared<Progress>();
   auto work = [progress, n, &f] {
     for (int64_t i; (i = progress->next.fetch_add(1)) < n;) {
-      f(i);
+      try {
+        f(i);
+      } catch (...) {
+        if (!progress->failed.test_and_set()) progress->error = std::current_exception();
+      }
       progress->done.fetch_add(1, std::memory_order_release);
     }
   };
   for (int64_t t = 1; t < std::min(pool.num_threads, n); t++) pool.schedule(work);
   work();
   while (progress->done.load(std::memory_order_acquire) < n) std::this_thread::yield();
+  if (progress->error) std::rethrow_exception(progress->error);
 }
 
 }  // namespace sparsejax

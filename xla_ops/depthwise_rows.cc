@@ -1,6 +1,10 @@
 // Depthwise convolution of strips; see window.h. Compiled once for each instruction set.
+//
+// A pass makes a vector of outputs in up to 7 rows: for each column of the kernel its weights stay
+// in registers, and each input row is loaded once for all the outputs that it feeds. Lanes outside
+// of the row are cut by a bitwise and, which NaN does not survive.
+#include "depthwise_3x3.h"
 #include "elementwise.h"
-#include "window_rows.h"
 
 namespace sparsejax::SPARSEJAX_TARGET {
 
@@ -8,12 +12,146 @@ extern const ElementwiseKernels elementwise;
 
 namespace {
 
+// All rows at column x.
+template <class V, int K, int step, bool masked>
+SPARSEJAX_INLINE void column(const Strip& strip, int64_t out_rows, int64_t x, const float* masks) {
+  int64_t row = 0;
+  if constexpr (step == 1)
+    for (; out_rows - row >= 7 && out_rows - row != 8; row += 7)
+      pass<V, K, step, 7, masked>(strip, row, x, masks);
+  for (; out_rows - row >= 4 && out_rows - row != 5; row += 4)
+    pass<V, K, step, 4, masked>(strip, row, x, masks);
+  for (; out_rows - row >= 3; row += 3) pass<V, K, step, 3, masked>(strip, row, x, masks);
+  if (out_rows - row == 2) pass<V, K, step, 2, masked>(strip, row, x, masks);
+  if (out_rows - row == 1) pass<V, K, step, 1, masked>(strip, row, x, masks);
+}
+
+template <class V>
+Cut cut_row(const Window& window, float* masks) {
+  constexpr int kN = lanes_of<V>;
+  const int64_t vectors = (window.out_width + kN - 1) / kN;
+  const int64_t last = window.out_width > kN ? window.out_width - kN : 0;
+  Cut cut = {vectors, last, 0, vectors, masks};
+  for (int64_t j = 0; j < vectors; j++) {
+    const int64_t x = j + 1 < vectors ? j * kN : last;
+    bool whole = true;
+    for (int64_t kx = 0; kx < window.kernel_x; kx++, masks += kN) {
+      int32_t lanes[kN];
+      for (int64_t i = 0; i < kN; i++) {
+        const int64_t at = (x + i) * window.stride_x + kx - window.pad_left;
+        lanes[i] = at >= 0 && at < window.in_width ? -1 : 0;
+        whole &= lanes[i] || x + i >= window.out_width;
+      }
+      const V mask = load<V>((const float*)lanes);
+      store(masks, window.stride_x == 2 ? in_order(mask) : mask);
+    }
+    if (!whole && j == cut.left)
+      cut.left++;
+    else if (!whole && j < cut.right)
+      cut.right = j;
+  }
+  return cut;
+}
+
+template <class V, int K, int step>
+void plane(const Strip& strip, int64_t out_rows, const Cut& cut) {
+  for (int64_t j = 0; j < cut.vectors; j++) {
+    const int64_t x = j + 1 < cut.vectors ? j * lanes_of<V> : cut.last;
+    const float* masks = cut.masks + j * strip.window.kernel_x * lanes_of<V>;
+    if (j < cut.left || j >= cut.right)
+      column<V, K, step, true>(strip, out_rows, x, masks);
+    else
+      column<V, K, step, false>(strip, out_rows, x, masks);
+  }
+}
+
+template <class V, int step>
+void plane(const Strip& strip, int64_t out_rows, const Cut& cut) {
+  if (strip.window.kernel_y == 3 && strip.window.kernel_x == 3 && cut.right - cut.left > 1)
+    return three_plane<V, step>(strip, out_rows, cut);
+  if (strip.window.kernel_y == 3) plane<V, 3, step>(strip, out_rows, cut);
+  if (strip.window.kernel_y == 5) plane<V, 5, step>(strip, out_rows, cut);
+  if (strip.window.kernel_y == 7) plane<V, 7, step>(strip, out_rows, cut);
+}
+
+constexpr int64_t round_up(int64_t n) { return (n + 15) / 16 * 16; }
+
+int64_t rows_read(const Window& window, int64_t out_rows) {
+  return (out_rows - 1) * window.stride_y + (window.kernel_y - 1) * window.dilation_y + 1;
+}
+
+// Where things lie in the scratch.
+struct Scratch {
+  Address *rows, *missing;  // missing: which rows are
+  float *zeros, *masks, *sums, *taps;
+  int64_t size;
+};
+
+Scratch lay_out(const Window& window, int64_t out_rows, float* at) {
+  Scratch scratch;
+  const int64_t rows = round_up(rows_read(window, out_rows) * sizeof(Address) / sizeof(float));
+  const float* begin = at;
+  scratch.rows = (Address*)at;
+  scratch.missing = (Address*)(at += rows);
+  scratch.zeros = at += rows;
+  scratch.masks = at += round_up(window.in_width + 32);
+  scratch.sums = at += round_up(window.out_width) * window.kernel_x;
+  scratch.taps = at += round_up(window.out_width);
+  scratch.size = at + round_up(window.out_width) - begin;
+  return scratch;
+}
+
+// The passes over whole vectors, channel by channel; activation is a clamp.
+template <class V>
+void whole_vectors(const WindowCall& call, const float* weights, const float* bias,
+                   const ActivationCall& activation) {
+  const Window& window = call.window;
+  const Scratch scratch = lay_out(window, call.out_rows, call.scratch);
+  const int64_t num_rows = rows_read(window, call.out_rows);
+  const int64_t taps = window.kernel_y * window.kernel_x;
+  int64_t num_missing = 0;
+  for (int64_t i = 0; i < num_rows; i++) {
+    scratch.rows[i] = (Address)call.rows[i];
+    if (!call.rows[i]) scratch.missing[num_missing++] = i;
+  }
+  fill(scratch.zeros, window.in_width + 32, 0.f);
+  const Cut cut = cut_row<V>(window, scratch.masks);
+  for (int64_t c = call.channel_begin; c < call.channel_end; c++) {
+    const Address channel = c * call.pitch * sizeof(float);
+    for (int64_t i = 0; i < num_missing; i++)
+      scratch.rows[scratch.missing[i]] = (Address)(scratch.zeros + 16) - channel;
+    const Strip strip = {window,
+                         scratch.rows,
+                         channel,
+                         weights + c * taps,
+                         bias[c],
+                         activation,
+                         call.out + c * call.out_pitch};
+    if (window.stride_y == 1)
+      plane<V, 1>(strip, call.out_rows, cut);
+    else
+      plane<V, 2>(strip, call.out_rows, cut);
+  }
+}
+
+// Whether whole vectors of so many lanes suit the window, what may be read, and what written.
+bool suits(const WindowCall& call, int64_t lanes) {
+  const Window& w = call.window;
+  if (w.dilation_y != 1 || w.dilation_x != 1 || w.stride_y != w.stride_x || w.stride_x > 2)
+    return false;
+  if (w.kernel_y != 3 && w.kernel_y != 5 && w.kernel_y != 7) return false;
+  const int64_t last = w.out_width > lanes ? w.out_width - lanes : 0;
+  const int64_t end = (last + lanes) * w.stride_x + w.kernel_x - 1 - w.pad_left;
+  if (w.pad_left > 16 || end > w.in_width + 16) return false;
+  return w.out_width >= lanes || call.out_pitch >= (call.out_rows - 1) * w.out_width + lanes;
+}
+
 // Tap by tap, for windows of any shape; exactly the strip is written.
 void any_window(const WindowCall& call, int64_t channel, const float* weights, float bias,
                 const ActivationCall& activation, float* out) {
   const Window& window = call.window;
-  float* taps = call.scratch;
-  float* sums = call.scratch + (window.out_width + 15) / 16 * 16;
+  const Scratch scratch = lay_out(window, call.out_rows, call.scratch);
+  float *taps = scratch.taps, *sums = scratch.sums;
   for (int64_t o = 0; o < call.out_rows; o++, out += window.out_width) {
     fill(sums, window.out_width, bias);
     for (int64_t t = 0; t < window.kernel_y * window.kernel_x; t++) {
@@ -28,13 +166,43 @@ void any_window(const WindowCall& call, int64_t channel, const float* weights, f
   }
 }
 
+// In place; exactly n floats.
+void activate(const ActivationCall& activation, float* x, int64_t n) {
+  const int64_t whole = n / 16 * 16;
+  float rest[16] = {};
+  elementwise.activate(activation, x, whole, x);
+  for (int64_t i = whole; i < n; i++) rest[i - whole] = x[i];
+  elementwise.activate(activation, rest, n - whole, rest);
+  for (int64_t i = whole; i < n; i++) x[i] = rest[i - whole];
+}
+
 }  // namespace
+
+int64_t depthwise_scratch_floats(const Window& window, int64_t out_rows) {
+  return lay_out(window, out_rows, nullptr).size;
+}
 
 void window_depthwise(const WindowCall& call, const float* weights, const float* bias,
                       const ActivationCall& activation) {
-  const int64_t taps = call.window.kernel_y * call.window.kernel_x;
+  const Window& window = call.window;
+  const bool fused = activation.function == Function::kClamp;
+  constexpr float kInf = __builtin_inff();
+  const ActivationCall none = {Function::kClamp, -kInf, kInf}, &clamp = fused ? activation : none;
+  typedef VecOf<kLanes == 16 ? 8 : kLanes>::type Narrow;
+  constexpr int kNarrow = lanes_of<Narrow>;
+  if ((window.out_width > kNarrow || kNarrow == kLanes) && suits(call, kLanes))
+    whole_vectors<Vec>(call, weights, bias, clamp);
+  else if (kNarrow != kLanes && suits(call, kNarrow))
+    whole_vectors<Narrow>(call, weights, bias, clamp);
+  else {
+    const int64_t taps = window.kernel_y * window.kernel_x;
+    for (int64_t c = call.channel_begin; c < call.channel_end; c++)
+      any_window(call, c, weights + c * taps, bias[c], activation, call.out + c * call.out_pitch);
+    return;
+  }
+  if (fused || activation.function == Function::kIdentity) return;
   for (int64_t c = call.channel_begin; c < call.channel_end; c++)
-    any_window(call, c, weights + c * taps, bias[c], activation, call.out + c * call.out_pitch);
+    activate(activation, call.out + c * call.out_pitch, call.out_rows * window.out_width);
 }
 
 }  // namespace sparsejax::SPARSEJAX_TARGET

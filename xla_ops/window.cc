@@ -4,7 +4,9 @@
 namespace sparsejax::SPARSEJAX_TARGET {
 namespace {
 
-int64_t scratch_floats(const Window& window, int64_t) { return (window.out_width + 15) / 16 * 32; }
+int64_t scratch_floats(const Window& window, int64_t out_rows) {
+  return depthwise_scratch_floats(window, out_rows);  // pooling needs no more than its first row
+}
 
 }  // namespace
 

@@ -59,6 +59,7 @@ SPARSEJAX_INLINE void tap_row(const Window& window, const float* row, int64_t kx
                 scale, to + in.begin);
 }
 
+int64_t depthwise_scratch_floats(const Window& window, int64_t out_rows);
 void window_depthwise(const WindowCall& call, const float* weights, const float* bias,
                       const ActivationCall& activation);
 void window_columns(const WindowCall& call, const float* gate);

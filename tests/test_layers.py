@@ -10,8 +10,8 @@ LAYERS = [
     {"patterns", "multiply_adds"},
     {"scores", "distributions", "schedules", "penalties", "reparams"},
     {"masks", "ops", "nn"},
-    {"plan", "algorithms", "sparsify", "compile", "accelerate"},
-    {"report"},
+    {"plan", "algorithms", "sparsify", "accelerate"},
+    {"compile", "report"},
     {"__init__"},
 ]
 ROOT = Path(sparsejax.__file__).parent

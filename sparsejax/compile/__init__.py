@@ -1,4 +1,4 @@
-"""Any inference function as one that runs on packed sparse weights."""
+"""Any inference function as one that runs on packed sparse weights, in one custom call a region."""
 
 from sparsejax.compile.compiled import CompiledFunction as CompiledFunction
 from sparsejax.compile.compiled import compile as compile

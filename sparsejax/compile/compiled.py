@@ -6,13 +6,12 @@ from typing import Any, NamedTuple
 
 import jax
 
-from sparsejax.compile.fuse_old import fuse
-from sparsejax.compile.graph_old import positions
-from sparsejax.compile.pack import Packer
-from sparsejax.compile.program import program
+from sparsejax.compile.program import build
+from sparsejax.compile.regions import split
 from sparsejax.compile.report import CompileReport, report
-from sparsejax.compile.select import select
-from sparsejax.compile.trace_old import trace
+from sparsejax.compile.rewrite import rewrite
+from sparsejax.compile.trace import trace
+from sparsejax.plan import Plan
 
 
 class _Program(NamedTuple):
@@ -26,60 +25,114 @@ class _Program(NamedTuple):
 class CompiledFunction:
     """A function of the inputs alone that runs on packed weights; made by `sj.compile`.
 
-    It is an ordinary JAX function: `jax.jit`, `jax.vmap` and `jax.grad` (for the inputs) work.
-    Other shapes are traced again, as in `jax.jit`, and share the packed weights. Any number of
-    threads may call it.
+    It is an ordinary JAX function: `jax.jit`, `jax.vmap`, `jax.grad` (for the inputs) and
+    `jax.shard_map` work. Other shapes are traced again, as in `jax.jit`, and other batch sizes
+    share the packed weights. Any number of threads may call it. It pickles when apply_fn does.
     """
 
-    def __init__(self, apply_fn: Callable, params: Any):
+    def __init__(self, apply_fn: Callable, params: Any, plan: Plan | None, tune: bool):
         self._apply_fn = apply_fn
         self._params = params
-        self._packer = Packer()
+        self._plan = plan
+        self._tune = tune
         self._programs: dict[Any, _Program] = {}
-        self._example_key: Any = None
-        self._lock = threading.Lock()
+        self._example: tuple = ()
+        self._other: tuple[list, CompiledFunction] | None = None
+        self._lock = threading.RLock()
 
-    def __call__(self, *args: Any) -> Any:
-        """What apply_fn(params, *args) returns."""
+    def __call__(self, *args: Any, params: Any = None) -> Any:
+        """What apply_fn(params, *args) returns.
+
+        Args:
+            args: the inputs.
+            params: other weights of the same structure; the last ones are remembered, so that calls
+                with them compile once.
+        """
+        if params is not None:
+            return self._with(params)(*args)
         leaves, treedef = jax.tree.flatten(args)
         made = self._program(leaves, treedef)
         return jax.tree.unflatten(made.output_tree, made.run(*leaves))
 
     def report(self) -> CompileReport:
         """What was chosen for each layer, on the shapes that compile was given."""
-        return self._programs[self._example_key].report
+        leaves, treedef = jax.tree.flatten(self._example)
+        return self._program(leaves, treedef).report
+
+    def _with(self, params: Any) -> "CompiledFunction":
+        leaves, treedef = jax.tree.flatten(params)
+        needed: Any = jax.tree.structure(self._params)
+        if needed != treedef:
+            raise ValueError(
+                f"a compiled function needs params of the structure it was compiled with, "
+                f"{needed}, got {treedef}."
+            )
+        with self._lock:
+            known = self._other and all(map(lambda a, b: a is b, self._other[0], leaves))
+            if self._other is None or not known:
+                self._other = (
+                    leaves,
+                    compile_function(self._apply_fn, params, self._example, self._plan, self._tune),
+                )
+            return self._other[1]
 
     def _program(self, leaves: list, treedef: Any) -> _Program:
         types = tuple(map(_type_of, leaves))
         key = (treedef, tuple((t.shape, t.dtype, t.weak_type) for t in types))
         with self._lock:
             if key not in self._programs:
-                self._programs[key] = self._make(jax.tree.unflatten(treedef, types))
-                self._example_key = self._example_key or key
+                args = jax.tree.unflatten(treedef, types)
+                self._example = self._example or args
+                self._programs[key] = self._make(args)
             return self._programs[key]
 
     def _make(self, args: tuple) -> _Program:
         graph, output_tree = trace(self._apply_fn, self._params, args)
-        fuse(graph)
-        choices = {n: select(n.layer, positions(n)) for n in graph.nodes if n.layer}
-        run = jax.jit(program(graph, choices, self._packer))
-        return _Program(run, output_tree, report(graph, choices))
+        graph = rewrite(graph)
+        schedule = split(graph)
+        run, choices = build(graph, schedule, self._plan, self._tune)
+        return _Program(jax.jit(run), output_tree, report(graph, schedule, choices))
+
+    def __reduce__(self) -> tuple:
+        """Restored, it is compiled again; the times of its layers come from the cache."""
+        params = jax.device_get(self._params)
+        return compile_function, (self._apply_fn, params, self._example, self._plan, self._tune)
 
 
-def compile(apply_fn: Callable, params: Any, *example: Any) -> CompiledFunction:
+def compile_function(
+    apply_fn: Callable, params: Any, example: tuple, plan: Plan | None, tune: bool
+) -> CompiledFunction:
+    """As compile, with everything checked and by position."""
+    compiled = CompiledFunction(apply_fn, params, plan, tune)
+    leaves, treedef = jax.tree.flatten(example)
+    compiled._program(leaves, treedef)
+    return compiled
+
+
+def compile(
+    apply_fn: Callable, params: Any, *example: Any, plan: Plan | None = None, tune: bool = True
+) -> CompiledFunction:
     """The function x -> apply_fn(params, x) on packed sparse weights.
 
-    The function is traced; constants, batch norm, bias and relu or relu6 are drawn into 1x1
-    convolutions, depthwise convolutions and linear layers, and each layer runs with the kernel
-    that its zeros make fastest: `sj.spmm` on CSR or on blocks of 2, 4 or 8 outputs,
-    `sj.depthwise_conv2d`, or XLA where dense is faster. All else stays in XLA, so that the result
-    is right for any model.
+    The function is traced; constants, batch norm, bias, residual adds, gates and activations are
+    drawn into convolutions and linear layers; and the largest regions of what is recognised run as
+    one custom call each, in which every layer's weights are stored as runs fastest: CSR, blocks of
+    2, 4 or 8 outputs, groups of 4 rows by mask, or dense. All else stays in XLA, so that the result
+    is right for any model. On a GPU or TPU the same graph runs in XLA.
+
+    A weight that is zero is never multiplied: where an activation is infinite or NaN, its product
+    with a stored weight is what IEEE says, and with a pruned one it is nothing.
 
     Args:
         apply_fn: any function `apply_fn(params, *inputs)` that jax.jit could trace, such as
             `functools.partial(model.apply, train=False)`.
         params: its weights, any pytree; they become constants.
         example: inputs, or their `jax.ShapeDtypeStruct`. Other shapes are compiled when they come.
+        plan: that the weights were trained with: its patterns decide how they are stored. Without
+            one it is found from the zeros.
+        tune: measure how each layer's weights are stored best, where it will run, about 0.1 s for
+            each way to store them; times are kept in $SPARSEJAX_CACHE or the user's cache folder.
+            False: by a model of an AVX2 core.
 
     Raises:
         TypeError: when apply_fn cannot be called, an example is no array, or a weight is traced.
@@ -94,10 +147,9 @@ def compile(apply_fn: Callable, params: Any, *example: Any) -> CompiledFunction:
             f"compile needs a function of params and inputs, got {type(apply_fn).__name__}; "
             "pass model.apply, say."
         )
-    compiled = CompiledFunction(apply_fn, params)
-    leaves, treedef = jax.tree.flatten(example)
-    compiled._program(leaves, treedef)
-    return compiled
+    if plan is not None and not isinstance(plan, Plan):
+        raise TypeError(f"compile needs a plan made by sj.plan, got {type(plan).__name__}.")
+    return compile_function(apply_fn, params, jax.tree.map(_type_of, example), plan, tune)
 
 
 def _type_of(leaf: Any) -> jax.ShapeDtypeStruct:

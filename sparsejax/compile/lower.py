@@ -59,6 +59,7 @@ class Lowered(NamedTuple):
 
     words: np.ndarray
     floats: np.ndarray
+    steps: dict[Node, int]  # of each convolution and linear layer
 
 
 def matrix_of(op: Conv | Linear) -> np.ndarray:
@@ -133,6 +134,7 @@ class _Lowering:
     num_floats: int = 0
     ids: dict[Value, int] = field(default_factory=dict)
     gates: dict[Value, tuple[int, int]] = field(default_factory=dict)  # product's x and gate
+    layers: dict[Node, int] = field(default_factory=dict)
 
     def new(self, size: Size) -> int:
         self.sizes.append(size)
@@ -212,6 +214,7 @@ class _Lowering:
     def depthwise(self, node: Node, op: Conv) -> None:
         taps = op.weights.reshape(-1, op.weights.shape[3]).T
         residual = node.inputs[1:]
+        self.layers[node] = len(self.steps)
         self.add(
             node,
             DEPTHWISE,
@@ -226,6 +229,7 @@ class _Lowering:
             self.add(node, BINARY, inputs=inputs, activation=op.activation)
 
     def product(self, node: Node, op: Conv | Linear) -> None:
+        self.layers[node] = len(self.steps)
         x = node.inputs[0]
         source, gate = self.gates.get(x) or (self.ids[x], NONE)
         self.add(
@@ -283,4 +287,4 @@ def lower(region: Region, layouts: Mapping[Node, Layout]) -> Lowered:
     for step in lowering.steps:
         words += step.words()
     floats = np.concatenate([*lowering.floats, np.zeros(0, np.float32)])
-    return Lowered(np.array(words, np.int64), floats)
+    return Lowered(np.array(words, np.int64), floats, lowering.layers)

@@ -1,71 +1,169 @@
-"""Which kernel runs a layer: decided by the zeros in its folded weights."""
+"""How the weights of each layer are stored: what can hold them, and a model of what is fastest."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from sparsejax.compile.graph_old import Layer
-from sparsejax.patterns import Block, Pattern, Unstructured
+from sparsejax.compile.graph import Conv, Node, Region
+from sparsejax.compile.lower import BLOCKS, MASKS, ROWS, Layout, is_depthwise, matrix_of, size_of
+from sparsejax.patterns import Block, Pattern
 
-# Times in ns on an AVX2 core, fitted to products of 256x256 to 1024x1024 with 1 to 12544 positions.
-# XLA's dense product: a weight costs DENSE_WEIGHT once and DENSE_POSITION at each position.
-DENSE_WEIGHT, DENSE_POSITION = 0.11, 0.026
-# A weight that blocks of `rows` x 1 store costs WEIGHT[rows] once and POSITION[rows] at each
-# position, in eights; an activation that is read or written costs ACTIVATION.
-WEIGHT = {1: 0.7, 2: 0.45, 4: 0.3, 8: 0.3}
-POSITION = {1: 0.075, 2: 0.054, 4: 0.042, 8: 0.0415}
-ACTIVATION = 0.12
+BLOCK_ROWS = (1, 2, 4, 8)
+DENSE_NAME = "dense"
+
+# Times in ns on one AVX2 core, fitted to MobileNet-v1's products. A stored weight costs WEIGHT once
+# and PIXEL at each pixel, in eights; a value that is read costs ACTIVATION at each pixel. One pixel
+# costs VECTOR a stored weight.
+WEIGHT = {(ROWS, 1): 0.5, (ROWS, 2): 0.4, (ROWS, 4): 0.4, (MASKS, 4): 0.3}
+WEIGHT |= {(BLOCKS, 2): 0.2, (BLOCKS, 4): 0.1, (BLOCKS, 8): 0.1}
+PIXEL = {(ROWS, 1): 0.030, (ROWS, 2): 0.030, (ROWS, 4): 0.032, (MASKS, 4): 0.028}
+PIXEL |= {(BLOCKS, 2): 0.026, (BLOCKS, 4): 0.021, (BLOCKS, 8): 0.021}
+ACTIVATION = 0.05
+VECTOR = {(ROWS, 1): 0.5, (ROWS, 2): 0.5, (ROWS, 4): 0.5, (MASKS, 4): 0.6}
+VECTOR |= {(BLOCKS, 2): 0.3, (BLOCKS, 4): 0.15, (BLOCKS, 8): 0.1}
+WORTH_MEASURING = 2.5  # times the best estimate
+
+
+class Traits(NamedTuple):
+    """What the time of a layer depends on.
+
+    Attributes:
+        rows, cols: of its matrix.
+        pixels: of one output image, or rows.
+        gathers: are its columns copied together first (a window, a stride, a gate)?
+        stored: what share of the weights groups of 1, 2, 4 and 8 rows keep.
+    """
+
+    rows: int
+    cols: int
+    pixels: int
+    gathers: bool
+    stored: tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """How a layer runs.
+    """How a layer's weights are stored, and why.
 
     Attributes:
-        kernel: "spmm", "depthwise_conv2d" or "xla".
-        pattern: how the weights are packed for spmm, None for the others.
-        reason: why, for the report.
+        layout: of the packed weights, None for depthwise layers.
+        name: "CSR", "2x1", "4x1", "8x1", "mask groups" or "dense".
+        microseconds: what the layer takes for one image, nan when it was not measured.
+        dense_microseconds: what it takes with all weights stored, measured or estimated.
+        break_even: the sparsity from which on the layer is faster than dense, in this pattern.
+        reason: for the report.
     """
 
-    kernel: str
-    pattern: Pattern | None
+    layout: Layout | None
+    name: str
+    microseconds: float
+    dense_microseconds: float
+    break_even: float
     reason: str
 
 
-def select(layer: Layer, positions: int) -> Choice:
-    """The fastest kernel for the layer by the measured cost of each.
+def is_product(node: Node) -> bool:
+    """Does the node multiply by a packed matrix?"""
+    return hasattr(node.op, "weights") and not is_depthwise(node.op)
+
+
+def traits_of(node: Node, region: Region) -> Traits:
+    """The traits of a product."""
+    matrix = matrix_of(node.op)  # type: ignore[arg-type]
+    _, height, width = size_of(region, node.outputs[0])
+    plain = not isinstance(node.op, Conv) or (
+        node.op.weights.shape[:2] == (1, 1) and node.op.strides == (1, 1)
+    )
+    stored = tuple(stored_fraction(matrix, rows) for rows in BLOCK_ROWS)
+    return Traits(*matrix.shape, height * width, not plain, stored)  # type: ignore[arg-type]
+
+
+def stored_fraction(matrix: np.ndarray, rows: int) -> float:
+    """The share of weights that is stored when groups of `rows` rows keep their columns alike."""
+    nonzero = matrix != 0
+    if rows > 1:
+        padded = -(-len(matrix) // rows) * rows
+        nonzero = np.concatenate([nonzero, np.zeros((padded - len(matrix), matrix.shape[1]), bool)])
+        nonzero = nonzero.reshape(-1, rows, matrix.shape[1]).any(1)
+    return float(nonzero.mean()) if nonzero.size else 0.0
+
+
+def stored(traits: Traits, layout: Layout) -> float:
+    """The share of weights that a layout keeps."""
+    rows = layout.block if layout.storage == BLOCKS else 1
+    return traits.stored[BLOCK_ROWS.index(rows)]
+
+
+def name_of(traits: Traits, layout: Layout) -> str:
+    """What the report calls the layout."""
+    if layout.storage == BLOCKS:
+        return DENSE_NAME if stored(traits, layout) > 0.999 else f"{layout.block}x1"
+    return "CSR" if layout.storage == ROWS else "mask groups"
+
+
+def estimate(traits: Traits, layout: Layout, share: float | None = None) -> float:
+    """The time of a product in microseconds by the model, with `share` of the weights stored."""
+    share = stored(traits, layout) if share is None else share
+    weights = share * traits.rows * traits.cols
+    key = (layout.storage, layout.block)
+    if traits.pixels == 1:
+        return weights * VECTOR[key] / 1e3
+    pixels = math.ceil(traits.pixels / 8) * 8
+    moved = (traits.rows + traits.cols * (1 + traits.gathers)) * pixels * ACTIVATION
+    return (weights * (WEIGHT[key] + PIXEL[key] * pixels) + moved) / 1e3
+
+
+def dense_layouts(traits: Traits) -> list[Layout]:
+    """Blocks of any height, to be filled with all weights."""
+    return [Layout(BLOCKS, rows) for rows in (4, 8) if rows <= max(traits.rows, 4)]
+
+
+def candidates(traits: Traits, pattern: Pattern | None = None) -> list[Layout]:
+    """The layouts that are worth a measurement, by the model the fastest first.
 
     Args:
-        layer: with everything folded into it.
-        positions: pixels or rows that it is applied to, batch included.
+        traits: of the layer.
+        pattern: that the weights were trained with: other sparse layouts are left out.
     """
-    if layer.kind == "depthwise":
-        return Choice("depthwise_conv2d", None, "one filter a channel")
-    if layer.kind == "convolution":
-        return Choice("xla", None, "no sparse kernel for this kernel size")
-    matrix = layer.matrix
-    if matrix.size == 0 or positions == 0:
-        return Choice("xla", None, "nothing to compute")
-    dense = matrix.size * (DENSE_WEIGHT + DENSE_POSITION * positions)
-    costs = {rows: sparse_cost(matrix, rows, positions) for rows in WEIGHT}
-    rows = min(costs, key=lambda rows: costs[rows])
-    zeros = f"{np.mean(matrix == 0):.1%} zeros"
-    if costs[rows] >= dense:
-        return Choice("xla", None, f"{zeros}: dense is faster")
-    pattern = Unstructured(output_axis=0) if rows == 1 else Block(rows, 1, output_axis=0)
-    return Choice("spmm", pattern, f"{zeros}: about {costs[rows] / dense:.2f} of dense time")
+    sparse = [
+        Layout(ROWS, 1),
+        Layout(ROWS, 2),
+        Layout(ROWS, 4),
+        Layout(MASKS, 4),
+        Layout(BLOCKS, 2),
+    ]
+    if isinstance(pattern, Block):
+        sparse = [Layout(BLOCKS, r) for r in BLOCK_ROWS[1:] if pattern.rows % r == 0]
+    layouts = list(dict.fromkeys([*sparse, *dense_layouts(traits)]))
+    layouts.sort(key=lambda layout: estimate(traits, layout))
+    bound = WORTH_MEASURING * estimate(traits, layouts[0])
+    return [layout for layout in layouts if estimate(traits, layout) <= bound]
 
 
-def sparse_cost(matrix: np.ndarray, rows: int, positions: int) -> float:
-    """The time in ns of the product with `matrix` stored in blocks of `rows` x 1."""
-    eights = -(-positions // 8) * 8
-    per_weight = WEIGHT[rows] + POSITION[rows] * eights
-    return stored(matrix, rows) * matrix.size * per_weight + sum(matrix.shape) * eights * ACTIVATION
+def choose(traits: Traits, microseconds: Sequence[tuple[Layout, float]], measured: bool) -> Choice:
+    """The fastest of the layouts with their times, and what a dense layer would take."""
+    layout, best = min(microseconds, key=lambda pair: pair[1])
+    dense_layout = min(dense_layouts(traits), key=lambda dense: estimate(traits, dense, 1.0))
+    name = name_of(traits, layout)
+    # What was measured for blocks that are nearly full is dense; else scale the model to what was.
+    scale = best / max(estimate(traits, layout), 1e-9) if measured else 1.0
+    dense = best if name == DENSE_NAME else estimate(traits, dense_layout, 1.0) * scale
+    even = break_even(traits, layout if name != DENSE_NAME else Layout(ROWS, 2), dense / scale)
+    zeros = f"{1 - traits.stored[0]:.1%} zeros"
+    if name == DENSE_NAME:
+        reason = f"{zeros}: dense is faster" if traits.stored[0] < 1 else "no zeros"
+    else:
+        reason = f"{zeros}: {best / dense:.2f} of dense time"
+    took = best if measured else math.nan
+    return Choice(layout, name, took, dense, even, reason)
 
 
-def stored(matrix: np.ndarray, rows: int) -> float:
-    """The fraction of weights that blocks of `rows` x 1 store, infinite where they do not fit."""
-    outputs, inputs = matrix.shape
-    if outputs % rows:
-        return np.inf
-    return float((matrix != 0).reshape(outputs // rows, rows, inputs).any(1).mean())
+def break_even(traits: Traits, layout: Layout, dense_microseconds: float) -> float:
+    """The sparsity at which the model takes as long as the dense layer does; 1 if none does."""
+    fixed, full = estimate(traits, layout, 0.0), estimate(traits, layout, 1.0)
+    if full <= dense_microseconds:
+        return 0.0
+    return float(np.clip((full - dense_microseconds) / (full - fixed), 0.0, 1.0))

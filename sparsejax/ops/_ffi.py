@@ -11,6 +11,7 @@ from jax.sharding import ManualAxisType
 from jaxtyping import Shaped
 
 from sparsejax import _xla_ops
+from sparsejax._xla_ops import Program as Program
 
 Results = jax.ShapeDtypeStruct | Sequence[jax.ShapeDtypeStruct]
 

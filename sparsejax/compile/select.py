@@ -41,7 +41,7 @@ class Traits(NamedTuple):
     cols: int
     pixels: int
     gathers: bool
-    stored: tuple[float, float, float, float]
+    stored: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Choice:
     """How a layer's weights are stored, and why.
 
     Attributes:
-        layout: of the packed weights, None for depthwise layers.
+        layout: of the packed weights.
         name: "CSR", "2x1", "4x1", "8x1", "mask groups" or "dense".
         microseconds: what the layer takes for one image, nan when it was not measured.
         dense_microseconds: what it takes with all weights stored, measured or estimated.
@@ -57,7 +57,7 @@ class Choice:
         reason: for the report.
     """
 
-    layout: Layout | None
+    layout: Layout
     name: str
     microseconds: float
     dense_microseconds: float
@@ -78,7 +78,7 @@ def traits_of(node: Node, region: Region) -> Traits:
         node.op.weights.shape[:2] == (1, 1) and node.op.strides == (1, 1)
     )
     stored = tuple(stored_fraction(matrix, rows) for rows in BLOCK_ROWS)
-    return Traits(*matrix.shape, height * width, not plain, stored)  # type: ignore[arg-type]
+    return Traits(len(matrix), matrix.shape[1], height * width, not plain, stored)
 
 
 def stored_fraction(matrix: np.ndarray, rows: int) -> float:

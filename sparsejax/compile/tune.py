@@ -26,6 +26,7 @@ from sparsejax.compile.select import (
     traits_of,
 )
 from sparsejax.ops._ffi import instruction_set
+from sparsejax.patterns import Pattern
 from sparsejax.plan import Plan
 
 BUDGET_SECONDS = 2.0  # of measuring, for one region; the model answers for the rest
@@ -47,7 +48,7 @@ def choose_layouts(region: Region, plan: Plan | None, measure: bool) -> dict[Nod
     return choices
 
 
-def _pattern(plan: Plan | None, node: Node) -> object:
+def _pattern(plan: Plan | None, node: Node) -> Pattern | None:
     leaf = plan.get(node.op.path) if plan is not None else None  # type: ignore[union-attr]
     return None if leaf is None else leaf.pattern
 

@@ -8,6 +8,7 @@ python -m benchmarks --results DIR       one NAME.json each
 
 import argparse
 import ast
+import importlib.util
 import pkgutil
 import subprocess
 import sys
@@ -22,7 +23,8 @@ def names() -> list[str]:
 
 
 def what_it_measures(name: str) -> str:
-    source = Path(benchmarks.__path__[0], f"{name}.py").read_text()
+    spec = importlib.util.find_spec(f"benchmarks.{name}")  # of a file or a folder
+    source = Path(spec.origin).read_text()
     return (ast.get_docstring(ast.parse(source)) or "").split("\n")[0]
 
 

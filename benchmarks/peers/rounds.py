@@ -1,0 +1,94 @@
+"""The rounds of one case: outputs are compared first, then the engines are timed in turns."""
+
+import os
+import statistics
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers.case import Files
+from benchmarks.peers.environments import CannotBeHadError, Engine
+from benchmarks.peers.process import Worker, start
+
+# Of the largest output; Winograd convolutions differ by more than an order of summation.
+TOLERANCE = 1e-3
+CANNOT = "cannot be had"
+
+
+def name_of(engine: Engine | str) -> str:
+    return engine if isinstance(engine, str) else engine.name
+
+
+def cores(threads: int) -> list[int]:
+    """The last cores of those we may use."""
+    usable = sorted(os.sched_getaffinity(0))
+    if threads > len(usable):
+        raise SystemExit(f"--threads needs as many cores, got {threads} of {len(usable)}.")
+    return usable[-threads:]
+
+
+def measure(
+    files: Files, engines: Sequence[Engine | str], *, rounds: int, seconds: float
+) -> dict[str, dict[str, Any]]:
+    """Per engine its time in milliseconds, its error and its version, or why it cannot be had.
+
+    A round gives each engine `seconds` and takes the median of its calls. "ms" is the median of
+    the rounds, "low" and "high" are the fastest and the slowest round.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    workers: dict[str, Worker] = {}
+    try:
+        for engine in engines:
+            name = name_of(engine)
+            try:
+                workers[name] = start(engine, cores(files.case.threads))
+                found[name] = _load(workers[name], engine, files)
+            except CannotBeHadError as error:
+                found[name] = {CANNOT: str(error)}
+        timed = {name: workers[name] for name in workers if CANNOT not in found[name]}
+        for name, times in _take_turns(timed, rounds, seconds).items():
+            found[name] |= summary(times)
+    finally:
+        for worker in workers.values():
+            worker.close()
+    return found
+
+
+def _load(worker: Worker, engine: Engine | str, files: Files) -> dict[str, Any]:
+    """What the worker says of itself, with the distance of its output from JAX's."""
+    order = files.order(engine)
+    print(f"  {name_of(engine)}", end="", file=sys.stderr, flush=True)
+    first = worker.ask(order)
+    y = np.load(order["output"]).reshape(files.expected.shape)
+    error = float(np.abs(y - files.expected).max() / np.abs(files.expected).max())
+    print(f" {error:.0e}", end="", file=sys.stderr, flush=True)
+    if not error <= TOLERANCE:
+        raise CannotBeHadError(f"its output differs by {error:.1e} of the largest")
+    return {**first, "error": error}
+
+
+def _take_turns(
+    workers: dict[str, Worker], rounds: int, seconds: float
+) -> dict[str, list[list[float]]]:
+    """The times of each engine's calls, by round; every round starts with another engine."""
+    times: dict[str, list[list[float]]] = {name: [] for name in workers}
+    names = list(workers)
+    for turn in range(rounds):
+        first = turn % max(len(names), 1)
+        for name in names[first:] + names[:first]:
+            times[name].append(workers[name].ask({"seconds": seconds})["times_ms"])
+    print(file=sys.stderr)
+    return times
+
+
+def summary(times: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """The median of the rounds' medians, and the rounds it is made of."""
+    medians = [statistics.median(calls) for calls in times]
+    return {
+        "ms": round(statistics.median(medians), 4),
+        "low": round(min(medians), 4),
+        "high": round(max(medians), 4),
+        "calls": sum(map(len, times)),
+    }

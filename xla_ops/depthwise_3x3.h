@@ -4,13 +4,6 @@
 
 namespace sparsejax::SPARSEJAX_TARGET {
 
-// How a row of outputs is cut into vectors: the last one overlaps its neighbour, or spills.
-struct Cut {
-  int64_t vectors, last;  // last: where the last vector begins
-  int64_t left, right;    // vectors before `left` and from `right` on need masks
-  float* masks;           // [vectors][kernel_x][lanes]
-};
-
 // What the three taps of an input row see from p on.
 template <class V, int step, bool masked>
 SPARSEJAX_INLINE void three_taps(const float* p, const float* masks, V& left, V& middle, V& right) {

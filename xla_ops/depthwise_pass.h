@@ -1,6 +1,6 @@
 // The passes of depthwise_rows.cc: a vector of outputs in up to 7 rows, from rows at any address.
 #pragma once
-#include "window_rows.h"
+#include "window_vectors.h"
 
 namespace sparsejax::SPARSEJAX_TARGET {
 
@@ -21,30 +21,6 @@ template <bool b>
 struct Bool {
   static constexpr bool value = b;
 };
-
-// Lanes in an order in which a stride of 2 costs one shuffle; `in_order` undoes it.
-template <class V>
-SPARSEJAX_INLINE V every_second(V a, V b, int odd) {
-  if constexpr (lanes_of<V> == 8)
-    return odd ? __builtin_shufflevector(a, b, 1, 3, 9, 11, 5, 7, 13, 15)
-               : __builtin_shufflevector(a, b, 0, 2, 8, 10, 4, 6, 12, 14);
-  else
-    return odd ? odd_lanes(a, b) : even_lanes(a, b);
-}
-
-template <class V>
-SPARSEJAX_INLINE V in_order(V a) {
-  if constexpr (lanes_of<V> == 8)
-    return __builtin_shufflevector(a, a, 0, 1, 4, 5, 2, 3, 6, 7);
-  else
-    return a;
-}
-
-template <class V>
-SPARSEJAX_INLINE V cut(V x, const float* mask) {
-  typedef decltype(x < x) Ints;
-  return (V)((Ints)x & (Ints)load<V>(mask));
-}
 
 // Adds what input row i says to the sums of the pass's R output rows.
 template <int K, int step, int R, class V>

@@ -26,42 +26,15 @@ SPARSEJAX_INLINE void column(const Strip& strip, int64_t out_rows, int64_t x, co
   if (out_rows - row == 1) pass<V, K, step, 1, masked>(strip, row, x, masks);
 }
 
-template <class V>
-Cut cut_row(const Window& window, float* masks) {
-  constexpr int kN = lanes_of<V>;
-  const int64_t vectors = (window.out_width + kN - 1) / kN;
-  const int64_t last = window.out_width > kN ? window.out_width - kN : 0;
-  Cut cut = {vectors, last, 0, vectors, masks};
-  for (int64_t j = 0; j < vectors; j++) {
-    const int64_t x = j + 1 < vectors ? j * kN : last;
-    bool whole = true;
-    for (int64_t kx = 0; kx < window.kernel_x; kx++, masks += kN) {
-      int32_t lanes[kN];
-      for (int64_t i = 0; i < kN; i++) {
-        const int64_t at = (x + i) * window.stride_x + kx - window.pad_left;
-        lanes[i] = at >= 0 && at < window.in_width ? -1 : 0;
-        whole &= lanes[i] || x + i >= window.out_width;
-      }
-      const V mask = load<V>((const float*)lanes);
-      store(masks, window.stride_x == 2 ? in_order(mask) : mask);
-    }
-    if (!whole && j == cut.left)
-      cut.left++;
-    else if (!whole && j < cut.right)
-      cut.right = j;
-  }
-  return cut;
-}
-
 template <class V, int K, int step>
 void plane(const Strip& strip, int64_t out_rows, const Cut& cut) {
   for (int64_t j = 0; j < cut.vectors; j++) {
-    const int64_t x = j + 1 < cut.vectors ? j * lanes_of<V> : cut.last;
+    const int64_t x = cut.at(j, lanes_of<V>);
     const float* masks = cut.masks + j * strip.window.kernel_x * lanes_of<V>;
-    if (j < cut.left || j >= cut.right)
-      column<V, K, step, true>(strip, out_rows, x, masks);
-    else
+    if (cut.whole(j))
       column<V, K, step, false>(strip, out_rows, x, masks);
+    else
+      column<V, K, step, true>(strip, out_rows, x, masks);
   }
 }
 
@@ -134,16 +107,9 @@ void whole_vectors(const WindowCall& call, const float* weights, const float* bi
   }
 }
 
-// Whether whole vectors of so many lanes suit the window, what may be read, and what written.
-bool suits(const WindowCall& call, int64_t lanes) {
-  const Window& w = call.window;
-  if (w.dilation_y != 1 || w.dilation_x != 1 || w.stride_y != w.stride_x || w.stride_x > 2)
-    return false;
-  if (w.kernel_y != 3 && w.kernel_y != 5 && w.kernel_y != 7) return false;
-  const int64_t last = w.out_width > lanes ? w.out_width - lanes : 0;
-  const int64_t end = (last + lanes) * w.stride_x + w.kernel_x - 1 - w.pad_left;
-  if (w.pad_left > 16 || end > w.in_width + 16) return false;
-  return w.out_width >= lanes || call.out_pitch >= (call.out_rows - 1) * w.out_width + lanes;
+bool has_passes(const Window& w) {
+  return w.dilation_y == 1 && w.dilation_x == 1 && w.stride_y == w.stride_x &&
+         (w.kernel_y == 3 || w.kernel_y == 5 || w.kernel_y == 7);
 }
 
 // Tap by tap, for windows of any shape; exactly the strip is written.
@@ -188,19 +154,14 @@ void window_depthwise(const WindowCall& call, const float* weights, const float*
   const bool fused = activation.function == Function::kClamp;
   constexpr float kInf = __builtin_inff();
   const ActivationCall none = {Function::kClamp, -kInf, kInf}, &clamp = fused ? activation : none;
-  typedef VecOf<kLanes == 16 ? 8 : kLanes>::type Narrow;
-  constexpr int kNarrow = lanes_of<Narrow>;
-  if ((window.out_width > kNarrow || kNarrow == kLanes) && suits(call, kLanes))
-    whole_vectors<Vec>(call, weights, bias, clamp);
-  else if (kNarrow != kLanes && suits(call, kNarrow))
-    whole_vectors<Narrow>(call, weights, bias, clamp);
-  else {
+  const auto passes = [&](auto v) { whole_vectors<decltype(v)>(call, weights, bias, clamp); };
+  const bool done = has_passes(window) && with_vectors(call, passes);
+  if (!done) {
     const int64_t taps = window.kernel_y * window.kernel_x;
     for (int64_t c = call.channel_begin; c < call.channel_end; c++)
       any_window(call, c, weights + c * taps, bias[c], activation, call.out + c * call.out_pitch);
-    return;
   }
-  if (fused || activation.function == Function::kIdentity) return;
+  if (!done || fused || activation.function == Function::kIdentity) return;
   for (int64_t c = call.channel_begin; c < call.channel_end; c++)
     activate(activation, call.out + c * call.out_pitch, call.out_rows * window.out_width);
 }

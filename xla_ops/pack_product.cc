@@ -87,29 +87,6 @@ void check_block(Storage storage, int64_t block) {
           "another block than " + std::to_string(block));
 }
 
-// The layout with its zeros replaced by what suits.
-ProductLayout completed(ProductLayout layout, int64_t rows, int64_t cols, int64_t pixels,
-                        int64_t x_pitch, const ProductKernels& kernels) {
-  const bool vector = x_pitch == 1;
-  if (layout.block == 0)
-    layout.block = layout.storage != Storage::kRows ? 4 : vector ? 8 : pixels <= 64 ? 4 : 2;
-  check_block(layout.storage, layout.block);
-  const int64_t most = kernels.most_vectors(layout.storage, layout.block);
-  if (layout.tile == 0 || layout.tile > most) layout.tile = most;
-  const int64_t tiles = ceil_div(ceil_div(pixels, kernels.lanes), layout.tile);
-  layout.tile = ceil_div(ceil_div(pixels, kernels.lanes), tiles);
-  const int64_t most_cols = vector ? 65536 : 2 * 65535 / x_pitch + 1;
-  if (layout.chunk_cols == 0) {
-    const int64_t bytes = vector ? 4 : std::max<int64_t>(64, 4 * layout.tile * kernels.lanes);
-    const int64_t level = layout.storage == Storage::kRows ? 24 * 1024 : 64 * 1024;
-    const int64_t suits = std::min(most_cols, std::max<int64_t>(1, level / bytes));
-    layout.chunk_cols = ceil_div(cols, ceil_div(cols, suits));
-  }
-  layout.chunk_cols = std::min(layout.chunk_cols, most_cols);
-  if (layout.num_parts == 0) layout.num_parts = rows < 64 ? 1 : 2;
-  return layout;
-}
-
 }  // namespace
 
 // Appends groups to the arrays of a PackedProduct.
@@ -237,7 +214,9 @@ PackedProduct::PackedProduct(const float* weights, int64_t rows, int64_t cols, i
                              int64_t x_pitch, const ProductLayout& wanted,
                              const ProductKernels& kernels) {
   check_sizes(rows, cols, pixels, x_pitch, wanted);
-  const ProductLayout layout = completed(wanted, rows, cols, pixels, x_pitch, kernels);
+  if (wanted.block != 0) check_block(wanted.storage, wanted.block);
+  const ProductLayout& layout = layout_ =
+      completed(wanted, weights, rows, cols, pixels, x_pitch, kernels);
   matrix_ = {rows,         cols,        x_pitch,          layout.storage,
              layout.block, layout.tile, layout.num_parts, ceil_div(cols, layout.chunk_cols),
              nullptr,      nullptr};

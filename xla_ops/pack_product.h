@@ -16,6 +16,11 @@ struct ProductLayout {
   int64_t num_parts;   // groups of rows
 };
 
+// `wanted` with what is 0 replaced by what suits.
+ProductLayout completed(const ProductLayout& wanted, const float* weights, int64_t rows,
+                        int64_t cols, int64_t pixels, int64_t x_pitch,
+                        const ProductKernels& kernels);
+
 class PackedProduct {
  public:
   // weights[rows][cols]; zeros are left out, but those within blocks. Throws std::invalid_argument
@@ -24,11 +29,13 @@ class PackedProduct {
                 const ProductLayout& layout, const ProductKernels& kernels);
   PackedProduct(PackedProduct&&) = default;  // a copy's matrix would point into the original
   const ProductMatrix& matrix() const { return matrix_; }
-  int64_t stored() const { return stored_; }  // values, padding included
+  const ProductLayout& layout() const { return layout_; }  // nothing of it is 0
+  int64_t stored() const { return stored_; }               // values, padding included
 
  private:
   class Packer;
   ProductMatrix matrix_;
+  ProductLayout layout_;
   int64_t stored_ = 0;
   std::vector<float> values_;
   std::vector<uint16_t> offsets_;

@@ -24,18 +24,18 @@ bool is_clamp(Function function) {
 void add_chunks(const ProductCall& call, int64_t part, int64_t pixel, TileKernel kernel) {
   const ProductMatrix& matrix = *call.matrix;
   const bool clamps = call.activation.function == Function::kClamp;
-  const float infinity = __builtin_inff();
   for (int64_t c = 0; c < matrix.num_chunks; c++) {
     const ProductChunk& chunk = matrix.chunks[part * matrix.num_chunks + c];
     const bool last = c == matrix.num_chunks - 1;
-    const Tile tile = {&call,
-                       call.x + chunk.first_col * matrix.x_pitch + pixel,
+    const Tile tile = {call.x + chunk.first_col * matrix.x_pitch + pixel,
                        call.y + pixel,
+                       call.y_pitch,
+                       c == 0 ? call.bias : nullptr,
                        last && call.residual ? call.residual + pixel : nullptr,
-                       c == 0,
-                       last,
-                       clamps ? call.activation.low : -infinity,
-                       clamps ? call.activation.high : infinity};
+                       call.residual_pitch,
+                       last && clamps,
+                       call.activation.low,
+                       call.activation.high};
     kernel(chunk, tile);
   }
 }
@@ -62,7 +62,8 @@ void activate(const ProductCall& call, int64_t part, int64_t first, int64_t coun
 void multiply(const ProductCall& call, int64_t part, int64_t first, int64_t count) {
   const TileKernels kernels = kernels_of(*call.matrix);
   if (call.matrix->x_pitch == 1) {
-    add_chunks(call, part, 0, kernels.kernel(0));
+    const TileKernel special = vector_kernel(call.matrix->storage, call.matrix->block);
+    add_chunks(call, part, 0, special ? special : kernels.kernel(0));
   } else {
     int64_t most = call.matrix->tile;
     if (most > kernels.most_vectors) most = kernels.most_vectors;

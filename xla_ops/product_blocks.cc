@@ -45,7 +45,7 @@ constexpr int kMostVectors[9] = {0, 0, kManyRegisters ? 8 : 4, 0, kManyRegisters
                                  0, 3};
 
 template <int T, int B, class V>
-void blocks_tile(const ProductChunk& chunk, const Tile& tile) {
+void blocks_tile(ProductChunk chunk, Tile tile) {
   constexpr int R = B < kMostRows ? B : kMostRows;
   for (int part = 0; part < B; part += R) part_tile<T, R, B, V>(chunk, tile, part);
 }

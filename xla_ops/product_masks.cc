@@ -26,7 +26,7 @@ SPARSEJAX_INLINE void add_masks(const float* base, const ProductRun* runs, const
 }
 
 template <int T, class V>
-void masks_tile(const ProductChunk& chunk, const Tile& tile) {
+void masks_tile(ProductChunk chunk, Tile tile) {
   const float* w = chunk.values;
   const uint16_t* offset = chunk.offsets;
   for (int64_t group = 0; group < chunk.num_runs / 15; group++) {

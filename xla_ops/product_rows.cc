@@ -7,7 +7,7 @@ namespace {
 // Groups of R rows, each with its own columns. A weight is broadcast once for T products that take
 // x from memory; R rows are so many independent chains of sums.
 template <int T, int R, class V>
-void rows_tile(const ProductChunk& chunk, const Tile& tile) {
+void rows_tile(ProductChunk chunk, Tile tile) {
   const float* w = chunk.values;
   const uint16_t* offset = chunk.offsets;
   const int32_t* row = chunk.rows;

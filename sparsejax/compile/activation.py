@@ -59,8 +59,9 @@ class Activation:
     def __str__(self) -> str:
         """The common name: relu, relu6, silu."""
         if self.name == "clamp":
-            bounds = (float(self.low), float(self.high))
-            return {(0.0, np.inf): "relu", (0.0, 6.0): "relu6"}.get(bounds, f"clamp{bounds}")
+            if self.low == 0 and self.high in (6, np.inf):
+                return "relu6" if self.high == 6 else "relu"
+            return f"clamp({self.low:g}, {self.high:g})"
         return f"{self.name}({self.low:g})" if self.name in ("leaky_relu", "elu") else self.name
 
 

@@ -2,10 +2,8 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
-
-import jax
 
 from sparsejax.compile.graph import (
     FLOAT32,
@@ -24,7 +22,6 @@ from sparsejax.compile.graph import (
     Transpose,
     Value,
 )
-from sparsejax.compile.interpret import interpreter
 from sparsejax.compile.partition import Partition, partition
 from sparsejax.compile.rewrite import channel_axes
 
@@ -181,36 +178,3 @@ def _left(graph: Graph, nodes: Sequence[Node], forms: dict[Node, Form]) -> dict[
             own = "not in the form of its neighbours"
         reasons.setdefault(name, own)
     return {name: Left(n, reasons[name]) for name, n in Counter(names).most_common()}
-
-
-def executor(
-    graph: Graph,
-    steps: Sequence[Region | Node],
-    region: Callable[[Region], Callable[..., Sequence[jax.Array]]] | None = None,
-) -> Callable[..., list[jax.Array]]:
-    """The graph's function, run step by step.
-
-    Args:
-        graph: from which the steps were made.
-        steps: as `split` returns them.
-        region: the function of a region; the interpreter of its nodes if None.
-    """
-    calls = []
-    for step in steps:
-        nodes = step.nodes if isinstance(step, Region) else [step]
-        call = interpreter(nodes, step.inputs, step.outputs)
-        if isinstance(step, Region) and region is not None:
-            call = region(step)  # type: ignore[assignment]
-        calls.append((step.inputs, step.outputs, call))
-
-    def run(*arrays: jax.Array) -> list[jax.Array]:
-        env = dict(zip(graph.inputs, arrays, strict=True))
-
-        def read(value: Value) -> jax.Array:
-            return env[value] if value.constant is None else value.constant
-
-        for inputs, outputs, call in calls:
-            env.update(zip(outputs, call(*map(read, inputs)), strict=True))
-        return [jax.numpy.asarray(read(value)) for value in graph.outputs]
-
-    return run

@@ -1,5 +1,6 @@
 """Convolutions and products with constant weights as layers."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -62,14 +63,15 @@ def to_linear(edit: Edit, node: Node) -> bool:
         return edit.refuse(node, "weights differ along the batch")
     if not np.isfinite(array).all():
         return edit.refuse(node, "weights are not finite")
-    axes, along = contracted[::-1] if on_left else contracted
-    return edit.replace(node, *_linear(node, x, weights, list(axes), list(along), on_left))
+    pairs = sorted(zip(*(contracted[::-1] if on_left else contracted), strict=True))
+    return edit.replace(node, *_linear(node, x, weights, pairs, on_left))
 
 
 def _linear(
-    node: Node, x: Value, weights: Value, axes: list, along: list, on_left: bool
+    node: Node, x: Value, weights: Value, pairs: Sequence[tuple[int, int]], on_left: bool
 ) -> list[Node]:
     """Axes to the end, one axis of them, the layer, and back: what changes nothing falls later."""
+    axes, along = [int(i) for i, _ in pairs], [int(i) for _, i in pairs]
     free_x = [i for i in range(len(x.shape)) if i not in axes]
     free_weights = [i for i in range(len(weights.shape)) if i not in along]
     matrix = weights.constant.transpose(along + free_weights)

@@ -16,6 +16,8 @@ struct ProductLayout {
   int64_t num_parts;   // groups of rows
 };
 
+int64_t count_nonzeros(const float* weights, int64_t n);
+
 // `wanted` with what is 0 replaced by what suits.
 ProductLayout completed(const ProductLayout& wanted, const float* weights, int64_t rows,
                         int64_t cols, int64_t pixels, int64_t x_pitch,

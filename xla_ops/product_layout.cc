@@ -85,9 +85,8 @@ ProductLayout completed(const ProductLayout& wanted, const float* weights, int64
                                                : std::min<int64_t>(layout.chunk_cols, 65536);
     return layout;
   }
-  const int64_t zeros = std::count(weights, weights + rows * cols, 0.f);
-  const Shape shape = {rows, cols, pixels, x_pitch,
-                       static_cast<double>(rows * cols - zeros) / rows};
+  const double nonzeros = count_nonzeros(weights, rows * cols);
+  const Shape shape = {rows, cols, pixels, x_pitch, nonzeros / rows};
   if (layout.block == 0 && layout.storage != Storage::kRows) layout.block = 4;
   ProductLayout best = layout;
   double best_cycles = 1e300;

@@ -3,7 +3,15 @@
 from numpy.typing import NDArray
 
 class Program:
-    def __init__(self, name: str, words: NDArray, floats: NDArray) -> None: ...
+    def __init__(
+        self,
+        name: str,
+        words: NDArray,
+        floats: NDArray,
+        strip_pixels: int,
+        whole_pixels: int,
+        /,
+    ) -> None: ...
     def profile(self, runs: int) -> list[float]: ...
     def scratch_floats(self, threads: int) -> int: ...
 

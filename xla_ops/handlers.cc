@@ -54,14 +54,13 @@ NB_MODULE(_xla_ops, m) {
     return d;
   });
   nb::class_<Program>(m, "Program")
-      .def(
-          "__init__",
-          [](Program* self, const std::string& name, Vector<const int64_t> words,
-             Vector<const float> floats) {
-            new (self) Program{sparsejax::load_program(name, words.data(), words.size(),
-                                                       floats.data(), floats.size())};
-          },
-          nb::arg("name"), nb::arg("words"), nb::arg("floats"))
+      .def("__init__",
+           [](Program* self, const std::string& name, Vector<const int64_t> words,
+              Vector<const float> floats, int64_t strip_pixels, int64_t whole_pixels) {
+             new (self)
+                 Program{sparsejax::load_program(name, words.data(), words.size(), floats.data(),
+                                                 floats.size(), {strip_pixels, whole_pixels})};
+           })
       .def("profile",
            [](const Program& self, int64_t runs) {
              nb::list seconds;

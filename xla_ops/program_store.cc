@@ -26,11 +26,11 @@ std::shared_ptr<Executable> find_program(const std::string& name) {
 }
 
 std::shared_ptr<Executable> load_program(const std::string& name, const int64_t* words,
-                                         int64_t num_words, const float* floats,
-                                         int64_t num_floats) {
+                                         int64_t num_words, const float* floats, int64_t num_floats,
+                                         const PlanOptions& options) {
   if (auto found = find_program(name)) return found;
-  auto made =
-      std::make_shared<Executable>(parse_program(words, num_words, floats, num_floats), kernels());
+  auto made = std::make_shared<Executable>(parse_program(words, num_words, floats, num_floats),
+                                           kernels(), options);
   std::lock_guard<std::mutex> lock(store().mutex);
   auto& programs = store().programs;
   for (auto it = programs.begin(); it != programs.end();)

@@ -14,7 +14,7 @@ std::shared_ptr<Executable> find_program(const std::string& name);
 // Parses, packs and names a program; one that is there already is returned as it is, so a name must
 // say all that the program contains. Throws std::invalid_argument.
 std::shared_ptr<Executable> load_program(const std::string& name, const int64_t* words,
-                                         int64_t num_words, const float* floats,
-                                         int64_t num_floats);
+                                         int64_t num_words, const float* floats, int64_t num_floats,
+                                         const PlanOptions& options);
 
 }  // namespace sparsejax

@@ -13,6 +13,9 @@ from sparsejax.compile.interpret import interpreter
 from sparsejax.compile.lower import Lowered
 from sparsejax.ops import _ffi
 
+# 224 pixels: the strips of MobileNet's early layers stay in a second-level cache of 512 KB.
+STRIP_PIXELS, WHOLE_PIXELS = 224, 400
+
 
 def name_of(lowered: Lowered) -> str:
     """A name that says all that is in the program, and for which kernels it is packed."""
@@ -22,10 +25,18 @@ def name_of(lowered: Lowered) -> str:
     return digest.hexdigest()
 
 
-def load(lowered: Lowered) -> tuple[str, _ffi.Program]:
-    """The packed program under its name; it lives as long as what is returned or an executable."""
-    name = name_of(lowered)
-    return name, _ffi.Program(name, lowered.words, lowered.floats)
+def load(
+    lowered: Lowered, strip_pixels: int = STRIP_PIXELS, whole_pixels: int = WHOLE_PIXELS
+) -> tuple[str, _ffi.Program]:
+    """The packed program under its name; it lives as long as what is returned or an executable.
+
+    Args:
+        lowered: the program.
+        strip_pixels: that a strip of a large map has, about.
+        whole_pixels: up to which a map is one strip.
+    """
+    name = f"{name_of(lowered)} {strip_pixels} {whole_pixels}"
+    return name, _ffi.Program(name, lowered.words, lowered.floats, strip_pixels, whole_pixels)
 
 
 def region_call(region: Region, name: str, program: _ffi.Program) -> Callable:

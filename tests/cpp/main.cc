@@ -31,7 +31,8 @@ void test_parallel_for() {
 
 }  // namespace sparsejax::test
 
-int main() {
+// An argument is the name of the only instruction set to test.
+int main(int num_arguments, char** arguments) {
   using namespace sparsejax;
   test::test_parallel_for();
   test::test_matrix();
@@ -43,11 +44,13 @@ int main() {
                     &wide::elementwise, &wide::product});
 #endif
   for (const Kernels& set : sets) {
+    if (num_arguments > 1 && std::string(arguments[1]) != set.isa) continue;
     test::test_spmm(set);
     test::test_depthwise(set);
     test::test_window(set);
     test::test_elementwise(set);
     test::test_product(set);
+    test::test_program(set);
     std::printf("%s: %d failures\n", set.isa, test::failures);
   }
   return test::failures != 0;

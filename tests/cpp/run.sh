@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the kernels and their tests with ASan and UBSan and runs them, on every instruction set that this CPU has.
+# Builds the kernels and their tests with ASan and UBSan and runs them, on every instruction set that this CPU has, then
+# with TSan on one of them: what threads share does not depend on the instruction set.
 # The 16-lane templates are built once more for AVX2, so that they run on a CPU without AVX-512 too; NEON runs under
 # emulation where a cross compiler and qemu are there (without sanitizers: those need the target's libraries).
 set -euo pipefail
@@ -9,6 +10,7 @@ readonly kernels=(spmm depthwise depthwise_planes window depthwise_rows columns 
   product product_rows product_blocks product_masks product_vector)
 readonly common=(-std=c++17 -ffp-contract=fast -Wall -Wextra -Werror -Wno-psabi)
 readonly sanitize=(-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all)
+readonly sanitize_threads=(-O1 -g -fsanitize=thread)
 
 compile() {  # object, source, flags
   "$compiler" "${common[@]}" "${flags[@]}" "${@:3}" -c "$2" -o "$build/$1.o"
@@ -29,7 +31,7 @@ start() {  # build folder, compiler, flags
 }
 
 link() {  # flags of the tests
-  for file in "$source"/{kernels,matrix,run_spmm,run_depthwise,pack_product,product_layout,time_product}.cc {main,spmm_test,depthwise_test,window_test,elementwise_test,product_test}.cc; do
+  for file in "$source"/{kernels,matrix,run_spmm,run_depthwise,pack_product,product_layout,time_product,program,plan,executable,run_step}.cc {main,spmm_test,depthwise_test,window_test,elementwise_test,product_test,program_test}.cc; do
     name=$(basename "$file" .cc)
     compile "$name" "$file" "$@" &
     objects+=("$build/$name.o")
@@ -50,6 +52,20 @@ else
   link
 fi
 UBSAN_OPTIONS=print_stacktrace=1 "$build/kernel_tests"
+
+start sanitize_threads "${CXX:-g++}" "${sanitize_threads[@]}"
+if [ "$(uname -m)" = x86_64 ]; then
+  only=sse2
+  add_kernels sse2 4
+  add_kernels avx2 8 -mavx2 -mfma -O0 -fno-sanitize=thread  # kernels.cc asks for them
+  add_kernels avx512 16 -mavx512f -mavx512dq -mavx512vl -mfma -O0 -fno-sanitize=thread
+else
+  only=neon
+  add_kernels neon 4
+fi
+link
+# Without the random addresses that older versions of TSan cannot place their memory among.
+TSAN_OPTIONS=halt_on_error=1 setarch -R "$build/kernel_tests" $only
 
 emulator=$(command -v qemu-aarch64-static || command -v qemu-aarch64 || true)
 if [ "$(uname -m)" = x86_64 ] && [ -n "$emulator" ] && command -v aarch64-linux-gnu-g++ >/dev/null; then

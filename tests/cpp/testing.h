@@ -94,6 +94,7 @@ void test_depthwise(const Kernels& kernels);
 void test_window(const Kernels& kernels);
 void test_elementwise(const Kernels& kernels);
 void test_product(const Kernels& kernels);
+void test_program(const Kernels& kernels);
 void test_matrix();
 void test_parallel_for();
 

@@ -1,0 +1,244 @@
+"""The C++ engine against the interpreter: random small graphs of every kind of node."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sparsejax.compile.activation import IDENTITY, NAMES, RELU, RELU6, Activation
+from sparsejax.compile.engine import load, region_call
+from sparsejax.compile.graph import (
+    FLOAT32,
+    Affine,
+    Channels,
+    Concat,
+    Conv,
+    Elementwise,
+    Linear,
+    Mean,
+    Node,
+    Pad,
+    Pool,
+    Region,
+    Reshape,
+    Value,
+)
+from sparsejax.compile.interpret import interpreter
+from sparsejax.compile.lower import BLOCKS, MASKS, ROWS, Layout, lower
+
+LAYOUTS = [Layout(ROWS, 1), Layout(ROWS, 2), Layout(ROWS, 4), Layout(MASKS, 4)]
+LAYOUTS += [Layout(BLOCKS, 2), Layout(BLOCKS, 4), Layout(BLOCKS, 8)]
+ACTIVATIONS = [IDENTITY, RELU, RELU6, Activation("clamp", -0.5, 0.7), Activation("leaky_relu", 0.1)]
+ACTIVATIONS += [
+    Activation(name) for name in NAMES if name not in ("identity", "clamp", "leaky_relu")
+]
+SPARSITIES = (0.0, 0.5, 0.9, 1.0)
+
+
+class Random:
+    """A region that grows at random; every step keeps the last value's batch."""
+
+    def __init__(self, seed, channels_last=True):
+        self.rng = np.random.default_rng(seed)
+        self.last = channels_last
+        self.nodes = []
+        self.layouts = {}
+        self.value = self.input = Value(self.shape(*self.rng.integers(1, (20, 20, 68))), FLOAT32)
+        self.kept = []
+
+    def shape(self, height, width, channels):
+        sides = (height, width, channels) if self.last else (channels, height, width)
+        return (2, *map(int, sides))
+
+    def sides(self, value=None):
+        _, *sides = (value or self.value).shape
+        return tuple(sides if self.last else (*sides[1:], sides[0]))
+
+    def pick(self, *options):
+        return options[self.rng.integers(len(options))]
+
+    def add(self, op, sides, *inputs):
+        output = Value(sides if isinstance(sides[0], str) else self.shape(*sides), FLOAT32)
+        self.nodes.append(Node(op, list(inputs or [self.value]), [output]))
+        self.value = output
+        if hasattr(op, "weights"):
+            self.layouts[self.nodes[-1]] = self.pick(*LAYOUTS)
+
+    def weights(self, *shape):
+        zero = self.rng.random(shape) < self.pick(*SPARSITIES)
+        scale = 1 / np.sqrt(np.prod(shape[:-1]))  # values stay near 1, so that rounding does
+        return np.where(zero, 0, scale * self.rng.normal(size=shape)).astype(np.float32)
+
+    def window(self, kernel):
+        """Strides, padding, dilation and output size of a window that fits."""
+        height, width, _ = self.sides()
+        strides, dilation = self.pick((1, 1), (2, 2), (1, 2)), self.pick((1, 1), (1, 1), (2, 1))
+        padding = tuple(tuple(map(int, self.rng.integers(0, k + 1, 2))) for k in kernel)
+        sizes = tuple(
+            (size + sum(pads) - (k - 1) * d - 1) // s + 1
+            for size, pads, k, d, s in zip(
+                (height, width), padding, kernel, dilation, strides, strict=True
+            )
+        )
+        return strides, padding, dilation, sizes
+
+    def conv(self, depthwise=False):
+        channels = self.sides()[2]
+        kernel = self.pick((1, 1), (1, 1), (3, 3), (5, 5), (2, 3), (7, 7))
+        strides, padding, dilation, sizes = self.window(kernel)
+        if min(sizes) < 1:
+            return
+        outputs = channels if depthwise else int(self.rng.integers(1, 68))
+        groups = channels if depthwise else 1
+        if not depthwise and channels % 2 == 0 and self.rng.random() < 0.2:
+            groups, outputs = 2, 2 * outputs
+        op = partial(
+            Conv,
+            self.weights(*kernel, channels // groups, outputs),
+            self.weights(outputs),
+            "layer/kernel",
+            strides,
+            padding,
+            dilation,
+            groups,
+            self.last,
+        )
+        same = self.shape(*sizes, outputs)
+        residual = [v for v in [self.value, *self.kept] if v.shape == same][:1]
+        op = op(activation=self.pick(*ACTIVATIONS))
+        self.add(op, (*sizes, outputs), self.value, *residual)
+
+    def depthwise(self):
+        if self.sides()[2] > 1:
+            self.conv(depthwise=True)
+
+    def gate(self):
+        *_, channels = self.sides()
+        before = self.value
+        self.add(Mean(self.last, keepdims=True), (1, 1, channels))
+        self.pointwise(channels, self.pick(*ACTIVATIONS))
+        self.add(
+            Elementwise("mul", self.pick(IDENTITY, RELU)), self.sides(before), before, self.value
+        )
+
+    def pointwise(self, outputs, activation=IDENTITY):
+        height, width, channels = self.sides()
+        weights = self.weights(1, 1, channels, outputs)
+        op = Conv(weights, self.weights(outputs), channels_last=self.last, activation=activation)
+        self.add(op, (height, width, outputs))
+
+    def binary(self):
+        other = [v for v in self.kept if v.shape == self.value.shape]
+        kind = self.pick("add", "sub", "mul", "max")
+        op = Elementwise(kind, self.pick(*ACTIVATIONS))
+        self.add(op, self.sides(), self.value, other[0] if other else self.value)
+
+    def pool(self):
+        window = self.pick((2, 2), (3, 3), (1, 3))
+        strides, padding, _, _ = self.window(window)
+        padding = tuple(
+            tuple(min(p, k - 1) for p in pads) for pads, k in zip(padding, window, strict=True)
+        )
+        height, width, channels = self.sides()
+        sizes = tuple(
+            (size + sum(pads) - k) // s + 1
+            for size, pads, k, s in zip((height, width), padding, window, strides, strict=True)
+        )
+        if min(sizes) < 1:
+            return
+        op = Pool(
+            self.pick("max", "average"), window, strides, padding, self.last, self.pick(True, False)
+        )
+        self.add(op, (*sizes, channels))
+
+    def affine(self):
+        channels = self.sides()[2]
+        axis = 3 if self.last else 1
+        self.add(Affine(self.weights(channels), self.weights(channels), axis, RELU6), self.sides())
+
+    def activate(self):
+        self.add(Elementwise("identity", self.pick(*ACTIVATIONS)), self.sides())
+
+    def pad(self):
+        height, width, channels = self.sides()
+        (top, bottom), (left, right) = padding = ((1, 0), (2, 1))
+        self.add(Pad(padding, self.last), (height + top + bottom, width + left + right, channels))
+
+    def concat(self):
+        others = [
+            v for v in self.kept if v.shape[:1] == (2,) and self.sides(v)[:2] == self.sides()[:2]
+        ]
+        inputs = [self.value, *others[:2]]
+        channels = sum(self.sides(v)[2] for v in inputs)
+        self.add(Concat(3 if self.last else 1), (*self.sides()[:2], channels), *inputs)
+
+    def shuffle(self):
+        *sides, channels = self.sides()
+        index = self.rng.integers(0, channels, self.rng.integers(1, channels + 1))
+        self.add(Channels(index, 3 if self.last else 1), (*sides, len(index)))
+
+    def grow(self, steps):
+        kinds = [
+            "conv",
+            "conv",
+            "depthwise",
+            "gate",
+            "binary",
+            "pool",
+            "affine",
+            "activate",
+            "pad",
+            "concat",
+            "shuffle",
+        ]
+        for kind in self.rng.choice(kinds, steps):
+            if max(self.sides()[:2]) < 40 and self.sides()[2] < 200:
+                getattr(self, kind)()
+            self.kept = [self.value, *self.kept][:4]
+        return self
+
+    def head(self):
+        """A mean or a flattening, then a linear layer."""
+        sides = self.sides()
+        channels = sides[2]
+        if self.rng.random() < 0.5:
+            output = Value((2, channels), FLOAT32)
+            self.nodes.append(Node(Mean(self.last), [self.value], [output]))
+        else:
+            channels = int(np.prod(sides))
+            output = Value((2, channels), FLOAT32)
+            self.nodes.append(Node(Reshape((2, channels)), [self.value], [output]))
+        op = Linear(self.weights(channels, 5), self.weights(5), activation=self.pick(*ACTIVATIONS))
+        logits = Value((2, 5), FLOAT32)
+        self.nodes.append(Node(op, [output], [logits]))
+        self.layouts[self.nodes[-1]] = self.pick(*LAYOUTS)
+        return Region(self.nodes, [self.input], [logits, self.value], "images", self.last)
+
+
+def compiled(region, layouts=None, **strips):
+    return region_call(region, *load(lower(region, layouts or {}), **strips))
+
+
+def check(region, layouts, *inputs, **strips):
+    """Equal to float64 within the rounding of a few steps; returns what came out."""
+    ours = jax.jit(compiled(region, layouts, **strips))(*inputs)
+    with jax.enable_x64(True):
+        wide = [jnp.asarray(np.asarray(x), jnp.float64) for x in inputs]
+        exact = jax.jit(interpreter(region.nodes, region.inputs, region.outputs))(*wide)
+    for got, expected in zip(ours, exact, strict=True):
+        scale = np.abs(expected).max(initial=1e-6)
+        np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-5 * scale)
+    return ours
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_graphs_equal_the_interpreter(seed):
+    random = Random(seed, channels_last=seed % 3 != 0).grow(6)
+    region = random.head()
+    x = np.random.default_rng(seed).normal(size=random.input.shape).astype(np.float32)
+    strips = (
+        {"strip_pixels": 24, "whole_pixels": 30} if seed % 2 else {}
+    )  # rings on small maps, too
+    check(region, random.layouts, x, **strips)

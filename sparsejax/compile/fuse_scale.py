@@ -9,6 +9,7 @@ import numpy as np
 from sparsejax.compile.edit import Edit, constant_of, is_float, made
 from sparsejax.compile.graph import Affine, Conv, Linear, Node, Primitive, Reshape, Value
 
+MAX_COMPARED = 1 << 20  # elements of a constant that are looked at for equal rows
 LARGEST = np.finfo(np.float32).max
 
 
@@ -51,14 +52,16 @@ def _affine(x: Value, scale: np.ndarray, shift: np.ndarray, axis: int) -> Node:
 
 def along_one_axis(array: np.ndarray, shape: tuple) -> tuple[int, np.ndarray] | None:
     """The axis that a constant varies along and its numbers there; (-1, one number) for none."""
-    if array.ndim and array.ndim != len(shape):
+    if (array.ndim and array.ndim != len(shape)) or 0 in array.shape:
         return None
     varies = [
         axis
         for axis, (size, stride) in enumerate(zip(array.shape, array.strides, strict=True))
         if size != 1 and stride != 0
     ]
-    if len(varies) > 1 or 0 in array.shape:
+    if len(varies) > 1 and array.size <= MAX_COMPARED:  # a folded product repeats its rows
+        varies = [axis for axis in varies if (array != array.take([0], axis)).any()]
+    if len(varies) > 1:
         return None
     index = tuple(slice(None) if axis in varies else 0 for axis in range(array.ndim))
     return (varies[0] if varies else -1), np.atleast_1d(array[index])

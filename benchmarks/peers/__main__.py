@@ -22,9 +22,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers import bars, nets, results, table
+from benchmarks.peers import bars, layers, nets, results, table
 from benchmarks.peers.case import Case, write
 from benchmarks.peers.environments import ENGINES, Engine
+from benchmarks.peers.peak import peak
 from benchmarks.peers.process import OWN, ROOT
 from benchmarks.peers.rounds import measure, name_of
 
@@ -39,6 +40,7 @@ def main() -> None:
             print(case, file=sys.stderr, flush=True)
             row = run(case, options)
             print(table.line(row), flush=True)
+            layers.show(row)
             results.merge(options.json, row)
     found = results.read(options.json)
     if found["cases"]:
@@ -100,6 +102,7 @@ def run(case: Case, options: argparse.Namespace) -> dict[str, Any]:
         "rounds": options.rounds,
         "effective gflop": files.effective_flops / 1e9,
         "useful gflop": files.useful_flops / 1e9,
+        "peak": peak(),
         "engines": times,
     }
 

@@ -11,13 +11,18 @@ import jax.numpy as jnp
 import sparsejax as sj
 from benchmarks.mobilenet import random_statistics
 from benchmarks.peers.bars import BLOCK, DENSE, UNSTRUCTURED
+from experiments.models.efficientnet_b0 import EfficientNetB0Linen
 from experiments.models.mobilenet_v1 import MobileNetV1Linen, shifted_depthwise
+from experiments.models.mobilenet_v2 import MobileNetV2Linen
+from experiments.models.resnet import ResNet50Linen
 
 PATTERNS: dict[str, sj.Pattern | None] = {
     DENSE: None,
     UNSTRUCTURED: sj.Unstructured(),
     BLOCK: sj.Block(4, 1),
 }
+
+POINTWISE = "(pointwise|expand|project|top)/kernel"  # the 1x1 convolutions
 
 
 class Net(NamedTuple):
@@ -76,11 +81,14 @@ def _linear(inputs: int, outputs: int, shape: tuple[int, ...]) -> Net:
 
 def mobilenet_v1() -> Net:
     shifted = MobileNetV1Linen(depthwise=shifted_depthwise)
-    return _flax(MobileNetV1Linen(), "pointwise/kernel", shifted)
+    return _flax(MobileNetV1Linen(), POINTWISE, shifted)
 
 
 NETS: dict[str, Callable[[], Net]] = {
     "mobilenet_v1": mobilenet_v1,
+    "mobilenet_v2": lambda: _flax(MobileNetV2Linen(), POINTWISE),
+    "efficientnet_b0": lambda: _flax(EfficientNetB0Linen(), POINTWISE),
+    "resnet50": lambda: _flax(ResNet50Linen(), r"(conv\d|shortcut)/kernel"),
     "linear 768-768": lambda: _linear(768, 768, (128, 768)),
     "linear 768-3072": lambda: _linear(768, 3072, (128, 768)),
     "linear 3072-768": lambda: _linear(3072, 768, (128, 3072)),

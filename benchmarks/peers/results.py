@@ -16,7 +16,7 @@ from sparsejax.ops._ffi import instruction_set
 FILE = ROOT / "benchmarks" / "results" / "peers.json"
 
 
-def machine() -> dict[str, str]:
+def machine() -> dict[str, Any]:
     """What the times are of."""
     return {"cpu": cpu_name(), "instruction set": instruction_set(), "jax": jax.__version__}
 

@@ -74,7 +74,21 @@ def _tables(found: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]
     if cells:
         head = ["", "against", "ours / theirs", "at most", "stretch", ""]
         tables.append(("What was to be reached", head, cells))
+    if firsts := _first_results(cases):
+        head = ["", "empty cache", "warm cache"]
+        tables.append(("Seconds from sj.compile to the first result", head, firsts))
     return tables
+
+
+def _first_results(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """How long compiling and the first call took."""
+    kinds = [f"first result, {cache} cache, s" for cache in ("empty", "warm")]
+    times = [(key(row), row["engines"].get("ours", {})) for row in rows]
+    return [
+        [str(case), *(f"{ours[kind]:.2f}" for kind in kinds)]
+        for case, ours in times
+        if kinds[0] in ours
+    ]
 
 
 def _zeros(row: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the kernels and their tests with ASan and UBSan and runs them, on every instruction set that this CPU has, then
 # with TSan on one of them: what threads share does not depend on the instruction set.
-# The 16-lane templates are built once more for AVX2, so that they run on a CPU without AVX-512 too; NEON runs under
+# On a CPU without AVX-512 its 16-lane templates are built for AVX2, so that they run there, too; NEON runs under
 # emulation where a cross compiler and qemu are there (without sanitizers: those need the target's libraries).
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -11,6 +11,8 @@ readonly kernels=(spmm depthwise depthwise_planes window depthwise_rows columns 
 readonly common=(-std=c++17 -ffp-contract=fast -Wall -Wextra -Werror -Wno-psabi)
 readonly sanitize=(-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all)
 readonly sanitize_threads=(-O1 -g -fsanitize=thread)
+readonly avx512=(16 -mavx512f -mavx512dq -mavx512vl -mfma)
+readonly not_run=(-O0 -fno-sanitize=all)  # of kernels that kernels.cc asks for, and nothing else
 
 compile() {  # object, source, flags
   "$compiler" "${common[@]}" "${flags[@]}" "${@:3}" -c "$2" -o "$build/$1.o"
@@ -31,7 +33,8 @@ start() {  # build folder, compiler, flags
 }
 
 link() {  # flags of the tests
-  for file in "$source"/{kernels,matrix,run_spmm,run_depthwise,pack_product,product_layout,time_product,program,plan,executable,run_step}.cc {main,spmm_test,depthwise_test,window_test,elementwise_test,product_test,program_test}.cc; do
+  for file in "$source"/{kernels,matrix,run_spmm,run_depthwise,pack_product,product_layout,time_product,program,plan,executable,run_step}.cc \
+    {main,spmm_test,depthwise_test,window_test,elementwise_test,product_test,program_test}.cc; do
     name=$(basename "$file" .cc)
     compile "$name" "$file" "$@" &
     objects+=("$build/$name.o")
@@ -44,9 +47,14 @@ start sanitize "${CXX:-g++}" "${sanitize[@]}"
 if [ "$(uname -m)" = x86_64 ]; then
   add_kernels sse2 4
   add_kernels avx2 8 -mavx2 -mfma
-  add_kernels avx512 16 -mavx512f -mavx512dq -mavx512vl -mfma
-  add_kernels wide 16 -mavx2 -mfma -DSPARSEJAX_REGISTERS=32
-  link -DSPARSEJAX_TEST_WIDE
+  if grep -q avx512dq /proc/cpuinfo; then
+    add_kernels avx512 "${avx512[@]}"
+    link
+  else
+    add_kernels avx512 "${avx512[@]}" "${not_run[@]}"
+    add_kernels wide 16 -mavx2 -mfma -DSPARSEJAX_REGISTERS=32
+    link -DSPARSEJAX_TEST_WIDE
+  fi
 else
   add_kernels neon 4
   link
@@ -57,8 +65,8 @@ start sanitize_threads "${CXX:-g++}" "${sanitize_threads[@]}"
 if [ "$(uname -m)" = x86_64 ]; then
   only=sse2
   add_kernels sse2 4
-  add_kernels avx2 8 -mavx2 -mfma -O0 -fno-sanitize=thread  # kernels.cc asks for them
-  add_kernels avx512 16 -mavx512f -mavx512dq -mavx512vl -mfma -O0 -fno-sanitize=thread
+  add_kernels avx2 8 -mavx2 -mfma "${not_run[@]}"
+  add_kernels avx512 "${avx512[@]}" "${not_run[@]}"
 else
   only=neon
   add_kernels neon 4

@@ -26,9 +26,10 @@ SPARSEJAX_INLINE void part_tile(const ProductChunk& chunk, const Tile& tile, int
         V in[T];
 #pragma GCC unroll 16
         for (int t = 0; t < T; t++) in[t] = load<V>(x + t * lanes_of<V>);
+        const Weights<R, V> weights(w);
 #pragma GCC unroll 8
         for (int r = 0; r < R; r++) {
-          const V weight = splat<V>(w[r]);
+          const V weight = weights[r];
 #pragma GCC unroll 16
           for (int t = 0; t < T; t++) sum[r][t] += weight * in[t];
         }

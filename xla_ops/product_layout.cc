@@ -14,12 +14,19 @@ struct Shape {
   double nonzeros;  // of a row
 };
 
-// Bytes of a tile of x, and what each product costs with tiles of that size: the first-level cache
-// (32 KB) also holds weights and results, and blocks need less of x for a product than rows do.
+#ifdef __aarch64__
+constexpr double kCache = 64 * 1024;  // first-level, of a Cortex-A76 or a Neoverse
+#else
+constexpr double kCache = 32 * 1024;
+#endif
+
+// Bytes of a tile of x, and what each product costs with tiles of that size: the cache also holds
+// weights and results, and blocks need less of x for a product than rows do.
 struct Level {
   double bytes, rows_cost, blocks_cost;
 };
-constexpr Level kLevels[] = {{16 * 1024, 1, 1}, {28 * 1024, 1.12, 1.05}, {56 * 1024, 1.5, 1.12}};
+constexpr Level kLevels[] = {
+    {kCache / 2, 1, 1}, {kCache * 7 / 8, 1.12, 1.05}, {kCache * 7 / 4, 1.5, 1.12}};
 
 // The share of the cache's 64 sets that a tile can use: columns lie `pitch` floats apart.
 double used_sets(int64_t pitch, int64_t column_bytes) {

@@ -4,10 +4,29 @@
 namespace sparsejax::SPARSEJAX_TARGET {
 namespace {
 
+// The next n nonzeros of a group; nonzero i is of row i % R.
+template <int T, int R, int n, class V>
+SPARSEJAX_INLINE void add_nonzeros(const float* base, const float* w, const uint16_t* offset,
+                                   V (*sum)[T]) {
+  const Weights<n, V> weights(w);
+#pragma GCC unroll 8
+  for (int i = 0; i < n; i++) {
+    const float* x = column<V>(base, offset[i]);
+#ifdef __aarch64__  // after the sums so far: loads for more nonzeros would make GCC spill
+#pragma GCC unroll 16
+    for (int t = 0; t < T; t++) asm("" : "+r"(x), "+w"(sum[i % R][t]));
+#endif
+    const V weight = weights[i];
+#pragma GCC unroll 16
+    for (int t = 0; t < T; t++) sum[i % R][t] += weight * load<V>(x + t * lanes_of<V>);
+  }
+}
+
 // Groups of R rows, each with its own columns. A weight is broadcast once for T products that take
 // x from memory; R rows are so many independent chains of sums.
 template <int T, int R, class V>
 void rows_tile(ProductChunk chunk, Tile tile) {
+  constexpr int kTurn = kByElement && R < 4 ? 4 / R : 1;
   const float* w = chunk.values;
   const uint16_t* offset = chunk.offsets;
   const int32_t* row = chunk.rows;
@@ -17,23 +36,20 @@ void rows_tile(ProductChunk chunk, Tile tile) {
       V sum[R][T];
 #pragma GCC unroll 8
       for (int r = 0; r < R; r++) start_row<T>(tile, row[r], sum[r]);
-      for (int32_t i = 0; i < runs.count; i++, w += R, offset += R) {
-#pragma GCC unroll 8
-        for (int r = 0; r < R; r++) {
-          const float* x = column<V>(tile.x, offset[r]);
-          const V weight = splat<V>(w[r]);
-#pragma GCC unroll 16
-          for (int t = 0; t < T; t++) sum[r][t] += weight * load<V>(x + t * lanes_of<V>);
-        }
-      }
+      int32_t i = 0;
+      for (; i + kTurn <= runs.count; i += kTurn, w += kTurn * R, offset += kTurn * R)
+        add_nonzeros<T, R, kTurn * R>(tile.x, w, offset, sum);
+      for (; kTurn > 1 && i < runs.count; i++, w += R, offset += R)
+        add_nonzeros<T, R, R>(tile.x, w, offset, sum);
 #pragma GCC unroll 8
       for (int r = 0; r < R; r++) finish_row<T>(tile, row[r], sum[r]);
     }
   }
 }
 
-// All sums stay in registers.
-constexpr int kSums = kManyRegisters ? 28 : 14;
+// All sums stay in registers, beside a weight or, where products take no operand from memory, a few
+// of x.
+constexpr int kSums = kByElement ? 24 : kManyRegisters ? 28 : 14;
 
 template <int R, int T>
 TileKernel kernel(int64_t vectors) {

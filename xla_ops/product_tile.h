@@ -34,12 +34,49 @@ TileKernels masks_kernels();
 TileKernel vector_kernel(Storage storage, int64_t block);
 
 constexpr bool kManyRegisters = SPARSEJAX_REGISTERS >= 32;
+// Whether a multiplication can take one number out of a vector: 4 weights are one load then.
+#ifdef __aarch64__
+constexpr bool kByElement = true;
+#else
+constexpr bool kByElement = false;
+#endif
 
 // Columns of x: offsets count 8 bytes, but floats in a vector of one pixel.
 template <class V>
 SPARSEJAX_INLINE const float* column(const float* x, uint16_t offset) {
   return x + (lanes_of<V> == 1 ? 1 : 2) * static_cast<int64_t>(offset);
 }
+
+// An address as it is: GCC would compute those of a whole row early and spill them.
+template <class P>
+SPARSEJAX_INLINE P* as_is(P* p) {
+  asm("" : "+r"(p));
+  return p;
+}
+
+// n weights, each for a whole vector. (Behind `load`, GCC would take single weights through
+// integers.)
+typedef float UnalignedVec4 __attribute__((vector_size(16), aligned(4), may_alias));
+template <int n, class V>
+struct Weights {
+  static constexpr bool kLoaded = kByElement && n % 4 == 0 && lanes_of<V> == 4;
+  const float* in_memory;
+  V loaded[kLoaded ? n / 4 : 1];
+
+  SPARSEJAX_INLINE explicit Weights(const float* weights) : in_memory(weights) {
+    if constexpr (kLoaded) {
+#pragma GCC unroll 2
+      for (int i = 0; i < n / 4; i++)
+        loaded[i] = *reinterpret_cast<const UnalignedVec4*>(weights + 4 * i);
+    }
+  }
+  SPARSEJAX_INLINE V operator[](int i) const {
+    if constexpr (kLoaded)
+      return splat<V>(loaded[i / 4][i % 4]);
+    else
+      return splat<V>(in_memory[i]);
+  }
+};
 
 template <int T, class V>
 SPARSEJAX_INLINE void start_row(const Tile& tile, int64_t row, V* sum) {
@@ -48,7 +85,7 @@ SPARSEJAX_INLINE void start_row(const Tile& tile, int64_t row, V* sum) {
 #pragma GCC unroll 16
     for (int t = 0; t < T; t++) sum[t] = bias;
   } else {
-    const float* y = tile.y + row * tile.y_pitch;
+    const float* y = as_is(tile.y + row * tile.y_pitch);
 #pragma GCC unroll 16
     for (int t = 0; t < T; t++) sum[t] = load<V>(y + t * lanes_of<V>);
   }
@@ -56,7 +93,7 @@ SPARSEJAX_INLINE void start_row(const Tile& tile, int64_t row, V* sum) {
 
 template <int T, class V>
 SPARSEJAX_INLINE void finish_row(const Tile& tile, int64_t row, V* sum) {
-  float* y = tile.y + row * tile.y_pitch;
+  float* y = as_is(tile.y + row * tile.y_pitch);
   if (tile.residual) {
     const float* residual = tile.residual + row * tile.residual_pitch;
 #pragma GCC unroll 16

@@ -5,6 +5,9 @@
 // its vector width. For the same reason kernel sources use no templates of the standard library.
 #pragma once
 #include <cstdint>
+#ifdef __aarch64__
+#include <arm_neon.h>
+#endif
 
 #define SPARSEJAX_INLINE inline __attribute__((always_inline))
 #ifndef SPARSEJAX_REGISTERS
@@ -68,6 +71,11 @@ SPARSEJAX_INLINE V clamp(V x, V low, V high) {
   x = x < low ? low : x;
   return x > high ? high : x;
 }
+#ifdef __aarch64__  // these keep NaN, and GCC does not find them
+SPARSEJAX_INLINE Vec4 clamp(Vec4 x, Vec4 low, Vec4 high) {
+  return (Vec4)vminq_f32(vmaxq_f32((float32x4_t)x, (float32x4_t)low), (float32x4_t)high);
+}
+#endif
 
 // The lanes 0, 2, 4, ... of a and b one behind the other, and the lanes 1, 3, 5, ...
 SPARSEJAX_INLINE Vec4 even_lanes(Vec4 a, Vec4 b) {

@@ -1,13 +1,18 @@
 #!/usr/bin/env bash
 # Runs the NEON tests on the real extension inside an emulated aarch64 Python: arm64 Debian packages and aarch64
 # wheels unpacked under build/arm (no root, no foreign architecture in dpkg), a cross compiler, qemu's user emulation.
-# Arguments go to pytest in place of the tests below. Emulated times say nothing about a real ARM core.
+# Arguments go to pytest in place of the tests below; without any, the executed instructions are counted, too, and
+# compared with those of benchmarks/arm/baseline.json. Emulated times say nothing about a real ARM core.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 readonly tests=(tests/arm/test_neon.py)
 readonly bin=.venv/bin cache=$PWD/build/arm
 readonly root=$cache/root site=$cache/site package=$cache/package python=$cache/python
-if [ $# = 0 ]; then set -- "${tests[@]}"; fi
+counts=no
+if [ $# = 0 ]; then
+  counts=yes
+  set -- "${tests[@]}"
+fi
 
 say() { echo "test-arm: $*" >&2; }
 
@@ -114,3 +119,4 @@ fi
 write_launcher
 build_package
 run_tests "$python" "$@"
+if [ $counts = yes ]; then "$bin/python" -m benchmarks.arm --counts-only; fi

@@ -1,0 +1,1 @@
+"""What the kernels are on ARM: executed instructions per useful fmla, and fmla per cycle."""

@@ -347,6 +347,10 @@ def test_channels_first_layers_say_so():
     assert not layer.op.channels_last and isinstance(pool.op, Pool) and not pool.op.channels_last
 
 
+def test_single_numbers_stay_numbers():
+    assert_same(lambda p, x: (x.mean() * 2.0 + 1.0, -x.sum(), jnp.tanh(x.max()) * 3), P, X)
+
+
 def test_half_precision_stays_in_xla():
     half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), P)
     graph = rewritten(lambda p, x: jax.nn.relu(conv(x, p["one"])), half, X.astype(jnp.bfloat16))

@@ -17,6 +17,8 @@ def to_affine(edit: Edit, node: Node) -> bool:
     """x +, -, *, / a constant that varies along one axis at most; and -x."""
     if not isinstance(node.op, Primitive) or not is_float(*node.inputs, *node.outputs):
         return False
+    if not node.outputs[0].shape:
+        return False
     if node.op.name == "neg":
         return edit.replace(node, _affine(node.inputs[0], -np.ones(1), np.zeros(1), -1))
     if node.op.name not in ("add", "sub", "mul", "div") or len(node.inputs) != 2:

@@ -37,6 +37,14 @@ ACTIVATIONS += [
 SPARSITIES = (0.0, 0.5, 0.9, 1.0)
 
 
+def fits(sides, padding, kernel, dilation, strides):
+    """The height and width that a window leaves."""
+    return tuple(
+        (sides[i] + sum(padding[i]) - (kernel[i] - 1) * dilation[i] - 1) // strides[i] + 1
+        for i in range(2)
+    )
+
+
 class Random:
     """A region that grows at random; every step keeps the last value's batch."""
 

@@ -1,0 +1,113 @@
+"""What compile returns as an object: freed with its owner, pickled, with other weights."""
+
+import gc
+import pickle
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import sparsejax as sj
+from experiments.models.mobilenet_v1 import MobileNetV1Linen
+
+BIG = 1 << 20  # weights: 4 MB
+
+
+def resident_bytes():
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096
+
+
+def multiply(matrix, x):
+    return jax.nn.relu(x @ matrix)
+
+
+def compiled(seed=0, size=1024):
+    matrix = np.random.default_rng(seed).normal(size=(size, size)).astype(np.float32)
+    return sj.compile(multiply, matrix, jnp.ones((1, size)), tune=False), matrix
+
+
+def test_ten_thousand_calls_leak_nothing():
+    fast, _ = compiled(size=64)
+    run = jax.jit(fast)
+    x = jnp.ones((1, 64))
+    for _ in range(1000):
+        run(x).block_until_ready()
+    before = resident_bytes()
+    for _ in range(10_000):
+        run(x).block_until_ready()
+    assert resident_bytes() - before < 4_000_000  # 400 bytes a call would be seen
+
+
+def test_weights_are_freed_with_their_owners():
+    def use(seed):
+        fast, _ = compiled(seed)
+        jax.jit(fast)(jnp.ones((1, 1024))).block_until_ready()
+
+    def clear():
+        jax.clear_caches()
+        gc.collect()
+
+    for seed in range(4):
+        use(seed)
+        clear()
+    before = resident_bytes()
+    for seed in range(4, 16):
+        use(seed)
+        clear()
+    assert resident_bytes() - before < 6 * 4 * BIG  # all of them would be 24 times 4 MB or more
+
+
+def test_many_functions_live_side_by_side():
+    pairs = [compiled(seed, 64) for seed in range(12)]
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 64)), jnp.float32)
+    for fast, matrix in pairs:
+        np.testing.assert_allclose(jax.jit(fast)(x), multiply(matrix, x), rtol=1e-4, atol=1e-4)
+
+
+def test_an_executable_keeps_its_weights():
+    fast, matrix = compiled(size=64)
+    x = jnp.ones((1, 64))
+    run = jax.jit(fast).lower(x).compile()
+    del fast
+    gc.collect()
+    np.testing.assert_allclose(run(x), multiply(matrix, x), rtol=1e-4, atol=1e-4)
+
+
+def test_it_pickles_with_its_model():
+    model = MobileNetV1Linen(num_classes=10, width=0.25)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 32, 32, 3)), jnp.float32)
+    params = jax.jit(partial(model.init, train=False))(jax.random.key(0), x)
+    fast = sj.compile(partial(model.apply, train=False), params, x, tune=False)
+    again = pickle.loads(pickle.dumps(fast))
+    np.testing.assert_array_equal(again(x), fast(x))
+    assert again.report() == fast.report() or str(again.report()) == str(fast.report())
+
+
+def test_other_params_compile_once(monkeypatch):
+    fast, matrix = compiled(size=64)
+    x = jnp.ones((3, 64))
+    other = jnp.asarray(-matrix)
+    np.testing.assert_allclose(fast(x, params=other), multiply(other, x), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(fast(x), multiply(matrix, x), rtol=1e-4, atol=1e-4)
+    import sys
+
+    monkeypatch.setattr(sys.modules["sparsejax.compile.compiled"], "compile_function", None)
+    fast(x, params=other)  # known
+    with pytest.raises(ValueError, match="structure"):
+        fast(x, params={"matrix": other})
+
+
+def test_a_traced_function_without_its_owner_says_what_is_gone():
+    fast, _ = compiled(seed=77, size=64)
+    lowered = jax.jit(fast).lower(jnp.ones((1, 64)))
+    del fast
+    jax.clear_caches()
+    gc.collect()
+    try:
+        lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        assert "packed weights are gone" in str(error)

@@ -1,4 +1,5 @@
-// The 3x3 passes of depthwise_rows.cc.
+// The passes of depthwise_rows.cc for 3x3 windows that make few rows or step by 2: row by row, with
+// all weights in registers.
 #pragma once
 #include "depthwise_pass.h"
 
@@ -22,32 +23,55 @@ SPARSEJAX_INLINE void three_taps(const float* p, const float* masks, V& left, V&
   }
 }
 
-// R rows of one vector of a 3x3 window, all weights in registers: each input row goes into the up
-// to three sums that are open.
+// With few registers, what a row adds to a sum is made apart, so that no sum waits for nine
+// products one after the other: 1.25x on Zen 3, whose additions do not compete with products.
+constexpr bool kApart = SPARSEJAX_REGISTERS == 16;
+
+template <class V>
+SPARSEJAX_INLINE V add_products(V sum, const V* w, V left, V middle, V right) {
+  if constexpr (kApart) {
+    V products = w[0] * left;
+    products += w[1] * middle;
+    products += w[2] * right;
+    return sum + products;
+  } else {
+    sum += w[0] * left;
+    sum += w[1] * middle;
+    return sum + w[2] * right;
+  }
+}
+
+// R rows of one vector, all weights in registers: each input row goes into the up to three sums
+// that are open.
 template <class V, int step, int R, bool masked>
-SPARSEJAX_INLINE void three_by_three(const float* const* p, const V* w, V bias, V low, V high,
-                                     const float* masks, float* out, int64_t width) {
+SPARSEJAX_INLINE void three_by_three(const float* const* p, int64_t x, const V* w, V bias, V low,
+                                     V high, const float* masks, float* out, int64_t width) {
   V sum[R];
 #pragma GCC unroll 16
   for (int i = 0; i < (R - 1) * step + 3; i++) {
     V left, middle, right;
-    three_taps<V, step, masked>(p[i], masks, left, middle, right);
+    three_taps<V, step, masked>(p[i] + x * step, masks, left, middle, right);
 #pragma GCC unroll 3
     for (int ky = 2; ky >= 0; ky--) {
       const int r = (i - ky) / step;
       if (i < ky || (i - ky) % step != 0 || r >= R) continue;
-      if (ky == 0) sum[r] = bias;
-      sum[r] += w[3 * ky] * left;
-      sum[r] += w[3 * ky + 1] * middle;
-      sum[r] += w[3 * ky + 2] * right;
-      if (ky == 2) store(out + r * width, clamp(step == 2 ? in_order(sum[r]) : sum[r], low, high));
+      sum[r] = add_products(ky == 0 ? bias : sum[r], w + 3 * ky, left, middle, right);
+      if (ky == 2)
+        store(out + r * width + x, clamp(step == 2 ? in_order(sum[r]) : sum[r], low, high));
     }
   }
 }
 
+struct Yes {
+  static constexpr bool value = true;
+};
+struct No {
+  static constexpr bool value = false;
+};
+
 // Output rows [row, row + R) at all columns.
 template <class V, int step, int R>
-void three_rows(const Strip& strip, int64_t row, const Cut& cut) {
+void three_rows(const Strip& strip, const Cut& cut, int64_t row) {
   constexpr int kRows = (R - 1) * step + 3, kN = lanes_of<V>;
   const int64_t width = strip.window.out_width, vectors = cut.vectors;
   const int64_t at = -strip.window.pad_left;
@@ -62,31 +86,13 @@ void three_rows(const Strip& strip, int64_t row, const Cut& cut) {
   const V low = splat<V>(strip.activation.low), high = splat<V>(strip.activation.high);
   float* out = strip.out + row * width;
   const auto vector = [&](int64_t x, const float* masks, auto masked) {
-    const float* p[kRows];
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; i++) p[i] = rows[i] + x * step;
-    three_by_three<V, step, R, masked.value>(p, w, bias, low, high, masks, out + x, width);
+    three_by_three<V, step, R, masked.value>(rows, x, w, bias, low, high, masks, out, width);
   };
-  const auto edge = [&](int64_t j) {
-    vector(j + 1 < vectors ? j * kN : cut.last, cut.masks + j * 3 * kN, Bool<true>());
-  };
+  const auto edge = [&](int64_t j) { vector(cut.at(j, kN), cut.masks + j * 3 * kN, Yes()); };
   int64_t j = 0;
   for (; j < cut.left; j++) edge(j);
-  for (; j < cut.right; j++) vector(j + 1 < vectors ? j * kN : cut.last, nullptr, Bool<false>());
+  for (; j < cut.right; j++) vector(cut.at(j, kN), nullptr, No());
   for (; j < vectors; j++) edge(j);
-}
-
-template <class V, int step>
-void three_plane(const Strip& strip, int64_t out_rows, const Cut& cut) {
-  int64_t row = 0;
-  if constexpr (step == 1)
-    for (; out_rows - row >= 7 && out_rows - row != 8; row += 7)
-      three_rows<V, step, 7>(strip, row, cut);
-  for (; out_rows - row >= 4 && out_rows - row != 5; row += 4)
-    three_rows<V, step, 4>(strip, row, cut);
-  for (; out_rows - row >= 3; row += 3) three_rows<V, step, 3>(strip, row, cut);
-  if (out_rows - row == 2) three_rows<V, step, 2>(strip, row, cut);
-  if (out_rows - row == 1) three_rows<V, step, 1>(strip, row, cut);
 }
 
 }  // namespace sparsejax::SPARSEJAX_TARGET

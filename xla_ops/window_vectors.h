@@ -70,24 +70,27 @@ inline V inside_mask(const Window& window, int64_t x, int64_t to_right) {
   return window.stride_x == 2 ? in_order(mask) : mask;
 }
 
+// Whether every tap of the outputs [x, x + lanes) of the row is inside.
+inline bool is_whole(const Window& window, int64_t x, int64_t lanes) {
+  const int64_t end = x + lanes < window.out_width ? x + lanes : window.out_width;
+  const int64_t reach = (window.kernel_x - 1) * window.dilation_x - window.pad_left;
+  return x * window.stride_x >= window.pad_left &&
+         (end - 1) * window.stride_x + reach < window.in_width;
+}
+
 template <class V>
 inline Cut cut_row(const Window& window, float* masks) {
   constexpr int kN = lanes_of<V>;
   const int64_t vectors = (window.out_width + kN - 1) / kN;
   const int64_t last = window.out_width > kN ? window.out_width - kN : 0;
-  const int64_t reach = (window.kernel_x - 1) * window.dilation_x;
   Cut cut = {vectors, last, 0, vectors, masks};
-  for (int64_t j = 0; j < vectors; j++, masks += window.kernel_x * kN) {
-    const int64_t x = j + 1 < vectors ? j * kN : last;
-    const int64_t end = x + kN < window.out_width ? x + kN : window.out_width;
-    if (x * window.stride_x >= window.pad_left &&
-        (end - 1) * window.stride_x + reach - window.pad_left < window.in_width)
-      continue;
-    for (int64_t kx = 0; kx < window.kernel_x; kx++)
-      store(masks + kx * kN, inside_mask<V>(window, x, kx * window.dilation_x));
-    if (j == cut.left)
+  for (int64_t j = 0; j < vectors; j++) {
+    for (int64_t kx = 0; kx < window.kernel_x; kx++, masks += kN)
+      store(masks, inside_mask<V>(window, cut.at(j, kN), kx * window.dilation_x));
+    const bool whole = is_whole(window, cut.at(j, kN), kN);
+    if (!whole && j == cut.left)
       cut.left++;
-    else if (j < cut.right)
+    else if (!whole && j < cut.right)
       cut.right = j;
   }
   return cut;

@@ -25,7 +25,7 @@ Strips strips_of(const ImageSize& size, const PlanOptions& options) {
   if (size.pixels() == 1) {
     strips.rows = strips.count = strips.pitch = 1;
   } else {
-    const int64_t fit = std::max<int64_t>(options.strip_pixels / size.width, 1);
+    const int64_t fit = std::max<int64_t>(options.strip_pixels / size.width, 2);
     strips.rows = size.pixels() <= options.whole_pixels ? size.height : std::min(fit, size.height);
     strips.count = divide_up(size.height, strips.rows);
     strips.pitch = pitch_of(strips.rows, size.width);

@@ -34,9 +34,9 @@ struct Plan {
   int64_t columns_begin = 0;  // in a job's memory
 };
 
-// Strips have about `strip_pixels` pixels; maps of at most `whole_pixels` are one strip.
+// Strips have about `strip_pixels` pixels, but two rows at least; maps of at most `whole_pixels` are one strip.
 struct PlanOptions {
-  int64_t strip_pixels = 224, whole_pixels = 400;
+  int64_t strip_pixels = 112, whole_pixels = 400;
 };
 
 Plan make_plan(const Program& program, const PlanOptions& options = {});

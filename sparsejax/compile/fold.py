@@ -6,11 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.extend import core
-from scipy.special import erf, erfc
-
-
-def _logistic(x: np.ndarray) -> np.ndarray:
-    return (0.5 * (1 + np.tanh(0.5 * x))).astype(x.dtype)
+from scipy.special import erf, erfc, expit
 
 
 def _select(which: np.ndarray, *cases: np.ndarray) -> np.ndarray:
@@ -37,7 +33,7 @@ ELEMENTWISE: dict[str, Callable] = {
     "le": np.less_equal,
     "log": np.log,
     "log1p": np.log1p,
-    "logistic": _logistic,
+    "logistic": expit,
     "lt": np.less,
     "max": np.maximum,
     "min": np.minimum,
@@ -88,13 +84,21 @@ def bind(primitive: Any, params: dict, *inputs: Any) -> Any:
     return primitive.bind(*functions, *inputs, **params)
 
 
-def in_numpy(equation: Any, constants: Sequence[np.ndarray]) -> list[np.ndarray] | None:
-    """The outputs as NumPy computes them, None where it cannot."""
+def in_numpy(
+    equation: Any, constants: Sequence[np.ndarray], *, double: bool = False
+) -> list[np.ndarray] | None:
+    """The outputs as NumPy computes them, None where it cannot.
+
+    Args:
+        equation: of a jaxpr.
+        constants: its inputs.
+        double: compute in float64 what the equation has in float32.
+    """
     name, params = equation.primitive.name, equation.params
     if any(np.dtype(c.dtype) not in _NATIVE for c in constants):
         return None
     if (body := body_of(equation)) is not None:
-        return _body_in_numpy(body, constants)
+        return _body_in_numpy(body, constants, double)
     shape_only = _reshaped(name, params, constants)
     if shape_only is not None:
         return [shape_only]
@@ -102,10 +106,16 @@ def in_numpy(equation: Any, constants: Sequence[np.ndarray]) -> list[np.ndarray]
         if name == "integer_pow":
             return [np.power(constants[0], params["y"])]
         if name == "convert_element_type":
-            return _converted(constants[0], np.dtype(params["new_dtype"]))
+            return _converted(constants[0], _wide(params["new_dtype"], double))
         if name not in ELEMENTWISE or (name in _BOOLEAN and constants[0].dtype != bool):
             return None
-        return [np.asarray(ELEMENTWISE[name](*constants), equation.outvars[0].aval.dtype)]
+        dtype = _wide(equation.outvars[0].aval.dtype, double)
+        return [np.asarray(ELEMENTWISE[name](*constants), dtype)]
+
+
+def _wide(dtype: Any, double: bool) -> np.dtype:
+    """float64 in place of float32 if asked for."""
+    return np.dtype(np.float64 if double and dtype == np.float32 else dtype)
 
 
 def _converted(array: np.ndarray, dtype: np.dtype) -> list[np.ndarray] | None:
@@ -133,7 +143,9 @@ def _reshaped(name: str, params: dict, constants: Sequence[np.ndarray]) -> np.nd
     return None
 
 
-def _body_in_numpy(body: Any, constants: Sequence[np.ndarray]) -> list[np.ndarray] | None:
+def _body_in_numpy(
+    body: Any, constants: Sequence[np.ndarray], double: bool
+) -> list[np.ndarray] | None:
     """A call's body, all of it or not at all."""
     if any(np.dtype(np.asarray(c).dtype) not in _NATIVE for c in body.consts):
         return None
@@ -141,7 +153,7 @@ def _body_in_numpy(body: Any, constants: Sequence[np.ndarray]) -> list[np.ndarra
     env |= {v: np.asarray(c) for v, c in zip(body.jaxpr.constvars, body.consts, strict=True)}
     for equation in body.jaxpr.eqns:
         inputs = [known(v) if isinstance(v, core.Literal) else env[v] for v in equation.invars]
-        outputs = in_numpy(equation, inputs)
+        outputs = in_numpy(equation, inputs, double=double)
         if outputs is None:
             return None
         env.update(zip(equation.outvars, outputs, strict=True))

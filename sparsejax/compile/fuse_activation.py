@@ -1,11 +1,12 @@
 """Activations told by their values: what a few equations make of samples of their one input."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
 from sparsejax.compile import fold
-from sparsejax.compile.activation import SAMPLES, Activation, recognise
+from sparsejax.compile.activation import Activation, recognise
 from sparsejax.compile.edit import Edit, constant_of, is_float, made
 from sparsejax.compile.graph import Elementwise, Node, Primitive, Value
 
@@ -18,8 +19,8 @@ def to_activation(edit: Edit, node: Node) -> bool:
     if not _is_elementwise(node) or not is_float(*node.outputs):
         return False
     for source, nodes in reversed(list(_grown(edit, node))):
-        values = _sampled(source, nodes, node.outputs[0])
-        activation = None if values is None else recognise(values)
+        function = partial(_evaluated, source, nodes, node.outputs[0])
+        activation = recognise(function)
         if activation is None:
             continue
         if not activation:
@@ -71,23 +72,25 @@ def _grown(edit: Edit, sink: Node) -> Iterator[tuple[Value, list[Node]]]:
         frontier = [v for v in dict.fromkeys([*frontier, *inputs]) if v is not latest.outputs[0]]
 
 
-def _sampled(source: Value, nodes: Sequence[Node], output: Value) -> np.ndarray | None:
-    """What the nodes make of SAMPLES in place of the source."""
-    values = {source: SAMPLES}
+def _evaluated(
+    source: Value, nodes: Sequence[Node], output: Value, samples: np.ndarray
+) -> np.ndarray | None:
+    """What the nodes make of samples in place of the source; None where NumPy cannot tell."""
+    values, double = {source: samples}, samples.dtype == np.float64
     for node in reversed(nodes):  # they were found from the last to the first
         inputs = []
         for value in node.inputs:
             number = _number(value)
-            if number is not None:
-                inputs.append(np.broadcast_to(number, SAMPLES.shape))
-            else:
+            if number is None:
                 inputs.append(values[value])
+            else:
+                inputs.append(np.broadcast_to(number, samples.shape))
         assert isinstance(node.op, Primitive)
         try:
-            results = fold.in_numpy(node.op.equation, inputs)
+            results = fold.in_numpy(node.op.equation, inputs, double=double)
         except (ValueError, TypeError):  # the body depends on the shape
             return None
-        if results is None or results[0].shape != SAMPLES.shape:
+        if results is None or results[0].shape != samples.shape:
             return None
         values[node.outputs[0]] = results[0]
     return values[output]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sparsejax.compile import fuse_activation, fuse_residual, fuse_scale
+from sparsejax.compile import fuse_activation, fuse_channels, fuse_residual, fuse_scale
 from sparsejax.compile import rewrite_layers as layers
 from sparsejax.compile import rewrite_pools as pools
 from sparsejax.compile import rewrite_shapes as shapes
@@ -45,6 +45,8 @@ PHASES: tuple[tuple[Rule, ...], ...] = (
         *SHAPES,
         *SCALES,
         fuse_scale.into_layer_behind,
+        fuse_channels.into_layer_before,
+        fuse_channels.into_layer_behind,
         fuse_residual.pad_into_conv,
         pools.pad_into_average,
         fuse_residual.into_layer,

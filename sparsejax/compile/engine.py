@@ -26,16 +26,21 @@ def name_of(lowered: Lowered) -> str:
 
 
 def load(
-    lowered: Lowered, strip_pixels: int = STRIP_PIXELS, whole_pixels: int = WHOLE_PIXELS
+    lowered: Lowered,
+    *,
+    name: str = "",
+    strip_pixels: int = STRIP_PIXELS,
+    whole_pixels: int = WHOLE_PIXELS,
 ) -> tuple[str, _ffi.Program]:
     """The packed program under its name; it lives as long as what is returned or an executable.
 
     Args:
         lowered: the program.
+        name: must say all that the program contains; made from it when empty.
         strip_pixels: that a strip of a large map has, about.
         whole_pixels: up to which a map is one strip.
     """
-    name = f"{name_of(lowered)} {strip_pixels} {whole_pixels}"
+    name = name or f"{name_of(lowered)} {strip_pixels} {whole_pixels}"
     return name, _ffi.Program(name, lowered.words, lowered.floats, strip_pixels, whole_pixels)
 
 

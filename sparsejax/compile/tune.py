@@ -7,15 +7,18 @@ import json
 import os
 import platform
 import time
+import uuid
 import warnings
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+
 from sparsejax.compile.engine import load
 from sparsejax.compile.graph import Node, Region
-from sparsejax.compile.lower import Layout, lower
+from sparsejax.compile.lower import Layout, Lowered, lower
 from sparsejax.compile.select import (
     Choice,
     Traits,
@@ -30,7 +33,7 @@ from sparsejax.patterns import Pattern
 from sparsejax.plan import Plan
 
 BUDGET_SECONDS = 2.0  # of measuring, for one region; the model answers for the rest
-RUNS = 5  # of the region with each layout, of which a layer's fastest counts
+TRIAL_SECONDS = 0.05  # of running the region with each layout
 
 
 def choose_layouts(region: Region, plan: Plan | None, measure: bool) -> dict[Node, Choice]:
@@ -74,12 +77,18 @@ def _measured(
         if time.perf_counter() > end:
             break
         lowered = lower(region, trial)
-        _, program = load(lowered)
-        seconds = program.profile(RUNS)
+        seconds = profile(lowered)
         for node, key in keys.items():
             times.setdefault(key, round(seconds[lowered.steps[node]] * 1e6, 2))
         write_cache(times)
     return times
+
+
+def profile(lowered: Lowered) -> list[float]:
+    """Seconds of each step on one core, the fastest of 2 to 10 runs."""
+    _, program = load(lowered, name=f"trial {uuid.uuid4()}")
+    total = sum(program.profile(1))
+    return program.profile(int(np.clip(TRIAL_SECONDS / total, 2, 10)))
 
 
 def cache_path() -> Path:

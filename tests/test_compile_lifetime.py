@@ -111,3 +111,11 @@ def test_a_traced_function_without_its_owner_says_what_is_gone():
         lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         assert "packed weights are gone" in str(error)
+
+
+def test_the_report_shows_the_fusion_plan_when_asked():
+    fast, _ = compiled(size=8)
+    assert fast.report().fusion is None
+    report = fast.report(fusion=True)
+    assert report.fusion.num_after < report.fusion.num_before
+    assert "DNNFusion's plan" in str(report)

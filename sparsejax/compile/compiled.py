@@ -1,11 +1,13 @@
 """`compile`: the entry, and the function it returns."""
 
+import dataclasses
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 
+from sparsejax.compile.fusion_plan import plan_fusion
 from sparsejax.compile.program import build
 from sparsejax.compile.regions import split
 from sparsejax.compile.report import CompileReport, report
@@ -54,10 +56,19 @@ class CompiledFunction:
         made = self._program(leaves, treedef)
         return jax.tree.unflatten(made.output_tree, made.run(*leaves))
 
-    def report(self) -> CompileReport:
-        """What was chosen for each layer, on the shapes that compile was given."""
+    def report(self, *, fusion: bool = False) -> CompileReport:
+        """What was chosen for each layer, on the shapes that compile was given.
+
+        Args:
+            fusion: add the blocks in which DNNFusion (PLDI 2021) would run the traced function, for
+                comparison with the regions that are one call each here.
+        """
         leaves, treedef = jax.tree.flatten(self._example)
-        return self._program(leaves, treedef).report
+        made = self._program(leaves, treedef).report
+        if not fusion:
+            return made
+        graph, _ = trace(self._apply_fn, self._params, self._example)
+        return dataclasses.replace(made, fusion=plan_fusion(graph))
 
     def _with(self, params: Any) -> "CompiledFunction":
         leaves, treedef = jax.tree.flatten(params)

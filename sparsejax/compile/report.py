@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from sparsejax import text
+from sparsejax.compile.fusion_plan import FusionPlan
 from sparsejax.compile.graph import Conv, Graph, Left, Linear, Node, Region
 from sparsejax.compile.lower import is_depthwise
 from sparsejax.compile.select import Choice
@@ -50,12 +51,21 @@ class LayerReport:
 
 @dataclass(frozen=True)
 class CompileReport:
-    """All layers in the order they run, and what stayed in XLA and why."""
+    """The whole function.
+
+    Attributes:
+        layers: in the order they run.
+        num_regions: custom calls.
+        xla: how often each primitive or kind of node stayed in XLA.
+        reasons: why it did, by the same names.
+        fusion: DNNFusion's plan, where it was asked for.
+    """
 
     layers: tuple[LayerReport, ...]
     num_regions: int
     xla: dict[str, int]
     reasons: dict[str, str] = field(default_factory=dict)
+    fusion: FusionPlan | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, dicts, numbers and strings, for JSON; what was not measured is None."""
@@ -90,7 +100,8 @@ class CompileReport:
             f"{self.num_regions} custom calls. MMAdds: million multiply-adds, nonzero/all. "
             f"µs: one core, one image.\nIn XLA: {left or 'nothing'}."
         )
-        return text.table("", columns, map(_cells, self.layers), caption=caption)
+        table = text.table("", columns, map(_cells, self.layers), caption=caption)
+        return table if self.fusion is None else f"{table}\n\n{self.fusion}"
 
 
 def _cells(row: LayerReport) -> Sequence[str]:

@@ -18,9 +18,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.arm import count
-from benchmarks.arm.tools import MissingError
+from benchmarks.arm.tools import ROOT, MissingError
 
 BASELINE = Path(__file__).with_name("baseline.json")
+PAGE = ROOT / "benchmarks" / "results" / "arm.md"  # the documentation includes it
 COUNTED = "instructions per useful fmla"
 STATIC = "static fmla per cycle"
 MAY_GROW = 1.03
@@ -35,8 +36,9 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", type=Path, help="write the numbers to this file")
-    parser.add_argument("--update", action="store_true", help="write the baseline")
-    parser.add_argument("--counts-only", action="store_true", help="without llvm-mca")
+    several = parser.add_mutually_exclusive_group()
+    several.add_argument("--update", action="store_true", help="write the baseline")
+    several.add_argument("--counts-only", action="store_true", help="without llvm-mca")
     options = parser.parse_args()
     try:
         found = measure(with_analyser=not options.counts_only)
@@ -46,6 +48,7 @@ def main() -> None:
     show(found)
     if options.update:
         BASELINE.write_text(json.dumps(found, indent=1) + "\n")
+        PAGE.write_text(markdown(found))
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
     compare(found)
@@ -78,6 +81,17 @@ def show(found: dict[str, Any]) -> None:
             if STATIC in best:
                 line += f", {best[STATIC]:.2f} fmla per cycle (wanted at least {least})"
             print(line)
+
+
+def markdown(found: dict[str, Any]) -> str:
+    """The counts as a table."""
+    rows = found["counts"]
+    lines = [["", *next(iter(rows.values()))]]
+    lines += [["---"] * len(lines[0])]
+    lines += [[name, *(f"{value:.2f}" for value in row.values())] for name, row in rows.items()]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    caption = f"{found['sparsity']:.0%} zeros, layers as rows x cols x pixels, {found['compiler']}."
+    return f"{caption}\n\n{table}\n"
 
 
 def leanest(rows: dict[str, Any], kind: str, layer: str) -> dict[str, float]:

@@ -45,5 +45,7 @@ ALSO = (
 
 
 def cases() -> list[tuple[str, str, float]]:
-    """Net, pattern and sparsity of everything to measure; the bars' order, each once."""
-    return list(dict.fromkeys([*((bar.net, bar.pattern, bar.sparsity) for bar in BARS), *ALSO]))
+    """Net, pattern and sparsity of everything to measure, each once, net by net."""
+    found = dict.fromkeys([*((bar.net, bar.pattern, bar.sparsity) for bar in BARS), *ALSO])
+    nets = list(dict.fromkeys(net for net, _, _ in found))
+    return sorted(found, key=lambda case: nets.index(case[0]))

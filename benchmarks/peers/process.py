@@ -24,21 +24,18 @@ class Worker:
     """A process that answers lines of JSON; pinned before its first instruction."""
 
     def __init__(self, command: Sequence[str], cores: Sequence[int], errors: Path):
-        several = str(len(cores) > 1).lower()
+        flag = f"--xla_cpu_multi_thread_eigen={str(len(cores) > 1).lower()}"
         self._errors = errors
-        self._process = subprocess.Popen(
-            ["taskset", "--cpu-list", ",".join(map(str, cores)), *command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors.open("w"),
-            text=True,
-            cwd=ROOT,
-            env={
-                **os.environ,
-                **QUIET,
-                "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={several}",
-            },
-        )
+        with errors.open("w") as log:
+            self._process = subprocess.Popen(
+                ["taskset", "--cpu-list", ",".join(map(str, cores)), *command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                cwd=ROOT,
+                env={**os.environ, **QUIET, "XLA_FLAGS": flag},
+            )
 
     def ask(self, order: dict[str, Any]) -> dict[str, Any]:
         """The answer to an order.

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from benchmarks.mobilenet import cpu_name
-from benchmarks.peers.bars import BARS, Bar
+from benchmarks.peers.bars import BARS, Bar, cases
 from benchmarks.peers.case import Case
 from benchmarks.peers.process import ROOT
 from sparsejax.ops._ffi import instruction_set
@@ -37,7 +37,14 @@ def merge(file: Path, row: dict[str, Any]) -> None:
     rows = {key(other): other for other in found["cases"]}
     rows[key(row)] = row
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({**found, "cases": list(rows.values())}, indent=1) + "\n")
+    found["cases"] = sorted(rows.values(), key=_place)
+    file.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def _place(row: dict[str, Any]) -> tuple[int, int, int]:
+    """Where a row stands in the tables: batch, threads, then as the cases do."""
+    wanted, case = cases(), key(row)
+    return case.batch, case.threads, wanted.index(case[:3]) if case[:3] in wanted else len(wanted)
 
 
 def key(row: dict[str, Any]) -> Case:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 from rich.console import Console
 from rich.table import Table
 
@@ -92,7 +93,7 @@ def _first_results(rows: list[dict[str, Any]]) -> list[list[str]]:
 
 
 def _zeros(row: dict[str, Any]) -> str:
-    return f"{row['sparsity']:.0%} {row['pattern']}" if row["sparsity"] else "none"
+    return f"{row['sparsity']:.0%} {row['pattern']}" if row["sparsity"] else "dense"
 
 
 def _cell(row: dict[str, Any], name: str) -> str:
@@ -146,6 +147,8 @@ def picture(rows: list[dict[str, Any]]) -> str:
         axes.scatter(*zip(*points, strict=True), marker=marker, label=name, **style)
     plain_axes(axes, LOOK)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.tick_params(axis="x", which="minor", length=0)
     axes.set_xlabel("milliseconds, one core, batch 1", color=LOOK.muted, fontsize=9)
     axes.set_yticks([-i for i in range(len(rows))], [f"{r['net']}, {_zeros(r)}" for r in rows])
     axes.tick_params(axis="y", colors=LOOK.text, labelsize=8)

@@ -1,4 +1,4 @@
-"""Times every layout of MobileNet-v1's products and fits the model that compile uses without tuning.
+"""Times every layout of MobileNet-v1's products and fits the model that compile has without tuning.
 
     python -m benchmarks.layouts --json FILE
 

@@ -14,17 +14,33 @@ from sparsejax.patterns import Block, Pattern
 BLOCK_ROWS = (1, 2, 4, 8)
 DENSE_NAME = "dense"
 
-# Times in ns on one AVX2 core, fitted to MobileNet-v1's products. A stored weight costs WEIGHT once
-# and PIXEL at each pixel, in eights; a value that is read costs ACTIVATION at each pixel. One pixel
-# costs VECTOR a stored weight.
-WEIGHT = {(ROWS, 1): 0.5, (ROWS, 2): 0.4, (ROWS, 4): 0.4, (MASKS, 4): 0.3}
-WEIGHT |= {(BLOCKS, 2): 0.2, (BLOCKS, 4): 0.1, (BLOCKS, 8): 0.1}
-PIXEL = {(ROWS, 1): 0.030, (ROWS, 2): 0.030, (ROWS, 4): 0.032, (MASKS, 4): 0.028}
-PIXEL |= {(BLOCKS, 2): 0.026, (BLOCKS, 4): 0.021, (BLOCKS, 8): 0.021}
-ACTIVATION = 0.05
-VECTOR = {(ROWS, 1): 0.5, (ROWS, 2): 0.5, (ROWS, 4): 0.5, (MASKS, 4): 0.6}
-VECTOR |= {(BLOCKS, 2): 0.3, (BLOCKS, 4): 0.15, (BLOCKS, 8): 0.1}
-WORTH_MEASURING = 2.5  # times the best estimate
+
+class Cost(NamedTuple):
+    """Times in ns on one AVX2 core, as `python -m benchmarks.layouts` fits them.
+
+    Attributes:
+        weight: a stored weight, once.
+        pixel: a stored weight at each pixel, in eights.
+        activation: a value that is read or written, at each pixel, in eights.
+        alone: a stored weight where there is but one pixel.
+    """
+
+    weight: float
+    pixel: float
+    activation: float
+    alone: float
+
+
+COSTS = {
+    (ROWS, 1): Cost(0.168, 0.0277, 0.059, 1.2),
+    (ROWS, 2): Cost(0.249, 0.0265, 0.081, 0.62),
+    (ROWS, 4): Cost(0.359, 0.0288, 0.101, 0.41),
+    (MASKS, 4): Cost(0.558, 0.0219, 0.129, 0.35),
+    (BLOCKS, 2): Cost(0.155, 0.0242, 0.074, 0.62),
+    (BLOCKS, 4): Cost(0.271, 0.0213, 0.085, 0.25),
+    (BLOCKS, 8): Cost(0.464, 0.0214, 0.088, 0.22),
+}
+WORTH_MEASURING = 1.5  # times the best estimate; the model errs by 10 %, at worst by 30
 
 
 class Traits(NamedTuple):
@@ -108,12 +124,12 @@ def estimate(traits: Traits, layout: Layout, share: float | None = None) -> floa
     """The time of a product in microseconds by the model, with `share` of the weights stored."""
     share = stored(traits, layout) if share is None else share
     weights = share * traits.rows * traits.cols
-    key = (layout.storage, layout.block)
+    cost = COSTS[layout.storage, layout.block]
     if traits.pixels == 1:
-        return weights * VECTOR[key] / 1e3
+        return weights * cost.alone / 1e3
     pixels = math.ceil(traits.pixels / 8) * 8
-    moved = (traits.rows + traits.cols * (1 + traits.gathers)) * pixels * ACTIVATION
-    return (weights * (WEIGHT[key] + PIXEL[key] * pixels) + moved) / 1e3
+    moved = (traits.rows + traits.cols * (1 + traits.gathers)) * pixels * cost.activation
+    return (weights * (cost.weight + cost.pixel * pixels) + moved) / 1e3
 
 
 def dense_layouts(traits: Traits) -> list[Layout]:
@@ -137,6 +153,8 @@ def candidates(traits: Traits, pattern: Pattern | None = None) -> list[Layout]:
     ]
     if isinstance(pattern, Block):
         sparse = [Layout(BLOCKS, r) for r in BLOCK_ROWS[1:] if pattern.rows % r == 0]
+    elif pattern is not None:
+        sparse = [layout for layout in sparse if layout.storage != BLOCKS]
     layouts = list(dict.fromkeys([*sparse, *dense_layouts(traits)]))
     layouts.sort(key=lambda layout: estimate(traits, layout))
     bound = WORTH_MEASURING * estimate(traits, layouts[0])

@@ -4,6 +4,20 @@
 namespace sparsejax::SPARSEJAX_TARGET {
 namespace {
 
+// A column of R rows, from row r on. Products that take one number out of a vector need one load
+// for 4 weights.
+template <int T, int R, int r, class V>
+SPARSEJAX_INLINE void add_column(const float* w, const V* in, V (*sum)[T]) {
+  V weight;
+  if constexpr (kByElement && R % 4 == 0 && lanes_of<V> == 4)
+    weight = weight_of<r % 4>(load_weights<V>(w + r / 4 * 4));
+  else
+    weight = splat<V>(w[r]);
+#pragma GCC unroll 16
+  for (int t = 0; t < T; t++) sum[r][t] += weight * in[t];
+  if constexpr (r + 1 < R) add_column<T, R, r + 1>(w, in, sum);
+}
+
 // Rows [part, part + R) of blocks of B rows: each load of x feeds R products.
 template <int T, int R, int B, class V>
 SPARSEJAX_INLINE void part_tile(const ProductChunk& chunk, const Tile& tile, int part) {
@@ -26,13 +40,7 @@ SPARSEJAX_INLINE void part_tile(const ProductChunk& chunk, const Tile& tile, int
         V in[T];
 #pragma GCC unroll 16
         for (int t = 0; t < T; t++) in[t] = load<V>(x + t * lanes_of<V>);
-        const Weights<R, V> weights(w);
-#pragma GCC unroll 8
-        for (int r = 0; r < R; r++) {
-          const V weight = weights[r];
-#pragma GCC unroll 16
-          for (int t = 0; t < T; t++) sum[r][t] += weight * in[t];
-        }
+        add_column<T, R, 0>(w, in, sum);
       }
 #pragma GCC unroll 8
       for (int r = 0; r < R; r++) finish_row<T>(tile, row[r], sum[r]);

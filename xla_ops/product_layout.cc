@@ -25,8 +25,10 @@ constexpr double kCache = 32 * 1024;
 struct Level {
   double bytes, rows_cost, blocks_cost;
 };
-constexpr Level kLevels[] = {
-    {kCache / 2, 1, 1}, {kCache * 7 / 8, 1.12, 1.05}, {kCache * 7 / 4, 1.5, 1.12}};
+constexpr Level kLevels[] = {{kCache / 2, 1, 1},
+                             {kCache * 7 / 8, 1.06, 1.05},
+                             {kCache * 9 / 8, 1.2, 1.07},
+                             {kCache * 7 / 4, 1.4, 1.12}};
 
 // The share of the cache's 64 sets that a tile can use: columns lie `pitch` floats apart.
 double used_sets(int64_t pitch, int64_t column_bytes) {
@@ -43,7 +45,7 @@ double row_cycles(const Shape& shape, const ProductLayout& layout, double produc
   const double tiles = std::ceil(vectors / layout.tile), block = layout.block;
   const bool rows = layout.storage == Storage::kRows;
   const double multiplications = 0.5 * vectors, chains = 4.2 * tiles / block;
-  const double loads = 0.55 * (rows ? vectors + tiles : vectors / block + tiles);
+  const double loads = rows ? 0.5 * vectors + 0.35 * tiles : 0.55 * (vectors / block + tiles);
   const double product = std::max(std::max(multiplications, loads), chains);
   const double chunks = ceil_div(shape.cols, layout.chunk_cols);
   return chunks * (6 * tiles + 2 * vectors) + shape.nonzeros * product * product_cost;

@@ -54,29 +54,28 @@ SPARSEJAX_INLINE P* as_is(P* p) {
   return p;
 }
 
-// n weights, each for a whole vector. (Behind `load`, GCC would take single weights through
-// integers.)
+// 4 weights in each 4 lanes; GCC would take them through integers behind `load`.
 typedef float UnalignedVec4 __attribute__((vector_size(16), aligned(4), may_alias));
-template <int n, class V>
-struct Weights {
-  static constexpr bool kLoaded = kByElement && n % 4 == 0 && lanes_of<V> == 4;
-  const float* in_memory;
-  V loaded[kLoaded ? n / 4 : 1];
 
-  SPARSEJAX_INLINE explicit Weights(const float* weights) : in_memory(weights) {
-    if constexpr (kLoaded) {
-#pragma GCC unroll 2
-      for (int i = 0; i < n / 4; i++)
-        loaded[i] = *reinterpret_cast<const UnalignedVec4*>(weights + 4 * i);
-    }
-  }
-  SPARSEJAX_INLINE V operator[](int i) const {
-    if constexpr (kLoaded)
-      return splat<V>(loaded[i / 4][i % 4]);
-    else
-      return splat<V>(in_memory[i]);
-  }
-};
+template <class V>
+SPARSEJAX_INLINE V load_weights(const float* weights) {
+  const Vec4 w = *reinterpret_cast<const UnalignedVec4*>(weights);
+  if constexpr (lanes_of<V> == 4) return w;
+  if constexpr (lanes_of<V> == 8) return __builtin_shufflevector(w, w, 0, 1, 2, 3, 0, 1, 2, 3);
+  if constexpr (lanes_of<V> == 16)
+    return __builtin_shufflevector(w, w, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3);
+}
+
+// Weight i of the 4 in all lanes.
+template <int i, class V>
+SPARSEJAX_INLINE V weight_of(V w) {
+  if constexpr (lanes_of<V> == 4) return __builtin_shufflevector(w, w, i, i, i, i);
+  if constexpr (lanes_of<V> == 8)
+    return __builtin_shufflevector(w, w, i, i, i, i, i + 4, i + 4, i + 4, i + 4);
+  if constexpr (lanes_of<V> == 16)
+    return __builtin_shufflevector(w, w, i, i, i, i, i + 4, i + 4, i + 4, i + 4, i + 8, i + 8,
+                                   i + 8, i + 8, i + 12, i + 12, i + 12, i + 12);
+}
 
 template <int T, class V>
 SPARSEJAX_INLINE void start_row(const Tile& tile, int64_t row, V* sum) {

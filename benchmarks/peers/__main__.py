@@ -18,13 +18,14 @@ and a picture for the documentation.
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks.peers import bars, layers, nets, results, table
 from benchmarks.peers.case import Case, write
-from benchmarks.peers.environments import ENGINES, Engine
+from benchmarks.peers.environments import ENGINES, FOLDER, Engine
 from benchmarks.peers.peak import peak
 from benchmarks.peers.process import OWN, ROOT
 from benchmarks.peers.rounds import measure, name_of
@@ -95,8 +96,10 @@ def run(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     engines = [CHOICES[name] for name in options.engines]
     if nets.NETS[case.net]().shifted is None:
         engines = [engine for engine in engines if engine != "jax shifted"]
-    files = write(case)
-    times = measure(files, engines, rounds=options.rounds, seconds=options.seconds)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=FOLDER, prefix="case-") as folder:
+        files = write(case, Path(folder))
+        times = measure(files, engines, rounds=options.rounds, seconds=options.seconds)
     return {
         **case._asdict(),
         "rounds": options.rounds,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from benchmarks.peers.environments import FOLDER, CannotBeHadError, Engine, Format
+from benchmarks.peers.environments import CannotBeHadError, Engine, Format
 from benchmarks.peers.nets import NETS, Net, input_of, variables_of
 from benchmarks.peers.onnx_export import export
 from sparsejax.compile.graph import LAYERS, Graph
@@ -67,15 +67,13 @@ class Files(NamedTuple):
             "net": self.case.net,
             "model": str(model),
             "input": str(self.channels_last if last else self.channels_first),
-            "output": str(FOLDER / "case" / "output.npy"),
+            "output": str(self.variables.with_name("output.npy")),
             "threads": self.case.threads,
         }
 
 
-def write(case: Case) -> Files:
+def write(case: Case, folder: Path) -> Files:
     """Make the weights and everything that workers read."""
-    folder = FOLDER / "case"
-    folder.mkdir(parents=True, exist_ok=True)
     net: Net = NETS[case.net]()
     variables = variables_of(net, case.pattern, case.sparsity)
     x = input_of(net, case.batch)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.environments import (
-    FOLDER,
     QUIET,
     CannotBeHadError,
     Engine,
@@ -63,8 +62,8 @@ class Worker:
             self._process.wait()
 
 
-def start(engine: Engine | str, cores: Sequence[int]) -> Worker:
-    """The process of an engine, or of one of our own ways.
+def start(engine: Engine | str, cores: Sequence[int], logs: Path) -> Worker:
+    """The process of an engine, or of one of our own ways; what it prints goes to a file in `logs`.
 
     Raises:
         CannotBeHadError: when the engine cannot be installed.
@@ -75,5 +74,4 @@ def start(engine: Engine | str, cores: Sequence[int]) -> Worker:
     else:
         name = engine
         command = [sys.executable, "-m", "benchmarks.peers.own_worker", name]
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    return Worker(command, cores, FOLDER / f"{name.replace(' ', '_')}.log")
+    return Worker(command, cores, logs / f"{name}.log")

@@ -43,7 +43,7 @@ def measure(
         for engine in engines:
             name = name_of(engine)
             try:
-                workers[name] = start(engine, cores(files.case.threads))
+                workers[name] = start(engine, cores(files.case.threads), files.variables.parent)
                 found[name] = _load(workers[name], engine, files)
             except CannotBeHadError as error:
                 found[name] = {CANNOT: str(error)}
@@ -61,7 +61,10 @@ def _load(worker: Worker, engine: Engine | str, files: Files) -> dict[str, Any]:
     order = files.order(engine)
     print(f"  {name_of(engine)}", end="", file=sys.stderr, flush=True)
     first = worker.ask(order)
-    y = np.load(order["output"]).reshape(files.expected.shape)
+    y = np.load(order["output"])
+    if y.size != files.expected.size:
+        raise CannotBeHadError(f"its output has the shape {y.shape}, not {files.expected.shape}")
+    y = y.reshape(files.expected.shape)
     error = float(np.abs(y - files.expected).max() / np.abs(files.expected).max())
     print(f" {error:.0e}", end="", file=sys.stderr, flush=True)
     if not error <= TOLERANCE:

@@ -9,7 +9,7 @@ template <class V>
 using IntsOf = decltype(V{} < V{});
 
 template <class V>
-SPARSEJAX_INLINE V power_of_two(IntsOf<V> n) {  // for -126 <= n <= 127
+SPARSEJAX_INLINE V power_of_two(IntsOf<V> n) {  // for -126 <= n <= 127; 0 and inf beside them
   return (V)((n + 127) << 23);
 }
 
@@ -39,26 +39,25 @@ struct Exponential {
   V fraction;
 };
 
-// x is cut to where exp leaves the floats; NaN stays NaN in the fraction.
+// For -88 <= x <= 89; NaN stays NaN in the fraction. The polynomial is summed by halves, which
+// waits less: these functions are bound by how long each operation waits for the one before.
 template <class V>
 SPARSEJAX_INLINE Exponential<V> exponential(V x) {
   constexpr float kInvLog2 = 1.44269504f, kLog2High = 0.693359375f, kLog2Low = -2.12194440e-4f;
   constexpr float kRound = 12582912.f;  // 1.5 * 2^23: adding it leaves an integer in the low bits
-  x = clamp(x, splat<V>(-104.f), splat<V>(89.f));
   const V shifted = x * kInvLog2 + kRound;
   const V n = shifted - kRound;
-  const V r = (x - n * kLog2High) - n * kLog2Low;
-  const V tail = polynomial(r, {5.000000083e-01f, 1.666666687e-01f, 4.166625376e-02f,
-                                8.333262638e-03f, 1.394722492e-03f, 1.991937993e-04f});
-  return {(IntsOf<V>)shifted - (IntsOf<V>)splat<V>(kRound), r * r * tail + r};
+  const V r = (x - n * kLog2High) - n * kLog2Low, square = r * r;
+  const V low = r * 1.666651289e-01f + 5.000000101e-01f;
+  const V high = square * 1.395171725e-03f + (r * 8.369598410e-03f + 4.166618728e-02f);
+  return {(IntsOf<V>)shifted - (IntsOf<V>)splat<V>(kRound), square * (square * high + low) + r};
 }
 
-// In two steps, so that the ends (inf, denormals, 0) round once.
+// 0 below 2^-126.5 and inf above 2^127.5, which the scale itself becomes there.
 template <class V>
 SPARSEJAX_INLINE V exp(V x) {
-  const Exponential<V> e = exponential(x);
-  const IntsOf<V> half = e.n >> 1;
-  return (e.fraction + 1.f) * power_of_two<V>(half) * power_of_two<V>(e.n - half);
+  const Exponential<V> e = exponential(clamp(x, splat<V>(-88.f), splat<V>(89.f)));
+  return (e.fraction + 1.f) * power_of_two<V>(e.n);
 }
 
 // exp(x) - 1 for x <= 0, exact to a few ulp at 0 too.
@@ -69,11 +68,14 @@ SPARSEJAX_INLINE V exp_minus_1(V x) {
   return scale * e.fraction + (scale - 1.f);
 }
 
-// Both halves from exp(-|x|), which cannot overflow.
 template <class V>
 SPARSEJAX_INLINE V sigmoid(V x) {
-  const V e = exp(-magnitude(x));
-  return (x < 0.f ? e : splat<V>(1.f)) / (e + 1.f);
+  return 1.f / (exp(-x) + 1.f);
+}
+
+template <class V>
+SPARSEJAX_INLINE V silu(V x) {
+  return x / (exp(-x) + 1.f);
 }
 
 template <class V>
@@ -126,7 +128,7 @@ template <Function function, class V>
 SPARSEJAX_INLINE V apply(V x, V low, V high) {
   if constexpr (function == Function::kClamp) return clamp(x, low, high);
   if constexpr (function == Function::kSigmoid) return sigmoid(x);
-  if constexpr (function == Function::kSilu) return x * sigmoid(x);
+  if constexpr (function == Function::kSilu) return silu(x);
   if constexpr (function == Function::kHardSigmoid) return hard_sigmoid(x);
   if constexpr (function == Function::kHardSwish) return x * hard_sigmoid(x);
   if constexpr (function == Function::kGeluTanh) return gelu_tanh(x);

@@ -37,6 +37,7 @@ SPARSEJAX_INLINE void part_tile(const ProductChunk& chunk, const Tile& tile, int
       for (int r = 0; r < R; r++) start_row<T>(tile, row[r], sum[r]);
       for (int32_t i = 0; i < runs.count; i++, w += B) {
         const float* x = column<V>(tile.x, *offset++);
+        if constexpr (kByElement) x = as_is(x);  // one addition for all loads
         V in[T];
 #pragma GCC unroll 16
         for (int t = 0; t < T; t++) in[t] = load<V>(x + t * lanes_of<V>);
@@ -50,8 +51,8 @@ SPARSEJAX_INLINE void part_tile(const ProductChunk& chunk, const Tile& tile, int
 
 // On 16 registers, 4 x 3 twice beats 8 x 1.
 constexpr int kMostRows = kManyRegisters ? 8 : 4;
-constexpr int kMostVectors[9] = {0, 0, kManyRegisters ? 8 : 4, 0, kManyRegisters ? 5 : 3, 0, 0,
-                                 0, 3};
+constexpr int kMostVectors[9] = {
+    0, 0, kManyRegisters ? 8 : 4, 0, kByElement ? 6 : kManyRegisters ? 5 : 3, 0, 0, 0, 3};
 
 template <int T, int B, class V>
 void blocks_tile(ProductChunk chunk, Tile tile) {

@@ -89,8 +89,9 @@ def test_useful_flops_leave_zeros_out():
 
 
 def test_time_is_the_median_over_rounds_of_the_medians_of_calls():
-    found = summary([[1.0, 9.0, 2.0], [3.0], [8.0, 4.0, 5.0]])
-    assert found == {"ms": 3.0, "low": 2.0, "high": 5.0, "calls": 7}
+    walls, cpus = ([1.0, 9.0, 2.0], [3.0], [8.0, 4.0, 5.0]), ([1.0] * 3, [2.0], [4.0] * 3)
+    found = summary([{"times_ms": w, "cpu_ms": c} for w, c in zip(walls, cpus, strict=True)])
+    assert found == {"ms": 3.0, "low": 2.0, "high": 5.0, "cpu ms": 2.0, "calls": 7}
 
 
 def row(ours_ms, **peers_ms):

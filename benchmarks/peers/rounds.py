@@ -35,7 +35,8 @@ def measure(
     """Per engine its time in milliseconds, its error and its version, or why it cannot be had.
 
     A round gives each engine `seconds` and takes the median of its calls. "ms" is the median of
-    the rounds, "low" and "high" are the fastest and the slowest round.
+    the rounds, "low" and "high" are the fastest and the slowest round. "cpu ms" is the same for the
+    time of the CPU, which others' load disturbs less; threads that wait in a loop count, too.
     """
     found: dict[str, dict[str, Any]] = {}
     workers: dict[str, Worker] = {}
@@ -48,8 +49,8 @@ def measure(
             except CannotBeHadError as error:
                 found[name] = {CANNOT: str(error)}
         timed = {name: workers[name] for name in workers if CANNOT not in found[name]}
-        for name, times in _take_turns(timed, rounds, seconds).items():
-            found[name] |= summary(times)
+        for name, answers in _take_turns(timed, rounds, seconds).items():
+            found[name] |= summary(answers)
     finally:
         for worker in workers.values():
             worker.close()
@@ -74,24 +75,27 @@ def _load(worker: Worker, engine: Engine | str, files: Files) -> dict[str, Any]:
 
 def _take_turns(
     workers: dict[str, Worker], rounds: int, seconds: float
-) -> dict[str, list[list[float]]]:
-    """The times of each engine's calls, by round; every round starts with another engine."""
-    times: dict[str, list[list[float]]] = {name: [] for name in workers}
+) -> dict[str, list[dict[str, list[float]]]]:
+    """The answers of each engine, by round; every round starts with another engine."""
+    answers: dict[str, list[dict[str, list[float]]]] = {name: [] for name in workers}
     names = list(workers)
     for turn in range(rounds):
         first = turn % max(len(names), 1)
         for name in names[first:] + names[:first]:
-            times[name].append(workers[name].ask({"seconds": seconds})["times_ms"])
+            answers[name].append(workers[name].ask({"seconds": seconds}))
     print(file=sys.stderr)
-    return times
+    return answers
 
 
-def summary(times: Sequence[Sequence[float]]) -> dict[str, Any]:
+def summary(rounds: Sequence[dict[str, Sequence[float]]]) -> dict[str, Any]:
     """The median of the rounds' medians, and the rounds it is made of."""
-    medians = [statistics.median(calls) for calls in times]
+    medians, cpu = (
+        [statistics.median(answer[kind]) for answer in rounds] for kind in ("times_ms", "cpu_ms")
+    )
     return {
         "ms": round(statistics.median(medians), 4),
         "low": round(min(medians), 4),
         "high": round(max(medians), 4),
-        "calls": sum(map(len, times)),
+        "cpu ms": round(statistics.median(cpu), 4),
+        "calls": sum(len(answer["times_ms"]) for answer in rounds),
     }

@@ -1,9 +1,10 @@
 """A process that runs one engine: `python worker.py ENGINE`, with an environment of its own.
 
-It speaks JSON lines. A first line {"model", "input", "output", "threads"} loads a model,
-runs it once on the array in one file and writes what comes out to the other; each line
-{"seconds"} after that is answered with the times of the calls that fit in, in milliseconds. This
-file must run in any environment that an engine wants: the standard library, NumPy and the engine.
+It speaks JSON lines. A first line {"model", "input", "output", "threads"} loads a model, runs it
+once on the array in one file and writes what comes out to the other; each line {"seconds"} after
+that is answered with the times of the calls that fit in, in milliseconds by the wall and of the
+process's CPU. This file must run in any environment that an engine wants: the standard library,
+NumPy and the engine.
 """
 
 import json
@@ -128,13 +129,14 @@ def serve(call, answers, first):
     print(json.dumps(first), file=answers, flush=True)
     for line in sys.stdin:
         end = time.perf_counter() + json.loads(line)["seconds"]
-        times = []
+        times, cpu = [], []
         call()
         while len(times) < 3 or time.perf_counter() < end:
-            start = time.perf_counter()
+            start, cpu_start = time.perf_counter(), time.process_time()
             call()
             times.append(1e3 * (time.perf_counter() - start))
-        print(json.dumps({"times_ms": times}), file=answers, flush=True)
+            cpu.append(1e3 * (time.process_time() - cpu_start))
+        print(json.dumps({"times_ms": times, "cpu_ms": cpu}), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -67,6 +67,10 @@ def images_and_rows(p, x):
     return jax.nn.relu(rows.reshape(2, 5, 6, 8) @ p["matrix"])
 
 
+def pixels_as_batch(p, x):
+    return jax.nn.relu(conv(x, p["conv"]).reshape(-1, 8) @ p["matrix"])
+
+
 def head(p, x):
     y = jax.nn.relu(conv(x, p["conv"])).mean((1, 2))
     return jax.nn.sigmoid(y @ p["matrix"] + y)
@@ -92,6 +96,7 @@ GRAPHS = {
     "several outputs": (several_outputs, X, [(4, "images", 1)]),
     "queries, keys, values": (queries_keys_values, ROWS, [(3, "rows", 1)]),
     "images and rows": (images_and_rows, X, None),
+    "pixels as batch": (pixels_as_batch, X, [(1, "images", 1), (1, "rows", 1)]),
     "head": (head, X, [(3, "images", 1)]),
     "squeezed": (squeezed, X, [(4, "images", 1)]),
     "mixed layouts": (mixed_layouts, X, [(1, "images", 1), (1, "images", 0)]),

@@ -69,7 +69,7 @@ def average(x, window, strides, padding):
     return total / (window[0] * window[1])
 
 
-def average_inside(x):
+def average_inside(x, factor=None):
     window = functools.partial(
         lax.reduce_window,
         init_value=0.0,
@@ -78,7 +78,8 @@ def average_inside(x):
         window_strides=(1, 2, 2, 1),
         padding="SAME",
     )
-    return window(x) / window(jnp.ones((1, *x.shape[1:3], 1)))
+    total = window(x) if factor is None else window(x) * factor
+    return total / window(jnp.ones((1, *x.shape[1:3], 1)))
 
 
 def attention_like(p, x):
@@ -159,6 +160,7 @@ IMAGES = {
     ),
     "average pool": (lambda p, x: average(x, (2, 3), (2, 1), "SAME"), ["average"]),
     "average inside": (lambda p, x: average_inside(x), ["average"]),
+    "twice the average inside": (lambda p, x: average_inside(x, 2.0), ["average", "Affine", "div"]),
     "sums of windows": (lambda p, x: 6 * average(x, (2, 3), (2, 1), "SAME"), ["average", "Affine"]),
     "padded average": (
         lambda p, x: average(jnp.pad(x, ((0, 0), (1, 1), (0, 1), (0, 0))), (3, 3), (2, 2), "VALID"),
@@ -319,6 +321,9 @@ def test_what_is_almost_an_activation_stays_in_xla(fn):
 def test_functions_that_are_no_activation_have_no_name():
     assert recognise(lambda x: None) is None
     assert recognise(np.zeros_like) is None  # of NaN, too
+    sigmoid = lambda x: 1 / (1 + np.exp(-np.maximum(x, -80)))
+    assert recognise(lambda x: np.maximum(sigmoid(x), x.dtype.type(1e-7))) is None
+    assert recognise(sigmoid) == Activation("sigmoid")
     assert recognise(lambda x: np.full_like(x, np.nan)) is None
     assert recognise(lambda x: x) == Activation()
     assert recognise(lambda x: np.where(np.abs(x) < 1e-3, np.inf, x)) is None
@@ -367,6 +372,12 @@ def test_channels_first_layers_say_so():
 
 def test_single_numbers_stay_numbers():
     assert_same(lambda p, x: (x.mean() * 2.0 + 1.0, -x.sum(), jnp.tanh(x.max()) * 3), P, X)
+
+
+def test_the_later_of_two_layers_takes_the_sum():
+    fn = lambda p, x: conv(x, p["other"]) + conv(conv(x, p["one"]), p["full"])
+    *_, last = rewritten(fn, P, X).nodes
+    assert last.op.path == "full" and len(last.inputs) == 2
 
 
 def test_half_precision_stays_in_xla():

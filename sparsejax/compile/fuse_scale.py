@@ -151,7 +151,7 @@ def scaled(weights: np.ndarray, scale: np.ndarray) -> np.ndarray | None:
     if (scale == 1).all():
         return weights
     with np.errstate(over="ignore"):
-        product = (np.multiply(weights, scale, dtype=np.float64) + 0.0).astype(np.float32)
+        product = np.multiply(weights, scale, dtype=np.float64).astype(np.float32)
     return product + np.float32(0) if np.isfinite(product).all() else None
 
 

@@ -20,14 +20,17 @@ def net():
     """apply(params, x), its params with 80 % zeros in the 1x1 convolutions, x, and the compiled."""
     model = MobileNetV2Linen(num_classes=7, width=0.25)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 32, 32, 3)), jnp.float32)
-    params = jax.jit(partial(model.init, train=False))(jax.random.key(0), x)
+    shapes = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), x)
+    rng = np.random.default_rng(1)
 
-    def pruned(leaf):
-        if leaf.ndim != 4 or leaf.shape[:2] != (1, 1):
-            return leaf
-        return leaf * sj.Unstructured().mask(jnp.abs(leaf), 0.8)
+    def random(leaf):
+        scale = np.sqrt(leaf.shape[-1] / np.prod(leaf.shape)) if leaf.ndim > 1 else 1
+        values = scale * rng.uniform(0.5, 1.5, leaf.shape)
+        signs = rng.choice([-1, 1], leaf.shape) if leaf.ndim > 1 else 1  # variances are positive
+        kept = rng.random(leaf.shape) > (0.8 if leaf.shape[:2] == (1, 1) else 0)
+        return (values * signs * kept).astype(np.float32)
 
-    params = jax.tree.map(pruned, params)
+    params = jax.tree.map(random, shapes)
     apply = jax.jit(partial(model.apply, train=False))
     return apply, params, x, sj.compile(apply, params, x, tune=False)
 

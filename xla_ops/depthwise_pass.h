@@ -5,8 +5,6 @@
 
 namespace sparsejax::SPARSEJAX_TARGET {
 
-typedef uintptr_t __attribute__((may_alias)) Address;
-
 // What the passes over one channel have in common.
 struct Strip {
   const Window& window;

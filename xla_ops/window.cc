@@ -5,7 +5,9 @@ namespace sparsejax::SPARSEJAX_TARGET {
 namespace {
 
 int64_t scratch_floats(const Window& window, int64_t out_rows) {
-  return depthwise_scratch_floats(window, out_rows);  // pooling needs no more than its first row
+  const int64_t depthwise = depthwise_scratch_floats(window, out_rows);  // columns need less
+  const int64_t pool = pool_scratch_floats(window);
+  return depthwise > pool ? depthwise : pool;
 }
 
 }  // namespace

@@ -4,6 +4,8 @@
 
 namespace sparsejax::SPARSEJAX_TARGET {
 
+typedef uintptr_t __attribute__((may_alias)) Address;  // of a row, in scratch
+
 // Lanes in an order in which a stride of 2 costs one shuffle; `in_order` undoes it.
 template <class V>
 SPARSEJAX_INLINE V every_second(V a, V b, int odd) {
@@ -31,22 +33,6 @@ SPARSEJAX_INLINE V cut_lanes(V x, V mask) {
 template <class V>
 SPARSEJAX_INLINE V cut(V x, const float* mask) {
   return cut_lanes(x, load<V>(mask));
-}
-
-// The first n floats of a row, that many being readable, and zeros.
-template <class V>
-SPARSEJAX_INLINE V first_lanes(const float* p, int64_t n) {
-  if (n >= lanes_of<V>) return load<V>(p);
-  float lanes[lanes_of<V>] = {};
-  for (int64_t i = 0; i < n; i++) lanes[i] = p[i];
-  return load<V>(lanes);
-}
-
-// a where the mask is set, else b.
-template <class V>
-SPARSEJAX_INLINE V choose(V mask, V a, V b) {
-  typedef decltype(a < a) Ints;
-  return (V)(((Ints)a & (Ints)mask) | ((Ints)b & ~(Ints)mask));
 }
 
 // How a row of outputs is cut into vectors: the last one overlaps its neighbour, or spills.

@@ -78,7 +78,6 @@ def test_every_layer_of_mobilenet_is_recognised_under_its_path():
     by_kind = {layer.kind: layer for layer in report.layers[:-1]}  # the last of each
     assert all(layer.activation == "relu6" for layer in report.layers[:-1])
     assert by_kind["depthwise"].kernel == "depthwise"
-    assert by_kind["convolution"].kernel == "dense"
     assert by_kind["pointwise"].kernel == "sparse"
     assert by_kind["pointwise"].pattern in ("CSR", "mask groups")
     assert by_kind["pointwise"].sparsity == pytest.approx(0.9, abs=1e-4)
@@ -189,8 +188,8 @@ def test_equinox_net_under_vmap_is_exact():
     dense = jax.vmap(net)(x)
     assert relative_error(fast(x), dense) <= TOLERANCE
     kinds = {layer.path: (layer.kind, layer.kernel) for layer in fast.report().layers}
+    assert kinds.pop("convs/0/weight")[0] == "convolution"
     assert kinds == {
-        "convs/0/weight": ("convolution", "dense"),
         "convs/1/weight": ("depthwise", "depthwise"),
         "convs/2/weight": ("pointwise", "sparse"),
         "convs/3/weight": ("depthwise", "depthwise"),
@@ -198,6 +197,38 @@ def test_equinox_net_under_vmap_is_exact():
     }
     assert all(layer.activation == "relu" for layer in fast.report().layers[:-1])
     assert fast.report().xla == {}
+
+
+class Pooled(eqx.Module):
+    """What Equinox pools lies in NHWC, what it convolves in NCHW."""
+
+    convs: list
+    norm: eqx.nn.BatchNorm
+    head: eqx.nn.Linear
+
+    def __init__(self, key):
+        keys = jax.random.split(key, 3)
+        conv = lambda channels, key: eqx.nn.Conv2d(channels, 8, 3, padding=1, key=key)
+        self.convs = [conv(3, keys[0]), conv(8, keys[1])]
+        self.norm = eqx.nn.BatchNorm(8, "batch", mode="batch")
+        self.head = eqx.nn.Linear(32, 5, key=keys[2])
+
+    def __call__(self, x, state):
+        x, _ = self.norm(self.convs[0](x), state)
+        x = eqx.nn.MaxPool2d(3, 2, padding=1)(jax.nn.relu(x))
+        x = eqx.nn.AvgPool2d(2, 2)(jax.nn.relu(x + self.convs[1](x)))
+        return self.head(jnp.where(x > 0, x, 0.2 * x).reshape(-1))
+
+
+def test_pools_of_equinox_are_in_the_same_region():
+    net, state = eqx.nn.make_with_state(Pooled)(jax.random.key(0))
+    params, rest = eqx.partition(eqx.nn.inference_mode(net), eqx.is_array)
+    one = lambda net, x: jax.vmap(lambda x: net(x, state), axis_name="batch")(x)
+    apply_fn = lambda params, x: one(eqx.combine(params, rest), x)
+    x = jax.random.normal(jax.random.key(1), (2, 3, 8, 8))
+    fast = compiled(apply_fn, params, x)
+    assert relative_error(fast(x), jax.jit(apply_fn)(params, x)) <= TOLERANCE
+    assert fast.report().xla == {} and fast.report().num_regions == 1
 
 
 class Perceptron(nn.Module):

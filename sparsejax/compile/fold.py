@@ -104,7 +104,7 @@ def in_numpy(
         return [shape_only]
     with np.errstate(all="ignore"):  # XLA has no warnings either
         if name == "integer_pow":
-            return [np.power(constants[0], params["y"])]
+            return [np.asarray(np.power(constants[0], params["y"]))]
         if name == "convert_element_type":
             return _converted(constants[0], _wide(params["new_dtype"], double))
         if name not in ELEMENTWISE or (name in _BOOLEAN and constants[0].dtype != bool):

@@ -4,6 +4,7 @@ import numpy as np
 
 from sparsejax.compile import fuse_activation, fuse_channels, fuse_residual, fuse_scale
 from sparsejax.compile import rewrite_layers as layers
+from sparsejax.compile import rewrite_layouts as layouts
 from sparsejax.compile import rewrite_pools as pools
 from sparsejax.compile import rewrite_shapes as shapes
 from sparsejax.compile.edit import Edit, Rule
@@ -21,7 +22,13 @@ from sparsejax.compile.graph import (
     Value,
 )
 
-SHAPES: tuple[Rule, ...] = (shapes.merge, shapes.sink, shapes.sink_pair, shapes.mean_keeps)
+SHAPES: tuple[Rule, ...] = (
+    shapes.merge,
+    shapes.sink,
+    shapes.sink_pair,
+    shapes.mean_keeps,
+    layouts.sink_layout,
+)
 SCALES: tuple[Rule, ...] = (fuse_scale.merge_affine, fuse_scale.into_layer_before)
 NAMED: tuple[Rule, ...] = (
     layers.to_conv,

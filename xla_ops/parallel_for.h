@@ -8,6 +8,8 @@
 #include <memory>
 #include <thread>
 
+#include "float_mode.h"
+
 namespace sparsejax {
 
 struct Pool {
@@ -31,7 +33,8 @@ void parallel_for(const Pool& pool, int64_t n, const F& f) {
     std::exception_ptr error;
   };
   auto progress = std::make_shared<Progress>();
-  auto work = [progress, n, &f] {
+  auto work = [progress, n, mode = float_mode(), &f] {
+    const FloatMode same(mode);
     for (int64_t i; (i = progress->next.fetch_add(1)) < n;) {
       try {
         f(i);

@@ -27,6 +27,20 @@ void test_parallel_for() {
   int64_t sum = 0;  // a pool that never helps
   parallel_for(Pool{4, [](std::function<void()>) {}}, 10, [&](int64_t i) { sum += i; });
   expect(sum == 45, "the caller does the work alone");
+  // Rounding upwards stands for any mode: 1 + 1e-9 is 1 in the mode that threads begin with.
+  const uint64_t before = float_mode();
+#if defined(__x86_64__)
+  set_float_mode((before & ~uint64_t{0x6000}) | 0x4000);
+#else
+  set_float_mode((before & ~uint64_t{0xc00000}) | 0x400000);
+#endif
+  std::atomic<int> rounded_up{0};
+  volatile float tiny = 1e-9f;
+  Threads threads;
+  parallel_for(threads.pool(4), 100, [&](int64_t) { rounded_up += 1.f + tiny > 1.f; });
+  threads.join();
+  set_float_mode(before);
+  expect(rounded_up == 100, "helpers round as their caller does");
 }
 
 }  // namespace sparsejax::test

@@ -17,6 +17,8 @@ FLAGS = (
 )
 LANES, TURNS = 4, 100
 CPU = "neoverse-n1"  # stands for Cortex-A76, too
+LONGEST = 400  # instructions of a loop
+JUMP = re.compile(r"(?:b\.\w+|cbn?z\t\w+,|tbn?z\t\w+, #\w+,)\s+([0-9a-f]+) <")
 INSTRUCTION = re.compile(r"^ +([0-9a-f]+):\t[0-9a-f]+ +\t(.*)$", re.MULTILINE)
 
 
@@ -101,7 +103,8 @@ def count(bench: Bench, way: Way, layer: Layer) -> dict[str, Any]:
     }
     if bench.analyser:
         hot = max(blocks, key=lambda block: blocks[block] * _fmla(bench, block))
-        found["static fmla per cycle"] = fmla_per_cycle(bench.analyser, _text(bench, hot))
+        loop = _text(bench, innermost_loop(bench.code, hot[0]))
+        found["static fmla per cycle"] = fmla_per_cycle(bench.analyser, loop)
     return {name: round(value, 4) for name, value in found.items()}
 
 
@@ -131,6 +134,20 @@ def _profile(bench: Bench, arguments: list[str]) -> Blocks:
         address, instructions, times = line.split()
         blocks[int(address, 16), int(instructions)] += int(times)
     return blocks
+
+
+def innermost_loop(code: dict[int, str], address: int) -> tuple[int, int]:
+    """First address and number of instructions of the loop around an address.
+
+    It ends with the first jump behind the address that leads back to before it; qemu cuts long
+    loops into several blocks.
+    """
+    for end in range(address, address + 4 * LONGEST, 4):
+        jump = JUMP.match(code.get(end, ""))
+        if jump and int(jump[1], 16) <= address <= end:
+            start = int(jump[1], 16)
+            return start, (end - start) // 4 + 1
+    raise ValueError(f"no loop around {address:x}")
 
 
 def _text(bench: Bench, block: tuple[int, int]) -> list[str]:

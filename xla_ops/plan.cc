@@ -17,7 +17,7 @@ int64_t round_up(int64_t a, int64_t to) { return divide_up(a, to) * to; }
 int64_t pitch_of(int64_t rows, int64_t width) {
   const int64_t floats = (rows - 1) * width + std::max<int64_t>(width, 16);
   const int64_t lines = divide_up(floats, 16);
-  return 16 * (lines >= 8 && lines % 2 == 0 ? lines + 1 : lines);
+  return 16 * (lines >= 4 && lines % 2 == 0 ? lines + 1 : lines);
 }
 
 Strips strips_of(const ImageSize& size, const PlanOptions& options) {

@@ -14,10 +14,19 @@ struct Map {
   const Value& value;
   int64_t n;
   float* out;
+  template <Function function, int U>
+  SPARSEJAX_INLINE void step(int64_t i) const {
+    apply_in_step<function, U>([&](int u) { return value(i + u * kLanes); }, out + i);
+  }
   template <Function function>
   void run() const {
     const Vec low = splat<Vec>(activation.low), high = splat<Vec>(activation.high);
-    int64_t i = 0;  // two at a time: while one vector waits for a product, the other goes on
+    int64_t i = 0;
+    if constexpr (in_step(function)) {
+      for (; i + 4 * kLanes <= n; i += 4 * kLanes) step<function, 4>(i);
+      for (; i + 2 * kLanes <= n; i += 2 * kLanes) step<function, 2>(i);
+    }
+    // two at a time: while one vector waits for a product, the other goes on
     for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
       const Vec a = apply<function, Vec>(value(i), low, high);
       const Vec b = apply<function, Vec>(value(i + kLanes), low, high);

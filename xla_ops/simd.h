@@ -71,7 +71,18 @@ SPARSEJAX_INLINE V clamp(V x, V low, V high) {
   x = x < low ? low : x;
   return x > high ? high : x;
 }
-#ifdef __aarch64__  // these keep NaN, and GCC does not find them
+// These keep NaN (maxps gives its second operand then), and GCC does not find them.
+#ifdef __SSE2__
+SPARSEJAX_INLINE Vec4 clamp(Vec4 x, Vec4 low, Vec4 high) {
+  return __builtin_ia32_minps(high, __builtin_ia32_maxps(low, x));
+}
+#endif
+#ifdef __AVX__
+SPARSEJAX_INLINE Vec8 clamp(Vec8 x, Vec8 low, Vec8 high) {
+  return __builtin_ia32_minps256(high, __builtin_ia32_maxps256(low, x));
+}
+#endif
+#ifdef __aarch64__
 SPARSEJAX_INLINE Vec4 clamp(Vec4 x, Vec4 low, Vec4 high) {
   return (Vec4)vminq_f32(vmaxq_f32((float32x4_t)x, (float32x4_t)low), (float32x4_t)high);
 }

@@ -19,7 +19,7 @@ STRIP_PIXELS, WHOLE_PIXELS = 112, 400
 
 def name_of(lowered: Lowered) -> str:
     """A name that says all that is in the program, and for which kernels it is packed."""
-    digest = hashlib.blake2b(_ffi.instruction_set().encode(), digest_size=20)
+    digest = hashlib.sha256(_ffi.instruction_set().encode())
     digest.update(lowered.words.data)
     digest.update(lowered.floats.data)
     return digest.hexdigest()

@@ -145,13 +145,7 @@ def candidates(traits: Traits, pattern: Pattern | None = None) -> list[Layout]:
         traits: of the layer.
         pattern: that the weights were trained with: other sparse layouts are left out.
     """
-    sparse = [
-        Layout(ROWS, 1),
-        Layout(ROWS, 2),
-        Layout(ROWS, 4),
-        Layout(MASKS, 4),
-        Layout(BLOCKS, 2),
-    ]
+    sparse = [Layout(*key) for key in COSTS]
     if isinstance(pattern, Block):
         sparse = [Layout(BLOCKS, r) for r in BLOCK_ROWS[1:] if pattern.rows % r == 0]
     elif pattern is not None:

@@ -24,7 +24,8 @@ struct Map {
     int64_t i = 0;
     if constexpr (in_step(function)) {
       for (; i + 4 * kLanes <= n; i += 4 * kLanes) step<function, 4>(i);
-      for (; i + 2 * kLanes <= n; i += 2 * kLanes) step<function, 2>(i);
+      for (; i < n; i += kLanes) step<function, 1>(i);
+      return;
     }
     // two at a time: while one vector waits for a product, the other goes on
     for (; i + 2 * kLanes <= n; i += 2 * kLanes) {

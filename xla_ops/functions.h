@@ -94,16 +94,6 @@ SPARSEJAX_INLINE V exp_minus_1(V x) {
 }
 
 template <class V>
-SPARSEJAX_INLINE V sigmoid(V x) {
-  return 1.f / (exp(-x) + 1.f);
-}
-
-template <class V>
-SPARSEJAX_INLINE V silu(V x) {
-  return x / (exp(-x) + 1.f);
-}
-
-template <class V>
 SPARSEJAX_INLINE V tanh(V x) {
   const V a = magnitude(x), square = x * x;
   const V near = x * square *
@@ -149,19 +139,12 @@ SPARSEJAX_INLINE V twice_gelu(V x) {
   return -1.59576912f * (x * x * x * 0.044715f + x);
 }
 
-template <class V>
-SPARSEJAX_INLINE V gelu_tanh(V x) {
-  return x / (exp(twice_gelu(x)) + 1.f);
-}
-
+// Functions that need no company; see in_step for the others.
 template <Function function, class V>
 SPARSEJAX_INLINE V apply(V x, V low, V high) {
   if constexpr (function == Function::kClamp) return clamp(x, low, high);
-  if constexpr (function == Function::kSigmoid) return sigmoid(x);
-  if constexpr (function == Function::kSilu) return silu(x);
   if constexpr (function == Function::kHardSigmoid) return hard_sigmoid(x);
   if constexpr (function == Function::kHardSwish) return x * hard_sigmoid(x);
-  if constexpr (function == Function::kGeluTanh) return gelu_tanh(x);
   if constexpr (function == Function::kGeluErf) return 0.5f * x * (1.f + erf(x * 0.707106781f));
   if constexpr (function == Function::kTanh) return tanh(x);
   if constexpr (function == Function::kLeakyRelu) return x > 0.f ? x : low * x;
@@ -170,7 +153,8 @@ SPARSEJAX_INLINE V apply(V x, V low, V high) {
   return x;
 }
 
-// Is the function a quotient by exp(...) + 1, of which several are faster in step?
+// Is the function a quotient by exp(...) + 1? These go through apply_in_step, however many vectors
+// are left: another order of sums would be other bits.
 constexpr bool in_step(Function function) {
   return function == Function::kSigmoid || function == Function::kSilu ||
          function == Function::kGeluTanh;

@@ -72,31 +72,32 @@ std::unique_ptr<Memory> Executable::take(int64_t floats) {
   return std::make_unique<Memory>(floats);
 }
 
-void Executable::run_job(const Job& job, const Pool& pool, int64_t threads, const Frame& frame) {
+void Executable::run_job(const Job& job, const Team& team, const Frame& frame) {
   const Step& step = program_.steps[job.step];
   if (step.output == kNone || plan_.values[step.output].count == 1)
-    return run_step(frame, step, 0, pool);
+    return run_step(frame, step, 0, team);
   const Strips& strips = plan_.values[step.output];
-  const int64_t ranges = std::min({threads, kPieces, strips.count});
-  parallel_for(pool, ranges, [&](int64_t range) {
+  const int64_t ranges = std::min({team.num_threads(), kPieces, strips.count});
+  const Team alone(Pool{});
+  team.for_each(ranges, [&](int64_t range) {
     const int64_t begin = piece_begin(strips, kPieces * range / ranges);
     const int64_t end = piece_begin(strips, kPieces * (range + 1) / ranges);
     Frame own = frame;
     own.job += range * plan_.job_floats;
     std::vector<int64_t> done = first_strips(program_, plan_, step.output, begin);
     walk(program_, plan_, step.output, end, done,
-         [&](const Step& inner, int64_t strip) { run_step(own, inner, strip, Pool{}); });
+         [&](const Step& inner, int64_t strip) { run_step(own, inner, strip, alone); });
   });
 }
 
 void Executable::run(const Pool& pool, Frame frame) {
-  const int64_t threads = std::max<int64_t>(1, std::min(pool.num_threads, kPieces));
-  const int64_t floats = scratch_floats(threads);
+  const Team team(pool, kPieces);
+  const int64_t floats = scratch_floats(team.num_threads());
   std::unique_ptr<Memory> memory = take(floats);
   frame.executable = this;
   frame.arena = memory->data();
   frame.job = frame.arena + plan_.arena_floats;
-  for (const Job& job : plan_.jobs) run_job(job, pool, threads, frame);
+  for (const Job& job : plan_.jobs) run_job(job, team, frame);
   std::lock_guard<std::mutex> lock(mutex_);
   free_.emplace_back(floats, std::move(memory));
 }

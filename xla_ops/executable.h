@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "kernels.h"
-#include "parallel_for.h"
 #include "plan.h"
+#include "team.h"
 
 namespace sparsejax {
 
@@ -65,7 +65,7 @@ class Executable {
   void pack(const Step& step);
   std::unique_ptr<Memory> take(int64_t floats);
   void run(const Pool& pool, Frame frame);
-  void run_job(const Job& job, const Pool& pool, int64_t threads, const Frame& frame);
+  void run_job(const Job& job, const Team& team, const Frame& frame);
 
   Program program_;
   Plan plan_;
@@ -82,7 +82,7 @@ inline float* Frame::strip(int64_t value, int64_t strip) const {
                      : job + strips.begin + strip % strips.ring * strips.floats;
 }
 
-// One strip of a step's output, from strips that are there; threads of the pool may take part.
-void run_step(const Frame& frame, const Step& step, int64_t strip, const Pool& pool);
+// One strip of a step's output, from strips that are there; the team may take part.
+void run_step(const Frame& frame, const Step& step, int64_t strip, const Team& team);
 
 }  // namespace sparsejax

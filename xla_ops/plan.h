@@ -3,8 +3,9 @@
 // A value is cut into strips: `rows` rows of all channels, [channels][pitch]. Strips of large maps
 // live in rings: they are computed when a later step asks for them and overwritten when nothing
 // needs them any more, so that they stay in the cache (depth first). Values that are read as a
-// whole, and small maps (one strip), are kept for as long as a later job needs them. A job computes
-// one kept value and, on the way, the ring values that only it needs.
+// whole, and small maps (two strips), are kept for as long as a later job needs them. A job
+// computes one kept value and, on the way, the ring values that only it needs; threads share its
+// strips, so that what a thread reads was mostly written by itself.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -17,6 +18,7 @@ struct Strips {
   int64_t rows, count, pitch;
   int64_t floats;  // of one strip, with what kernels may touch beside it
   int64_t ring;    // strips that are there at a time: `count` for kept values
+  bool small;      // two strips, as one has few pixels
   bool kept;
   int64_t begin;  // in the arena (kept) or in a job's own memory (rings)
 };
@@ -34,7 +36,8 @@ struct Plan {
   int64_t columns_begin = 0;  // in a job's memory
 };
 
-// Strips have about `strip_pixels` pixels, but two rows at least; maps of at most `whole_pixels` are one strip.
+// Strips have about `strip_pixels` pixels, but two rows at least; maps of at most `whole_pixels`
+// are two strips.
 struct PlanOptions {
   int64_t strip_pixels = 112, whole_pixels = 400;
 };

@@ -9,8 +9,8 @@
 namespace sparsejax {
 namespace {
 
-// Work below which helping threads cost more than they bring (a wake-up is about 2 us).
-constexpr int64_t kSmallWork = 100000;
+// Work below which helping threads cost more than they bring (a loop of a team costs about 1 us).
+constexpr int64_t kSmallWork = 50000;
 constexpr int64_t kChannelGroup = 32;
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -18,14 +18,14 @@ int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // A strip of a step's output: its pixels, and what the step reads.
 class StripRun {
  public:
-  StripRun(const Frame& frame, const Step& step, int64_t strip, const Pool& pool)
+  StripRun(const Frame& frame, const Step& step, int64_t strip, const Team& team)
       : frame_(frame),
         program_(frame.executable->program()),
         plan_(frame.executable->plan()),
         kernels_(frame.executable->kernels()),
         step_(step),
         strip_(strip),
-        pool_(pool) {
+        team_(team) {
     if (step.output == kNone) return;
     size_ = program_.values[step.output];
     strips_ = &plan_.values[step.output];
@@ -74,8 +74,8 @@ class StripRun {
   template <class F>
   void for_channels(int64_t channels, int64_t work, const F& f) const {
     const int64_t groups = divide_up(channels, kChannelGroup);
-    if (pool_.num_threads <= 1 || work < kSmallWork) return f(0, channels);
-    parallel_for(pool_, groups, [&](int64_t g) {
+    if (team_.num_threads() <= 1 || work < kSmallWork) return f(0, channels);
+    team_.for_each(groups, [&](int64_t g) {
       f(g * kChannelGroup, std::min(channels, (g + 1) * kChannelGroup));
     });
   }
@@ -190,19 +190,21 @@ class StripRun {
       call.residual = beside(step_.residual);
       call.residual_pitch = strips(step_.residual).pitch;
     }
-    const bool alone = pool_.num_threads <= 1 ||
+    const bool alone = team_.num_threads() <= 1 ||
                        frame_.executable->product(step_)->stored() * pixels_ < kSmallWork;
     // Few parts: threads share the pixels, too.
     const int64_t tile = 16 * divide_up(matrix.tile * kernels_.product->lanes, 16);
     const int64_t tiles = divide_up(pixels_, tile);
     const int64_t shares =
-        alone ? 1 : std::min(tiles, divide_up(2 * pool_.num_threads, matrix.num_parts));
-    parallel_for(alone ? Pool{} : pool_, matrix.num_parts * shares, [&](int64_t item) {
+        alone ? 1 : std::min(tiles, divide_up(2 * team_.num_threads(), matrix.num_parts));
+    const auto multiply = [&](int64_t item) {
       const int64_t share = item / matrix.num_parts;
       const int64_t first = tiles * share / shares * tile;
       const int64_t last = std::min(pixels_, tiles * (share + 1) / shares * tile);
       kernels_.product->multiply(call, item % matrix.num_parts, first, last - first);
-    });
+    };
+    if (!alone) return team_.for_each(matrix.num_parts * shares, multiply);
+    for (int64_t i = 0; i < matrix.num_parts; i++) multiply(i);
   }
 
   void mean() const {
@@ -295,7 +297,7 @@ class StripRun {
   const Kernels& kernels_;
   const Step& step_;
   const int64_t strip_;
-  const Pool& pool_;
+  const Team& team_;
   ImageSize size_ = {};
   const Strips* strips_ = nullptr;
   int64_t first_row_ = 0, rows_ = 0, pixels_ = 0;
@@ -304,11 +306,11 @@ class StripRun {
 
 }  // namespace
 
-void run_step(const Frame& frame, const Step& step, int64_t strip, const Pool& pool) {
-  if (!frame.seconds) return StripRun(frame, step, strip, pool).run();
+void run_step(const Frame& frame, const Step& step, int64_t strip, const Team& team) {
+  if (!frame.seconds) return StripRun(frame, step, strip, team).run();
   using Clock = std::chrono::steady_clock;
   const Clock::time_point start = Clock::now();
-  StripRun(frame, step, strip, pool).run();
+  StripRun(frame, step, strip, team).run();
   frame.seconds[&step - frame.executable->program().steps.data()] +=
       std::chrono::duration<double>(Clock::now() - start).count();
 }

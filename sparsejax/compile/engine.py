@@ -38,7 +38,7 @@ def load(
         lowered: the program.
         name: must say all that the program contains; made from it when empty.
         strip_pixels: that a strip of a large map has, about.
-        whole_pixels: up to which a map is one strip.
+        whole_pixels: up to which a map is two strips.
     """
     name = name or f"{name_of(lowered)} {strip_pixels} {whole_pixels}"
     return name, _ffi.Program(name, lowered.words, lowered.floats, strip_pixels, whole_pixels)

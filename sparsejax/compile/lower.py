@@ -86,7 +86,7 @@ def is_depthwise(op: object) -> bool:
 def size_of(region: Region, value: Value) -> Size:
     """The image that a value is to the engine."""
     if region.form == "rows":
-        return value.shape[-1], 1, math.prod(value.shape[:-1])
+        return value.shape[-1], math.prod(value.shape[:-1]), 1
     if len(value.shape) == 2:
         return value.shape[1], 1, 1
     _, *sides = value.shape

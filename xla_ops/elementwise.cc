@@ -127,8 +127,11 @@ void to_planes(const float* pixels, int64_t count, int64_t channels, float* plan
   transpose(pixels + p * channels, channels, count - p, channels, planes + p, pitch);
 }
 
+// Eight pixels at a time: more rows of many channels would fall on the same cache set.
 void to_pixels(const float* planes, int64_t pitch, int64_t count, int64_t channels, float* pixels) {
-  transpose(planes, pitch, channels, count, pixels, channels);
+  for (int64_t p = 0; p < count; p += 8)
+    transpose(planes + p, pitch, channels, count - p < 8 ? count - p : 8, pixels + p * channels,
+              channels);
 }
 
 }  // namespace

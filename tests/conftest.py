@@ -1,4 +1,4 @@
-"""Test world: four forced host devices, a cache of its own; warnings are errors (pyproject.toml)."""
+"""Test world: four forced host devices, an own cache; warnings are errors (pyproject.toml)."""
 
 import os
 import tempfile

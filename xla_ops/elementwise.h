@@ -1,5 +1,5 @@
-// Elementwise steps, sums and changes of layout, fp32. Arrays of n floats may be read and written in
-// whole vectors up to n rounded up to 16; out may be one of the inputs.
+// Elementwise steps, sums and changes of layout, fp32. Arrays of n floats may be read and written
+// in whole vectors up to n rounded up to 16; out may be one of the inputs.
 #pragma once
 #include <cstdint>
 

@@ -2,9 +2,10 @@
 //
 // Rows of a channel-major image may lie anywhere: rows[i] points to row i of channel 0, null where
 // the row lies outside of the image, and channel c is `pitch` floats further. 16 floats before and
-// behind every row can be read (their content is junk, NaN perhaps). Results are [channel][out_pitch]
-// with row o at o * out_width; rows narrower than 16 may be written as 16 floats, so that up to 16 -
-// out_width floats behind the last row are overwritten, and none where rows are wider.
+// behind every row can be read (their content is junk, NaN perhaps). Results are
+// [channel][out_pitch] with row o at o * out_width; rows narrower than 16 may be written as 16
+// floats, so that up to 16 - out_width floats behind the last row are overwritten, and none where
+// rows are wider.
 #pragma once
 #include <cstdint>
 

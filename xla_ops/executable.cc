@@ -2,6 +2,7 @@
 #include "executable.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 
 namespace sparsejax {
@@ -36,7 +37,28 @@ std::vector<float> average_scales(const Program& program, const Step& step) {
   return scales;
 }
 
+void timed_step(const Frame& frame, const Step& step, int64_t strip, const Team& team) {
+  if (!frame.seconds) return run_step(frame, step, strip, team);
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point start = Clock::now();
+  run_step(frame, step, strip, team);
+  frame.seconds[&step - frame.executable->program().steps.data()] +=
+      std::chrono::duration<double>(Clock::now() - start).count();
+}
+
 }  // namespace
+
+void Frame::rows(int64_t value, int64_t first, int64_t count,
+                 std::vector<const float*>& rows) const {
+  const Strips& strips = executable->plan().values[value];
+  const ImageSize& image = executable->program().values[value];
+  rows.clear();
+  for (int64_t row = first; row < first + count; row++) {
+    const bool inside = row >= 0 && row < image.height;
+    rows.push_back(inside ? strip(value, row / strips.rows) + row % strips.rows * image.width
+                          : nullptr);
+  }
+}
 
 Executable::Executable(Program program, const Kernels& kernels, const PlanOptions& options)
     : program_(std::move(program)), plan_(make_plan(program_, options)), kernels_(kernels) {
@@ -75,7 +97,7 @@ std::unique_ptr<Memory> Executable::take(int64_t floats) {
 void Executable::run_job(const Job& job, const Team& team, const Frame& frame) {
   const Step& step = program_.steps[job.step];
   if (step.output == kNone || plan_.values[step.output].count == 1)
-    return run_step(frame, step, 0, team);
+    return timed_step(frame, step, 0, team);
   const Strips& strips = plan_.values[step.output];
   const int64_t ranges = std::min({team.num_threads(), kPieces, strips.count});
   const Team alone(Pool{});
@@ -86,7 +108,7 @@ void Executable::run_job(const Job& job, const Team& team, const Frame& frame) {
     own.job += range * plan_.job_floats;
     std::vector<int64_t> done = first_strips(program_, plan_, step.output, begin);
     walk(program_, plan_, step.output, end, done,
-         [&](const Step& inner, int64_t strip) { run_step(own, inner, strip, alone); });
+         [&](const Step& inner, int64_t strip) { timed_step(own, inner, strip, alone); });
   });
 }
 

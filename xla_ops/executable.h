@@ -32,6 +32,8 @@ struct Frame {
   double* seconds;  // of each step, null unless profiled
 
   float* strip(int64_t value, int64_t strip) const;
+  // Pointers to `count` rows of channel 0 from row `first` on; null outside of the image.
+  void rows(int64_t value, int64_t first, int64_t count, std::vector<const float*>& rows) const;
 };
 
 class Executable {

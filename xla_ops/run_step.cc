@@ -1,6 +1,5 @@
 // Runs one strip of one step; see executable.h.
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 
 #include "executable.h"
@@ -110,33 +109,19 @@ class StripRun {
     }
   }
 
-  // Pointers to the rows of `value` that the window sees from this strip.
-  const float* const* window_rows(int64_t value, std::vector<const float*>& rows) const {
-    const Window& w = step_.window;
-    const ImageSize& image = size(value);
-    const Strips& from = strips(value);
-    const int64_t first = first_row_ * w.stride_y - step_.pad_top;
-    rows.clear();
-    for (int64_t i = 0; i <= (rows_ - 1) * w.stride_y + (w.kernel_y - 1) * w.dilation_y; i++) {
-      const int64_t row = first + i;
-      const bool inside = row >= 0 && row < image.height;
-      rows.push_back(inside ? frame_.strip(value, row / from.rows) + row % from.rows * image.width
-                            : nullptr);
-    }
-    return rows.data();
-  }
-
   // Runs f(call) over groups of channels; `out` has [channel][pitch].
   template <class F>
   void slide(int64_t work, float* out, int64_t pitch, const F& f) const {
-    static thread_local std::vector<const float*> rows_memory;
+    static thread_local std::vector<const float*> rows;
     const int64_t value = step_.inputs[0];
     Window w = step_.window;
     w.in_width = size(value).width;
     w.out_width = size_.width;
-    const float* const* rows = window_rows(value, rows_memory);
+    frame_.rows(value, first_row_ * w.stride_y - step_.pad_top,
+                (rows_ - 1) * w.stride_y + (w.kernel_y - 1) * w.dilation_y + 1, rows);
+    const float* const* seen = rows.data();  // helpers have another `rows`
     for_channels(size(value).channels, work, [&](int64_t begin, int64_t end) {
-      f(WindowCall{w, rows, strips(value).pitch, begin, end, out, pitch, rows_,
+      f(WindowCall{w, seen, strips(value).pitch, begin, end, out, pitch, rows_,
                    scratch(kernels_.window->scratch_floats(w, rows_))});
     });
   }
@@ -307,12 +292,7 @@ class StripRun {
 }  // namespace
 
 void run_step(const Frame& frame, const Step& step, int64_t strip, const Team& team) {
-  if (!frame.seconds) return StripRun(frame, step, strip, team).run();
-  using Clock = std::chrono::steady_clock;
-  const Clock::time_point start = Clock::now();
   StripRun(frame, step, strip, team).run();
-  frame.seconds[&step - frame.executable->program().steps.data()] +=
-      std::chrono::duration<double>(Clock::now() - start).count();
 }
 
 }  // namespace sparsejax

@@ -38,7 +38,7 @@ struct Frame {
 
 class Executable {
  public:
-  Executable(Program program, const Kernels& kernels, const PlanOptions& options = {});
+  Executable(Program program, const Kernels& kernels, const PlanOptions& options);
 
   // operands[i] and results[i] hold one image each. Any number of threads may run at a time;
   // results do not depend on the number of threads in the pool.

@@ -47,9 +47,4 @@ class PackedProduct {
   std::vector<int32_t> part_rows_;
 };
 
-// The best seconds of one strip of random activations multiplied again and again, warm.
-double time_product(const float* weights, int64_t rows, int64_t cols, int64_t pixels,
-                    int64_t x_pitch, const ProductLayout& layout, const ProductKernels& kernels,
-                    double seconds);
-
 }  // namespace sparsejax

@@ -39,10 +39,10 @@ struct Plan {
 // Strips have about `strip_pixels` pixels, but two rows at least; maps of at most `whole_pixels`
 // are two strips.
 struct PlanOptions {
-  int64_t strip_pixels = 112, whole_pixels = 400;
+  int64_t strip_pixels, whole_pixels;
 };
 
-Plan make_plan(const Program& program, const PlanOptions& options = {});
+Plan make_plan(const Program& program, const PlanOptions& options);
 
 // The strips [low, high) of `value` that output strip `strip` of a step reads; never empty.
 struct StripRange {

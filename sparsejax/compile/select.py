@@ -69,7 +69,6 @@ class Choice:
         layout: of the packed weights.
         name: "CSR", "2x1", "4x1", "8x1", "mask groups" or "dense".
         microseconds: what the layer takes for one image, nan when it was not measured.
-        dense_microseconds: what it takes with all weights stored, measured or estimated.
         break_even: the sparsity from which on the layer is faster than dense, in this pattern.
         reason: for the report.
     """
@@ -77,7 +76,6 @@ class Choice:
     layout: Layout
     name: str
     microseconds: float
-    dense_microseconds: float
     break_even: float
     reason: str
 
@@ -171,7 +169,7 @@ def choose(traits: Traits, microseconds: Sequence[tuple[Layout, float]], measure
     else:
         reason = f"{zeros}: {best / dense:.2f} of dense time"
     took = best if measured else math.nan
-    return Choice(layout, name, took, dense, even, reason)
+    return Choice(layout, name, took, even, reason)
 
 
 def break_even(traits: Traits, layout: Layout, dense_microseconds: float) -> float:

@@ -33,7 +33,7 @@ start() {  # build folder, compiler, flags
 }
 
 link() {  # flags of the tests
-  for file in "$source"/{kernels,matrix,run_spmm,run_depthwise,pack_product,product_layout,time_product,program,plan,executable,run_step}.cc \
+  for file in "$source"/{kernels,matrix,run_spmm,run_depthwise,pack_product,product_layout,program,plan,executable,run_step}.cc \
     {main,spmm_test,depthwise_test,window_test,elementwise_test,product_test,program_test}.cc; do
     name=$(basename "$file" .cc)
     compile "$name" "$file" "$@" &

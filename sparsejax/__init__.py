@@ -20,8 +20,11 @@ from sparsejax.distributions import global_magnitude as global_magnitude
 from sparsejax.distributions import global_magnitude_with_minimum as global_magnitude_with_minimum
 from sparsejax.distributions import lamp as lamp
 from sparsejax.distributions import uniform as uniform
+from sparsejax.initial_masks import full_masks as full_masks
+from sparsejax.initial_masks import masks_from_zeros as masks_from_zeros
 from sparsejax.masks import MaskContext as MaskContext
 from sparsejax.masks import MaskTransform as MaskTransform
+from sparsejax.masks import Method as Method
 from sparsejax.masks import chain as chain
 from sparsejax.masks import drop as drop
 from sparsejax.masks import every as every
@@ -50,6 +53,7 @@ from sparsejax.penalties import soft_min_max as soft_min_max
 from sparsejax.plan import Plan as Plan
 from sparsejax.plan import plan as plan
 from sparsejax.reparams import Reparam as Reparam
+from sparsejax.reparams import chain_reparams as chain_reparams
 from sparsejax.reparams import straight_through as straight_through
 from sparsejax.report import LeafReport as LeafReport
 from sparsejax.report import Report as Report
@@ -62,9 +66,7 @@ from sparsejax.scores import random as random_score  # noqa: F401
 from sparsejax.scores import saliency as saliency
 from sparsejax.sparsify import SparsifyState as SparsifyState
 from sparsejax.sparsify import effective as effective
-from sparsejax.sparsify import full_masks as full_masks
 from sparsejax.sparsify import harden as harden
-from sparsejax.sparsify import masks_from_zeros as masks_from_zeros
 from sparsejax.sparsify import masks_of as masks_of
 from sparsejax.sparsify import sparsify as sparsify
 

@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Int
 
 from sparsejax.distributions import PlanLeaf
 from sparsejax.patterns import Unstructured
+from sparsejax.reparams import Reparam
 from sparsejax.tree import is_masked_node, map_with_paths
 
 Score = Callable[[Any, Any, Any], Any]
@@ -16,11 +17,15 @@ Schedule = Callable[[Any], Any]
 
 
 class MaskContext(NamedTuple):
-    """What a mask transform may look at besides its operands: a static Plan, the rest traced."""
+    """What a mask transform may look at besides its operands: a static Plan, the rest traced.
+
+    `learned` is what a Reparam trains beside the weights, such as the scores of movement pruning.
+    """
 
     plan: Any
     step: Int[Array, ""]
-    key: PRNGKeyArray
+    key: Any  # a PRNGKeyArray, traced; None for a Reparam
+    learned: Any = ()
 
 
 class MaskTransform(NamedTuple):
@@ -33,6 +38,13 @@ class MaskTransform(NamedTuple):
 
     init: Callable[[Any, Any, MaskContext], tuple[Any, Any]]
     update: Callable[[Any, Any, Any, Any, MaskContext], tuple[Any, Any]]
+
+
+class Method(NamedTuple):
+    """A mask transform and the Reparam that belongs to it: one method of soft masks."""
+
+    transform: MaskTransform
+    reparam: Reparam
 
 
 def chain(*transforms: MaskTransform) -> MaskTransform:

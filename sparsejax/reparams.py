@@ -1,26 +1,123 @@
 """Forward reparametrisations: what a forward pass uses in place of the raw weights."""
 
+import functools
+import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Bool, Float
 
-from sparsejax.tree import is_masked_node
+from sparsejax.tree import is_masked_node, map_with_paths
+
+Factory = TypeVar("Factory", bound=Callable[..., Any])
 
 
 class Reparam(NamedTuple):
-    """A pair of functions: `init(params) -> state` and `apply(params, masks, state) -> weights`.
+    """Functions that make the forward weights out of raw weights, masks and learned numbers.
 
-    The raw weights stay dense underneath, so that a pruned weight keeps its value and gradient and
-    may come back. `masks` holds a MaskedNode where a leaf is dense.
+    `init(params, context) -> learned` gives what is trained beside the weights: a tree like
+    the params with a float array per leaf (a MaskedNode where it is dense), a tuple of such trees,
+    or ().
+    `apply(params, masks, learned, context) -> weights` is the forward pass; its derivative decides
+    how gradients reach params and learned. `masks` holds a MaskedNode where a leaf is dense.
+
+    `harden` has apply's arguments and gives the weights to deploy; None means apply. Either is
+    followed by exact zeros where the masks prune. `refresh(params, masks, learned, context) ->
+    learned` follows each step of the optimizer. With `keeps_pruned` the raw weights stay dense
+    underneath, so that a pruned one keeps its value and may come back; else they are held at 0.
+
+    `context` is the MaskContext with plan and step; its key and learned are None here.
     """
 
-    init: Callable[[Any], Any]
-    apply: Callable[[Any, Any, Any], Any]
+    init: Callable[[Any, Any], Any]
+    apply: Callable[[Any, Any, Any, Any], Any]
+    harden: Callable[[Any, Any, Any, Any], Any] | None = None
+    refresh: Callable[[Any, Any, Any, Any], Any] | None = None
+    keeps_pruned: bool = False
 
 
+def memoized(factory: Factory) -> Factory:
+    """The factory with one result for equal arguments, which must be hashable.
+
+    A Reparam is static in an optimizer state: the states of two equal transforms have equal tree
+    structures only if their Reparams are one object.
+    """
+    signature = inspect.signature(factory)
+    cached = functools.cache(factory)
+
+    @functools.wraps(factory)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return cached(*bound.args, **bound.kwargs)
+
+    return call  # type: ignore[return-value]
+
+
+def nothing_learned(params: Any, context: Any) -> tuple[()]:
+    """The `init` of a Reparam without learned numbers."""
+    return ()
+
+
+def map_weights(f: Callable[..., Any], context: Any, params: Any, masks: Any, *rest: Any) -> Any:
+    """The tree of `f(plan leaf, weights, mask, *others)`; dense leaves stay as they are."""
+
+    def at(path: str, weights: Any, mask: Any, *others: Any) -> Any:
+        if is_masked_node(weights) or is_masked_node(mask):
+            return weights
+        return f(context.plan.get(path), weights, mask, *others)
+
+    return map_with_paths(at, params, masks, *rest)
+
+
+def init_learned(f: Callable[..., Any], context: Any, params: Any) -> Any:
+    """The tree of `f(plan leaf, weights)`, with a MaskedNode where the plan has no leaf."""
+
+    def at(path: str, weights: Any) -> Any:
+        leaf = context.plan.get(path)
+        return optax.MaskedNode() if leaf is None else f(leaf, weights)
+
+    return map_with_paths(at, params)
+
+
+@memoized
+def chain_reparams(first: Reparam, second: Reparam) -> Reparam:
+    """The second Reparam on the weights of the first, such as a quantizer on soft masks.
+
+    `learned` is the pair of theirs.
+    """
+
+    def apply(params: Any, masks: Any, learned: Any, context: Any) -> Any:
+        weights = first.apply(params, masks, learned[0], context)
+        return second.apply(weights, masks, learned[1], context)
+
+    def harden(params: Any, masks: Any, learned: Any, context: Any) -> Any:
+        weights = (first.harden or first.apply)(params, masks, learned[0], context)
+        return (second.harden or second.apply)(weights, masks, learned[1], context)
+
+    def refresh(params: Any, masks: Any, learned: Any, context: Any) -> Any:
+        mine, theirs = learned
+        weights = params
+        if first.refresh is not None:
+            mine = first.refresh(params, masks, mine, context)
+        if second.refresh is not None:
+            weights = first.apply(params, masks, mine, context)
+            theirs = second.refresh(weights, masks, theirs, context)
+        return mine, theirs
+
+    return Reparam(
+        lambda params, context: (first.init(params, context), second.init(params, context)),
+        apply,
+        harden,
+        refresh,
+        first.keeps_pruned or second.keeps_pruned,
+    )
+
+
+@memoized
 def straight_through() -> Reparam:
     """The straight-through estimator: forward `w * mask`, backward as if there were no mask.
 
@@ -35,16 +132,11 @@ def straight_through() -> Reparam:
     Neurons", 2013, arXiv 1308.3432; on masks: Jayakumar et al., "Top-KAST", NeurIPS 2020,
     arXiv 2106.03517, section 2.
     """
-    return _STRAIGHT_THROUGH
+    return Reparam(nothing_learned, _apply_straight_through, keeps_pruned=True)
 
 
-def _apply_straight_through(params: Any, masks: Any, state: Any) -> Any:
-    del state
-    return jax.tree.map(
-        lambda weights, mask: weights if is_masked_node(mask) else _masked(weights, mask),
-        params,
-        masks,
-    )
+def _apply_straight_through(params: Any, masks: Any, learned: Any, context: Any) -> Any:
+    return map_weights(lambda leaf, weights, mask: _masked(weights, mask), context, params, masks)
 
 
 @jax.custom_jvp
@@ -55,7 +147,3 @@ def _masked(weights: Float[Array, "..."], mask: Bool[Array, "..."]) -> Float[Arr
 @_masked.defjvp
 def _masked_jvp(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
     return _masked(*primals), tangents[0]
-
-
-# One object for all calls: optimizer states made by two factories must have equal tree structures.
-_STRAIGHT_THROUGH = Reparam(init=lambda params: (), apply=_apply_straight_through)

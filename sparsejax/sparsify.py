@@ -1,7 +1,6 @@
 """The bridge to optax: an optimizer whose pruned weights are exactly zero."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,21 +9,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, PRNGKeyArray, UInt
 
-from sparsejax.distributions import PlanLeaf
-from sparsejax.masks import MaskContext, MaskTransform
-from sparsejax.reparams import Reparam
+from sparsejax.initial_masks import InitialMasks, full_masks
+from sparsejax.masks import MaskContext, MaskTransform, Method
+from sparsejax.reparam_state import ReparamState, ReparamTrainer, in_place_of, reparametrised
+from sparsejax.reparams import Reparam, chain_reparams
 from sparsejax.tree import is_masked_node, leaves_with_paths, map_with_paths
-
-InitialMasks = Callable[[Any, Any], Any]
-
-
-@partial(jax.tree_util.register_dataclass, data_fields=["state"], meta_fields=["reparam"])
-@dataclass(frozen=True)
-class ReparamNode:
-    """The Reparam of a SparsifyState, static in the tree, and its state; None for hard masks."""
-
-    reparam: Reparam | None
-    state: Any
 
 
 class SparsifyState(NamedTuple):
@@ -35,43 +24,17 @@ class SparsifyState(NamedTuple):
     inner_state: Any
     step: Int[Array, ""]
     key: UInt[Array, "..."]
-    reparam: ReparamNode
-
-
-def full_masks(params: Any, plan: Any) -> Any:
-    """Masks that keep every weight, with the params' sharding; dense leaves hold a MaskedNode.
-
-    Under `jax.jit(tx.init)` on a mesh of Auto axes XLA chooses the sharding of masks, as of all new
-    optimizer state: call `tx.init` outside jit or give `out_shardings`.
-    """
-    return _planned_masks(params, plan, lambda leaf, weights: jnp.ones_like(weights, dtype=bool))
-
-
-def masks_from_zeros(params: Any, plan: Any) -> Any:
-    """Masks that keep the nonzero groups: what continues from a sparse checkpoint starts from.
-
-    A group with any nonzero weight is kept whole.
-    """
-
-    def nonzero_groups(leaf: PlanLeaf, weights: Any) -> Any:
-        nonzero = weights != 0
-        if leaf.group_size == 1:
-            return nonzero
-        scores = nonzero.astype(jnp.float32)
-        num_kept = jnp.sum(leaf.pattern.group_scores(scores) > 0)
-        num_groups = leaf.pattern.num_groups(leaf.shape)
-        return leaf.pattern.mask(scores, (num_groups - num_kept) / num_groups)
-
-    return _planned_masks(params, plan, nonzero_groups)
+    reparam: ReparamState
 
 
 def sparsify(
     tx: optax.GradientTransformation,
-    method: MaskTransform,
+    method: MaskTransform | Method,
     plan: Any,
     *,
     key: PRNGKeyArray,
     reparam: Reparam | None = None,
+    learned_tx: optax.GradientTransformation | None = None,
     initial_masks: InitialMasks = full_masks,
 ) -> optax.GradientTransformationExtraArgs:
     """The optimizer `tx` with masks: an ordinary optax transform that keeps pruned weights at 0.
@@ -85,11 +48,14 @@ def sparsify(
 
     Args:
       tx: any optax transform.
-      method: such as `gmp(...)`.
+      method: such as `gmp(...)`, or a Method such as `pdp(...)`, which brings a Reparam.
       plan: names the leaves, their patterns and targets; it must fit the params given to `init`.
       key: a PRNG key for methods that draw.
-      reparam: None for hard masks. With a Reparam the weights stay dense; the forward pass uses
-        `effective(params, opt_state)` and `harden` applies the masks in the end.
+      reparam: None for hard masks. With a Reparam the forward pass uses
+        `effective(params, opt_state)`; the gradients given to `update` are those of these weights,
+        and `update` pulls them back to the params and to what the Reparam learns. `harden` gives
+        the weights to deploy. After a Method's own Reparam this one comes second.
+      learned_tx: the optimizer of what the Reparam learns; None for `tx` with a state of its own.
       initial_masks: `full_masks`, or `masks_from_zeros` to continue from a sparse checkpoint.
 
     Raises:
@@ -104,17 +70,20 @@ def sparsify(
       >>> params = optax.apply_updates(params, updates)
     """
     key_data, wrap = _key_parts(key)
+    method, reparam = _with_reparam(method, reparam)
     inner = optax.with_extra_args_support(tx)
+    learned_inner = optax.with_extra_args_support(learned_tx or tx)
+    trainer = None if reparam is None else ReparamTrainer(reparam, plan, learned_inner)
     change_masks = _mask_changer(method, plan, wrap)
 
     def init(params: Any) -> SparsifyState:
         _check_plan(plan, params)
         step = jnp.zeros((), jnp.int32)
-        context = MaskContext(plan, step, wrap(key_data))
+        own = ReparamState(None, plan) if trainer is None else trainer.init(params)
+        context = MaskContext(plan, step, wrap(key_data), own.learned)
         masks, method_state = method.init(initial_masks(params, plan), params, context)
-        node = ReparamNode(reparam, () if reparam is None else reparam.init(params))
         return SparsifyState(
-            masks, method_state, inner.init(params), step, jnp.array(key_data), node
+            masks, method_state, inner.init(params), step, jnp.array(key_data), own
         )
 
     def update(
@@ -123,16 +92,31 @@ def sparsify(
         if params is None:
             raise ValueError("sparsify needs the params: call tx.update(grads, opt_state, params).")
         masks, method_state = change_masks(state, params, grads)
-        advance = partial(_masked_update, inner, masks) if reparam is None else inner.update
+        own, advance = state.reparam, partial(_masked_update, inner, masks)
+        if trainer is not None:
+            grads, own = trainer.pull_back(own, grads, params, state.masks, state.step, **extra)
+            advance = inner.update if trainer.reparam.keeps_pruned else advance
         updates, inner_state = advance(grads, state.inner_state, params, **extra)
+        if trainer is not None:
+            own = trainer.refresh(own, optax.apply_updates(params, updates), masks, state.step)
         return updates, state._replace(
             masks=masks,
             method_state=method_state,
             inner_state=inner_state,
             step=optax.safe_increment(state.step),
+            reparam=own,
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _with_reparam(
+    method: MaskTransform | Method, reparam: Reparam | None
+) -> tuple[MaskTransform, Reparam | None]:
+    if isinstance(method, MaskTransform):
+        return method, reparam
+    own = method.reparam
+    return method.transform, own if reparam is None else chain_reparams(own, reparam)
 
 
 def _mask_changer(method: MaskTransform, plan: Any, wrap: Callable[[Any], Any]) -> Any:
@@ -140,12 +124,13 @@ def _mask_changer(method: MaskTransform, plan: Any, wrap: Callable[[Any], Any]) 
 
     # Its own jit: a loop that calls update without one would compile the lax.cond at each step.
     @partial(jax.jit, inline=True)
-    def change(masks: Any, own: Any, params: Any, grads: Any, step: Any, data: Any) -> Any:
-        context = MaskContext(plan, step, jax.random.fold_in(wrap(data), step))
+    def change(masks: Any, own: Any, params: Any, grads: Any, step: Any, data: Any, learned: Any):
+        context = MaskContext(plan, step, jax.random.fold_in(wrap(data), step), learned)
         return method.update(masks, own, params, grads, context)
 
     return lambda state, params, grads: change(
-        state.masks, state.method_state, params, grads, state.step, state.key
+        *(state.masks, state.method_state, params, grads),
+        *(state.step, state.key, state.reparam.learned),
     )
 
 
@@ -177,25 +162,34 @@ def masks_of(opt_state: Any) -> Any:
 def effective(params: Any, opt_state: Any) -> Any:
     """The weights that the forward pass uses: a Reparam's, or the params themselves.
 
-    Differentiable: gradients reach the raw params as the Reparam says.
+    The gradient with regard to `params` is that of the forward weights, one to one: `update` of the
+    sparsified optimizer pulls it back through the Reparam. So the training loop stays as it is.
 
     Raises:
       ValueError: there is no SparsifyState in opt_state, or several.
     """
     state = _state_of(opt_state, "effective")
-    node = state.reparam
-    if node.reparam is None:
+    own, reparam = state.reparam, state.reparam.reparam
+    if reparam is None:
         return params
-    return node.reparam.apply(params, _masks_like(params, state.masks), node.state)
+    masks = _masks_like(params, state.masks)
+    weights = reparametrised(reparam.apply, params, masks, state.step, own)
+    return jax.tree.map(in_place_of, params, weights)
 
 
 def harden(params: Any, opt_state: Any) -> Any:
-    """The params with exact zeros where the masks prune: what a Reparam ends with.
+    """The weights to deploy, with exact zeros where the masks prune: what a Reparam ends with.
 
     Raises:
       ValueError: there is no SparsifyState in opt_state, or several.
     """
-    return _zero_pruned(params, _masks_like(params, _state_of(opt_state, "harden").masks))
+    state = _state_of(opt_state, "harden")
+    own, reparam = state.reparam, state.reparam.reparam
+    masks = _masks_like(params, state.masks)
+    if reparam is not None:
+        hard = reparam.harden or reparam.apply
+        params = reparametrised(hard, params, masks, state.step, own)
+    return _zero_pruned(params, masks)
 
 
 def _state_of(opt_state: Any, asker: str) -> SparsifyState:
@@ -213,14 +207,6 @@ def _masks_like(params: Any, masks: Any) -> Any:
     """The masks in the params' tree: nnx.Optimizer boxes them in variables of its own."""
     by_path = dict(leaves_with_paths(masks))
     return map_with_paths(lambda path, leaf: by_path[path], params)
-
-
-def _planned_masks(params: Any, plan: Any, mask_of: Callable[[PlanLeaf, Any], Any]) -> Any:
-    def at(path: str, weights: Any) -> Any:
-        leaf = plan.get(path)
-        return optax.MaskedNode() if leaf is None else mask_of(leaf, weights)
-
-    return map_with_paths(at, params)
 
 
 def _zero_pruned(tree: Any, masks: Any) -> Any:

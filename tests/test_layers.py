@@ -9,8 +9,9 @@ LAYERS = [
     {"tree", "text", "_xla_ops"},
     {"patterns", "multiply_adds"},
     {"scores", "distributions", "schedules", "penalties", "reparams"},
-    {"masks", "ops", "nn"},
-    {"plan", "algorithms", "sparsify", "accelerate"},
+    {"masks", "initial_masks", "ops", "nn"},
+    {"plan", "algorithms", "reparam_state", "accelerate"},
+    {"sparsify"},
     {"compile", "report"},
     {"__init__"},
 ]

@@ -49,6 +49,33 @@ GLOBAL_METHODS = {
     "global_mp_floor": Method(sj.global_mp(1, 9, 2, min_weights=40), _cubic_share(1, 9, 2), True),
 }
 
+
+class SoftMethod(NamedTuple):
+    """A Method at NUM_STEPS steps, made anew by each call, and the patterns that suit it; `exact`
+    says that its masks end at the plan's target."""
+
+    make: Callable[[], sj.Method]
+    patterns: tuple[str, ...] = ("unstructured",)
+    exact: bool = True
+
+
+SOFT_METHODS = {
+    "straight_through": SoftMethod(
+        lambda: sj.Method(sj.gmp(1, 9, every=2, regrow=True), sj.straight_through()),
+        ("unstructured", "block_4x1", "nm_2_4", "channel"),
+    ),
+}
+
+
+class Quantizer(NamedTuple):
+    """A Reparam that leaves at most `levels` values besides the zeros of pruned weights."""
+
+    make: Callable[[], sj.Reparam]
+    levels: int
+
+
+QUANTIZERS: dict[str, Quantizer] = {}
+
 # Pattern and target; shapes below suit all of them.
 PATTERNS = {
     "unstructured": (sj.Unstructured(), 0.9),

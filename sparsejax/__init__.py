@@ -3,6 +3,8 @@
 from importlib.metadata import version as _version
 
 from sparsejax.accelerate import accelerate as accelerate
+from sparsejax.algorithms import block_rows as block_rows
+from sparsejax.algorithms import fast_sparse_convnets as fast_sparse_convnets
 from sparsejax.algorithms import global_mp as global_mp
 from sparsejax.algorithms import gmp as gmp
 from sparsejax.algorithms import one_shot as one_shot

@@ -1,5 +1,7 @@
 """The published methods, one paper a file: each is a composition of mask transforms."""
 
+from sparsejax.algorithms.fast_sparse_convnets import block_rows as block_rows
+from sparsejax.algorithms.fast_sparse_convnets import fast_sparse_convnets as fast_sparse_convnets
 from sparsejax.algorithms.global_mp import global_mp as global_mp
 from sparsejax.algorithms.global_mp import prune_globally as prune_globally
 from sparsejax.algorithms.gmp import gmp as gmp

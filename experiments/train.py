@@ -65,13 +65,9 @@ def take_apart(module: nnx.Module) -> Network:
     return Network(graph, params, statistics)
 
 
-def make_gradients(network: Network) -> Callable:
-    """A jitted `f(params, statistics, images, labels) -> (grads, statistics, metrics)`.
+def make_loss(network: Network) -> Callable:
+    """A function `f(params, statistics, images, labels) -> (loss, (statistics, metrics))`."""
 
-    Apart from the optimizer, so that a dense and a sparse training share its compilation.
-    """
-
-    @sj.accelerate
     def loss_of(params, statistics, images, labels):
         module = nnx.merge(network.graph, params, statistics, copy=True)
         module.train()
@@ -79,6 +75,16 @@ def make_gradients(network: Network) -> Callable:
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
         accuracy = (logits.argmax(-1) == labels).mean()
         return loss, (nnx.state(module, nnx.Not(nnx.Param)), Metrics(loss, accuracy))
+
+    return loss_of
+
+
+def make_gradients(network: Network) -> Callable:
+    """A jitted `f(params, statistics, images, labels) -> (grads, statistics, metrics)`.
+
+    Apart from the optimizer, so that a dense and a sparse training share its compilation.
+    """
+    loss_of = sj.accelerate(make_loss(network))
 
     @jax.jit
     def gradients(params, statistics, images, labels):
@@ -91,7 +97,10 @@ def make_gradients(network: Network) -> Callable:
 
 
 def make_step(gradients: Callable, tx: optax.GradientTransformation) -> Callable:
-    """A `step(state, images, labels) -> (state, metrics)`; it takes the state's buffers."""
+    """A `step(state, images, labels) -> (state, metrics)`; it takes the state's buffers.
+
+    The gradients are those at the weights that the method's forward pass uses.
+    """
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))
     def update(params, opt_state, grads):
@@ -99,11 +108,31 @@ def make_step(gradients: Callable, tx: optax.GradientTransformation) -> Callable
         return optax.apply_updates(params, updates), opt_state
 
     def step(state: TrainState, images: Array, labels: Array) -> tuple[TrainState, Metrics]:
-        grads, statistics, metrics = gradients(state.params, state.statistics, images, labels)
+        weights = forward_weights(state.params, state.opt_state)
+        grads, statistics, metrics = gradients(weights, state.statistics, images, labels)
         params, opt_state = update(state.params, state.opt_state, grads)
         return TrainState(params, statistics, opt_state, state.step + 1), metrics
 
     return step
+
+
+_effective = jax.jit(sj.effective)
+
+
+def forward_weights(params: Any, opt_state: Any) -> Any:
+    """The weights the forward pass uses: the params, or what a Reparam makes of them."""
+    return _effective(params, opt_state) if is_sparse(opt_state) else params
+
+
+def hard_weights(params: Any, opt_state: Any) -> Any:
+    """The weights to deploy: exact zeros where the masks prune."""
+    return sj.harden(params, opt_state) if is_sparse(opt_state) else params
+
+
+def is_sparse(opt_state: Any) -> bool:
+    """Whether there are masks somewhere in the optimizer's state."""
+    is_state = lambda node: isinstance(node, sj.SparsifyState)
+    return any(map(is_state, jax.tree.leaves(opt_state, is_leaf=is_state)))
 
 
 def initial_state(network: Network, tx: optax.GradientTransformation) -> TrainState:
@@ -238,7 +267,7 @@ def train(
 
 def sparsity_of(opt_state: Any) -> float:
     """Zeros / weights over the leaves that have a mask; 0 for an optimizer without masks."""
-    if not isinstance(opt_state, sj.SparsifyState):
+    if not is_sparse(opt_state):
         return 0.0
     leaves = jax.tree.leaves(sj.masks_of(opt_state))
     return 1.0 - sum(int(leaf.sum()) for leaf in leaves) / sum(leaf.size for leaf in leaves)

@@ -1,0 +1,131 @@
+"""The experiments' command line: list, run, table. See experiments/suite.py."""
+
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TimeRemainingColumn
+
+from experiments import suite
+from experiments.datasets import DATASETS
+from experiments.engines import Task, place_of, spawn, tasks_of, work
+from experiments.records import Store
+from experiments.train import Interrupted
+
+
+@dataclass(frozen=True)
+class List:
+    """List the papers with how much of each is run."""
+
+    def main(self) -> None:
+        """Print them."""
+        store = Store()
+        for paper in suite.PAPERS:
+            wanted = sum(row.seeds for row in paper.ROWS)
+            there = sum(
+                store.read(row.setting, seed) is not None
+                for row in paper.ROWS
+                for seed in range(row.seeds)
+            )
+            print(f"{suite.name_of(paper):28} {there:3}/{wanted:<3} {paper.TITLE}")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Run what is left of some papers' rows; Ctrl-C saves, the same command goes on."""
+
+    papers: tyro.conf.Positional[tuple[str, ...]]
+    """Names as in `list`, or all."""
+    smoke: bool = False
+    """A few steps on little data, to see that it works; nothing is kept."""
+    seeds: int | None = None
+    """Seeds of every row, instead of what the rows say."""
+    data: Literal[tuple(loader.__name__ for loader in DATASETS)] | None = None  # type: ignore[valid-type]
+    """Another data set for the rows that have one."""
+    data_folder: Path | None = None
+    """Where your own data sets are."""
+    jobs: int = 1
+    """Processes, each with its share of the cores."""
+
+    def main(self) -> None:
+        """Run; exits with 130 after Ctrl-C and with 1 if a row failed."""
+        papers, console = suite.find(self.papers), Console()
+        if self.jobs > 1:
+            sys.exit(spawn(self.jobs, replace(self, jobs=1).arguments()))
+        loader = next((loader for loader in DATASETS if loader.__name__ == self.data), None)
+        tasks = tasks_of(papers, seeds=1 if self.smoke else self.seeds, data=loader)
+        place = place_of(smoke=self.smoke, data=self.data_folder)
+        show = Show(console, len(tasks))
+        try:
+            failed = work(tasks, place, start=show.start, done=show.done)
+        except Interrupted as stop:
+            console.print(f"Stopped {stop}. Saved; the same command goes on from there.")
+            sys.exit(130)
+        finally:
+            show.close()
+        sys.exit(failed > 0)
+
+    def arguments(self) -> list[str]:
+        """The command line that makes these options."""
+        options = ["run", *self.papers, *["--smoke"] * self.smoke]
+        for name in ("seeds", "data", "data_folder"):
+            value = getattr(self, name)
+            options += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
+        return options
+
+
+class Show:
+    """A progress bar on a terminal, a line per finished task elsewhere."""
+
+    def __init__(self, console: Console, num_tasks: int):
+        columns = ("{task.description}", BarColumn(), "{task.completed}/{task.total}")
+        self._console = console
+        self._progress = Progress(
+            *columns, "{task.fields[text]}", TimeRemainingColumn(), console=console
+        )
+        self._started = 0.0
+        if console.is_terminal:
+            self._progress.start()
+        console.print(f"{num_tasks} tasks, of which those without a record are run")
+
+    def start(self, task: Task):
+        """Show a new task; gives what it reports to."""
+        self._started = time.monotonic()
+        bar = self._progress.add_task(f"{task.name} seed {task.seed}", text="")
+
+        def report(done: int, total: int, numbers: Mapping[str, float]) -> None:
+            text = "  ".join(f"{name} {value:.3f}" for name, value in numbers.items())
+            self._progress.update(bar, completed=done, total=total, text=text)
+
+        self._bar = bar
+        return report
+
+    def done(self, task: Task, result: dict | None) -> None:
+        """Print how a task ended."""
+        self._progress.remove_task(self._bar)
+        headline = task.setting.headline
+        ending = "FAILED" if result is None else f"{headline} {result[headline]:.4f}"
+        seconds = time.monotonic() - self._started
+        self._console.print(f"{task.setting.label} seed {task.seed}: {ending} ({seconds:.0f} s)")
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._console.is_terminal:
+            self._progress.stop()
+
+
+def main() -> None:
+    command = tyro.cli(
+        Annotated[List, tyro.conf.subcommand("list")] | Annotated[Run, tyro.conf.subcommand("run")],
+        description=__doc__,
+    )
+    command.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""Recipes of magnitude pruning: dense, gradual, and global with and without a floor."""
+
+import optax
+
+import sparsejax as sj
+from experiments.recipes import Setup, ramp
+
+
+def dense(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
+    """No pruning at all: what the others are compared with."""
+    del setup
+    return tx
+
+
+def gmp(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
+    """Gradual magnitude pruning, each layer to its own target."""
+    return sj.sparsify(tx, sj.gmp(*ramp(setup)), setup.plan, key=setup.key)
+
+
+def global_mp(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
+    """Gradual magnitude pruning under one threshold for the network."""
+    return sj.sparsify(tx, sj.global_mp(*ramp(setup)), setup.plan, key=setup.key)
+
+
+def global_mp_floor(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
+    """The same with the minimum threshold: a layer keeps 0.2 % of the planned weights' number."""
+    floor = int(0.002 * setup.plan.num_weights)
+    method = sj.global_mp(*ramp(setup), min_weights=floor)
+    return sj.sparsify(tx, method, setup.plan, key=setup.key)

@@ -1,0 +1,165 @@
+"""Records: one JSON file per setting and seed, written whole or not at all, and claims on them."""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from experiments.table import Paper, Results, Row, Setting
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "experiments" / "results"
+WORK = ROOT / "build" / "experiments"  # checkpoints, locks, compiled programs, smoke results
+
+
+def describe(value: Any) -> Any:
+    """A setting as JSON: functions by their names, dataclasses by class and fields.
+
+    Raises:
+        TypeError: something in it has no name, such as a lambda.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {"class": type(value).__name__, **_fields(value)}
+    if isinstance(value, (tuple, list)):
+        return [describe(item) for item in value]
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    name = f"{getattr(value, '__module__', '?')}.{getattr(value, '__qualname__', '<unnamed>')}"
+    if "<" in name:
+        raise TypeError(
+            f"A setting needs functions at the top of a module, got {value!r}; define it there."
+        )
+    return name.removeprefix("experiments.")
+
+
+def _fields(setting: Any) -> dict[str, Any]:
+    return {f.name: describe(getattr(setting, f.name)) for f in dataclasses.fields(setting)}
+
+
+def slug(setting: Setting) -> str:
+    """The name of the setting's folder: its label and a hash.
+
+    Hashed is what differs from the defaults, so that a new field leaves old records valid.
+    """
+    own = _fields(setting)
+    defaults = {
+        f.name: describe(f.default)
+        for f in dataclasses.fields(setting)  # type: ignore[arg-type]
+        if f.default is not dataclasses.MISSING
+    }
+    special = {
+        name: own[name] for name in own if name not in defaults or own[name] != defaults[name]
+    }
+    text = json.dumps([type(setting).__name__, special], sort_keys=True)
+    label = re.sub(r"[^\w.-]+", "_", setting.label).strip("_")
+    return f"{label}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Store:
+    """Where records are: `RESULTS`, or a folder of smoke runs."""
+
+    folder: Path = RESULTS
+
+    def path(self, setting: Setting, seed: int) -> Path:
+        """The file of a record."""
+        return self.folder / slug(setting) / f"seed{seed}.json"
+
+    def read(self, setting: Setting, seed: int) -> dict[str, Any] | None:
+        """The record, or None before it is written.
+
+        Raises:
+            ValueError: its setting is another one: a default has changed since.
+        """
+        path = self.path(setting, seed)
+        if not path.exists():
+            return None
+        record = json.loads(path.read_text())
+        now = describe(setting)
+        changed = [name for name, old in record["setting"].items() if now.get(name) != old]
+        if changed:
+            raise ValueError(f"{path} was made with another {', '.join(changed)}; delete it.")
+        return record
+
+    def write(self, setting: Setting, seed: int, result: dict[str, Any]) -> Path:
+        """Write a record in one rename, so that a killed process leaves none or all of it."""
+        record = {
+            "setting": describe(setting),
+            "seed": seed,
+            "result": result,
+            "commit": commit(),
+            "machine": machine(),
+        }
+        path = self.path(setting, seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.part")
+        partial.write_text(json.dumps(record, indent=1) + "\n")
+        partial.replace(path)
+        return path
+
+    def results(self, paper: Paper) -> Results:
+        """All records of the rows of a table."""
+        return Results(
+            {row.name: self._seeds(row) for row in paper.ROWS},
+            {row.name: row.setting.headline for row in paper.ROWS},
+        )
+
+    def _seeds(self, row: Row) -> list[dict[str, Any]]:
+        files = sorted((self.folder / slug(row.setting)).glob("seed*.json"))
+        seeds = sorted(int(file.stem.removeprefix("seed")) for file in files)
+        return [record for seed in seeds if (record := self.read(row.setting, seed))]
+
+
+@contextlib.contextmanager
+def claim(folder: Path) -> Iterator[bool]:
+    """Whether this process alone may work in the folder; a process that dies loses its claim.
+
+    The lock is the kernel's (flock) on a file beside the folder.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_suffix(".lock"), "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def commit() -> str:
+    """The git commit, with + after it when tracked Python files differ from it."""
+    git = lambda *arguments: subprocess.run(
+        ["git", *arguments], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", "*.py")
+    return (git("rev-parse", "--short=12", "HEAD") or "unknown") + ("+" if changed else "")
+
+
+def machine() -> dict[str, Any]:
+    """The processor, the cores this process may use, and the accelerator if there is one."""
+    names = re.findall(r"model name\s*: (.*)", _cpuinfo())
+    return {
+        "cpu": names[0] if names else platform.processor() or platform.machine(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "device": jax.devices()[0].device_kind,
+        "jax": jax.__version__,
+    }
+
+
+def _cpuinfo() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""

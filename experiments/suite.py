@@ -1,0 +1,48 @@
+"""The papers whose tables we run, and how to add one.
+
+    python -m experiments list
+    python -m experiments run zhu2017_gmp [--smoke] [--seeds N] [--jobs N]
+    python -m experiments table
+
+A paper is a file `experiments/<author><year>_<method>.py` with a docstring (citation, command,
+cost, what to expect) and `TITLE`, `ROWS`, `PAPER`, `CLAIMS` as in `experiments.table`; it stands
+in `PAPERS` below. Its rows are settings. For an image classifier that is
+`Classify(recipe, sparsity, ...)` of `experiments.classify`, or its `ladder("name", recipe)` of four
+sparsities; a recipe is a function in `experiments/recipes/<family>.py`, see there. Anything else is
+a frozen dataclass of your own with `headline`, `label` and `run(job) -> dict`.
+
+Records are in `experiments/results/<setting>/seed<N>.json`: equal settings of two papers share
+them, and what is there is not run again. Locks, checkpoints and smoke runs are in
+`build/experiments`. A killed run goes on from its last checkpoint with the same command. Any number
+of `run` processes may work at the same time, on this machine, each takes what nobody else has.
+"""
+
+from experiments import evci2020_rigl, gupta2022_global_mp, zhu2017_gmp
+from experiments.table import Paper
+
+PAPERS: tuple[Paper, ...] = (
+    zhu2017_gmp,
+    gupta2022_global_mp,
+    evci2020_rigl,
+)
+
+
+def name_of(paper: Paper) -> str:
+    """The paper's name on the command line: its module's."""
+    return paper.__name__.removeprefix("experiments.")
+
+
+def find(names: tuple[str, ...]) -> list[Paper]:
+    """The papers of these names, all of them for "all".
+
+    Raises:
+        SystemExit: there is no such paper.
+    """
+    known = {name_of(paper): paper for paper in PAPERS}
+    unknown = [name for name in names if name not in {*known, "all"}]
+    if unknown or not names:
+        raise SystemExit(
+            f"run needs the names of papers, got {', '.join(unknown) or 'none'}; "
+            f"there are: all, {', '.join(known)}."
+        )
+    return list(PAPERS) if "all" in names else [known[name] for name in names]

@@ -7,11 +7,14 @@ from sparsejax.algorithms import block_rows as block_rows
 from sparsejax.algorithms import fast_sparse_convnets as fast_sparse_convnets
 from sparsejax.algorithms import global_mp as global_mp
 from sparsejax.algorithms import gmp as gmp
+from sparsejax.algorithms import grasp as grasp
 from sparsejax.algorithms import one_shot as one_shot
 from sparsejax.algorithms import prune_globally as prune_globally
 from sparsejax.algorithms import rigl as rigl
+from sparsejax.algorithms import snip as snip
 from sparsejax.algorithms import sparse_evolution as sparse_evolution
 from sparsejax.algorithms import static_random as static_random
+from sparsejax.algorithms import synflow as synflow
 from sparsejax.compile import CompiledFunction as CompiledFunction
 from sparsejax.compile import CompileReport as CompileReport
 from sparsejax.compile import LayerReport as LayerReport
@@ -23,6 +26,7 @@ from sparsejax.distributions import global_magnitude_with_minimum as global_magn
 from sparsejax.distributions import lamp as lamp
 from sparsejax.distributions import uniform as uniform
 from sparsejax.initial_masks import full_masks as full_masks
+from sparsejax.initial_masks import masks_from_scores as masks_from_scores
 from sparsejax.initial_masks import masks_from_zeros as masks_from_zeros
 from sparsejax.masks import MaskContext as MaskContext
 from sparsejax.masks import MaskTransform as MaskTransform

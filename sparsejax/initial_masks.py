@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
 from sparsejax.distributions import PlanLeaf
-from sparsejax.tree import map_with_paths
+from sparsejax.global_threshold import cut_globally
+from sparsejax.tree import leaves_with_paths, map_with_paths
 
 InitialMasks = Callable[[Any, Any], Any]
 
@@ -47,3 +49,35 @@ def planned_masks(params: Any, plan: Any, mask_of: Callable[[PlanLeaf, Any], Any
         return optax.MaskedNode() if leaf is None else mask_of(leaf, weights)
 
     return map_with_paths(at, params)
+
+
+def masks_from_scores(scores: Any, *, globally: bool = True) -> InitialMasks:
+    """Initial masks that keep the highest scores: of the whole network, or leaf by leaf.
+
+    What methods make use of that need a loss, data or a trained network before the first step.
+
+    Args:
+      scores: a tree with the paths of the params, or a function params -> such a tree.
+      globally: one threshold over all leaves spends the plan's budget (groups compete by the mean
+        of their scores), so that leaves end at different sparsities; otherwise each leaf is pruned
+        to its own target.
+
+    Example:
+      >>> tx = sj.sparsify(tx, method, plan, key=key, initial_masks=sj.masks_from_scores(params))
+    """
+
+    def initial(params: Any, plan: Any) -> Any:
+        if not jax.tree.leaves(params):  # a placeholder of optax.tree.map_params
+            return full_masks(params, plan)
+        tree = dict(leaves_with_paths(scores(params) if callable(scores) else scores))
+        own = [tree[leaf.path] for leaf in plan.leaves]
+        if globally:
+            everything = [jnp.ones_like(score, bool) for score in own]
+            masks = cut_globally(plan.leaves, own, everything, 1.0)
+        else:
+            pairs = zip(plan.leaves, own, strict=True)
+            masks = [leaf.pattern.mask(score, leaf.sparsity) for leaf, score in pairs]
+        by_path = {leaf.path: mask for leaf, mask in zip(plan.leaves, masks, strict=True)}
+        return planned_masks(params, plan, lambda leaf, weights: by_path[leaf.path])
+
+    return initial

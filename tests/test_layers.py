@@ -8,8 +8,9 @@ import sparsejax
 LAYERS = [
     {"tree", "text", "_xla_ops"},
     {"patterns", "multiply_adds"},
-    {"scores", "distributions", "schedules", "penalties", "reparams"},
-    {"masks", "initial_masks", "ops", "nn"},
+    {"scores", "importance", "distributions", "schedules", "penalties", "reparams"},
+    {"global_threshold"},
+    {"masks", "initial_masks", "calibrate", "ops", "nn"},
     {"plan", "algorithms", "reparam_state", "accelerate"},
     {"sparsify"},
     {"compile", "report"},

@@ -5,7 +5,10 @@ from sparsejax.algorithms.fast_sparse_convnets import fast_sparse_convnets as fa
 from sparsejax.algorithms.global_mp import global_mp as global_mp
 from sparsejax.algorithms.global_mp import prune_globally as prune_globally
 from sparsejax.algorithms.gmp import gmp as gmp
+from sparsejax.algorithms.grasp import grasp as grasp
 from sparsejax.algorithms.one_shot import one_shot as one_shot
 from sparsejax.algorithms.rigl import rigl as rigl
+from sparsejax.algorithms.snip import snip as snip
 from sparsejax.algorithms.sparse_evolution import sparse_evolution as sparse_evolution
 from sparsejax.algorithms.static_random import static_random as static_random
+from sparsejax.algorithms.synflow import synflow as synflow

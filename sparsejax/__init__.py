@@ -8,6 +8,8 @@ from sparsejax.algorithms import fast_sparse_convnets as fast_sparse_convnets
 from sparsejax.algorithms import global_mp as global_mp
 from sparsejax.algorithms import gmp as gmp
 from sparsejax.algorithms import grasp as grasp
+from sparsejax.algorithms import mest_em as mest_em
+from sparsejax.algorithms import mest_ems as mest_ems
 from sparsejax.algorithms import one_shot as one_shot
 from sparsejax.algorithms import prune_globally as prune_globally
 from sparsejax.algorithms import rigl as rigl
@@ -36,6 +38,7 @@ from sparsejax.masks import drop as drop
 from sparsejax.masks import every as every
 from sparsejax.masks import grow as grow
 from sparsejax.masks import prune as prune
+from sparsejax.masks import resize as resize
 from sparsejax.masks import start as start
 from sparsejax.multiply_adds import multiply_adds as multiply_adds
 from sparsejax.ops import depthwise_conv2d as depthwise_conv2d

@@ -189,17 +189,36 @@ def grow(score: Score) -> MaskTransform:
         masks: Any, state: Any, params: Any, grads: Any, context: MaskContext
     ) -> tuple[Any, Any]:
         def add(leaf: PlanLeaf, mask: Any, weights: Any, grad: Any, count: Any, key: Any) -> Any:
-            scores = score(weights, grad, key)
-            sparsity = _sparsity(leaf, count)
-            grown = leaf.pattern.mask(scores, sparsity, keep=mask)
-            if _single(leaf) is leaf.pattern:
-                return grown
-            # The pattern's own highest sparsity may keep more than the count.
-            return _single(leaf).mask(scores, sparsity, keep=mask, allowed=grown)
+            return _resized(leaf, mask, score(weights, grad, key), count)
 
         return map_planned(add, context, masks, params, grads, state), state
 
     return MaskTransform(init, update)
+
+
+def resize(score: Score, size: Schedule) -> MaskTransform:
+    """Prunes or regrows each leaf to `size(step)` times what its target keeps, best scores first.
+
+    Whatever the scores, what is kept ranks before what is pruned: below the present size some of
+    the kept weights go, above it all of them stay. The number of kept groups is
+    floor(size * kept at the target + 0.5).
+    """
+
+    def update(
+        masks: Any, state: Any, params: Any, grads: Any, context: MaskContext
+    ) -> tuple[Any, Any]:
+        reached = size(context.step)
+
+        def cut(leaf: PlanLeaf, mask: Any, weights: Any, grad: Any, key: Any) -> Any:
+            num_groups = leaf.pattern.num_groups(leaf.shape)
+            target = num_groups - leaf.num_pruned // leaf.group_size
+            count = jnp.floor(jnp.asarray(reached, jnp.float32) * target + 0.5).astype(jnp.int32)
+            scores = score(weights, grad, key)
+            return _resized(leaf, mask, scores, jnp.minimum(count, num_groups))
+
+        return map_planned(cut, context, masks, params, grads), state
+
+    return MaskTransform(lambda masks, params, context: (masks, ()), update)
 
 
 def map_planned(f: Callable[..., Any], context: MaskContext, masks: Any, *rest: Any) -> Any:
@@ -218,6 +237,16 @@ def map_planned(f: Callable[..., Any], context: MaskContext, masks: Any, *rest: 
 def _single(leaf: PlanLeaf) -> Any:
     """The pattern by which single groups go: an N:M leaf stays N:M whatever weight it loses."""
     return leaf.pattern if leaf.pattern.max_sparsity(leaf.shape) == 1.0 else Unstructured()
+
+
+def _resized(leaf: PlanLeaf, mask: Any, scores: Any, num_kept: Int[Array, ""]) -> Any:
+    """The mask with so many groups; those that it keeps already rank first."""
+    sparsity = _sparsity(leaf, num_kept)
+    resized = leaf.pattern.mask(scores, sparsity, keep=mask)
+    if _single(leaf) is leaf.pattern:
+        return resized
+    # The pattern's own highest sparsity may keep more than the count.
+    return _single(leaf).mask(scores, sparsity, keep=mask & resized, allowed=resized)
 
 
 def _num_kept(leaf: PlanLeaf, mask: Bool[Array, "..."]) -> Int[Array, ""]:

@@ -11,7 +11,7 @@ import pytest
 import sparsejax as sj
 from tests import cases
 
-ALL_METHODS = cases.METHODS | cases.GLOBAL_METHODS
+ALL_METHODS = cases.METHODS | cases.GLOBAL_METHODS | cases.SWELLING_METHODS
 
 
 def mixed_plan(params):

@@ -6,6 +6,8 @@ from sparsejax.algorithms.global_mp import global_mp as global_mp
 from sparsejax.algorithms.global_mp import prune_globally as prune_globally
 from sparsejax.algorithms.gmp import gmp as gmp
 from sparsejax.algorithms.grasp import grasp as grasp
+from sparsejax.algorithms.mest import mest_em as mest_em
+from sparsejax.algorithms.mest import mest_ems as mest_ems
 from sparsejax.algorithms.one_shot import one_shot as one_shot
 from sparsejax.algorithms.rigl import rigl as rigl
 from sparsejax.algorithms.snip import snip as snip

@@ -4,19 +4,25 @@ from importlib.metadata import version as _version
 
 from sparsejax.accelerate import accelerate as accelerate
 from sparsejax.algorithms import block_rows as block_rows
+from sparsejax.algorithms import exact_obs as exact_obs
 from sparsejax.algorithms import fast_sparse_convnets as fast_sparse_convnets
 from sparsejax.algorithms import global_mp as global_mp
 from sparsejax.algorithms import gmp as gmp
 from sparsejax.algorithms import grasp as grasp
 from sparsejax.algorithms import mest_em as mest_em
 from sparsejax.algorithms import mest_ems as mest_ems
+from sparsejax.algorithms import obs_correct as obs_correct
 from sparsejax.algorithms import one_shot as one_shot
 from sparsejax.algorithms import prune_globally as prune_globally
 from sparsejax.algorithms import rigl as rigl
 from sparsejax.algorithms import snip as snip
 from sparsejax.algorithms import sparse_evolution as sparse_evolution
+from sparsejax.algorithms import sparse_gpt as sparse_gpt
 from sparsejax.algorithms import static_random as static_random
 from sparsejax.algorithms import synflow as synflow
+from sparsejax.algorithms import wanda as wanda
+from sparsejax.calibrate import LayerInputs as LayerInputs
+from sparsejax.calibrate import calibrate as calibrate
 from sparsejax.compile import CompiledFunction as CompiledFunction
 from sparsejax.compile import CompileReport as CompileReport
 from sparsejax.compile import LayerReport as LayerReport

@@ -1,5 +1,7 @@
 """The published methods, one paper a file: each is a composition of mask transforms."""
 
+from sparsejax.algorithms.exact_obs import exact_obs as exact_obs
+from sparsejax.algorithms.exact_obs import obs_correct as obs_correct
 from sparsejax.algorithms.fast_sparse_convnets import block_rows as block_rows
 from sparsejax.algorithms.fast_sparse_convnets import fast_sparse_convnets as fast_sparse_convnets
 from sparsejax.algorithms.global_mp import global_mp as global_mp
@@ -12,5 +14,7 @@ from sparsejax.algorithms.one_shot import one_shot as one_shot
 from sparsejax.algorithms.rigl import rigl as rigl
 from sparsejax.algorithms.snip import snip as snip
 from sparsejax.algorithms.sparse_evolution import sparse_evolution as sparse_evolution
+from sparsejax.algorithms.sparse_gpt import sparse_gpt as sparse_gpt
 from sparsejax.algorithms.static_random import static_random as static_random
 from sparsejax.algorithms.synflow import synflow as synflow
+from sparsejax.algorithms.wanda import wanda as wanda

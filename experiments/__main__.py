@@ -11,10 +11,10 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
-from experiments import suite
+from experiments import readme, suite
 from experiments.datasets import DATASETS
 from experiments.engines import Task, place_of, spawn, tasks_of, work
-from experiments.records import Store
+from experiments.records import ROOT, Store
 from experiments.train import Interrupted
 
 
@@ -79,6 +79,16 @@ class Run:
         return options
 
 
+@dataclass(frozen=True)
+class Table:
+    """Write experiments/README.md and its pictures from the records."""
+
+    def main(self) -> None:
+        """Write them."""
+        readme.write(suite.PAPERS, [suite.name_of(paper) for paper in suite.PAPERS], Store())
+        print(f"Written: {readme.README.relative_to(ROOT)}, {readme.PLOTS.relative_to(ROOT)}/")
+
+
 class Show:
     """A progress bar on a terminal, a line per finished task elsewhere."""
 
@@ -121,7 +131,9 @@ class Show:
 
 def main() -> None:
     command = tyro.cli(
-        Annotated[List, tyro.conf.subcommand("list")] | Annotated[Run, tyro.conf.subcommand("run")],
+        Annotated[List, tyro.conf.subcommand("list")]
+        | Annotated[Run, tyro.conf.subcommand("run")]
+        | Annotated[Table, tyro.conf.subcommand("table")],
         description=__doc__,
     )
     command.main()

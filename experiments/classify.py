@@ -91,7 +91,7 @@ class Classify:
             "test_images": len(dataset.test_labels),
             **_counts(state.params, plan),
             "ms_per_step": clock.median_ms(),
-            "data": f"{dataset.name} from {dataset.source}",
+            "data": dataset.name,
             "fingerprint": fingerprint(state),
             "history": history,
         }

@@ -79,7 +79,10 @@ def run_task(task: Task, place: Place, report: Report) -> dict:
     jax.config.update("jax_compilation_cache_dir", str((WORK / "xla").absolute()))
     folder = place.checkpoints(task)
     job = Job(task.seed, place.smoke, place.data, folder, report)
-    return task.setting.run(job)
+    try:
+        return task.setting.run(job)
+    finally:
+        jax.clear_caches()  # a sweep of many tasks would keep all their programs
 
 
 def work(

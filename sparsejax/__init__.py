@@ -3,6 +3,8 @@
 from importlib.metadata import version as _version
 
 from sparsejax.accelerate import accelerate as accelerate
+from sparsejax.algorithms import admm as admm
+from sparsejax.algorithms import admm_residual as admm_residual
 from sparsejax.algorithms import block_rows as block_rows
 from sparsejax.algorithms import exact_obs as exact_obs
 from sparsejax.algorithms import fast_sparse_convnets as fast_sparse_convnets
@@ -13,6 +15,8 @@ from sparsejax.algorithms import mest_em as mest_em
 from sparsejax.algorithms import mest_ems as mest_ems
 from sparsejax.algorithms import obs_correct as obs_correct
 from sparsejax.algorithms import one_shot as one_shot
+from sparsejax.algorithms import onto_patterns as onto_patterns
+from sparsejax.algorithms import onto_unified as onto_unified
 from sparsejax.algorithms import prune_globally as prune_globally
 from sparsejax.algorithms import rigl as rigl
 from sparsejax.algorithms import snip as snip
@@ -20,6 +24,8 @@ from sparsejax.algorithms import sparse_evolution as sparse_evolution
 from sparsejax.algorithms import sparse_gpt as sparse_gpt
 from sparsejax.algorithms import static_random as static_random
 from sparsejax.algorithms import synflow as synflow
+from sparsejax.algorithms import tied_blocks as tied_blocks
+from sparsejax.algorithms import unified_storage as unified_storage
 from sparsejax.algorithms import wanda as wanda
 from sparsejax.calibrate import LayerInputs as LayerInputs
 from sparsejax.calibrate import calibrate as calibrate
@@ -67,6 +73,14 @@ from sparsejax.penalties import margin as margin
 from sparsejax.penalties import soft_min_max as soft_min_max
 from sparsejax.plan import Plan as Plan
 from sparsejax.plan import plan as plan
+from sparsejax.quantizers import asymmetric_quantizer as asymmetric_quantizer
+from sparsejax.quantizers import dkm as dkm
+from sparsejax.quantizers import dorefa as dorefa
+from sparsejax.quantizers import ewgs as ewgs
+from sparsejax.quantizers import lsq as lsq
+from sparsejax.quantizers import pact as pact
+from sparsejax.quantizers import quantized as quantized
+from sparsejax.quantizers import symmetric_quantizer as symmetric_quantizer
 from sparsejax.reparams import Reparam as Reparam
 from sparsejax.reparams import chain_reparams as chain_reparams
 from sparsejax.reparams import straight_through as straight_through

@@ -79,7 +79,16 @@ class Quantizer(NamedTuple):
     levels: int
 
 
-QUANTIZERS: dict[str, Quantizer] = {}
+QUANTIZERS = {
+    "symmetric": Quantizer(lambda: sj.symmetric_quantizer(2), 3),
+    "symmetric_by_channel": Quantizer(lambda: sj.symmetric_quantizer(2, axis=-1), 3 * 24),
+    "asymmetric": Quantizer(lambda: sj.asymmetric_quantizer(2), 4),
+    "dorefa": Quantizer(lambda: sj.dorefa(2), 4),
+    "dorefa_1_bit": Quantizer(lambda: sj.dorefa(1), 2),
+    "lsq": Quantizer(lambda: sj.lsq(2), 4),
+    "ewgs": Quantizer(lambda: sj.ewgs(1), 2),
+    "dkm": Quantizer(lambda: sj.dkm(2, num_iterations=1), 4),
+}
 
 # Pattern and target; shapes below suit all of them.
 PATTERNS = {
@@ -104,6 +113,10 @@ OPTIMIZERS = {
     "nadamw": optax.nadamw(_LEARNING_RATE),
     "clip_chain": optax.chain(optax.clip_by_global_norm(1.0), optax.adam(_LEARNING_RATE)),
     "noise_chain": optax.chain(optax.add_noise(0.1, 0.5, key=0), optax.adam(_LEARNING_RATE)),
+    "admm_chain": optax.chain(
+        sj.admm(lambda path, w: None if "bias" in path else jnp.round(w), every=4),
+        optax.adam(_LEARNING_RATE),
+    ),
     "penalty_chain": optax.chain(sj.add_penalty(sj.kure(), 0.1), optax.adam(_LEARNING_RATE)),
     "inject_hyperparams": optax.inject_hyperparams(optax.adamw)(
         learning_rate=optax.linear_schedule(_LEARNING_RATE, 0.0, 20)

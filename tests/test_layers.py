@@ -11,7 +11,7 @@ LAYERS = [
     {"scores", "importance", "distributions", "schedules", "penalties", "reparams"},
     {"global_threshold"},
     {"masks", "initial_masks", "calibrate", "ops", "nn"},
-    {"plan", "algorithms", "reparam_state", "accelerate"},
+    {"plan", "algorithms", "quantizers", "reparam_state", "accelerate"},
     {"sparsify"},
     {"compile", "report"},
     {"__init__"},

@@ -1,5 +1,8 @@
 """The published methods, one paper a file: each is a composition of mask transforms."""
 
+from sparsejax.algorithms.admm import admm as admm
+from sparsejax.algorithms.admm import admm_residual as admm_residual
+from sparsejax.algorithms.admm import onto_patterns as onto_patterns
 from sparsejax.algorithms.exact_obs import exact_obs as exact_obs
 from sparsejax.algorithms.exact_obs import obs_correct as obs_correct
 from sparsejax.algorithms.fast_sparse_convnets import block_rows as block_rows
@@ -17,4 +20,7 @@ from sparsejax.algorithms.sparse_evolution import sparse_evolution as sparse_evo
 from sparsejax.algorithms.sparse_gpt import sparse_gpt as sparse_gpt
 from sparsejax.algorithms.static_random import static_random as static_random
 from sparsejax.algorithms.synflow import synflow as synflow
+from sparsejax.algorithms.unification import onto_unified as onto_unified
+from sparsejax.algorithms.unification import tied_blocks as tied_blocks
+from sparsejax.algorithms.unification import unified_storage as unified_storage
 from sparsejax.algorithms.wanda import wanda as wanda

@@ -1,0 +1,86 @@
+"""DKM: differentiable k-means clustering of weights."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from sparsejax.quantizers.leafwise import TINY, check_bits, leafwise
+from sparsejax.reparams import Reparam, memoized
+
+
+@memoized
+def dkm(bits: int, *, temperature: float = 1e-4, num_iterations: int = 3) -> Reparam:
+    """DKM: each weight is a soft mixture of 2^bits centroids of its leaf, and one in the end.
+
+    Attention A = softmax(-(w - c)^2 / temperature) over the centroids; c = sum(A w) / sum(A), over
+    the kept weights and `num_iterations` times; the forward weight is A c. The gradient passes
+    through all of it in float32. Each step starts from the centroids of the last, which `learned`
+    holds: the optimizer does not change them, the clustering does. `harden` takes the centroid
+    next to each weight. One dimension only: a cluster is of single weights.
+
+    Args:
+      bits: at least 1: 2^bits centroids for each leaf, of float32.
+      temperature: in units of squared weights; the colder, the harder.
+      num_iterations: of k-means in each forward pass.
+
+    Differs: a fixed number of iterations, and a start at the quantiles of the weights; the paper
+    goes on until the centroids rest and starts from k-means++. Squared distances are what k-means
+    minimises. The defaults are those of the authors' coremltools.
+
+    Reference: Cho et al., "DKM: Differentiable K-Means Clustering Layer for Neural Network
+    Compression", ICLR 2022, arXiv 2108.12659, section 3.2.
+    """
+    check_bits("dkm", bits, 1)
+    if temperature <= 0 or num_iterations < 1:
+        raise ValueError(
+            "dkm needs temperature > 0 and num_iterations >= 1, "
+            f"got temperature={temperature}, num_iterations={num_iterations}."
+        )
+
+    def init(weights: Float[Array, "..."]) -> Float[Array, "num_centroids"]:
+        positions = (jnp.arange(2**bits) + 0.5) / 2**bits
+        kept = jnp.where(weights != 0, weights, jnp.nan)
+        return jnp.nan_to_num(jnp.nanquantile(kept, positions))
+
+    def attention(
+        weights: Float[Array, "..."], centroids: Float[Array, "num_centroids"]
+    ) -> Float[Array, "num_centroids ..."]:
+        return jax.nn.softmax(-_square_distances(weights, centroids) / temperature, axis=0)
+
+    def settle(
+        weights: Float[Array, "..."],
+        mask: Bool[Array, "..."],
+        centroids: Float[Array, "num_centroids"],
+    ) -> Float[Array, "num_centroids"]:
+        centroids = jax.lax.stop_gradient(centroids)
+        axes = range(1, weights.ndim + 1)
+        for _ in range(num_iterations):
+            shares = jnp.where(mask, attention(weights, centroids), 0.0)
+            totals = jnp.sum(shares, axes)
+            means = jnp.sum(shares * weights, axes) / jnp.maximum(totals, TINY)
+            centroids = jnp.where(totals > TINY, means, centroids)  # an empty cluster waits
+        return centroids
+
+    def forward(
+        weights: Float[Array, "..."],
+        mask: Bool[Array, "..."],
+        centroids: Float[Array, "num_centroids"],
+    ) -> Float[Array, "..."]:
+        centroids = settle(weights, mask, centroids)
+        return jnp.tensordot(centroids, attention(weights, centroids), axes=1)
+
+    def harden(
+        weights: Float[Array, "..."],
+        mask: Bool[Array, "..."],
+        centroids: Float[Array, "num_centroids"],
+    ) -> Float[Array, "..."]:
+        centroids = settle(weights, mask, centroids)
+        return centroids[jnp.argmin(_square_distances(weights, centroids), axis=0)]
+
+    return leafwise(forward, init, refresh=settle, harden=harden)
+
+
+def _square_distances(
+    weights: Float[Array, "..."], centroids: Float[Array, "num_centroids"]
+) -> Float[Array, "num_centroids ..."]:
+    return (weights - jnp.expand_dims(centroids, range(1, weights.ndim + 1))) ** 2

@@ -3,6 +3,7 @@
 from importlib.metadata import version as _version
 
 from sparsejax.accelerate import accelerate as accelerate
+from sparsejax.algorithms import ac_dc as ac_dc
 from sparsejax.algorithms import admm as admm
 from sparsejax.algorithms import admm_residual as admm_residual
 from sparsejax.algorithms import block_rows as block_rows
@@ -13,18 +14,25 @@ from sparsejax.algorithms import gmp as gmp
 from sparsejax.algorithms import grasp as grasp
 from sparsejax.algorithms import mest_em as mest_em
 from sparsejax.algorithms import mest_ems as mest_ems
+from sparsejax.algorithms import movement as movement
 from sparsejax.algorithms import obs_correct as obs_correct
 from sparsejax.algorithms import one_shot as one_shot
 from sparsejax.algorithms import onto_patterns as onto_patterns
 from sparsejax.algorithms import onto_unified as onto_unified
+from sparsejax.algorithms import pdp as pdp
 from sparsejax.algorithms import prune_globally as prune_globally
 from sparsejax.algorithms import rigl as rigl
 from sparsejax.algorithms import snip as snip
+from sparsejax.algorithms import soft_movement as soft_movement
 from sparsejax.algorithms import sparse_evolution as sparse_evolution
 from sparsejax.algorithms import sparse_gpt as sparse_gpt
+from sparsejax.algorithms import spartan as spartan
+from sparsejax.algorithms import sr_ste as sr_ste
 from sparsejax.algorithms import static_random as static_random
+from sparsejax.algorithms import str_ as str_
 from sparsejax.algorithms import synflow as synflow
 from sparsejax.algorithms import tied_blocks as tied_blocks
+from sparsejax.algorithms import top_kast as top_kast
 from sparsejax.algorithms import unified_storage as unified_storage
 from sparsejax.algorithms import wanda as wanda
 from sparsejax.calibrate import LayerInputs as LayerInputs

@@ -35,6 +35,10 @@ def _cubic_share(begin: int, end: int, every: int) -> Callable[[int], float]:
     return share
 
 
+def _alternating(step: int) -> float:
+    return float(step in (1, 2, 5, 6) or step >= 9)
+
+
 METHODS = {
     "one_shot": Method(sj.one_shot(3), lambda step: float(step >= 3), True),
     "gmp": Method(sj.gmp(1, 9, every=2), _cubic_share(1, 9, 2), True),
@@ -42,12 +46,14 @@ METHODS = {
     "sparse_evolution": Method(sj.sparse_evolution(every=3), lambda step: 1.0, False, True),
     "rigl": Method(sj.rigl(9, every=3), lambda step: 1.0, False, True),
     "static_random": Method(sj.static_random(), lambda step: 1.0, True, True),
+    "ac_dc": Method(sj.ac_dc(1, 9, 2, globally=False), _alternating, False),
     "mest_em": Method(sj.mest_em((4, 9), 3), lambda step: 1.0, False),
 }
 GLOBAL_METHODS = {
     "global_mp": Method(sj.global_mp(3), lambda step: float(step >= 3), True),
     "global_mp_gradual": Method(sj.global_mp(1, 9, 2), _cubic_share(1, 9, 2), True),
     "global_mp_floor": Method(sj.global_mp(1, 9, 2, min_weights=40), _cubic_share(1, 9, 2), True),
+    "ac_dc_global": Method(sj.ac_dc(1, 9, 2), _alternating, False),
 }
 # Leaves keep more than their targets on the way, each as much as its own target says.
 SWELLING_METHODS = {
@@ -69,6 +75,25 @@ SOFT_METHODS = {
         lambda: sj.Method(sj.gmp(1, 9, every=2, regrow=True), sj.straight_through()),
         ("unstructured", "block_4x1", "nm_2_4", "channel"),
     ),
+    "pdp": SoftMethod(
+        lambda: sj.pdp(1, 9, temperature=0.1, globally=False),
+        ("unstructured", "block_4x1", "nm_2_4", "channel"),
+    ),
+    "pdp_global": SoftMethod(lambda: sj.pdp(1, 9, temperature=0.1), exact=False),
+    "sr_ste": SoftMethod(lambda: sj.sr_ste(), ("nm_2_4", "unstructured")),
+    "top_kast": SoftMethod(
+        lambda: sj.top_kast(backward_sparsity=0.5, every=3), ("unstructured", "nm_2_4", "channel")
+    ),
+    "movement": SoftMethod(
+        lambda: sj.movement(1, 9), ("unstructured", "block_2x2", "nm_2_4", "channel")
+    ),
+    "soft_movement": SoftMethod(
+        lambda: sj.soft_movement(1, 9, threshold=0.5, penalty=1.0),
+        ("unstructured", "block_4x1"),
+        exact=False,
+    ),
+    "str": SoftMethod(lambda: sj.str_(initial=-0.5), ("unstructured", "block_2x2"), exact=False),
+    "spartan": SoftMethod(lambda: sj.spartan(12), ("unstructured", "block_2x2", "nm_2_4")),
 }
 
 

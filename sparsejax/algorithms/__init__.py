@@ -1,5 +1,6 @@
 """The published methods, one paper a file: each is a composition of mask transforms."""
 
+from sparsejax.algorithms.ac_dc import ac_dc as ac_dc
 from sparsejax.algorithms.admm import admm as admm
 from sparsejax.algorithms.admm import admm_residual as admm_residual
 from sparsejax.algorithms.admm import onto_patterns as onto_patterns
@@ -13,13 +14,20 @@ from sparsejax.algorithms.gmp import gmp as gmp
 from sparsejax.algorithms.grasp import grasp as grasp
 from sparsejax.algorithms.mest import mest_em as mest_em
 from sparsejax.algorithms.mest import mest_ems as mest_ems
+from sparsejax.algorithms.movement import movement as movement
+from sparsejax.algorithms.movement import soft_movement as soft_movement
 from sparsejax.algorithms.one_shot import one_shot as one_shot
+from sparsejax.algorithms.pdp import pdp as pdp
 from sparsejax.algorithms.rigl import rigl as rigl
 from sparsejax.algorithms.snip import snip as snip
 from sparsejax.algorithms.sparse_evolution import sparse_evolution as sparse_evolution
 from sparsejax.algorithms.sparse_gpt import sparse_gpt as sparse_gpt
+from sparsejax.algorithms.spartan import spartan as spartan
+from sparsejax.algorithms.sr_ste import sr_ste as sr_ste
 from sparsejax.algorithms.static_random import static_random as static_random
+from sparsejax.algorithms.str_ import str_ as str_
 from sparsejax.algorithms.synflow import synflow as synflow
+from sparsejax.algorithms.top_kast import top_kast as top_kast
 from sparsejax.algorithms.unification import onto_unified as onto_unified
 from sparsejax.algorithms.unification import tied_blocks as tied_blocks
 from sparsejax.algorithms.unification import unified_storage as unified_storage

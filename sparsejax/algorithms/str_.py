@@ -1,0 +1,56 @@
+"""Soft threshold reparametrisation (STR)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from sparsejax.algorithms.thresholded import thresholded
+from sparsejax.distributions import PlanLeaf
+from sparsejax.masks import MaskContext, Method
+from sparsejax.reparams import Reparam, init_learned, map_weights, memoized
+from sparsejax.soft_masks import group_norms, soft_threshold
+
+
+def str_(*, initial: float = -3200.0, exact_from: int | None = None) -> Method:
+    """STR: the forward pass uses sign(w) max(|w| - sigmoid(s), 0), with one learned s per leaf.
+
+    The plan names the leaves; how sparse each becomes is learned. sigmoid(-3200) is 0 and so is its
+    slope: at first only weight decay moves s, by the factor 1 - rate * decay a step. So the
+    optimizer of s (`sparsify(..., learned_tx=)`) must decay it, and this decay together with
+    `initial` decides the sparsity: 2.25e-5 and -3200 give 90 % of ResNet-50 in 100 epochs. Groups
+    (channels, blocks) shrink as one, by max(1 - sigmoid(s) / r, 0) with r their root mean square.
+
+    Args:
+      initial: s at step 0.
+      exact_from: a step from which on each leaf prunes at least its target of the plan, the
+        smallest first, so that runs can be compared at one sparsity; None is the paper's way.
+
+    Raises:
+      ValueError: at `init`, a leaf is N:M.
+
+    Reference: Kusupati et al., "Soft Threshold Weight Reparameterization for Learnable Sparsity",
+    ICML 2020, arXiv 2002.03231, equations 4 to 6.
+    """
+    if exact_from is not None and exact_from < 0:
+        raise ValueError(f"str_ needs exact_from >= 0 or None, got {exact_from}.")
+
+    def excess(leaf: PlanLeaf, weights: Any, learned: Any, step: Any) -> Any:
+        return group_norms(weights, leaf.pattern) - jax.nn.sigmoid(learned)
+
+    return Method(thresholded(excess, exact_from), _shrunk(float(initial)))
+
+
+@memoized
+def _shrunk(initial: float) -> Reparam:
+    def init(params: Any, context: MaskContext) -> Any:
+        return init_learned(lambda leaf, weights: jnp.float32(initial), context, params)
+
+    def shrink(leaf: PlanLeaf, weights: Any, mask: Any, learned: Any) -> Any:
+        shrunk = soft_threshold(weights, jax.nn.sigmoid(learned), leaf.pattern)
+        return jnp.where(mask, shrunk, jnp.zeros((), weights.dtype))
+
+    def apply(params: Any, masks: Any, learned: Any, context: MaskContext) -> Any:
+        return map_weights(shrink, context, params, masks, learned)
+
+    return Reparam(init, apply, keeps_pruned=True)

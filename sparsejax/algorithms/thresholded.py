@@ -1,0 +1,49 @@
+"""Masks that a learned threshold decides, so that the sparsity is an outcome and not a setting."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from sparsejax.distributions import PlanLeaf
+from sparsejax.masks import MaskContext, MaskTransform, map_planned
+from sparsejax.soft_masks import spread
+
+
+def thresholded(
+    excess: Callable[[PlanLeaf, Any, Any, Any], Any], exact_from: int | None
+) -> MaskTransform:
+    """Keeps the groups whose `excess(leaf, weights, learned, step)` is positive.
+
+    From step `exact_from` on each leaf keeps at most its target of the plan, largest excess first;
+    None leaves the number to the threshold alone.
+
+    Raises:
+      ValueError: at `init`, a pattern such as N:M does not prune group by group.
+    """
+
+    def init(masks: Any, params: Any, context: MaskContext) -> tuple[Any, Any]:
+        for leaf in context.plan.leaves:
+            if leaf.pattern.max_sparsity(leaf.shape) < 1.0:
+                raise ValueError(
+                    f"{leaf.path}: a learned threshold needs a pattern whose groups go one by one, "
+                    f"got {leaf.pattern}; choose a method with a target, such as pdp or sr_ste."
+                )
+        return masks, ()
+
+    def update(
+        masks: Any, state: Any, params: Any, grads: Any, context: MaskContext
+    ) -> tuple[Any, Any]:
+        step = context.step
+
+        def cut(leaf: PlanLeaf, mask: Any, weights: Any, learned: Any, key: Any) -> Any:
+            scores = spread(leaf.pattern, excess(leaf, weights, learned, step), mask)
+            above = scores > 0
+            if exact_from is None:
+                return above
+            exact = lambda: leaf.pattern.mask(scores, leaf.sparsity) & above
+            return jax.lax.cond(step >= exact_from, exact, lambda: above)
+
+        return map_planned(cut, context, masks, params, context.learned), state
+
+    return MaskTransform(init, update)

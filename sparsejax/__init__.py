@@ -65,10 +65,12 @@ from sparsejax.ops import depthwise_conv2d as depthwise_conv2d
 from sparsejax.ops import depthwise_conv2d_reference as depthwise_conv2d_reference
 from sparsejax.ops import spmm as spmm
 from sparsejax.ops import spmm_reference as spmm_reference
+from sparsejax.patterns import BCRC as BCRC
 from sparsejax.patterns import BSR as BSR
 from sparsejax.patterns import CSR as CSR
 from sparsejax.patterns import NM as NM
 from sparsejax.patterns import Block as Block
+from sparsejax.patterns import BlockColumnRow as BlockColumnRow
 from sparsejax.patterns import Channel as Channel
 from sparsejax.patterns import Pattern as Pattern
 from sparsejax.patterns import Unstructured as Unstructured

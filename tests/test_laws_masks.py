@@ -91,7 +91,8 @@ def test_sparsity_is_exact_at_every_step(method, pattern):
             assert np.any(steps & ~before), "nothing was regrown"
 
 
-@pytest.mark.parametrize("pattern", cases.PATTERNS)
+# With kept_rows, rows and columns of a block overlap: no partition that a threshold could count.
+@pytest.mark.parametrize("pattern", [p for p in cases.PATTERNS if p != "block_column_row"])
 @pytest.mark.parametrize("method", cases.GLOBAL_METHODS)
 def test_global_pruning_meets_the_total(method, pattern):
     transform, share, _, _ = cases.GLOBAL_METHODS[method]

@@ -15,6 +15,8 @@ namespace nb = nanobind;
 extern "C" {
 XLA_FFI_Error* sparsejax_spmm(XLA_FFI_CallFrame*);
 XLA_FFI_Error* sparsejax_spmm_grad_values(XLA_FFI_CallFrame*);
+XLA_FFI_Error* sparsejax_bcr(XLA_FFI_CallFrame*);
+XLA_FFI_Error* sparsejax_bcr_grad_values(XLA_FFI_CallFrame*);
 XLA_FFI_Error* sparsejax_depthwise(XLA_FFI_CallFrame*);
 XLA_FFI_Error* sparsejax_depthwise_grad_x(XLA_FFI_CallFrame*);
 XLA_FFI_Error* sparsejax_depthwise_grad_kernel(XLA_FFI_CallFrame*);
@@ -44,6 +46,8 @@ NB_MODULE(_xla_ops, m) {
     nb::dict d;
     d["spmm"] = capsule(sparsejax_spmm);
     d["spmm_grad_values"] = capsule(sparsejax_spmm_grad_values);
+    d["bcr"] = capsule(sparsejax_bcr);
+    d["bcr_grad_values"] = capsule(sparsejax_bcr_grad_values);
     d["depthwise"] = capsule(sparsejax_depthwise);
     d["depthwise_grad_x"] = capsule(sparsejax_depthwise_grad_x);
     d["depthwise_grad_kernel"] = capsule(sparsejax_depthwise_grad_kernel);

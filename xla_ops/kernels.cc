@@ -6,16 +6,17 @@ namespace sparsejax {
 #define SPARSEJAX_DECLARE(target)                      \
   namespace target {                                   \
   extern const SpmmKernels spmm;                       \
+  extern const BcrKernels bcr;                         \
   extern const DepthwiseKernels depthwise;             \
   extern const DepthwisePlaneKernels depthwise_planes; \
   extern const WindowKernels window;                   \
   extern const ElementwiseKernels elementwise;         \
   extern const ProductKernels product;                 \
   }
-#define SPARSEJAX_SET(target)                                                               \
-  Kernels {                                                                                 \
-    #target, &target::spmm, &target::depthwise, &target::depthwise_planes, &target::window, \
-        &target::elementwise, &target::product                                              \
+#define SPARSEJAX_SET(target)                                                            \
+  Kernels {                                                                              \
+    #target, &target::spmm, &target::bcr, &target::depthwise, &target::depthwise_planes, \
+        &target::window, &target::elementwise, &target::product                          \
   }
 
 #if defined(__x86_64__)

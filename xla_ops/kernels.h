@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "bcr.h"
 #include "depthwise.h"
 #include "elementwise.h"
 #include "product.h"
@@ -14,6 +15,7 @@ namespace sparsejax {
 struct Kernels {
   const char* isa;
   const SpmmKernels* spmm;
+  const BcrKernels* bcr;
   const DepthwiseKernels* depthwise;
   const DepthwisePlaneKernels* depthwise_planes;
   const WindowKernels* window;

@@ -1,6 +1,7 @@
 // Whole operations: cut into tiles, run on a pool of threads. Results do not depend on the number
 // of threads.
 #pragma once
+#include "bcr.h"
 #include "depthwise_axis.h"
 #include "kernels.h"
 #include "matrix.h"
@@ -17,6 +18,15 @@ void run_spmm(const Kernels& kernels, const Pool& pool, const SpmmCall& call, in
 void run_spmm_grad_values(const Kernels& kernels, const Pool& pool, const SpmmCall& call,
                           int64_t images, const float* x, const float* grad_y, float* grad_values,
                           float* grad_bias);
+
+// As run_spmm, for a matrix of runs; see bcr.h.
+void run_bcr(const Kernels& kernels, const Pool& pool, const BcrCall& call, int64_t images,
+             const float* x, float* y);
+
+// grad_values as the matrix has its values, summed over images and pixels; call.bias and activation
+// are unused.
+void run_bcr_grad_values(const Kernels& kernels, const Pool& pool, const BcrCall& call,
+                         int64_t images, const float* x, const float* grad_y, float* grad_values);
 
 struct ConvSizes {
   int64_t images, channels;

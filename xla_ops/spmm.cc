@@ -1,7 +1,7 @@
 // Tiles of sparse matrix times activations; see spmm.h. Compiled once for each instruction set.
 #include "spmm.h"
 
-#include "simd.h"
+#include "pixels.h"
 
 namespace sparsejax::SPARSEJAX_TARGET {
 namespace {
@@ -181,8 +181,6 @@ void chunk_rows(const Chunk& chunk, const Tile& tile) {
 // 64 pixels or more: the wider the tile, the longer the runs of memory that it reads.
 constexpr int kTileVectors = kLanes == 4 ? 16 : 8;
 
-int64_t whole_vectors(int64_t count) { return (count + kLanes - 1) / kLanes * kLanes; }
-
 Chunk chunk_of(const SpmmCall& call, int64_t c) {
   const SparseMatrix& matrix = call.matrix;
   const int64_t first = c * matrix.chunk_cols, left = matrix.cols - first;
@@ -195,28 +193,13 @@ Chunk chunk_of(const SpmmCall& call, int64_t c) {
           c == matrix.num_chunks - 1};
 }
 
-// Packs pixels [first, first + count) of channels [channel, channel + num) as [num][whole vectors
-// of pixels], with zeros behind the last pixel.
-void pack(const SpmmCall& call, const float* x, int64_t all_channels, int64_t channel, int64_t num,
-          int64_t first, int64_t count, int64_t width, float* packed) {
-  if (call.channels_last) {
-    transpose(x + first * all_channels + channel, all_channels, count, num, packed, width);
-  } else {
-    for (int64_t k = 0; k < num; k++)
-      __builtin_memcpy(packed + k * width, x + (channel + k) * call.pixels + first,
-                       count * sizeof(float));
-  }
-  if (count == width) return;
-  for (int64_t k = 0; k < num; k++)
-    for (int64_t p = count; p < width; p++) packed[k * width + p] = 0.f;
-}
-
 void tile(const SpmmCall& call, const float* x, float* y, int64_t first, int64_t count,
           int64_t row_begin, int64_t row_end, float* scratch) {
   const SparseMatrix& matrix = call.matrix;
   const int64_t width = count == 1 ? 1 : whole_vectors(count);
   const int64_t row = row_begin * matrix.block, rows = (row_end - row_begin) * matrix.block;
   float *packed = scratch, *out = scratch + matrix.chunk_cols * width;
+  const Pixels image = {x, matrix.cols, call.pixels, call.channels_last};
   const bool direct = !call.channels_last && count == width;
   Tile tile = {packed, out, width, width, row_begin, row_end};
   if (direct) {
@@ -225,7 +208,7 @@ void tile(const SpmmCall& call, const float* x, float* y, int64_t first, int64_t
   }
   for (int64_t c = 0; c < matrix.num_chunks; c++) {
     Chunk chunk = chunk_of(call, c);
-    pack(call, x, matrix.cols, chunk.first_col, chunk.num_cols, first, count, width, packed);
+    pack_pixels(image, chunk.first_col, chunk.num_cols, first, count, width, packed);
     chunk_rows(chunk, tile);
   }
   if (call.channels_last) {
@@ -261,7 +244,9 @@ void grad_values_tile(const SpmmCall& call, const float* x, const float* grad_y,
   const int64_t width = whole_vectors(count);
   const int64_t row = row_begin * matrix.block, rows = (row_end - row_begin) * matrix.block;
   float *packed = scratch, *grads = scratch + matrix.chunk_cols * width;
-  pack(call, grad_y, matrix.rows, row, rows, first, count, width, grads);
+  const Pixels image = {x, matrix.cols, call.pixels, call.channels_last};
+  const Pixels grad_image = {grad_y, matrix.rows, call.pixels, call.channels_last};
+  pack_pixels(grad_image, row, rows, first, count, width, grads);
   for (int64_t m = 0; m < rows; m++) {
     Vec sum = {};
     for (int64_t t = 0; t < width; t += kLanes) sum += load<Vec>(grads + m * width + t);
@@ -269,7 +254,7 @@ void grad_values_tile(const SpmmCall& call, const float* x, const float* grad_y,
   }
   for (int64_t c = 0; c < matrix.num_chunks; c++) {
     const Chunk chunk = chunk_of(call, c);
-    pack(call, x, matrix.cols, chunk.first_col, chunk.num_cols, first, count, width, packed);
+    pack_pixels(image, chunk.first_col, chunk.num_cols, first, count, width, packed);
     for (int64_t r = row_begin; r < row_end; r++) {
       const float* g = grads + (r - row_begin) * matrix.block * width;
       switch (matrix.block) {

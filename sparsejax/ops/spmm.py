@@ -10,8 +10,8 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float, Int
 
-from sparsejax.ops import _ffi, activations
-from sparsejax.patterns import BSR, CSR
+from sparsejax.ops import _ffi, activations, bcr
+from sparsejax.patterns import BCRC, BSR, CSR
 
 BLOCK_ROWS = (2, 4, 8)
 
@@ -27,7 +27,7 @@ class _Options(NamedTuple):
 
 
 def spmm(
-    packed: CSR | BSR,
+    packed: CSR | BSR | BCRC,
     x: Float[Array, "..."],
     bias: Float[Array, "rows"] | None = None,
     *,
@@ -42,8 +42,9 @@ def spmm(
     jit XLA gathers it first. Reverse mode and first derivatives only.
 
     Args:
-        packed: CSR, or BSR in blocks of 2, 4 or 8 output channels x 1 input; `matrix_shape` is
-            (rows, cols) = (outputs, inputs). Indices and row starts are checked when it runs.
+        packed: CSR, BSR in blocks of 2, 4 or 8 output channels x 1 input, or BCRC;
+            `matrix_shape` is (rows, cols) = (outputs, inputs). Indices and starts are checked when
+            it runs.
         x: (..., cols), or (..., cols, pixels) with `channels_last=False`.
         bias: one number an output channel.
         activation: None, `jax.nn.relu` and `jax.nn.relu6` run inside the kernel (gradient 0 where
@@ -63,19 +64,23 @@ def spmm(
     """
     code, then = activations.split(activation)
     options, bias = _checked(packed, x, bias, code, channels_last)
-    values = packed.values.reshape(-1, options.block)
+    values = packed.values if isinstance(packed, BCRC) else packed.values.reshape(-1, options.block)
     dtype = jnp.result_type(values, x, bias)
     lead = x.shape[:-1] if channels_last else x.shape[:-2]
     flat = x.reshape(math.prod(lead), *x.shape[len(lead) :])
     values, bias, flat = (jnp.asarray(array, dtype) for array in (values, bias, flat))
-    indices, row_starts = jnp.asarray(packed.indices), jnp.asarray(packed.row_starts)
-    y = _spmm(options, *_ffi.vary_alike(values, indices, row_starts, bias, flat))
+    if isinstance(packed, BCRC):
+        values, bias, flat, *lists = _ffi.vary_alike(values, bias, flat, *bcr.structure_of(packed))
+        y = bcr.product(_of_runs(options), values, bcr.Structure(*lists), bias, flat)
+    else:
+        indices, row_starts = jnp.asarray(packed.indices), jnp.asarray(packed.row_starts)
+        y = _spmm(options, *_ffi.vary_alike(values, indices, row_starts, bias, flat))
     y = y.reshape(*lead, *y.shape[1:])
     return then(y) if then else y
 
 
 def spmm_reference(
-    packed: CSR | BSR,
+    packed: CSR | BSR | BCRC,
     x: Float[Array, "..."],
     bias: Float[Array, "rows"] | None = None,
     *,
@@ -85,10 +90,12 @@ def spmm_reference(
     """What `spmm` returns, by a dense product in plain JAX."""
     code, then = activations.split(activation)
     options, bias = _checked(packed, x, bias, code, channels_last)
-    values, indices, row_starts = map(
-        jnp.asarray, (packed.values, packed.indices, packed.row_starts)
-    )
-    y = _reference(options, values.reshape(-1, options.block), indices, row_starts, bias, x)
+    values = jnp.asarray(packed.values)
+    if isinstance(packed, BCRC):
+        y = bcr.reference(_of_runs(options), values, bcr.structure_of(packed), bias, x)
+    else:
+        indices, row_starts = jnp.asarray(packed.indices), jnp.asarray(packed.row_starts)
+        y = _reference(options, values.reshape(-1, options.block), indices, row_starts, bias, x)
     return then(y) if then else y
 
 
@@ -200,9 +207,9 @@ def _attributes(options: _Options) -> dict[str, np.int64 | bool]:
 
 def _checked(packed, x, bias, code, channels_last):  # type: ignore[no-untyped-def]
     """The static options and the bias, with every shape and dtype checked."""
-    if not isinstance(packed, CSR | BSR):
+    if not isinstance(packed, CSR | BSR | BCRC):
         got = type(packed).__name__
-        raise TypeError(f"spmm needs weights packed as CSR or BSR, got {got}; pack them.")
+        raise TypeError(f"spmm needs weights packed as CSR, BSR or BCRC, got {got}; pack them.")
     block = packed.block if isinstance(packed, BSR) else (1, 1)
     rows, cols = packed.matrix_shape
     if isinstance(packed, BSR) and (block[0] not in BLOCK_ROWS or block[1] != 1 or rows % block[0]):
@@ -210,16 +217,13 @@ def _checked(packed, x, bias, code, channels_last):  # type: ignore[no-untyped-d
             f"spmm needs blocks of 2, 4 or 8 rows x 1 column that divide {rows} rows, got {block}; "
             "pack with those."
         )
-    num, axis = packed.indices.shape, -1 if channels_last else -2
-    values_shape = (*num, *block) if isinstance(packed, BSR) else num
+    axis = -1 if channels_last else -2
     fits = x.ndim >= -axis and x.shape[axis] == cols
     _need(fits, "x", f"{cols} channels on axis {axis}", x.shape)
-    _need(len(num) == 1, "indices", "one axis", num)
-    _need_shape("values", packed.values, values_shape)
-    _need_shape("row_starts", packed.row_starts, (rows // block[0] + 1,))
-    for name, array in (("indices", packed.indices), ("row_starts", packed.row_starts)):
-        if array.dtype != jnp.int32:
-            raise TypeError(f"spmm needs int32 {name}, got {array.dtype}; cast them.")
+    if isinstance(packed, BCRC):
+        _need(packed.values.ndim == 1, "values", "one axis", packed.values.shape)
+    else:
+        _check_lists(packed, block)
     for name, array in (("values", packed.values), ("x", x), ("bias", bias)):
         if array is not None and not jnp.issubdtype(array.dtype, jnp.floating):
             raise TypeError(f"spmm needs floating-point {name}, got {array.dtype}; cast them.")
@@ -228,6 +232,20 @@ def _checked(packed, x, bias, code, channels_last):  # type: ignore[no-untyped-d
     else:
         _need_shape("bias", bias, (rows,))
     return _Options(rows, cols, block[0], code, channels_last), bias
+
+
+def _of_runs(options: _Options) -> bcr.Options:
+    return bcr.Options(options.rows, options.cols, options.activation, options.channels_last)
+
+
+def _check_lists(packed: CSR | BSR, block: tuple[int, int]) -> None:
+    num = packed.indices.shape
+    _need(len(num) == 1, "indices", "one axis", num)
+    _need_shape("values", packed.values, (*num, *block) if isinstance(packed, BSR) else num)
+    _need_shape("row_starts", packed.row_starts, (packed.matrix_shape[0] // block[0] + 1,))
+    for name, array in (("indices", packed.indices), ("row_starts", packed.row_starts)):
+        if array.dtype != jnp.int32:
+            raise TypeError(f"spmm needs int32 {name}, got {array.dtype}; cast them.")
 
 
 def _need_shape(name, array, shape):  # type: ignore[no-untyped-def]

@@ -2,6 +2,8 @@
 
 from sparsejax.patterns.block import BSR as BSR
 from sparsejax.patterns.block import Block as Block
+from sparsejax.patterns.block_column_row import BCRC as BCRC
+from sparsejax.patterns.block_column_row import BlockColumnRow as BlockColumnRow
 from sparsejax.patterns.channel import Channel as Channel
 from sparsejax.patterns.channel import KeptChannels as KeptChannels
 from sparsejax.patterns.n_of_m import NM as NM

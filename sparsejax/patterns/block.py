@@ -16,7 +16,7 @@ from sparsejax.patterns.pattern import (
     check_boxes,
     kept_weights,
     mask_groups,
-    subject,
+    matrix_box,
     sum_groups,
 )
 
@@ -48,7 +48,7 @@ class BSR:
     def gather(self, weights: Float[AnyArray, "..."]) -> "BSR":
         """The same structure with the values of a dense leaf."""
         matrix = tree.as_matrix(jnp.asarray(weights), self.output_axis)
-        return replace(self, values=_blocks(matrix, self.block)[self._rows(), self.indices])
+        return replace(self, values=split_blocks(matrix, self.block)[self._rows(), self.indices])
 
     def _grid(self) -> tuple[int, int]:
         return self.matrix_shape[0] // self.block[0], self.matrix_shape[1] // self.block[1]
@@ -113,10 +113,10 @@ class Block:
         block = (self.rows, self.cols)
         pruned = np.where(kept, weights, np.zeros((), weights.dtype))
         matrix = tree.as_matrix(pruned, self.output_axis)
-        stored = _blocks(tree.as_matrix(kept, self.output_axis), block).any((2, 3))
+        stored = split_blocks(tree.as_matrix(kept, self.output_axis), block).any((2, 3))
         rows, indices = np.nonzero(stored)
         return BSR(
-            values=_blocks(matrix, block)[rows, indices],
+            values=split_blocks(matrix, block)[rows, indices],
             indices=indices.astype(np.int32),
             row_starts=np.searchsorted(rows, np.arange(len(stored) + 1)).astype(np.int32),
             block=block,
@@ -130,28 +130,10 @@ class Block:
 
     def _box(self, shape: Shape, path: str = "") -> Shape:
         """The block's extent on each axis of the leaf."""
-        if not -len(shape) <= self.output_axis < len(shape):
-            raise ValueError(
-                f"{subject(path)}{self._name()} needs axis {self.output_axis}, got shape {shape}; "
-                "choose an axis of the leaf."
-            )
-        output = self.output_axis % len(shape)
-        box, left = [1] * len(shape), self.cols
-        box[output] = self.rows
-        for axis in reversed([axis for axis in range(len(shape)) if axis != output]):
-            box[axis] = left if shape[axis] % left == 0 else shape[axis]
-            left = left // box[axis] if left % box[axis] == 0 else 0
-            if left <= 1:
-                break
-        if left != 1 or shape[output] % self.rows:
-            raise ValueError(
-                f"{subject(path)}{self._name()} needs output channels (axis {self.output_axis}) in "
-                f"multiples of {self.rows} and inputs in multiples of {self.cols}, got shape "
-                f"{shape}; choose another block or leave the layer dense."
-            )
-        return tuple(box)
+        return matrix_box(shape, self.rows, self.cols, self.output_axis, self._name(), path)
 
 
-def _blocks(matrix: Any, block: tuple[int, int]) -> Any:
+def split_blocks(matrix: Any, block: tuple[int, int]) -> Any:
+    """The blocks of a matrix: (block rows, block columns, *block)."""
     grid = (matrix.shape[0] // block[0], matrix.shape[1] // block[1])
     return matrix.reshape(grid[0], block[0], grid[1], block[1]).transpose(0, 2, 1, 3)

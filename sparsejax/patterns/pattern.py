@@ -141,5 +141,46 @@ def kept_weights(weights: Any, mask: Any) -> tuple[np.ndarray, np.ndarray]:
     return weights, kept
 
 
+def matrix_box(
+    shape: Shape, rows: int, cols: int, output_axis: int, name: str, path: str = ""
+) -> Shape:
+    """The extent on each axis of a block of `rows` outputs x `cols` consecutive inputs.
+
+    Args:
+      shape: of the leaf.
+      rows, cols: of the block.
+      output_axis: the axis of the outputs; inputs are the others in order, flattened.
+      name, path: of the pattern and the leaf, for the error.
+
+    Raises:
+      ValueError: the leaf lacks the axis, or blocks do not tile it.
+    """
+    if not -len(shape) <= output_axis < len(shape):
+        raise ValueError(
+            f"{subject(path)}{name} needs axis {output_axis}, got shape {shape}; "
+            "choose an axis of the leaf."
+        )
+    output = output_axis % len(shape)
+    box, left = [1] * len(shape), cols
+    box[output] = rows
+    for axis in reversed([axis for axis in range(len(shape)) if axis != output]):
+        box[axis] = left if shape[axis] % left == 0 else shape[axis]
+        left = left // box[axis] if left % box[axis] == 0 else 0
+        if left <= 1:
+            break
+    if left != 1 or shape[output] % rows:
+        raise ValueError(
+            f"{subject(path)}{name} needs output channels (axis {output_axis}) in multiples of "
+            f"{rows} and inputs in multiples of {cols}, got shape {shape}; choose another block "
+            "or leave the layer dense."
+        )
+    return tuple(box)
+
+
+def any_of_groups(members: Bool[Array, "..."] | None, box: Shape) -> Bool[Array, "..."] | None:
+    """Which boxes have a member; None stays None."""
+    return None if members is None else tree.split_axes(members, box).any(_inner_axes(box))
+
+
 def _inner_axes(box: Shape) -> tuple[int, ...]:
     return tuple(range(1, 2 * len(box), 2))

@@ -7,6 +7,7 @@
 #ifdef SPARSEJAX_TEST_WIDE
 namespace sparsejax::wide {
 extern const SpmmKernels spmm;
+extern const BcrKernels bcr;
 extern const DepthwiseKernels depthwise;
 extern const DepthwisePlaneKernels depthwise_planes;
 extern const WindowKernels window;
@@ -50,16 +51,18 @@ int main(int num_arguments, char** arguments) {
   using namespace sparsejax;
   test::test_parallel_for();
   test::test_matrix();
+  test::test_bcr_matrix();
   test::expect(!use("none"), "an unknown instruction set is refused");
   std::vector<Kernels> sets = usable_kernels();
 #ifdef SPARSEJAX_TEST_WIDE
   if (__builtin_cpu_supports("avx2"))
-    sets.push_back({"wide", &wide::spmm, &wide::depthwise, &wide::depthwise_planes, &wide::window,
-                    &wide::elementwise, &wide::product});
+    sets.push_back({"wide", &wide::spmm, &wide::bcr, &wide::depthwise, &wide::depthwise_planes,
+                    &wide::window, &wide::elementwise, &wide::product});
 #endif
   for (const Kernels& set : sets) {
     if (num_arguments > 1 && std::string(arguments[1]) != set.isa) continue;
     test::test_spmm(set);
+    test::test_bcr(set);
     test::test_depthwise(set);
     test::test_program(set);
     if (num_arguments == 1) {

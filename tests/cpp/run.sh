@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 readonly source=../../xla_ops
-readonly kernels=(spmm depthwise depthwise_planes window depthwise_rows columns pool elementwise
+readonly kernels=(spmm bcr depthwise depthwise_planes window depthwise_rows columns pool elementwise
   product product_rows product_blocks product_masks product_vector)
 readonly common=(-std=c++17 -ffp-contract=fast -Wall -Wextra -Werror -Wno-psabi)
 readonly sanitize=(-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all)
@@ -33,8 +33,8 @@ start() {  # build folder, compiler, flags
 }
 
 link() {  # flags of the tests
-  for file in "$source"/{kernels,matrix,run_spmm,run_depthwise,pack_product,product_layout,program,plan,executable,run_step}.cc \
-    {main,spmm_test,depthwise_test,window_test,elementwise_test,product_test,program_test}.cc; do
+  for file in "$source"/{kernels,matrix,bcr_matrix,run_spmm,run_bcr,run_depthwise,pack_product,product_layout,program,plan,executable,run_step}.cc \
+    {main,spmm_test,bcr_test,depthwise_test,window_test,elementwise_test,product_test,program_test}.cc; do
     name=$(basename "$file" .cc)
     compile "$name" "$file" "$@" &
     objects+=("$build/$name.o")

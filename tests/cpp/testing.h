@@ -90,6 +90,8 @@ inline void expect_close(const Floats& got, const std::vector<double>& expected,
 }
 
 void test_spmm(const Kernels& kernels);
+void test_bcr(const Kernels& kernels);
+void test_bcr_matrix();
 void test_depthwise(const Kernels& kernels);
 void test_window(const Kernels& kernels);
 void test_elementwise(const Kernels& kernels);

@@ -61,10 +61,19 @@ class Classify:
 
     def run(self, job: Job) -> dict[str, Any]:
         """Train, harden, test; goes on from a checkpoint in the job's folder."""
-        dataset, steps = self.data(job.data), self.steps
-        if job.smoke:
-            dataset, steps = _first(dataset, 20 * self.batch_size), 20
-        network = self._network(dataset, job.seed)
+        return self.train_from(self.start(job), job)[1]
+
+    def start(self, job: Job) -> train.Network:
+        """The network before the first step."""
+        dataset, _ = self._work(job)
+        images = standardize_like(dataset.train_images)(dataset.train_images[:1])
+        return train.take_apart(self.net(images.shape[1:], len(dataset.classes), job.seed))
+
+    def train_from(
+        self, network: train.Network, job: Job
+    ) -> tuple[train.TrainState, dict[str, Any]]:
+        """The deployed state and the result of a training that starts at a network's variables."""
+        dataset, steps = self._work(job)
         tx, plan = self._optimizer(network, dataset, steps, job.seed)
         evaluate = _evaluation(network, dataset)
         clock = Clock(job.report, steps)
@@ -86,7 +95,7 @@ class Classify:
                 report=clock.tick,
             )
         state = self._deployed(network, state, dataset, job.seed)
-        return {
+        return state, {
             "accuracy": evaluate(state.params, state.statistics),
             "test_images": len(dataset.test_labels),
             **_counts(state.params, plan),
@@ -96,9 +105,12 @@ class Classify:
             "history": history,
         }
 
-    def _network(self, dataset: Dataset, seed: int) -> train.Network:
-        images = standardize_like(dataset.train_images)(dataset.train_images[:1])
-        return train.take_apart(self.net(images.shape[1:], len(dataset.classes), seed))
+    def _work(self, job: Job) -> tuple[Dataset, int]:
+        """The data and the number of steps, little of both in a smoke run."""
+        dataset = self.data(job.data)
+        if not job.smoke:
+            return dataset, self.steps
+        return _first(dataset, 20 * self.batch_size), min(20, self.steps)
 
     def _optimizer(
         self, network: train.Network, dataset: Dataset, steps: int, seed: int
@@ -106,7 +118,7 @@ class Classify:
         rules = {self.prunable: self.pattern}
         plan = sj.plan(network.params, rules, sparsity=self.sparsity, allocate=self.allocate)
         schedule = optax.schedules.cosine_onecycle_schedule(
-            steps, self.learning_rate, pct_start=0.2
+            max(1, steps), self.learning_rate, pct_start=0.2
         )
         adamw = optax.adamw(schedule, weight_decay=self.weight_decay)
         loss_of = train.make_loss(network)  # not accelerated: some methods want jax.jvp

@@ -73,8 +73,9 @@ def accuracy_against_sparsity(file: Path, title: str, lines: Mapping[str, Sequen
             linewidth=1,
             label=name,
         )
-    axes.set_xscale("log")
     at = sorted(ticks)
+    axes.set_xlim(0.8 / (1 - at[0]), 1.25 / (1 - at[-1]))
+    axes.set_xscale("log")
     axes.set_xticks([1 / (1 - t) for t in at], [f"{100 * t:g} %" for t in at])
     axes.set_xticks([], minor=True)
     axes.set_xlabel("sparsity of the pruned leaves (log of the density)")

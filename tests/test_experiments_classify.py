@@ -1,0 +1,68 @@
+"""A classifier's result is that of hard masks at the exact sparsity, and resumes bit for bit."""
+
+import dataclasses
+
+import pytest
+
+from experiments.classify import Classify
+from experiments.table import Job
+from tests.small_settings import (
+    bright_half,
+    gmp,
+    gmp_straight_through,
+    looks_at_everything,
+    small_net,
+)
+
+SMALL = Classify(
+    gmp,
+    0.9,
+    net=small_net,
+    data=bright_half,
+    prunable="hidden/kernel",
+    steps=24,
+    batch_size=16,
+    learning_rate=2e-2,
+)
+
+
+def job(folder, stop_at=None):
+    def report(done, total, numbers):
+        assert total in (20, 24) and {"loss", "accuracy"} <= set(numbers)
+        if done == stop_at:
+            raise KeyboardInterrupt
+
+    return Job(0, False, None, folder, report)
+
+
+def test_the_result_has_the_exact_sparsity(tmp_path):
+    result = SMALL.run(job(tmp_path))
+    assert result["zeros"] == result["planned_zeros"] == round(0.9 * 36 * 20)
+    assert result["prunable"] == 720 and result["parameters"] == 720 + 20 + 40 + 42
+    assert result["accuracy"] > 0.8 and result["test_images"] == 200
+    assert [entry["step"] for entry in result["history"]] == [5, 10, 15, 20, 24]
+    assert result["ms_per_step"] > 0
+    assert result["sparsity_of_all"] < result["sparsity"] == result["zeros"] / 720
+
+
+def test_soft_training_is_tested_with_hard_masks(tmp_path):
+    setting = dataclasses.replace(SMALL, method=gmp_straight_through)
+    result = setting.run(job(tmp_path))
+    assert result["zeros"] == result["planned_zeros"] == 648
+    assert result["accuracy"] > 0.8
+
+
+def test_a_killed_training_ends_as_if_it_had_not_been(tmp_path):
+    whole = SMALL.run(job(tmp_path / "whole"))
+    with pytest.raises(KeyboardInterrupt):
+        SMALL.run(job(tmp_path / "parts", stop_at=17))
+    parts = SMALL.run(job(tmp_path / "parts"))
+    assert parts["fingerprint"] == whole["fingerprint"]
+    assert parts["history"] == whole["history"]
+
+
+def test_a_recipe_may_look_at_data_loss_and_curvature(tmp_path):
+    smoke = job(tmp_path)._replace(smoke=True)
+    result = dataclasses.replace(SMALL, method=looks_at_everything).run(smoke)
+    assert result["zeros"] == 648
+    assert result["history"][-1]["step"] == 20

@@ -1,5 +1,6 @@
 """The experiments' command line: list, run, table. See experiments/suite.py."""
 
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -9,12 +10,14 @@ from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TimeRemainingColumn
 
 from experiments import readme, suite
 from experiments.datasets import DATASETS
 from experiments.engines import Task, place_of, spawn, tasks_of, work
+from experiments.ray_engine import work_on_ray
 from experiments.records import ROOT, Store
+from experiments.scalars import also_to_tensorboard
 from experiments.train import Interrupted
 
 
@@ -51,6 +54,10 @@ class Run:
     """Where your own data sets are."""
     jobs: int = 1
     """Processes, each with its share of the cores."""
+    tensorboard: Path | None = None
+    """Folder for tensorboard scalars of the local engine."""
+    engine: Literal["local", "ray"] = "local"
+    """Where: on this machine, or on the ray cluster of $RAY_ADDRESS."""
 
     def main(self) -> None:
         """Run; exits with 130 after Ctrl-C and with 1 if a row failed."""
@@ -62,18 +69,27 @@ class Run:
         place = place_of(smoke=self.smoke, data=self.data_folder)
         show = Show(console, len(tasks))
         try:
-            failed = work(tasks, place, start=show.start, done=show.done)
+            if self.engine == "ray":
+                failed = work_on_ray(tasks, place, done=show.done)
+            else:
+                start = show.start if self.tensorboard is None else self._with_scalars(show.start)
+                failed = work(tasks, place, start=start, done=show.done)
         except Interrupted as stop:
             console.print(f"Stopped {stop}. Saved; the same command goes on from there.")
             sys.exit(130)
         finally:
             show.close()
+            if self.smoke:
+                shutil.rmtree(place.work)
         sys.exit(failed > 0)
+
+    def _with_scalars(self, start):
+        return lambda task: also_to_tensorboard(start(task), self.tensorboard, task)
 
     def arguments(self) -> list[str]:
         """The command line that makes these options."""
         options = ["run", *self.papers, *["--smoke"] * self.smoke]
-        for name in ("seeds", "data", "data_folder"):
+        for name in ("seeds", "data", "data_folder", "tensorboard"):
             value = getattr(self, name)
             options += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
         return options
@@ -98,7 +114,8 @@ class Show:
         self._progress = Progress(
             *columns, "{task.fields[text]}", TimeRemainingColumn(), console=console
         )
-        self._started = 0.0
+        self._bar: TaskID | None = None
+        self._started = time.monotonic()
         if console.is_terminal:
             self._progress.start()
         console.print(f"{num_tasks} tasks, of which those without a record are run")
@@ -106,18 +123,18 @@ class Show:
     def start(self, task: Task):
         """Show a new task; gives what it reports to."""
         self._started = time.monotonic()
-        bar = self._progress.add_task(f"{task.name} seed {task.seed}", text="")
+        self._bar = bar = self._progress.add_task(f"{task.name} seed {task.seed}", text="")
 
         def report(done: int, total: int, numbers: Mapping[str, float]) -> None:
             text = "  ".join(f"{name} {value:.3f}" for name, value in numbers.items())
             self._progress.update(bar, completed=done, total=total, text=text)
 
-        self._bar = bar
         return report
 
     def done(self, task: Task, result: dict | None) -> None:
         """Print how a task ended."""
-        self._progress.remove_task(self._bar)
+        if self._bar is not None:
+            self._progress.remove_task(self._bar)
         headline = task.setting.headline
         ending = "FAILED" if result is None else f"{headline} {result[headline]:.4f}"
         seconds = time.monotonic() - self._started

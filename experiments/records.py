@@ -91,14 +91,26 @@ class Store:
             raise ValueError(f"{path} was made with another {', '.join(changed)}; delete it.")
         return record
 
-    def write(self, setting: Setting, seed: int, result: dict[str, Any]) -> Path:
-        """Write a record in one rename, so that a killed process leaves none or all of it."""
+    def write(
+        self,
+        setting: Setting,
+        seed: int,
+        result: dict[str, Any],
+        made_on: dict[str, Any] | None = None,
+    ) -> Path:
+        """Write a record in one rename, so that a killed process leaves none or all of it.
+
+        Args:
+            setting, seed: name the file.
+            result: of the setting's `run`.
+            made_on: the `machine()` where it ran; this one if None.
+        """
         record = {
             "setting": describe(setting),
             "seed": seed,
             "result": result,
             "commit": commit(),
-            "machine": machine(),
+            "machine": made_on or machine(),
         }
         path = self.path(setting, seed)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """Settings small enough for tests of the experiments' harness; functions at the top of a module."""
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ class Count:
     stop_at: int | None = None
     fail: bool = False
     seconds: float = 0.0
+    pid_file: str = ""
 
     @property
     def label(self):
@@ -39,6 +41,8 @@ class Count:
         for number in range(start + 1, self.steps + 1):
             time.sleep(self.seconds)
             file.write_text(str(number))
+            if self.pid_file and number == 20:
+                Path(self.pid_file).write_text(str(os.getpid()))
             job.report(number, self.steps, {"loss": 1.0 / number})
             if number == self.stop_at and start < number:
                 raise Interrupted(f"after step {number} of {self.steps}")

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from experiments import suite
 from experiments.classify import Classify
 from experiments.table import Job
 from tests.small_settings import (
@@ -66,3 +67,28 @@ def test_a_recipe_may_look_at_data_loss_and_curvature(tmp_path):
     result = dataclasses.replace(SMALL, method=looks_at_everything).run(smoke)
     assert result["zeros"] == 648
     assert result["history"][-1]["step"] == 20
+
+
+# Methods whose thresholds are trained or whose sparsity follows from a penalty.
+FREE = {"str_"}
+RECIPES = {
+    (row.setting.method, row.setting.pattern): row.setting
+    for paper in suite.PAPERS
+    for row in paper.ROWS
+    if isinstance(row.setting, Classify)
+}
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [pytest.param(s, id=f"{m.__name__}-{p}") for (m, p), s in RECIPES.items()],
+)
+def test_every_recipe_of_the_papers_trains_and_meets_its_target(setting, tmp_path):
+    options = {"net": small_net, "data": bright_half, "prunable": "hidden/kernel"}
+    result = dataclasses.replace(SMALL, **options, **own(setting)).run(job(tmp_path))
+    assert result["accuracy"] > 0.4
+    assert result["zeros"] == result["planned_zeros"] or setting.method.__name__ in FREE
+
+
+def own(setting):
+    return {"method": setting.method, "pattern": setting.pattern, "sparsity": setting.sparsity}

@@ -13,7 +13,8 @@ import pytest
 from experiments import datasets
 from experiments.classify import Classify
 from experiments.engines import Place, Task, spawn, tasks_of, work
-from experiments.records import ROOT, Store, claim
+from experiments.records import ROOT, Store, claim, slug
+from experiments.scalars import also_to_tensorboard
 from experiments.table import Row
 from experiments.train import Interrupted
 from tests.small_settings import Count
@@ -134,3 +135,15 @@ def test_spawned_processes_have_their_own_cores(monkeypatch):
     assert started == [[sys.executable, "-m", "experiments", "run", "all"]] * len(cores)
     assert os.sched_getaffinity(0) == cores
     assert time.monotonic() > 0
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_scalars_go_to_tensorboard(tmp_path):
+    pytest.importorskip("tensorboardX", reason="tensorboardX is not installed")
+    seen = []
+    report = also_to_tensorboard(lambda *a: seen.append(a[0]), tmp_path, Task("a", Count(12), 0))
+    for step in range(1, 13):
+        report(step, 12, {"loss": 1.0 / step})
+    assert seen == list(range(1, 13))
+    (events,) = (tmp_path / slug(Count(12)) / "seed0").iterdir()
+    assert events.read_bytes().count(b"loss") == 2  # steps 10 and 12

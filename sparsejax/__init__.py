@@ -9,6 +9,7 @@ from sparsejax.algorithms import admm_residual as admm_residual
 from sparsejax.algorithms import block_rows as block_rows
 from sparsejax.algorithms import exact_obs as exact_obs
 from sparsejax.algorithms import fast_sparse_convnets as fast_sparse_convnets
+from sparsejax.algorithms import finest_fast_pattern as finest_fast_pattern
 from sparsejax.algorithms import global_mp as global_mp
 from sparsejax.algorithms import gmp as gmp
 from sparsejax.algorithms import grasp as grasp
@@ -21,6 +22,7 @@ from sparsejax.algorithms import onto_patterns as onto_patterns
 from sparsejax.algorithms import onto_unified as onto_unified
 from sparsejax.algorithms import pdp as pdp
 from sparsejax.algorithms import prune_globally as prune_globally
+from sparsejax.algorithms import reweighted as reweighted
 from sparsejax.algorithms import rigl as rigl
 from sparsejax.algorithms import snip as snip
 from sparsejax.algorithms import soft_movement as soft_movement

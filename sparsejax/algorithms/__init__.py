@@ -4,6 +4,7 @@ from sparsejax.algorithms.ac_dc import ac_dc as ac_dc
 from sparsejax.algorithms.admm import admm as admm
 from sparsejax.algorithms.admm import admm_residual as admm_residual
 from sparsejax.algorithms.admm import onto_patterns as onto_patterns
+from sparsejax.algorithms.block_size import finest_fast_pattern as finest_fast_pattern
 from sparsejax.algorithms.exact_obs import exact_obs as exact_obs
 from sparsejax.algorithms.exact_obs import obs_correct as obs_correct
 from sparsejax.algorithms.fast_sparse_convnets import block_rows as block_rows
@@ -18,6 +19,7 @@ from sparsejax.algorithms.movement import movement as movement
 from sparsejax.algorithms.movement import soft_movement as soft_movement
 from sparsejax.algorithms.one_shot import one_shot as one_shot
 from sparsejax.algorithms.pdp import pdp as pdp
+from sparsejax.algorithms.reweighted import reweighted as reweighted
 from sparsejax.algorithms.rigl import rigl as rigl
 from sparsejax.algorithms.snip import snip as snip
 from sparsejax.algorithms.sparse_evolution import sparse_evolution as sparse_evolution

@@ -7,12 +7,16 @@ from sparsejax.algorithms import ac_dc as ac_dc
 from sparsejax.algorithms import admm as admm
 from sparsejax.algorithms import admm_residual as admm_residual
 from sparsejax.algorithms import block_rows as block_rows
+from sparsejax.algorithms import combine_parts as combine_parts
 from sparsejax.algorithms import exact_obs as exact_obs
 from sparsejax.algorithms import fast_sparse_convnets as fast_sparse_convnets
 from sparsejax.algorithms import finest_fast_pattern as finest_fast_pattern
+from sparsejax.algorithms import gap as gap
+from sparsejax.algorithms import gap_parts as gap_parts
 from sparsejax.algorithms import global_mp as global_mp
 from sparsejax.algorithms import gmp as gmp
 from sparsejax.algorithms import grasp as grasp
+from sparsejax.algorithms import grown_part as grown_part
 from sparsejax.algorithms import mest_em as mest_em
 from sparsejax.algorithms import mest_ems as mest_ems
 from sparsejax.algorithms import movement as movement

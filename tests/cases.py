@@ -58,6 +58,7 @@ GLOBAL_METHODS = {
 # Leaves keep more than their targets on the way, each as much as its own target says.
 SWELLING_METHODS = {
     "mest_ems": Method(sj.mest_ems((4, 9), 3), lambda step: float(step >= 9), False),
+    "gap": Method(sj.gap(2, 2, rounds=2), lambda step: float(step >= 8), False),
 }
 
 

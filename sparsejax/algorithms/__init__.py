@@ -9,6 +9,10 @@ from sparsejax.algorithms.exact_obs import exact_obs as exact_obs
 from sparsejax.algorithms.exact_obs import obs_correct as obs_correct
 from sparsejax.algorithms.fast_sparse_convnets import block_rows as block_rows
 from sparsejax.algorithms.fast_sparse_convnets import fast_sparse_convnets as fast_sparse_convnets
+from sparsejax.algorithms.gap import combine_parts as combine_parts
+from sparsejax.algorithms.gap import gap as gap
+from sparsejax.algorithms.gap import gap_parts as gap_parts
+from sparsejax.algorithms.gap import grown_part as grown_part
 from sparsejax.algorithms.global_mp import global_mp as global_mp
 from sparsejax.algorithms.global_mp import prune_globally as prune_globally
 from sparsejax.algorithms.gmp import gmp as gmp

@@ -17,13 +17,25 @@ them, and what is there is not run again. Locks, checkpoints and smoke runs are 
 of `run` processes may work at the same time, on this machine, each takes what nobody else has.
 """
 
-from experiments import evci2020_rigl, gupta2022_global_mp, zhu2017_gmp
+from experiments import (
+    evci2020_rigl,
+    gupta2022_global_mp,
+    lee2019_snip,
+    ma2022_gap,
+    tanaka2020_synflow,
+    yuan2021_mest,
+    zhu2017_gmp,
+)
 from experiments.table import Paper
 
 PAPERS: tuple[Paper, ...] = (
     zhu2017_gmp,
     gupta2022_global_mp,
     evci2020_rigl,
+    lee2019_snip,
+    ma2022_gap,
+    tanaka2020_synflow,
+    yuan2021_mest,
 )
 
 

@@ -87,7 +87,10 @@ def test_every_recipe_of_the_papers_trains_and_meets_its_target(setting, tmp_pat
     options = {"net": small_net, "data": bright_half, "prunable": "hidden/kernel"}
     result = dataclasses.replace(SMALL, **options, **own(setting)).run(job(tmp_path))
     assert result["accuracy"] > 0.4
-    assert result["zeros"] == result["planned_zeros"] or setting.method.__name__ in FREE
+    planned = result["planned_zeros"]
+    if setting.method.__name__ not in FREE:
+        assert result["history"][-1]["sparsity"] == pytest.approx(planned / 720, abs=1e-6)
+        assert result["zeros"] >= planned  # a weight that has just grown may still be zero
 
 
 def own(setting):

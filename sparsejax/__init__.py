@@ -114,5 +114,11 @@ from sparsejax.sparsify import effective as effective
 from sparsejax.sparsify import harden as harden
 from sparsejax.sparsify import masks_of as masks_of
 from sparsejax.sparsify import sparsify as sparsify
+from sparsejax.tickets import Jackpot as Jackpot
+from sparsejax.tickets import Ticket as Ticket
+from sparsejax.tickets import jackpot as jackpot
+from sparsejax.tickets import lottery_ticket as lottery_ticket
+from sparsejax.tickets import magnitude_overlap as magnitude_overlap
+from sparsejax.tickets import masked as masked
 
 __version__ = _version("sparsejax")

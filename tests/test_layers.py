@@ -11,7 +11,7 @@ LAYERS = [
     {"scores", "importance", "distributions", "schedules", "penalties", "reparams", "soft_masks"},
     {"global_threshold"},
     {"masks", "initial_masks", "calibrate", "ops", "nn"},
-    {"plan", "algorithms", "quantizers", "reparam_state", "accelerate"},
+    {"plan", "algorithms", "tickets", "quantizers", "reparam_state", "accelerate"},
     {"sparsify"},
     {"compile", "report"},
     {"__init__"},

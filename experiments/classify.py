@@ -42,6 +42,8 @@ class Classify:
     prunable: str = r"pointwise/kernel"
     """A regular expression on normalised paths."""
     pattern: sj.Pattern = UNSTRUCTURED
+    exceptions: tuple[tuple[str, sj.Pattern], ...] = ()
+    """Pairs of a path and the pattern of leaves there, before `prunable`."""
     allocate: Allocator = sj.erk
     """How the sparsity is spread over the leaves, where the method does not decide."""
     steps: int = 3_000
@@ -74,7 +76,7 @@ class Classify:
     ) -> tuple[train.TrainState, dict[str, Any]]:
         """The deployed state and the result of a training that starts at a network's variables."""
         dataset, steps = self._work(job)
-        tx, plan = self._optimizer(network, dataset, steps, job.seed)
+        tx, plan = self.optimizer(network, dataset, steps, job.seed)
         evaluate = _evaluation(network, dataset)
         clock = Clock(job.report, steps)
 
@@ -112,10 +114,11 @@ class Classify:
             return dataset, self.steps
         return _first(dataset, 20 * self.batch_size), min(20, self.steps)
 
-    def _optimizer(
+    def optimizer(
         self, network: train.Network, dataset: Dataset, steps: int, seed: int
     ) -> tuple[optax.GradientTransformation, sj.Plan]:
-        rules = {self.prunable: self.pattern}
+        """The recipe's transform around AdamW, and the plan."""
+        rules = {**dict(self.exceptions), self.prunable: self.pattern}
         plan = sj.plan(network.params, rules, sparsity=self.sparsity, allocate=self.allocate)
         schedule = optax.schedules.cosine_onecycle_schedule(
             max(1, steps), self.learning_rate, pct_start=0.2
@@ -129,12 +132,12 @@ class Classify:
             params=network.params,
             loss=lambda params, batch: loss_of(params, network.statistics, *batch)[0],
             apply=lambda params, images: network.apply((params, network.statistics), images),
-            batches=lambda count: self._batches(dataset, seed, count),
+            batches=lambda count: self.batches(dataset, seed, count),
             key=jax.random.key(seed),
         )
         return self.method(adamw, setup), plan
 
-    def _batches(self, dataset: Dataset, seed: int, count: int) -> list:
+    def batches(self, dataset: Dataset, seed: int, count: int) -> list:
         """Training batches of an order of their own."""
         order = batches(dataset, batch_size=self.batch_size, seed=seed + 1_000_000)
         return [tuple(map(jnp.asarray, next(order))) for _ in range(count)]
@@ -150,7 +153,7 @@ class Classify:
         loss_of = sj.accelerate(train.make_loss(network))
         collect = jax.jit(lambda statistics, batch: loss_of(hard, statistics, *batch)[1][0])
         collected = state.statistics
-        for batch in self._batches(dataset, seed, REESTIMATE):
+        for batch in self.batches(dataset, seed, REESTIMATE):
             collected = collect(collected, batch)
         return state._replace(params=hard, statistics=collected)
 

@@ -1,10 +1,15 @@
 """The networks of the experiments: functions (image shape, classes, seed) -> NNX module."""
 
 from collections.abc import Callable
+from typing import Any
 
 from flax import nnx
 
 from experiments.models.mobilenet_v1 import MobileNetV1
+from experiments.models.mobilenet_v2 import MobileNetV2
+from experiments.models.resnet import ResNet50
+from experiments.models.resnet_small import SmallResNet, WideResNet
+from experiments.models.vgg13 import VGG13
 
 ImageShape = tuple[int, int, int]  # height, width, channels
 MakeNet = Callable[[ImageShape, int, int], nnx.Module]
@@ -21,11 +26,54 @@ def mobilenet_v1_half(image: ImageShape, classes: int, seed: int) -> nnx.Module:
     return _mobilenet_v1(image, classes, seed, width=0.5)
 
 
+def mobilenet_v2(image: ImageShape, classes: int, seed: int) -> nnx.Module:
+    """MobileNet-v2; it divides a side by 32."""
+    return MobileNetV2(**_options(image, classes, seed))
+
+
+def resnet20(image: ImageShape, classes: int, seed: int) -> nnx.Module:
+    """ResNet-20 for small images; its 3x3 convolutions are r"conv[12]/kernel"."""
+    return SmallResNet(20, **_options(image, classes, seed))
+
+
+def resnet32(image: ImageShape, classes: int, seed: int) -> nnx.Module:
+    """ResNet-32 for small images."""
+    return SmallResNet(32, **_options(image, classes, seed))
+
+
+def resnet50(image: ImageShape, classes: int, seed: int) -> nnx.Module:
+    """ResNet-50 for large images."""
+    return ResNet50(**_options(image, classes, seed))
+
+
+def wrn_22_8(image: ImageShape, classes: int, seed: int) -> nnx.Module:
+    """WRN-22-8 for small images."""
+    return WideResNet(22, 8, **_options(image, classes, seed))
+
+
+def wrn_28_8(image: ImageShape, classes: int, seed: int) -> nnx.Module:
+    """WRN-28-8 for small images."""
+    return WideResNet(28, 8, **_options(image, classes, seed))
+
+
+def vgg13(image: ImageShape, classes: int, seed: int) -> nnx.Module:
+    """VGG-13 with batch norm for small images; its convolutions are r"convs/.*kernel"."""
+    return VGG13(**_options(image, classes, seed))
+
+
+def vgg13_quarter(image: ImageShape, classes: int, seed: int) -> nnx.Module:
+    """VGG-13 with a quarter of the channels."""
+    return VGG13(width=0.25, **_options(image, classes, seed))
+
+
+def _options(image: ImageShape, classes: int, seed: int) -> dict[str, Any]:
+    return {
+        "in_channels": image[2],
+        "num_classes": classes,
+        "momentum": MOMENTUM,
+        "rngs": nnx.Rngs(seed),
+    }
+
+
 def _mobilenet_v1(image: ImageShape, classes: int, seed: int, *, width: float) -> nnx.Module:
-    return MobileNetV1(
-        in_channels=image[2],
-        num_classes=classes,
-        width=width,
-        momentum=MOMENTUM,
-        rngs=nnx.Rngs(seed),
-    )
+    return MobileNetV1(width=width, **_options(image, classes, seed))

@@ -20,7 +20,9 @@ of `run` processes may work at the same time, on this machine, each takes what n
 from experiments import (
     evci2020_rigl,
     gupta2022_global_mp,
+    kundu2023_r2,
     lee2019_snip,
+    lin2021_unification,
     ma2022_gap,
     tanaka2020_synflow,
     yuan2021_mest,
@@ -36,6 +38,8 @@ PAPERS: tuple[Paper, ...] = (
     ma2022_gap,
     tanaka2020_synflow,
     yuan2021_mest,
+    kundu2023_r2,
+    lin2021_unification,
 )
 
 

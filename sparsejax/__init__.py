@@ -3,6 +3,7 @@
 from importlib.metadata import version as _version
 
 from sparsejax.accelerate import accelerate as accelerate
+from sparsejax.algorithms import FlowMeasure as FlowMeasure
 from sparsejax.algorithms import ac_dc as ac_dc
 from sparsejax.algorithms import admm as admm
 from sparsejax.algorithms import admm_residual as admm_residual
@@ -11,10 +12,16 @@ from sparsejax.algorithms import combine_parts as combine_parts
 from sparsejax.algorithms import exact_obs as exact_obs
 from sparsejax.algorithms import fast_sparse_convnets as fast_sparse_convnets
 from sparsejax.algorithms import finest_fast_pattern as finest_fast_pattern
+from sparsejax.algorithms import flow_biased_loss as flow_biased_loss
+from sparsejax.algorithms import flow_gradient_norm as flow_gradient_norm
+from sparsejax.algorithms import flow_gradient_preserving as flow_gradient_preserving
+from sparsejax.algorithms import flow_loss as flow_loss
+from sparsejax.algorithms import flow_magnitude as flow_magnitude
 from sparsejax.algorithms import gap as gap
 from sparsejax.algorithms import gap_parts as gap_parts
 from sparsejax.algorithms import global_mp as global_mp
 from sparsejax.algorithms import gmp as gmp
+from sparsejax.algorithms import gradient_flow as gradient_flow
 from sparsejax.algorithms import grasp as grasp
 from sparsejax.algorithms import grown_part as grown_part
 from sparsejax.algorithms import mest_em as mest_em

@@ -53,7 +53,7 @@ def lottery_ticket(train: Train, params: Any, plan: Any, *, rounds: int = 1) -> 
 
     Reference: Frankle and Carbin, "The Lottery Ticket Hypothesis", ICLR 2019, arXiv 1803.03635,
     section 1; as in Ma, Yuan et al., "Sanity Checks for Lottery Tickets", NeurIPS 2021,
-    arXiv 2107.00166, section 3.
+    arXiv 2107.00166, and its authors' code.
     """
     if rounds < 1:
         raise ValueError(f"lottery_ticket needs rounds >= 1, got {rounds}.")
@@ -83,7 +83,7 @@ def magnitude_overlap(before: Any, after: Any, plan: Any) -> Float[Array, ""]:
     magnitudes did not change rank, 1 - sparsity is chance; it is high at small learning rates.
 
     Reference: Ma, Yuan et al., "Sanity Checks for Lottery Tickets", NeurIPS 2021,
-    arXiv 2107.00166, section 4.
+    arXiv 2107.00166.
     """
     one, other = (
         dict(leaves_with_paths(_largest(params, full_masks(params, plan), plan, 1.0)))
@@ -144,7 +144,7 @@ def jackpot(
     Differs: the paper states its definition in words; margin and intervals are ours.
 
     Reference: Ma, Yuan et al., "Sanity Checks for Lottery Tickets: Does Your Winning Ticket Really
-    Win the Jackpot?", NeurIPS 2021, arXiv 2107.00166, section 2.
+    Win the Jackpot?", NeurIPS 2021, arXiv 2107.00166.
     """
     if min(map(len, (tickets, reinitialised, dense))) < 2:
         raise ValueError(

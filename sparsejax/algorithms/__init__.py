@@ -16,6 +16,13 @@ from sparsejax.algorithms.gap import grown_part as grown_part
 from sparsejax.algorithms.global_mp import global_mp as global_mp
 from sparsejax.algorithms.global_mp import prune_globally as prune_globally
 from sparsejax.algorithms.gmp import gmp as gmp
+from sparsejax.algorithms.gradient_flow import FlowMeasure as FlowMeasure
+from sparsejax.algorithms.gradient_flow import flow_biased_loss as flow_biased_loss
+from sparsejax.algorithms.gradient_flow import flow_gradient_norm as flow_gradient_norm
+from sparsejax.algorithms.gradient_flow import flow_gradient_preserving as flow_gradient_preserving
+from sparsejax.algorithms.gradient_flow import flow_loss as flow_loss
+from sparsejax.algorithms.gradient_flow import flow_magnitude as flow_magnitude
+from sparsejax.algorithms.gradient_flow import gradient_flow as gradient_flow
 from sparsejax.algorithms.grasp import grasp as grasp
 from sparsejax.algorithms.mest import mest_em as mest_em
 from sparsejax.algorithms.mest import mest_ems as mest_ems

@@ -34,7 +34,7 @@ def gap(num_parts: int, every: int, *, rounds: int = 1) -> MaskTransform:
       ValueError: num_parts, every or rounds < 1, or the plan has fewer leaves than parts.
 
     Reference: Ma, Qin, Sun et al., "Effective Model Sparsification by Scheduled Grow-and-Prune
-    Methods", ICLR 2022, arXiv 2106.09857, section 3.1 and algorithm 1.
+    Methods", ICLR 2022, arXiv 2106.09857, cyclic GaP; as in the authors' code.
     """
     if min(num_parts, every, rounds) < 1:
         raise ValueError(
@@ -78,7 +78,7 @@ def grown_part(part: int | Int[Array, ""], num_parts: int) -> InitialMasks:
       >>> params = sj.combine_parts(copies, plan, 2)
 
     Reference: Ma, Qin, Sun et al., "Effective Model Sparsification by Scheduled Grow-and-Prune
-    Methods", ICLR 2022, arXiv 2106.09857, section 3.2 and algorithm 2.
+    Methods", ICLR 2022, arXiv 2106.09857, parallel GaP.
     """
 
     def initial(params: Any, plan: Any) -> Any:
@@ -104,7 +104,7 @@ def combine_parts(copies: Any, plan: Any, num_parts: int) -> Any:
     Differs: leaves outside the plan, which every copy trained, are averaged.
 
     Reference: Ma, Qin, Sun et al., "Effective Model Sparsification by Scheduled Grow-and-Prune
-    Methods", ICLR 2022, arXiv 2106.09857, section 3.2 and algorithm 2.
+    Methods", ICLR 2022, arXiv 2106.09857, parallel GaP.
     """
     parts = gap_parts(plan, num_parts)
 

@@ -38,7 +38,7 @@ def mest_em(
       ValueError: boundaries do not ascend, or the ratios are not one more, in [0, 1) and 0 at last.
 
     Reference: Yuan et al., "MEST: Accurate and Fast Memory-Economic Sparse Training Framework on
-    the Edge", NeurIPS 2021, arXiv 2110.14032, section 3 and algorithm 1.
+    the Edge", NeurIPS 2021, arXiv 2110.14032; schedule as in the authors' code.
     """
     ratio = _stages("mest_em", boundaries, ratios, highest=1.0)
     score = _importance(gradient_weight)
@@ -72,7 +72,7 @@ def mest_ems(
       ValueError: boundaries do not ascend, or the ratios are not one more, >= 0 and 0 at last.
 
     Reference: Yuan et al., "MEST: Accurate and Fast Memory-Economic Sparse Training Framework on
-    the Edge", NeurIPS 2021, arXiv 2110.14032, section 3 and algorithm 2.
+    the Edge", NeurIPS 2021, arXiv 2110.14032; schedule as in the authors' code.
     """
     ratio = _stages("mest_ems", boundaries, ratios, highest=float("inf"))
     score = _importance(gradient_weight)

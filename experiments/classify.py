@@ -17,7 +17,7 @@ import optax
 
 import sparsejax as sj
 from experiments import datasets, networks, train
-from experiments.data import Dataset, batches, standardize_like
+from experiments.data import Dataset, Standardize, batches, standardize_like
 from experiments.measure import count_zeros, fingerprint
 from experiments.recipes import Recipe, Setup
 from experiments.recipes.magnitude import dense
@@ -189,8 +189,22 @@ class Clock:
 
 def _evaluation(network: train.Network, dataset: Dataset) -> Any:
     standardize = standardize_like(dataset.train_images)
-    images = standardize(dataset.test_images)
+    if isinstance(dataset.test_images, np.ndarray):
+        images: Any = standardize(dataset.test_images)
+    else:
+        images = _Standardized(dataset.test_images, standardize)
     return train.make_evaluate(network, images, dataset.test_labels, batch_size=500)
+
+
+@dataclass(frozen=True)
+class _Standardized:
+    """Images that are too many for memory, standardised as they are read."""
+
+    images: Any
+    standardize: Standardize
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        return self.standardize(self.images[key])
 
 
 def _counts(params: Any, plan: sj.Plan) -> dict[str, Any]:

@@ -32,7 +32,10 @@ CLASSES = (
 
 
 class Dataset(NamedTuple):
-    """Grey images and labels; `source` says where they came from, to be printed."""
+    """Images and labels; `source` says where they came from, to be printed.
+
+    Grey images have no channel axis. `augment(images, rng)` changes the images of a batch.
+    """
 
     name: str
     source: str
@@ -41,6 +44,7 @@ class Dataset(NamedTuple):
     train_labels: UInt8[np.ndarray, " train"]
     test_images: UInt8[np.ndarray, "test height width"]
     test_labels: UInt8[np.ndarray, " test"]
+    augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None
 
 
 class NotHereError(Exception):
@@ -197,22 +201,24 @@ def load(
 
 
 class Standardize(NamedTuple):
-    """Bytes to float32 NHWC with mean 0 and deviation 1 over the training images."""
+    """Bytes to float32 NHWC, each channel with mean 0 and deviation 1 in the training images."""
 
-    mean: float
-    std: float
+    mean: Any
+    std: Any
 
-    def __call__(
-        self, images: UInt8[np.ndarray, "batch height width"]
-    ) -> Float[np.ndarray, "batch height width 1"]:
+    def __call__(self, images: UInt8[np.ndarray, "batch ..."]) -> Float[np.ndarray, "b h w c"]:
         """The network's input."""
         scaled = (images.astype(np.float32) - np.float32(self.mean)) / np.float32(self.std)
-        return scaled[..., None]
+        return scaled[..., None] if scaled.ndim == 3 else scaled
 
 
-def standardize_like(images: UInt8[np.ndarray, "n height width"]) -> Standardize:
-    """The standardisation of a training set."""
-    return Standardize(float(images.mean()), float(images.std()))
+def standardize_like(images: UInt8[np.ndarray, "n ..."]) -> Standardize:
+    """The standardisation of a training set; of images in files, a thousand are looked at."""
+    if not isinstance(images, np.ndarray):
+        images = images[:: max(1, len(images) // 1_000)]
+    if images.ndim == 3:
+        return Standardize(float(images.mean()), float(images.std()))
+    return Standardize(images.mean((0, 1, 2)), images.std((0, 1, 2)))
 
 
 def batches(
@@ -231,6 +237,8 @@ def batches(
         if dataset.name.startswith("Fashion"):
             flip = rng.random(len(indices)) < 0.5
             images = np.where(flip[:, None, None], images[:, :, ::-1], images)
+        if dataset.augment is not None:
+            images = dataset.augment(images, rng)
         return standardize(images), dataset.train_labels[indices].astype(np.int32)
 
     indices = grain.MapDataset.range(len(dataset.train_labels)).seed(seed).shuffle().repeat()

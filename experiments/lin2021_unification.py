@@ -6,28 +6,34 @@ compare at equal storage.
 
     python -m experiments run lin2021_unification
 
-A dense training, then 1,500 steps on the 1x1 convolutions in blocks of 4 outputs x 4 inputs.
-Unification keeps 20 % of the blocks free, unifies 80 % of those that are kept and prunes the rest;
-pruning alone prunes as many blocks as the same number of bits asks for. A unified block takes
-32 + 16 bits, a free one 512, and 2 more say which.
+A dense training of 1,500 steps, then 1,000 on the 1x1 convolutions in blocks of 4 outputs x 4
+inputs. Blocks are pruned first, 80 % of the others unified; pruning alone prunes as many blocks as
+the same number of bits asks for. A unified block takes 32 + 16 bits, a free one 512, and 2 more say
+which.
 
-Cost: 3 pre-trainings of about a minute, shared with others, and 21 trainings of a minute.
+Cost: ten minutes on one core: 2 pre-trainings of 40 s, shared with R2, and 14 trainings of 40 s.
 Expected: unification is ahead of pruning at the same number of bits, and ADMM of doing it at once.
 """
 
 from experiments.classify import Classify
 from experiments.compress import Compress, unified_bits
-from experiments.recipes import unified
+from experiments.recipes import Recipe, unified
 from experiments.table import Claim, Row
 from sparsejax import Block
 
 TITLE = "Micro-structured unification and pruning"
-STEPS = 1_500
+STEPS = 1_000
+PRETRAINING = Classify(steps=1_500)
 
 
-def _row(name: str, method, sparsity: float, seeds: int = 3) -> Row:
+def _row(name: str, method: Recipe, sparsity: float, seeds: int = 2) -> Row:
     setting = Compress(
-        method, Classify(), sparsity, pattern=Block(4, 4), steps=STEPS, account=unified_bits
+        method,
+        PRETRAINING,
+        sparsity,
+        pattern=Block(4, 4),
+        steps=STEPS,
+        account=unified_bits,
     )
     return Row(name, setting, seeds)
 
@@ -45,7 +51,6 @@ def pruned_for(ratio: float) -> float:
 
 HALF, MOST = 0.5, 0.8  # pruned blocks beside the unified ones
 ROWS = (
-    Row("dense", Classify(), 3),
     _row("unified, none pruned", unified.unified_by_admm, 0.0),
     _row("unified, 50 % pruned", unified.unified_by_admm, HALF),
     _row("unified at once, 50 % pruned", unified.unified_at_once, HALF),
@@ -72,6 +77,9 @@ CLAIMS = (
     ),
     Claim(
         "80 % of all blocks unified cost less than two points",
-        lambda r: r.mean("unified, none pruned") > r.mean("dense") - 0.02,
+        lambda r: (
+            r.mean("unified, none pruned")
+            > r.mean("unified, none pruned", "accuracy_before") - 0.02
+        ),
     ),
 )

@@ -43,7 +43,7 @@ def test_claims_are_open_without_records_and_decided_with_them(paper):
     assert all(claim.check(everything) in (True, False) for claim in paper.CLAIMS)
 
 
-EXTRAS = ("accuracy", "sparsity", "ms_per_step", "bits", "loss")
+EXTRAS = ("accuracy", "sparsity", "ms_per_step", "bits", "loss", "accuracy_before", "reach_before")
 
 
 def written(tmp_path, values):

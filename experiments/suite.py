@@ -19,11 +19,13 @@ of `run` processes may work at the same time, on this machine, each takes what n
 
 from experiments import (
     evci2020_rigl,
+    gupta2022_fastgrnn,
     gupta2022_global_mp,
     kundu2023_r2,
     lee2019_snip,
     lin2021_unification,
     ma2022_gap,
+    niu2021_grim,
     tanaka2020_synflow,
     yuan2021_mest,
     zhu2017_gmp,
@@ -38,6 +40,8 @@ PAPERS: tuple[Paper, ...] = (
     ma2022_gap,
     tanaka2020_synflow,
     yuan2021_mest,
+    niu2021_grim,
+    gupta2022_fastgrnn,
     kundu2023_r2,
     lin2021_unification,
 )

@@ -46,8 +46,8 @@ METHODS = {
     "sparse_evolution": Method(sj.sparse_evolution(every=3), lambda step: 1.0, False, True),
     "rigl": Method(sj.rigl(9, every=3), lambda step: 1.0, False, True),
     "static_random": Method(sj.static_random(), lambda step: 1.0, True, True),
-    "ac_dc": Method(sj.ac_dc(1, 9, 2, globally=False), _alternating, False),
     "mest_em": Method(sj.mest_em((4, 9), 3), lambda step: 1.0, False),
+    "ac_dc": Method(sj.ac_dc(1, 9, 2, globally=False), _alternating, False),
 }
 GLOBAL_METHODS = {
     "global_mp": Method(sj.global_mp(3), lambda step: float(step >= 3), True),
@@ -82,9 +82,7 @@ SOFT_METHODS = {
     ),
     "pdp_global": SoftMethod(lambda: sj.pdp(1, 9, temperature=0.1), exact=False),
     "sr_ste": SoftMethod(lambda: sj.sr_ste(), ("nm_2_4", "unstructured")),
-    "top_kast": SoftMethod(
-        lambda: sj.top_kast(backward_sparsity=0.5, every=3), ("unstructured", "nm_2_4", "channel")
-    ),
+    "top_kast": SoftMethod(lambda: sj.top_kast(every=3), ("unstructured", "nm_2_4", "channel")),
     "movement": SoftMethod(
         lambda: sj.movement(1, 9), ("unstructured", "block_2x2", "nm_2_4", "channel")
     ),

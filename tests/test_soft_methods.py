@@ -42,15 +42,19 @@ def test_only_weight_decay_moves_the_threshold_of_str_at_its_start():
         assert np.all(sj.masks_of(state)["kernel"])
 
 
-def test_thresholds_may_end_at_the_exact_target():
-    params, plan, _ = planned(np.float32(np.arange(1.0, 11.0)), sparsity=0.7)
+def test_thresholds_may_end_at_the_exact_total():
+    # sigmoid(-20) prunes nothing; then 14 of 20 go: all of the small leaf and 4 of the large one.
+    large = jnp.arange(1.0, 11.0)
+    params = {"a": {"kernel": large}, "b": {"kernel": large / 100}}
+    plan = sj.plan(params, {"kernel": sj.Unstructured()}, sparsity=0.7)
     counts = {}
     for exact_from in (None, 2):
         method = sj.str_(initial=-20.0, exact_from=exact_from)
         tx = sj.sparsify(optax.sgd(0.0), method, plan, key=jax.random.key(0))
-        history = steps_of(tx, params, 4, constant({"kernel": np.zeros(10, np.float32)}))
-        counts[exact_from] = [int(np.sum(sj.masks_of(state)["kernel"])) for _, state in history]
-    assert counts == {None: [10, 10, 10, 10], 2: [10, 10, 3, 3]}
+        history = steps_of(tx, params, 4, lambda params, step: params)
+        masks = [sj.masks_of(state) for _, state in history]
+        counts[exact_from] = [tuple(int(own[x]["kernel"].sum()) for x in "ab") for own in masks]
+    assert counts == {None: [(10, 10)] * 4, 2: [(10, 10), (10, 10), (6, 0), (6, 0)]}
 
 
 def test_movement_scores_rise_where_weights_leave_zero():
@@ -118,7 +122,7 @@ def test_sr_ste_is_n_of_m_before_the_first_step():
 def test_top_kast_reaches_the_runners_up_and_no_further():
     # A = {5, -4}, B adds 3 and 2; D = 1/3. Gradient 1 plus 0.1 w in A, 0.1 w / D in B outside.
     params, _, context = planned(np.float32([5.0, -4.0, 3.0, 2.0, 1.0, 0.5]), sparsity=2 / 3)
-    method = sj.top_kast(backward_sparsity=1 / 3, decay=0.1)
+    method = sj.top_kast(explored=0.5, decay=0.1)
     weights, pull = forward(method, params, [1, 1, 0, 0, 0, 0], context(0))
     np.testing.assert_array_equal(weights["kernel"], [5.0, -4.0, 0.0, 0.0, 0.0, 0.0])
     grads = pull({"kernel": jnp.ones(6)})[0]["kernel"]
@@ -170,11 +174,10 @@ def test_errors_at_the_door():
         sj.soft_movement(0, 1, threshold=1.0)
     with pytest.raises(ValueError, match="str_ needs exact_from"):
         sj.str_(exact_from=-1)
-    with pytest.raises(ValueError, match="top_kast needs backward_sparsity"):
-        sj.top_kast(backward_sparsity=1.0)
+    with pytest.raises(ValueError, match="top_kast needs 0 <= explored"):
+        sj.top_kast(explored=1.5)
     params, plan, _ = planned(np.float32([[4.0], [3.0], [-2.0], [1.0]]), sj.NM(3, 4))
     for method, message in (
-        (sj.top_kast(), "kernel: top_kast needs a target of at least"),
         (sj.str_(), "kernel: a learned threshold needs a pattern"),
         (sj.soft_movement(0, 1), "kernel: a learned threshold needs a pattern"),
     ):

@@ -57,19 +57,22 @@ def soft_movement(
     """Movement pruning (soft): weights stay whose learned score has sigmoid(S) above a threshold.
 
     As `movement`, with one threshold for all leaves, so that their sparsities are an outcome. S
-    pays `penalty` times the mean of sigmoid(S), averaged over the leaves; this gradient is added to
+    pays `penalty` times the mean of sigmoid(S) over all planned weights; this gradient is added to
     its own. Threshold and penalty rise from 0 along the cubic of Zhu and Gupta. S starts at 0.
 
     Args:
       begin: the first step with a threshold above 0.
       end: the step at which it and the penalty are reached.
-      threshold: between 0 and 1; 0.1 in the authors' code.
-      penalty: lambda; 400 for BERT there, the knob that decides the sparsity.
-      exact_from: a step from which on each leaf prunes at least its target of the plan, lowest
-        scores first, so that runs can be compared at one sparsity; None is the paper's way.
+      threshold: between 0 and 1.
+      penalty: lambda, the knob that decides the sparsity; 400 for BERT in the authors' code.
+      exact_from: a step from which on at least the plan's total is pruned, the lowest scores of
+        the network first, to compare runs at one sparsity; None is the paper's way.
 
     Raises:
       ValueError: at `init`, a leaf is N:M.
+
+    Differs: the authors' code averages the means of the leaves; they are alike in BERT, but small
+    and large ones would lose very unlike shares.
 
     Reference: Sanh, Wolf, Rush, "Movement Pruning: Adaptive Sparsity by Fine-Tuning", NeurIPS 2020,
     arXiv 2005.07683, section 4.
@@ -98,11 +101,11 @@ def _scored(begin: int, end: int, penalty: float) -> Reparam:
         return init_learned(zeros, context, params)
 
     def apply(params: Any, masks: Any, learned: Any, context: MaskContext) -> Any:
-        strength = penalty * ramp(context.step) / max(len(context.plan.leaves), 1)
+        strength = penalty * ramp(context.step) / max(context.plan.num_weights, 1)
 
         def score(leaf: PlanLeaf, weights: Any, mask: Any, scores: Any) -> Any:
             open_ = jax.nn.sigmoid(scores)
-            scores = add_to_gradient(scores, strength / scores.size * open_ * (1.0 - open_))
+            scores = add_to_gradient(scores, strength * open_ * (1.0 - open_))
             own = (scores - jax.lax.stop_gradient(scores)) * jax.lax.stop_gradient(weights)
             kept = jnp.where(mask, weights, jnp.zeros((), weights.dtype))
             return kept + own.astype(weights.dtype)  # own is 0; its slope is w

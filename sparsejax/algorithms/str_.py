@@ -23,8 +23,8 @@ def str_(*, initial: float = -3200.0, exact_from: int | None = None) -> Method:
 
     Args:
       initial: s at step 0.
-      exact_from: a step from which on each leaf prunes at least its target of the plan, the
-        smallest first, so that runs can be compared at one sparsity; None is the paper's way.
+      exact_from: a step from which on at least the plan's total is pruned, the smallest forward
+        weights of the network first, to compare runs at one sparsity; None is the paper's way.
 
     Raises:
       ValueError: at `init`, a leaf is N:M.

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from sparsejax.distributions import PlanLeaf
+from sparsejax.global_threshold import cut_globally
 from sparsejax.masks import MaskContext, MaskTransform, map_planned
 from sparsejax.soft_masks import spread
 
@@ -15,8 +16,8 @@ def thresholded(
 ) -> MaskTransform:
     """Keeps the groups whose `excess(leaf, weights, learned, step)` is positive.
 
-    From step `exact_from` on each leaf keeps at most its target of the plan, largest excess first;
-    None leaves the number to the threshold alone.
+    From step `exact_from` on at least the plan's total is pruned, smallest excess of the network
+    first; None leaves the number to the threshold alone.
 
     Raises:
       ValueError: at `init`, a pattern such as N:M does not prune group by group.
@@ -34,16 +35,23 @@ def thresholded(
     def update(
         masks: Any, state: Any, params: Any, grads: Any, context: MaskContext
     ) -> tuple[Any, Any]:
-        step = context.step
+        scored: dict[str, tuple[Any, Any]] = {}
 
         def cut(leaf: PlanLeaf, mask: Any, weights: Any, learned: Any, key: Any) -> Any:
-            scores = spread(leaf.pattern, excess(leaf, weights, learned, step), mask)
-            above = scores > 0
-            if exact_from is None:
-                return above
-            exact = lambda: leaf.pattern.mask(scores, leaf.sparsity) & above
-            return jax.lax.cond(step >= exact_from, exact, lambda: above)
+            scores = spread(leaf.pattern, excess(leaf, weights, learned, context.step), mask)
+            scored[leaf.path] = scores, scores > 0
+            return scores > 0
 
-        return map_planned(cut, context, masks, params, context.learned), state
+        masks = map_planned(cut, context, masks, params, context.learned)
+        if exact_from is None:
+            return masks, state
+
+        def cut_exactly() -> Any:
+            leaves = context.plan.leaves
+            scores, above = zip(*(scored[leaf.path] for leaf in leaves), strict=True)
+            kept = cut_globally(leaves, scores, above, 1.0)
+            return map_planned(lambda leaf, mask, key: kept[leaves.index(leaf)], context, masks)
+
+        return jax.lax.cond(context.step >= exact_from, cut_exactly, lambda: masks), state
 
     return MaskTransform(init, update)

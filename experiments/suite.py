@@ -19,6 +19,7 @@ of `run` processes may work at the same time, on this machine, each takes what n
 
 from experiments import (
     evci2020_rigl,
+    frantar2023_sparse_gpt,
     gupta2022_fastgrnn,
     gupta2022_global_mp,
     kundu2023_r2,
@@ -26,6 +27,7 @@ from experiments import (
     lin2021_unification,
     ma2022_gap,
     niu2021_grim,
+    sun2023_wanda,
     tanaka2020_synflow,
     yuan2021_mest,
     zhu2017_gmp,
@@ -44,6 +46,8 @@ PAPERS: tuple[Paper, ...] = (
     gupta2022_fastgrnn,
     kundu2023_r2,
     lin2021_unification,
+    frantar2023_sparse_gpt,
+    sun2023_wanda,
 )
 
 

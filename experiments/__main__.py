@@ -62,7 +62,7 @@ class Run:
     def main(self) -> None:
         """Run; exits with 130 after Ctrl-C and with 1 if a row failed."""
         papers, console = suite.find(self.papers), Console()
-        if self.jobs > 1:
+        if self.jobs > 1 and not self.smoke:
             sys.exit(spawn(self.jobs, replace(self, jobs=1).arguments()))
         loader = next((loader for loader in DATASETS if loader.__name__ == self.data), None)
         tasks = tasks_of(papers, seeds=1 if self.smoke else self.seeds, data=loader)

@@ -2,8 +2,9 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from experiments import plots
 from experiments.records import ROOT, Store
@@ -39,12 +40,36 @@ def write(
     """
     pictures.mkdir(parents=True, exist_ok=True)
     results = [store.results(paper) for paper in papers]
-    parts = [HEAD, *_networks(papers, results, readme, pictures)]
+    parts = [HEAD, overview(papers, results), *_networks(papers, results, readme, pictures)]
     for paper, name, found in zip(papers, names, results, strict=True):
         parts.append(section(paper, name, found))
         if plots.paper(pictures / f"{name}.svg", paper, found):
             parts.append(_image(paper.TITLE, pictures / f"{name}.svg", readme))
     readme.write_text("\n".join(part.rstrip() + "\n" for part in parts))
+
+
+def overview(papers: Sequence[Paper], results: Sequence[Results]) -> str:
+    """One line per paper, and the machines."""
+    lines = [_line(("paper", "trainings run", "trends that hold")), _line(["---"] * 3)]
+    machines = set()
+    for paper, found in zip(papers, results, strict=True):
+        verdicts = [claim.check(found) for claim in paper.CLAIMS]
+        decided = [verdict for verdict in verdicts if verdict is not None]
+        run = sum(min(len(found.records[row.name]), row.seeds) for row in paper.ROWS)
+        wanted = sum(row.seeds for row in paper.ROWS)
+        open_ones = f", {len(verdicts) - len(decided)} open" * (len(decided) < len(verdicts))
+        trends = f"{sum(decided)} of {len(decided)}{open_ones}"
+        anchor = re.sub(r"[^\w -]", "", paper.TITLE.lower()).replace(" ", "-")
+        lines.append(_line((f"[{paper.TITLE}](#{anchor})", f"{run} of {wanted}", trends)))
+        machines |= {_machine(record) for records in found.records.values() for record in records}
+    where = f"\nRun on: {'; '.join(sorted(machines))}." if machines else ""
+    return "\n".join([*lines, where])
+
+
+def _machine(record: Mapping[str, Any]) -> str:
+    machine = record["machine"]
+    cores = f"{machine['cores']} core{'s' * (machine['cores'] > 1)}"
+    return f"{machine['cpu']}, {cores}, jax {machine['jax']}"
 
 
 def section(paper: Paper, name: str, results: Results) -> str:

@@ -18,18 +18,25 @@ of `run` processes may work at the same time, on this machine, each takes what n
 """
 
 from experiments import (
+    cho2023_pdp,
     evci2020_rigl,
     frantar2023_sparse_gpt,
     gupta2022_fastgrnn,
     gupta2022_global_mp,
+    jayakumar2021_top_kast,
     kundu2023_r2,
+    kusupati2020_str,
     lee2019_snip,
     lin2021_unification,
     ma2022_gap,
     niu2021_grim,
+    peste2021_ac_dc,
+    sanh2020_movement,
     sun2023_wanda,
+    tai2022_spartan,
     tanaka2020_synflow,
     yuan2021_mest,
+    zhou2021_sr_ste,
     zhu2017_gmp,
 )
 from experiments.table import Paper
@@ -48,6 +55,13 @@ PAPERS: tuple[Paper, ...] = (
     lin2021_unification,
     frantar2023_sparse_gpt,
     sun2023_wanda,
+    cho2023_pdp,
+    kusupati2020_str,
+    peste2021_ac_dc,
+    sanh2020_movement,
+    zhou2021_sr_ste,
+    jayakumar2021_top_kast,
+    tai2022_spartan,
 )
 
 

@@ -1,0 +1,40 @@
+"""PDP: differentiable pruning without parameters of its own, against GMP, also for channels.
+
+Cho, Adya, Naik, "PDP: Parameter-free Differentiable Pruning is All You Need", NeurIPS 2023,
+arXiv:2305.11203.
+
+    python -m experiments run cho2023_pdp
+
+Cost: 18 trainings of about a minute and a half on one core, half of them shared with zhu2017_gmp.
+Expected: PDP is no worse than GMP, and better at high sparsity. The paper's tables are not at
+hand; its abstract has the numbers below. N:M is in zhou2021_sr_ste.
+"""
+
+import sparsejax as sj
+from experiments.classify import Classify, ladder
+from experiments.recipes import magnitude, soft
+from experiments.table import Claim, PaperNumber, Row
+
+TITLE = "Parameter-free differentiable pruning (PDP)"
+
+CHANNEL = sj.Channel()
+ROWS: tuple[Row, ...] = (
+    *ladder("pdp", soft.pdp),
+    *ladder("gmp", magnitude.gmp),
+    Row("pdp channels 50 %", Classify(soft.pdp, 0.5, pattern=CHANNEL, allocate=sj.uniform)),
+    Row("gmp channels 50 %", Classify(magnitude.gmp, 0.5, pattern=CHANNEL, allocate=sj.uniform)),
+)
+
+PAPER = (
+    PaperNumber("MobileNet-v1, ImageNet, 86.6 %", 68.2, "% top-1", "abstract", "pdp 90 %"),
+    PaperNumber("BERT, MNLI, 90 %", 83.1, "% accuracy", "abstract"),
+)
+
+CLAIMS = (
+    Claim("PDP >= GMP at 90 %", lambda r: r.mean("pdp 90 %") >= r.mean("gmp 90 %")),
+    Claim("PDP >= GMP at 98 %", lambda r: r.mean("pdp 98 %") >= r.mean("gmp 98 %")),
+    Claim(
+        "PDP >= GMP for channels at 50 %",
+        lambda r: r.mean("pdp channels 50 %") >= r.mean("gmp channels 50 %"),
+    ),
+)

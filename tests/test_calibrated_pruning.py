@@ -84,7 +84,7 @@ def test_a_training_goes_on_from_wandas_masks():
         key=jax.random.key(0),
         initial_masks=sj.wanda(calibration),
     )
-    state = tx.init(params)
+    state = jax.jit(tx.init)(params)
     updates, state = tx.update(params, state, params)
     np.testing.assert_array_equal(
         optax.apply_updates(params, updates)["kernel"] != 0,

@@ -16,7 +16,7 @@ from experiments import sentiment, text, text_tuning
 from experiments.data import NotHereError, default_cache
 from experiments.models import minilm
 from experiments.packages import Package, fetch
-from experiments.recipes import calibrated, magnitude
+from experiments.recipes import calibrated, magnitude, soft
 from experiments.table import Job
 
 PACKAGE = Package(
@@ -209,9 +209,10 @@ def test_one_shot_settings_meet_the_plan(tiny, tmp_path, method):
     assert setting.label == f"minilm-movies-{method}-{amount}"
 
 
-def test_a_fine_tuning_learns_and_meets_the_plan(tiny, tmp_path):
-    setting = text_tuning.FineTuneText(magnitude.gmp, 0.5, steps=12, batch_size=16)
+@pytest.mark.parametrize("recipe", [magnitude.gmp, soft.movement, soft.pdp])
+def test_a_fine_tuning_learns_and_meets_the_plan(tiny, tmp_path, recipe):
+    setting = text_tuning.FineTuneText(recipe, 0.5, steps=12, batch_size=16)
     result = setting.run(job(tmp_path))
     assert result["zeros"] == result["planned_zeros"] == 256
     assert result["accuracy"] >= 0.6
-    assert result["history"][-1]["sparsity"] == 0.5
+    assert setting.label == f"minilm-tuned-{recipe.__name__}-50"

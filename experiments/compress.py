@@ -55,7 +55,7 @@ class Compress:
 
     def run(self, job: Job) -> dict[str, Any]:
         """Pre-train or take what is there, compress, test."""
-        network, accuracy = self._pretrained(job)
+        network, accuracy = self.pretrained(job)
         second = dataclasses.replace(
             self.pretraining,
             method=self.method,
@@ -73,7 +73,7 @@ class Compress:
             **result,
         }
 
-    def _pretrained(self, job: Job) -> tuple[train.Network, float]:
+    def pretrained(self, job: Job) -> tuple[train.Network, float]:
         """The trained network and its test accuracy."""
         network = self.pretraining.start(job)
         leaves, structure = jax.tree.flatten((network.params, network.statistics))

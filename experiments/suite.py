@@ -28,6 +28,8 @@ from experiments import (
     kusupati2020_str,
     lee2019_snip,
     lin2021_unification,
+    lubana2021_gradient_flow,
+    ma2021_sanity_checks,
     ma2022_gap,
     niu2021_grim,
     peste2021_ac_dc,
@@ -62,6 +64,8 @@ PAPERS: tuple[Paper, ...] = (
     zhou2021_sr_ste,
     jayakumar2021_top_kast,
     tai2022_spartan,
+    lubana2021_gradient_flow,
+    ma2021_sanity_checks,
 )
 
 

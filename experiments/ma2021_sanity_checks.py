@@ -1,0 +1,82 @@
+"""Sanity checks for lottery tickets: ticket, random re-initialisation, prune and retrain.
+
+Ma, Yuan et al., "Sanity Checks for Lottery Tickets: Does Your Winning Ticket Really Win the
+Jackpot?", NeurIPS 2021, arXiv:2107.00166.
+
+    python -m experiments run ma2021_sanity_checks
+
+ResNet-20 on Fashion-MNIST at 14x14, 600 steps of 64 with SGD, one-shot pruning to 90 % of the
+residual blocks' weights. Cost: 24 trainings of about a minute on one core (100 ms a step) and two
+processes' worth of memory; the dense training is shared. Expected: at the small learning rate the
+ticket beats new weights, and its masks mark what was large from the start; at the large one they
+are equal, and the dense net is the better one: no jackpot.
+"""
+
+from experiments import networks
+from experiments.classify import Classify
+from experiments.half_size import fashion_mnist_14
+from experiments.recipes import Recipe, momentum
+from experiments.table import Claim, PaperNumber, Results, Row
+from experiments.tickets import Start, Tickets, original, pruned, random_weights
+from sparsejax import jackpot
+
+TITLE = "Sanity checks for lottery tickets"
+STARTS = {"ticket": original, "re-initialised": random_weights, "retrained": pruned}
+RATES = {"lr 0.1": momentum.sgd_large, "lr 0.01": momentum.sgd_small}
+
+
+def _setting(start: Start, recipe: Recipe) -> Tickets:
+    training = Classify(
+        recipe,
+        net=networks.resnet20,
+        data=fashion_mnist_14,
+        prunable=r"blocks/.*kernel",
+        steps=600,
+    )
+    return Tickets(start, training)
+
+
+ROWS = tuple(
+    Row(f"{rate}, {name}", _setting(start, recipe), seeds=3)
+    for rate, recipe in RATES.items()
+    for name, start in STARTS.items()
+)
+
+PAPER = (
+    PaperNumber(
+        "ResNet-20, CIFAR-10, dense, lr 0.1 (best)", 92.53, "% top-1", "official repository's files"
+    ),
+)
+
+
+def verdict(r: Results, rate: str) -> str:
+    """Of `sparsejax.jackpot`, against dense nets trained at the large learning rate."""
+    percent = lambda row, quantity=None: [100 * value for value in r.values(row, quantity)]
+    r.mean(f"{rate}, ticket"), r.mean(f"{rate}, re-initialised")
+    return jackpot(
+        percent(f"{rate}, ticket"),
+        percent(f"{rate}, re-initialised"),
+        percent("lr 0.1, retrained", "accuracy_dense"),
+    ).verdict
+
+
+def _gain(r: Results, rate: str) -> float:
+    return r.mean(f"{rate}, ticket") - r.mean(f"{rate}, re-initialised")
+
+
+CLAIMS = (
+    Claim("no jackpot at lr 0.1", lambda r: verdict(r, "lr 0.1") != "jackpot"),
+    Claim("no jackpot at lr 0.01", lambda r: verdict(r, "lr 0.01") != "jackpot"),
+    Claim(
+        "the ticket's lead over new weights is larger at lr 0.01",
+        lambda r: _gain(r, "lr 0.01") > _gain(r, "lr 0.1"),
+    ),
+    Claim(
+        "large weights stay large at lr 0.01: more overlap of initial and trained",
+        lambda r: r.mean("lr 0.01, ticket", "overlap") > r.mean("lr 0.1, ticket", "overlap"),
+    ),
+    Claim(
+        "prune and retrain is best at lr 0.1",
+        lambda r: r.mean("lr 0.1, retrained") >= r.mean("lr 0.1, ticket"),
+    ),
+)

@@ -85,9 +85,9 @@ def test_one_process_has_a_claim_until_it_dies(tmp_path):
     folder = tmp_path / "setting" / "seed0"
     command = [sys.executable, "-c", textwrap.dedent(HOLD), str(folder)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout.readline() == "True\n"
-        with claim(folder) as mine:
-            assert not mine
-        holder.send_signal(signal.SIGKILL)
+        said = holder.stdout.readline()
+        with claim(folder) as while_held:
+            holder.send_signal(signal.SIGKILL)
+    assert said == "True\n" and not while_held
     with claim(folder) as mine:
         assert mine

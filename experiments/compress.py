@@ -13,6 +13,7 @@ import numpy as np
 import sparsejax as sj
 from experiments import train
 from experiments.classify import UNSTRUCTURED, Classify
+from experiments.networks import MakeNet
 from experiments.recipes import Recipe
 from experiments.records import slug
 from experiments.table import Job
@@ -45,6 +46,8 @@ class Compress:
     """After the pre-training."""
     learning_rate: float = 1e-3
     """Peak of the one-cycle schedule; 0 leaves the weights and lets batch norm settle."""
+    net: MakeNet | None = None
+    """The network from here on, of the same variables; None for the one that was trained."""
     account: Account = no_account
     """`account(deployed params, plan) -> dict` of what else is reported."""
 
@@ -63,7 +66,9 @@ class Compress:
             pattern=self.pattern,
             steps=self.steps,
             learning_rate=self.learning_rate,
+            net=self.net or self.pretraining.net,
         )
+        network = network._replace(graph=second.start(job).graph)
         state, result = second.train_from(network, job._replace(folder=job.folder / "second"))
         plan = sj.plan(network.params, {second.prunable: self.pattern}, sparsity=self.sparsity)
         return {

@@ -1,10 +1,12 @@
 """The networks of the experiments: functions (image shape, classes, seed) -> NNX module."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from flax import nnx
 
+from experiments.models.activations import PACT
 from experiments.models.mobilenet_v1 import MobileNetV1
 from experiments.models.mobilenet_v2 import MobileNetV2
 from experiments.models.resnet import ResNet50
@@ -19,6 +21,16 @@ MOMENTUM = 0.97  # statistics over the last thousands of images, not the last hu
 def mobilenet_v1_quarter(image: ImageShape, classes: int, seed: int) -> nnx.Module:
     """MobileNet-v1 of width 0.25 with the stem's stride of 2, as in the paper."""
     return _mobilenet_v1(image, classes, seed, width=0.25)
+
+
+def mobilenet_v1_quarter_pact(image: ImageShape, classes: int, seed: int) -> nnx.Module:
+    """MobileNet-v1 of width 0.25 with activations that learn where they end."""
+    return _mobilenet_v1(image, classes, seed, width=0.25, activation=PACT)
+
+
+def mobilenet_v1_quarter_pact_2_bits(image: ImageShape, classes: int, seed: int) -> nnx.Module:
+    """The same with activations of four levels."""
+    return _mobilenet_v1(image, classes, seed, width=0.25, activation=partial(PACT, 2))
 
 
 def mobilenet_v1_half(image: ImageShape, classes: int, seed: int) -> nnx.Module:
@@ -75,5 +87,5 @@ def _options(image: ImageShape, classes: int, seed: int) -> dict[str, Any]:
     }
 
 
-def _mobilenet_v1(image: ImageShape, classes: int, seed: int, *, width: float) -> nnx.Module:
-    return MobileNetV1(width=width, **_options(image, classes, seed))
+def _mobilenet_v1(image: ImageShape, classes: int, seed: int, **options: Any) -> nnx.Module:
+    return MobileNetV1(**options, **_options(image, classes, seed))

@@ -3,12 +3,16 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
-from experiments import kundu2023_r2, lin2021_unification
+import sparsejax as sj
+from experiments import kundu2023_r2, lin2021_unification, networks
 from experiments.classify import Classify
 from experiments.compress import Compress, distinct_values
+from experiments.models.activations import PACT
 from experiments.recipes import quantized
 from experiments.recipes.magnitude import dense
 from experiments.table import Job
@@ -107,3 +111,15 @@ def test_matched_bits_of_the_unification_table():
     assert half == pytest.approx(0.5 * (0.8 * 48 + 0.2 * 512) / 512 + 2 / 512)
     alone = lin2021_unification.pruned_for(half)
     assert (1 - alone) + 2 / 512 == pytest.approx(half, abs=1e-3)
+
+
+def test_pact_networks_have_one_limit_for_each_activation_and_round_to_four_levels():
+    make = networks.mobilenet_v1_quarter_pact
+    module = nnx.eval_shape(lambda: make((28, 28, 1), 10, 0))
+    limits = [path for path, _ in sj.tree.leaves_with_paths(nnx.state(module, nnx.Param))]
+    assert sum(path.endswith("limit") for path in limits) == 1 + 2 * 13
+    activation = PACT(2)
+    x = jnp.linspace(-1.0, 8.0, 50)
+    np.testing.assert_allclose(np.unique(activation(x)), [0, 2, 4, 6], rtol=1e-6)
+    slope = nnx.grad(lambda module: module(x).sum())(activation)
+    assert float(slope.limit[...]) == np.sum(np.asarray(x) >= 6)

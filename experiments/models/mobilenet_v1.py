@@ -66,6 +66,11 @@ def shifted_depthwise(
     return y
 
 
+def relu6() -> Callable[[Array], Array]:
+    """The activation of the paper."""
+    return jax.nn.relu6
+
+
 def scaled(channels: int, width: float) -> int:
     """Channels at a width multiplier, at least 8 as in TF-Slim."""
     return max(8, int(channels * width))
@@ -134,6 +139,7 @@ class DepthwiseSeparable(nnx.Module):
         *,
         momentum: float,
         depthwise: Callable[..., Array],
+        activation: Callable[[], Callable[[Array], Array]],
         rngs: nnx.Rngs,
     ):
         self.depthwise = nnx.Conv(
@@ -149,11 +155,12 @@ class DepthwiseSeparable(nnx.Module):
         self.depthwise_norm = nnx.BatchNorm(inputs, momentum=momentum, epsilon=EPSILON, rngs=rngs)
         self.pointwise = nnx.Conv(inputs, outputs, (1, 1), use_bias=False, rngs=rngs)
         self.pointwise_norm = nnx.BatchNorm(outputs, momentum=momentum, epsilon=EPSILON, rngs=rngs)
+        self.depthwise_activation, self.pointwise_activation = activation(), activation()
 
     def __call__(self, x: Float[Array, "batch height width inputs"]) -> Array:
         """The block's output, (batch, height / stride, width / stride, outputs)."""
-        x = jax.nn.relu6(self.depthwise_norm(self.depthwise(x)))
-        return jax.nn.relu6(self.pointwise_norm(self.pointwise(x)))
+        x = self.depthwise_activation(self.depthwise_norm(self.depthwise(x)))
+        return self.pointwise_activation(self.pointwise_norm(self.pointwise(x)))
 
 
 class MobileNetV1(nnx.Module):
@@ -162,6 +169,7 @@ class MobileNetV1(nnx.Module):
     Args:
         in_channels: of the image, 3 for colour.
         num_classes, width, small_images, momentum, depthwise: as in `MobileNetV1Linen`.
+        activation: makes what follows each batch norm, such as a module that learns a limit.
         rngs: as for every NNX module.
     """
 
@@ -174,12 +182,14 @@ class MobileNetV1(nnx.Module):
         small_images: bool = False,
         momentum: float = 0.99,
         depthwise: Callable[..., Array] = lax.conv_general_dilated,
+        activation: Callable[[], Callable[[Array], Array]] = relu6,
         rngs: nnx.Rngs,
     ):
         channels = scaled(STEM_CHANNELS, width)
         stride = 1 if small_images else 2
         self.stem = nnx.Conv(in_channels, channels, (3, 3), stride, use_bias=False, rngs=rngs)
         self.stem_norm = nnx.BatchNorm(channels, momentum=momentum, epsilon=EPSILON, rngs=rngs)
+        self.stem_activation = activation()
         blocks = []
         for block in BLOCKS:
             outputs = scaled(block.channels, width)
@@ -189,6 +199,7 @@ class MobileNetV1(nnx.Module):
                 block.stride,
                 momentum=momentum,
                 depthwise=depthwise,
+                activation=activation,
                 rngs=rngs,
             )
             blocks.append(separable)
@@ -200,7 +211,7 @@ class MobileNetV1(nnx.Module):
         self, x: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch classes"]:
         """Logits."""
-        x = jax.nn.relu6(self.stem_norm(self.stem(x)))
+        x = self.stem_activation(self.stem_norm(self.stem(x)))
         for block in self.blocks:
             x = block(x)
         return self.head(x.mean(axis=(1, 2)))

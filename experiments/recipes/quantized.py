@@ -58,13 +58,13 @@ def ewgs_2_bits(tx: optax.GradientTransformation, setup: Setup) -> optax.Gradien
 
 
 def dkm_1_bit(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
-    """DKM with two centroids a layer."""
-    return _quantized(tx, setup, sj.dkm(1))
+    """DKM with two centroids a layer; k-means goes on from step to step."""
+    return _quantized(tx, setup, sj.dkm(1, num_iterations=1))
 
 
 def dkm_2_bits(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
-    """DKM with four centroids a layer."""
-    return _quantized(tx, setup, sj.dkm(2))
+    """DKM with four centroids a layer; k-means goes on from step to step."""
+    return _quantized(tx, setup, sj.dkm(2, num_iterations=1))
 
 
 def _penalised(

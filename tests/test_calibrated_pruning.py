@@ -11,6 +11,7 @@ from flax import linen
 
 import sparsejax as sj
 from sparsejax.algorithms import surgeon
+from sparsejax.algorithms.exact_obs import _traces
 from tests import cases
 
 NO_DAMPING = 1e-12
@@ -157,20 +158,35 @@ def greedy_oracle(weights, hessian, count):
     return solution
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_exact_obs_is_greedy_removal_by_trying_all(seed):
-    params, plan, calibration, _ = random_layer(6, 1, sj.Unstructured(), 0.5, seed)
+@pytest.mark.parametrize("count", [1, 3, 5, 7])
+def test_exact_obs_is_greedy_removal_by_trying_all(count):
+    params, plan, calibration, _ = random_layer(8, 1, sj.Unstructured(), count / 8, seed=count)
     pruned, masks = sj.exact_obs(params, plan, calibration)
     weights = np.asarray(params["kernel"], np.float64)[:, 0]
     hessian = surgeon.damped(calibration["kernel"].gram[0], 0.01)
-    np.testing.assert_allclose(
-        pruned["kernel"][:, 0], greedy_oracle(weights, hessian, 3), rtol=1e-5
-    )
-    _, gone, new = brute_force(weights, hessian, 1)
-    params, plan, calibration, _ = random_layer(6, 1, sj.Unstructured(), 1 / 6, seed)
-    pruned, masks = sj.exact_obs(params, plan, calibration)
-    assert np.flatnonzero(~np.asarray(masks["kernel"])).tolist() == list(gone)
-    np.testing.assert_allclose(pruned["kernel"][:, 0], new, rtol=1e-5)
+    wanted = greedy_oracle(weights, hessian, count)
+    np.testing.assert_allclose(pruned["kernel"][:, 0], wanted, rtol=1e-5)
+    if count == 1:  # then the greedy choice is the best one of all
+        _, gone, new = brute_force(weights, hessian, 1)
+        assert np.flatnonzero(~np.asarray(masks["kernel"])).tolist() == list(gone)
+        np.testing.assert_allclose(pruned["kernel"][:, 0], new, rtol=1e-5)
+
+
+def test_the_surgeons_errors_add_up_to_what_the_layer_loses():
+    """Each step's w_p^2 / [H^-1]_pp is what the quadratic error grows by."""
+    params, _, calibration, _ = random_layer(8, 3, sj.Unstructured(), 0.5)
+    gram = surgeon.damped(calibration["kernel"].gram[0], 0.01)
+    weights = np.asarray(params["kernel"], np.float64).T
+    layer = surgeon.Layer(weights, gram, 12, None)
+    order, errors = _traces(weights, np.linalg.inv(gram), layer)
+    assert np.array_equal(np.sort(order, axis=1), np.tile(np.arange(8), (3, 1)))
+    for steps in range(1, 9):
+        for row, own in enumerate(weights):
+            kept = np.setdiff1d(np.arange(8), order[row, :steps])
+            new = np.zeros_like(own)
+            new[kept] = np.linalg.solve(gram[np.ix_(kept, kept)], (gram @ own)[kept])
+            loss = (new - own) @ gram @ (new - own)
+            assert errors[row, :steps].sum() == pytest.approx(loss, rel=1e-6)
 
 
 def test_exact_obs_spreads_the_count_by_error():

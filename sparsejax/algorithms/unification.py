@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 from sparsejax.algorithms.admm import Projection
 from sparsejax.distributions import PlanLeaf
 from sparsejax.reparams import Reparam, init_learned, map_weights, memoized
+from sparsejax.soft_masks import group_means, spread
 from sparsejax.tree import leaves_with_paths, top_k_mask
 
 
@@ -74,8 +75,7 @@ def tied_blocks(share: float, *, at: int = 0) -> Reparam:
         def start(leaf: PlanLeaf, weights: Any) -> Any:
             if at > 0:
                 return jnp.zeros_like(weights, jnp.float32)
-            energy = jnp.asarray(leaf.pattern.group_scores(weights.astype(jnp.float32) ** 2))
-            return choose(leaf, weights, _spread(leaf, (energy > 0).astype(jnp.float32)) > 0)
+            return choose(leaf, weights, weights != 0)
 
         return init_learned(start, context, params)
 
@@ -130,10 +130,11 @@ def unified_storage(params: Any, plan: Any, *, kind_bits: int = 2) -> UnifiedSto
     pruned = unified = free = bits = 0
     for leaf in plan.leaves:
         sizes = jnp.abs(weights[leaf.path].astype(jnp.float32))
-        means = leaf.pattern.group_scores(sizes) / leaf.group_size
-        off = jnp.abs(sizes - _spread(leaf, means)) > 1e-6 * _spread(leaf, means)
+        means = group_means(leaf.pattern, sizes)
+        own = spread(leaf.pattern, means, sizes)
+        off = (jnp.abs(sizes - own) > 1e-6 * own).astype(jnp.float32)
         num_zero = int(jnp.sum(means == 0))
-        num_equal = int(jnp.sum(leaf.pattern.group_scores(off.astype(jnp.float32)) == 0)) - num_zero
+        num_equal = int(jnp.sum(group_means(leaf.pattern, off) == 0)) - num_zero
         num_other = means.size - num_zero - num_equal
         n = leaf.group_size
         bits += num_equal * (32 + n) + num_other * 32 * n + means.size * kind_bits
@@ -151,19 +152,13 @@ def _choose(
 ) -> Float[Array, "..."]:
     """The signs of the share of kept blocks with the least loss; 0 elsewhere."""
     sizes = jnp.abs(weights)
-    means = jnp.asarray(leaf.pattern.group_scores(sizes)) / leaf.group_size
-    losses = jnp.asarray(leaf.pattern.group_scores((sizes - _spread(leaf, means)) ** 2))
-    allowed = jnp.asarray(leaf.pattern.group_scores(kept.astype(jnp.float32))) > 0
+    means = spread(leaf.pattern, group_means(leaf.pattern, sizes), sizes)
+    losses = group_means(leaf.pattern, (sizes - means) ** 2)
+    allowed = group_means(leaf.pattern, kept.astype(jnp.float32)) > 0
     num_tied = jnp.floor(share * jnp.sum(allowed) + 0.5).astype(jnp.int32)
     tied = top_k_mask(-losses, num_tied, allowed=allowed)
     signs = jnp.where(weights < 0, -1.0, 1.0)
-    return jnp.where(_spread(leaf, tied.astype(jnp.float32)) > 0, signs, 0.0)
-
-
-def _spread(leaf: PlanLeaf, values: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The leaf in which each weight has its group's value: the transpose of the groups' sums."""
-    sums: Any = leaf.pattern.group_scores
-    return jax.linear_transpose(sums, jnp.zeros(leaf.shape, values.dtype))(values)[0]
+    return jnp.where(spread(leaf.pattern, tied.astype(jnp.float32), sizes) > 0, signs, 0.0)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -171,13 +166,13 @@ def _tie(
     leaf: PlanLeaf, weights: Float[Array, "..."], ties: Float[Array, "..."]
 ) -> Float[Array, "..."]:
     """s mean(s w) over each tied block; the gradient of the mean's value reaches each w, by s."""
-    sums = jnp.asarray(leaf.pattern.group_scores(ties * weights))
-    return jnp.where(ties != 0, ties * _spread(leaf, sums / leaf.group_size), weights)
+    means = spread(leaf.pattern, group_means(leaf.pattern, ties * weights), weights)
+    return jnp.where(ties != 0, ties * means, weights)
 
 
 def _tie_backward(leaf: PlanLeaf, ties: Any, grads: Any) -> tuple[Any, Any]:
-    sums = _spread(leaf, jnp.asarray(leaf.pattern.group_scores(ties * grads)))
-    return jnp.where(ties != 0, ties * sums, grads), jnp.zeros_like(ties)
+    means = spread(leaf.pattern, group_means(leaf.pattern, ties * grads), grads)
+    return jnp.where(ties != 0, ties * means * leaf.group_size, grads), jnp.zeros_like(ties)
 
 
 _tie.defvjp(lambda leaf, weights, ties: (_tie(leaf, weights, ties), ties), _tie_backward)

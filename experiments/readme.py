@@ -57,10 +57,12 @@ def overview(papers: Sequence[Paper], results: Sequence[Results]) -> str:
         decided = [verdict for verdict in verdicts if verdict is not None]
         run = sum(min(len(found.records[row.name]), row.seeds) for row in paper.ROWS)
         wanted = sum(row.seeds for row in paper.ROWS)
-        open_ones = f", {len(verdicts) - len(decided)} open" * (len(decided) < len(verdicts))
-        trends = f"{sum(decided)} of {len(decided)}{open_ones}"
+        trends = [f"{sum(decided)} of {len(decided)}"] * bool(decided)
+        trends += [f"{len(verdicts) - len(decided)} open"] * (len(decided) < len(verdicts))
         anchor = re.sub(r"[^\w -]", "", paper.TITLE.lower()).replace(" ", "-")
-        lines.append(_line((f"[{paper.TITLE}](#{anchor})", f"{run} of {wanted}", trends)))
+        lines.append(
+            _line((f"[{paper.TITLE}](#{anchor})", f"{run} of {wanted}", ", ".join(trends)))
+        )
         machines |= {_machine(record) for records in found.records.values() for record in records}
     where = f"\nRun on: {'; '.join(sorted(machines))}." if machines else ""
     return "\n".join([*lines, where])

@@ -121,7 +121,8 @@ _effective = jax.jit(sj.effective)
 
 def forward_weights(params: Any, opt_state: Any) -> Any:
     """The weights the forward pass uses: the params, or what a Reparam makes of them."""
-    return _effective(params, opt_state) if is_sparse(opt_state) else params
+    soft = any(state.reparam.reparam is not None for state in _sparsify_states(opt_state))
+    return _effective(params, opt_state) if soft else params
 
 
 def hard_weights(params: Any, opt_state: Any) -> Any:
@@ -131,8 +132,12 @@ def hard_weights(params: Any, opt_state: Any) -> Any:
 
 def is_sparse(opt_state: Any) -> bool:
     """Whether there are masks somewhere in the optimizer's state."""
+    return bool(_sparsify_states(opt_state))
+
+
+def _sparsify_states(opt_state: Any) -> list[sj.SparsifyState]:
     is_state = lambda node: isinstance(node, sj.SparsifyState)
-    return any(map(is_state, jax.tree.leaves(opt_state, is_leaf=is_state)))
+    return [node for node in jax.tree.leaves(opt_state, is_leaf=is_state) if is_state(node)]
 
 
 def initial_state(network: Network, tx: optax.GradientTransformation) -> TrainState:

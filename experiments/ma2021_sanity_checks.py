@@ -49,15 +49,14 @@ PAPER = (
 )
 
 
-def verdict(r: Results, rate: str) -> str:
-    """Of `sparsejax.jackpot`, against dense nets trained at the large learning rate."""
-    percent = lambda row, quantity=None: [100 * value for value in r.values(row, quantity)]
-    r.mean(f"{rate}, ticket"), r.mean(f"{rate}, re-initialised")
-    return jackpot(
-        percent(f"{rate}, ticket"),
-        percent(f"{rate}, re-initialised"),
-        percent("lr 0.1, retrained", "accuracy_dense"),
-    ).verdict
+def no_jackpot(r: Results, rate: str) -> bool | None:
+    """By `sparsejax.jackpot`, against dense nets trained at the large learning rate."""
+    rows = (f"{rate}, ticket", None), (f"{rate}, re-initialised", None)
+    rows += (("lr 0.1, retrained", "accuracy_dense"),)
+    accuracies = [[100 * value for value in r.values(*row)] for row in rows]
+    if min(map(len, accuracies)) < 2:
+        return None
+    return jackpot(*accuracies).verdict != "jackpot"
 
 
 def _gain(r: Results, rate: str) -> float:
@@ -65,8 +64,8 @@ def _gain(r: Results, rate: str) -> float:
 
 
 CLAIMS = (
-    Claim("no jackpot at lr 0.1", lambda r: verdict(r, "lr 0.1") != "jackpot"),
-    Claim("no jackpot at lr 0.01", lambda r: verdict(r, "lr 0.01") != "jackpot"),
+    Claim("no jackpot at lr 0.1", lambda r: no_jackpot(r, "lr 0.1")),
+    Claim("no jackpot at lr 0.01", lambda r: no_jackpot(r, "lr 0.01")),
     Claim(
         "the ticket's lead over new weights is larger at lr 0.01",
         lambda r: _gain(r, "lr 0.01") > _gain(r, "lr 0.1"),

@@ -85,6 +85,7 @@ from sparsejax.patterns import NM as NM
 from sparsejax.patterns import Block as Block
 from sparsejax.patterns import BlockColumnRow as BlockColumnRow
 from sparsejax.patterns import Channel as Channel
+from sparsejax.patterns import KernelPattern as KernelPattern
 from sparsejax.patterns import Pattern as Pattern
 from sparsejax.patterns import Unstructured as Unstructured
 from sparsejax.penalties import Penalty as Penalty

@@ -13,8 +13,17 @@ import numpy as np
 
 from sparsejax import text, tree
 from sparsejax.distributions import Allocator, PlanLeaf, uniform
-from sparsejax.patterns import NM, Block, Channel, Pattern, Unstructured
+from sparsejax.patterns import (
+    NM,
+    Block,
+    BlockColumnRow,
+    Channel,
+    KernelPattern,
+    Pattern,
+    Unstructured,
+)
 
+PATTERNS = (Unstructured, Block, NM, Channel, KernelPattern, BlockColumnRow)
 Rule = Pattern | tuple[Pattern, float] | None
 
 
@@ -82,9 +91,7 @@ class Plan:
         return json.dumps({"leaves": leaves}, indent=1)
 
     @classmethod
-    def from_json(
-        cls, source: str, *, patterns: tuple[type, ...] = (Unstructured, Block, NM, Channel)
-    ) -> "Plan":
+    def from_json(cls, source: str, *, patterns: tuple[type, ...] = PATTERNS) -> "Plan":
         """The plan that `to_json` wrote; name your own pattern classes in `patterns`."""
         known = {pattern.__name__: pattern for pattern in patterns}
         leaves = []

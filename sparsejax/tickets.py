@@ -121,7 +121,7 @@ def jackpot(
     margin: float = 0.5,
     confidence: float = 0.95,
 ) -> Jackpot:
-    """The jackpot test: do tickets beat random re-initialisation and match a well-trained net?
+    """The verdict on tickets: do they beat random re-initialisation and match a well-trained net.
 
     A "secondary prize" is a mean of at least `margin` above the re-initialised nets, with an
     interval of the difference (Welch's, for unequal variances) wholly above 0. A "jackpot" is that

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 import sparsejax as sj
 from tests import cases
@@ -98,3 +99,21 @@ def test_admm_errors():
         tx.update(params, tx.init(params))
     with pytest.raises(ValueError, match="one ADMMState, found 0"):
         sj.admm_residual(params, ())
+
+
+def test_admm_trains_in_an_nnx_optimizer():
+    model = cases.NNX(nnx.Rngs(0))
+    params = nnx.state(model, nnx.Param)
+    plan = sj.plan(params, {"layers/0/kernel": sj.Unstructured()}, sparsity=0.5)
+    tx = optax.chain(sj.admm(sj.onto_patterns(plan), every=2, rho=0.5), optax.sgd(0.5))
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model, optimizer):
+        optimizer.update(model, jax.tree.map(jnp.zeros_like, nnx.state(model, nnx.Param)))
+
+    for _ in range(40):
+        step(model, optimizer)
+    kernel = np.abs(np.asarray(model.layers[0].kernel[...]))
+    assert np.sum(kernel < 1e-3) == 64, "without a task the weights end in the set"
+    assert float(sj.admm_residual(nnx.state(model, nnx.Param), optimizer.opt_state)) < 1e-2

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from sparsejax.tree import is_masked_node, map_with_paths
+from sparsejax.tree import is_masked_node, leaves_with_paths, map_with_paths
 
 Projection = Callable[[str, Float[Array, "..."]], Float[Array, "..."] | None]
 
@@ -137,9 +137,14 @@ def admm_residual(params: Any, opt_state: Any) -> Float[Array, ""]:
             f"admm_residual needs an optimizer state with one ADMMState, found {len(found)}; "
             "pass the state of an optimizer that has admm in its chain."
         )
-    weights = _map(lambda target, leaf: leaf.astype(jnp.float32), found[0].targets, params)
-    apart = _map(jnp.subtract, found[0].targets, weights)
-    return optax.tree.norm(apart) / jnp.maximum(optax.tree.norm(weights), 1e-12)
+    targets = dict(leaves_with_paths(found[0].targets))  # nnx.Optimizer boxes them
+    drawn = [
+        (leaf.astype(jnp.float32), targets[path])
+        for path, leaf in leaves_with_paths(params)
+        if not is_masked_node(targets[path])
+    ]
+    apart = optax.tree.norm([weights - target for weights, target in drawn])
+    return apart / jnp.maximum(optax.tree.norm([weights for weights, _ in drawn]), 1e-12)
 
 
 def _map(f: Callable[..., Any], tree: Any, *rest: Any) -> Any:

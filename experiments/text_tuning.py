@@ -35,7 +35,7 @@ class FineTuneText:
     method: Recipe = dense
     sparsity: float = 0.0
     pattern: sj.Pattern = UNSTRUCTURED
-    steps: int = 240
+    steps: int = 160
     batch_size: int = 16
     learning_rate: float = 2e-4
     """Peak of the one-cycle schedule."""

@@ -26,6 +26,7 @@ from experiments.table import Job, Row
 
 PRUNABLE = r"layer\d+_(query|key|value|out|up|down)/kernel"
 BATCH = 64  # sentences that are encoded at once
+NUM_HEAD = 2_000  # training sentences that the head is fitted to
 NUM_TEST = 1_000  # sentences of the test set that are used
 PERCENTS = (50, 60, 70, 80)
 SMOKE = 64  # sentences of each kind in a smoke run
@@ -47,11 +48,11 @@ class Task(NamedTuple):
 
 
 @functools.cache
-def load(folder: Path | None, num_train: int, seed: int, smoke: bool) -> Task:
-    """The task with `num_train` of the training sentences, drawn anew for each seed."""
+def load(folder: Path | None, seed: int, smoke: bool) -> Task:
+    """The task; a seed has its own order of the training sentences, the head sees the first."""
     data, pretrained = sentiment.movie_sentiment(folder), minilm.load(folder)
     order = np.random.default_rng(seed).permutation(len(data.train_texts))
-    order = order[: SMOKE if smoke else num_train]
+    order = order[:SMOKE] if smoke else order
     num_test = SMOKE if smoke else NUM_TEST
     train_inputs = pretrained.tokenize([data.train_texts[i] for i in order])
     test_inputs = pretrained.tokenize(data.test_texts[:num_test])
@@ -63,9 +64,15 @@ def load(folder: Path | None, num_train: int, seed: int, smoke: bool) -> Task:
         test_inputs,
         data.test_labels[:num_test],
         params,
-        fit_head(features(params, train_inputs), labels),
+        fit_head(features(params, first(train_inputs, NUM_HEAD)), labels[:NUM_HEAD]),
         features(params, test_inputs),
     )
+
+
+def first(inputs: Inputs, count: int) -> Inputs:
+    """The first sentences."""
+    ids, mask = inputs
+    return ids[:count], mask[:count]
 
 
 def encode(params: Any, ids: Array, mask: Array) -> Float[Array, "batch features"]:
@@ -137,10 +144,8 @@ class OneShotText:
     method: Pruner = unpruned
     sparsity: float = 0.0
     pattern: sj.Pattern = UNSTRUCTURED
-    num_train: int = 2_000
-    """Sentences that the head is fitted to."""
     num_calibration: int = 128
-    """Sentences among them whose activations the methods see."""
+    """Training sentences whose activations the methods see."""
 
     @property
     def label(self) -> str:
@@ -149,7 +154,7 @@ class OneShotText:
 
     def run(self, job: Job) -> dict[str, Any]:
         """Prune and test; nothing to go on from, it is short."""
-        task = load(job.data, self.num_train, job.seed, job.smoke)
+        task = load(job.data, job.seed, job.smoke)
         plan = make_plan(task.params, self.pattern, self.sparsity)
         job.report(0, 2, {})
         pruned = self.method(task.params, plan, functools.partial(self._calibrate, task, plan))
@@ -168,7 +173,7 @@ class OneShotText:
         }
 
     def _calibrate(self, task: Task, plan: sj.Plan, gram: bool) -> dict[str, sj.LayerInputs]:
-        inputs = [array[: self.num_calibration] for array in task.train_inputs]
+        inputs = first(task.train_inputs, self.num_calibration)
         starts = range(0, len(inputs[0]), BATCH)
         batches = [tuple(array[i : i + BATCH] for array in inputs) for i in starts]
         return sj.calibrate(encode, task.params, plan, batches, gram=gram)

@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Array, Float
 
 import sparsejax as sj
-from experiments import sentiment, train
+from experiments import train
 from experiments.classify import UNSTRUCTURED, Clock
 from experiments.measure import count_zeros, fingerprint
 from experiments.recipes import Recipe, Setup
@@ -48,7 +48,7 @@ class FineTuneText:
 
     def run(self, job: Job) -> dict[str, Any]:
         """Train, harden, test; goes on from a checkpoint in the job's folder."""
-        task = load(job.data, sentiment.NUM_TRAIN, 0, job.smoke)
+        task = load(job.data, job.seed, job.smoke)
         steps = 3 if job.smoke else self.steps
         network = make_network(task)
         plan = make_plan(network.params, self.pattern, self.sparsity)

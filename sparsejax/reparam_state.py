@@ -73,16 +73,5 @@ def reparametrised(
     return f(params, masks, learned, context)
 
 
-@jax.custom_jvp
-def in_place_of(params: Any, weights: Any) -> Any:
-    """The weights, with the gradient of the params."""
-    return weights
-
-
-@in_place_of.defjvp
-def _in_place_of_jvp(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
-    return primals[1], tangents[0]
-
-
 def _context(plan: Any, step: Any) -> MaskContext:
     return MaskContext(plan, step, None)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from sparsejax.tree import is_masked_node, map_with_paths
 
@@ -136,14 +136,18 @@ def straight_through() -> Reparam:
 
 
 def _apply_straight_through(params: Any, masks: Any, learned: Any, context: Any) -> Any:
-    return map_weights(lambda leaf, weights, mask: _masked(weights, mask), context, params, masks)
+    def masked(leaf: Any, weights: Any, mask: Any) -> Any:
+        return in_place_of(weights, jnp.where(mask, weights, jnp.zeros((), weights.dtype)))
+
+    return map_weights(masked, context, params, masks)
 
 
 @jax.custom_jvp
-def _masked(weights: Float[Array, "..."], mask: Bool[Array, "..."]) -> Float[Array, "..."]:
-    return jnp.where(mask, weights, jnp.zeros((), weights.dtype))
+def in_place_of(source: Float[Array, "..."], value: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The value, with the gradient of the source: straight through."""
+    return value
 
 
-@_masked.defjvp
-def _masked_jvp(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
-    return _masked(*primals), tangents[0]
+@in_place_of.defjvp
+def _in_place_of_jvp(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
+    return primals[1], tangents[0]

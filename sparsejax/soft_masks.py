@@ -144,17 +144,6 @@ def _soft_top_k_jvp(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tupl
     return mask, slopes * (tangents[0] - mean)
 
 
-@jax.custom_jvp
-def in_place_of(source: Float[Array, "..."], value: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The value, with the gradient of the source: a straight-through estimator."""
-    return value
-
-
-@in_place_of.defjvp
-def _in_place_of_jvp(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
-    return primals[1], tangents[0]
-
-
 @jax.custom_vjp
 def add_to_gradient(array: Float[Array, "..."], extra: Float[Array, "..."]) -> Any:
     """The array; `extra` is added to its gradient, as a penalty's would be."""

@@ -11,8 +11,8 @@ from jaxtyping import Array, Int, PRNGKeyArray, UInt
 
 from sparsejax.initial_masks import InitialMasks, full_masks
 from sparsejax.masks import MaskContext, MaskTransform, Method
-from sparsejax.reparam_state import ReparamState, ReparamTrainer, in_place_of, reparametrised
-from sparsejax.reparams import Reparam, chain_reparams
+from sparsejax.reparam_state import ReparamState, ReparamTrainer, reparametrised
+from sparsejax.reparams import Reparam, chain_reparams, in_place_of
 from sparsejax.tree import is_masked_node, leaves_with_paths, map_with_paths
 
 
@@ -113,10 +113,21 @@ def sparsify(
 def _with_reparam(
     method: MaskTransform | Method, reparam: Reparam | None
 ) -> tuple[MaskTransform, Reparam | None]:
+    """The method's transform, and its own Reparam with the user's after it."""
     if isinstance(method, MaskTransform):
         return method, reparam
-    own = method.reparam
-    return method.transform, own if reparam is None else chain_reparams(own, reparam)
+    if reparam is None:
+        return method.transform, method.reparam
+    # What the two learn is a pair, of which the method knows its own part.
+    own = lambda context: context._replace(learned=context.learned[0])
+    inner = method.transform
+    transform = MaskTransform(
+        lambda masks, params, context: inner.init(masks, params, own(context)),
+        lambda masks, state, params, grads, context: inner.update(
+            masks, state, params, grads, own(context)
+        ),
+    )
+    return transform, chain_reparams(method.reparam, reparam)
 
 
 def _mask_changer(method: MaskTransform, plan: Any, wrap: Callable[[Any], Any]) -> Any:

@@ -186,14 +186,17 @@ def test_quantized_weights_have_few_values_and_pruned_ones_stay_zero(name):
             np.testing.assert_array_equal(values[path], raw[path], err_msg="dense leaves stay")
 
 
-@pytest.mark.parametrize("quantizer", cases.QUANTIZERS)
-def test_quantizers_follow_soft_masks(quantizer):
+@pytest.mark.parametrize(
+    ("soft", "quantizer"),
+    [("straight_through", quantizer) for quantizer in cases.QUANTIZERS] + [("movement", "lsq")],
+)
+def test_quantizers_follow_soft_masks(soft, quantizer):
     row = cases.QUANTIZERS[quantizer]
     params = cases.dict_params()
     plan = cases.planned(sj.Unstructured(), 0.5, params)
-    soft = cases.SOFT_METHODS["straight_through"].make()
+    method = cases.SOFT_METHODS[soft].make()
     key = jax.random.key(0, impl="rbg")
-    tx = sj.sparsify(optax.adam(LEARNING_RATE), soft, plan, key=key, reparam=row.make())
+    tx = sj.sparsify(optax.adam(LEARNING_RATE), method, plan, key=key, reparam=row.make())
     _, state, _, hard = run(tx, params)
     masks = dict(sj.tree.leaves_with_paths(sj.masks_of(state)))
     for leaf in plan.leaves:

@@ -9,9 +9,9 @@ import optax
 from sparsejax.distributions import PlanLeaf
 from sparsejax.masks import MaskContext, Method, prune
 from sparsejax.masks import every as at_every
-from sparsejax.reparams import Reparam, map_weights, memoized, nothing_learned
+from sparsejax.reparams import Reparam, in_place_of, map_weights, memoized, nothing_learned
 from sparsejax.scores import magnitude
-from sparsejax.soft_masks import group_means, in_place_of, soft_top_k, spread
+from sparsejax.soft_masks import group_means, soft_top_k, spread
 
 
 def spartan(

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from sparsejax.distributions import PlanLeaf
 from sparsejax.masks import MaskContext, Method, chain, prune, start
 from sparsejax.masks import every as at_every
-from sparsejax.reparams import Reparam, map_weights, memoized, nothing_learned
+from sparsejax.reparams import Reparam, in_place_of, map_weights, memoized, nothing_learned
 from sparsejax.scores import magnitude
-from sparsejax.soft_masks import add_to_gradient, in_place_of
+from sparsejax.soft_masks import add_to_gradient
 
 
 def sr_ste(*, decay: float = 2e-4, every: int = 1) -> Method:

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from sparsejax.distributions import PlanLeaf
 from sparsejax.masks import MaskContext, Method, chain, prune, start
 from sparsejax.masks import every as at_every
-from sparsejax.reparams import Reparam, map_weights, memoized, nothing_learned
+from sparsejax.reparams import Reparam, in_place_of, map_weights, memoized, nothing_learned
 from sparsejax.scores import magnitude
-from sparsejax.soft_masks import add_to_gradient, in_place_of
+from sparsejax.soft_masks import add_to_gradient
 
 
 def top_kast(*, explored: float = 0.375, every: int = 100, decay: float = 1e-4) -> Method:

@@ -7,6 +7,7 @@ from typing import Any
 from flax import nnx
 
 from experiments.models.activations import PACT
+from experiments.models.efficientnet_b0 import EfficientNetB0
 from experiments.models.mobilenet_v1 import MobileNetV1
 from experiments.models.mobilenet_v2 import MobileNetV2
 from experiments.models.resnet import ResNet50
@@ -41,6 +42,16 @@ def mobilenet_v1_half(image: ImageShape, classes: int, seed: int) -> nnx.Module:
 def mobilenet_v2(image: ImageShape, classes: int, seed: int) -> nnx.Module:
     """MobileNet-v2; it divides a side by 32."""
     return MobileNetV2(**_options(image, classes, seed))
+
+
+def mobilenet_v2_half(image: ImageShape, classes: int, seed: int) -> nnx.Module:
+    """MobileNet-v2 of width 0.5."""
+    return MobileNetV2(width=0.5, **_options(image, classes, seed))
+
+
+def efficientnet_b0_quarter(image: ImageShape, classes: int, seed: int) -> nnx.Module:
+    """EfficientNet-B0 of width 0.25."""
+    return EfficientNetB0(width=0.25, **_options(image, classes, seed))
 
 
 def resnet20(image: ImageShape, classes: int, seed: int) -> nnx.Module:

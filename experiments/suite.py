@@ -19,6 +19,7 @@ of `run` processes may work at the same time, on this machine, each takes what n
 
 from experiments import (
     cho2023_pdp,
+    elsen2020_fast_sparse_convnets,
     evci2020_rigl,
     frantar2023_sparse_gpt,
     gupta2022_fastgrnn,
@@ -53,10 +54,13 @@ PAPERS: tuple[Paper, ...] = (
     yuan2021_mest,
     niu2021_grim,
     gupta2022_fastgrnn,
+    elsen2020_fast_sparse_convnets,
     kundu2023_r2,
     lin2021_unification,
     frantar2023_sparse_gpt,
     sun2023_wanda,
+    lubana2021_gradient_flow,
+    ma2021_sanity_checks,
     cho2023_pdp,
     kusupati2020_str,
     peste2021_ac_dc,
@@ -64,8 +68,6 @@ PAPERS: tuple[Paper, ...] = (
     zhou2021_sr_ste,
     jayakumar2021_top_kast,
     tai2022_spartan,
-    lubana2021_gradient_flow,
-    ma2021_sanity_checks,
 )
 
 

@@ -27,3 +27,10 @@ def global_mp_floor(tx: optax.GradientTransformation, setup: Setup) -> optax.Gra
     floor = int(0.002 * setup.plan.num_weights)
     method = sj.global_mp(*ramp(setup), min_weights=floor)
     return sj.sparsify(tx, method, setup.plan, key=setup.key)
+
+
+def fast_sparse_convnets(
+    tx: optax.GradientTransformation, setup: Setup
+) -> optax.GradientTransformation:
+    """Gradual pruning from 10 to 70 % of the steps."""
+    return sj.sparsify(tx, sj.fast_sparse_convnets(setup.steps), setup.plan, key=setup.key)

@@ -31,8 +31,10 @@ from sparsejax.algorithms import obs_correct as obs_correct
 from sparsejax.algorithms import one_shot as one_shot
 from sparsejax.algorithms import onto_patterns as onto_patterns
 from sparsejax.algorithms import onto_unified as onto_unified
+from sparsejax.algorithms import operator_patterns as operator_patterns
 from sparsejax.algorithms import pdp as pdp
 from sparsejax.algorithms import prune_globally as prune_globally
+from sparsejax.algorithms import rearrange as rearrange
 from sparsejax.algorithms import reweighted as reweighted
 from sparsejax.algorithms import rigl as rigl
 from sparsejax.algorithms import snip as snip
@@ -50,6 +52,7 @@ from sparsejax.algorithms import unified_storage as unified_storage
 from sparsejax.algorithms import wanda as wanda
 from sparsejax.calibrate import LayerInputs as LayerInputs
 from sparsejax.calibrate import calibrate as calibrate
+from sparsejax.channels import coupled_channels as coupled_channels
 from sparsejax.compile import CompiledFunction as CompiledFunction
 from sparsejax.compile import CompileReport as CompileReport
 from sparsejax.compile import LayerReport as LayerReport
@@ -85,6 +88,7 @@ from sparsejax.patterns import NM as NM
 from sparsejax.patterns import Block as Block
 from sparsejax.patterns import BlockColumnRow as BlockColumnRow
 from sparsejax.patterns import Channel as Channel
+from sparsejax.patterns import KernelGroup as KernelGroup
 from sparsejax.patterns import KernelPattern as KernelPattern
 from sparsejax.patterns import Pattern as Pattern
 from sparsejax.patterns import Unstructured as Unstructured

@@ -7,7 +7,7 @@ import sparsejax
 
 LAYERS = [
     {"tree", "text", "_xla_ops"},
-    {"patterns", "multiply_adds"},
+    {"patterns", "channels", "multiply_adds"},
     {"scores", "importance", "distributions", "schedules", "penalties", "reparams", "soft_masks"},
     {"global_threshold"},
     {"masks", "initial_masks", "calibrate", "ops", "nn"},

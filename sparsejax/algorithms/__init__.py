@@ -30,6 +30,8 @@ from sparsejax.algorithms.movement import movement as movement
 from sparsejax.algorithms.movement import soft_movement as soft_movement
 from sparsejax.algorithms.one_shot import one_shot as one_shot
 from sparsejax.algorithms.pdp import pdp as pdp
+from sparsejax.algorithms.rearrange import operator_patterns as operator_patterns
+from sparsejax.algorithms.rearrange import rearrange as rearrange
 from sparsejax.algorithms.reweighted import reweighted as reweighted
 from sparsejax.algorithms.rigl import rigl as rigl
 from sparsejax.algorithms.snip import snip as snip

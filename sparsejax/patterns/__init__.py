@@ -6,6 +6,7 @@ from sparsejax.patterns.block_column_row import BCRC as BCRC
 from sparsejax.patterns.block_column_row import BlockColumnRow as BlockColumnRow
 from sparsejax.patterns.channel import Channel as Channel
 from sparsejax.patterns.channel import KeptChannels as KeptChannels
+from sparsejax.patterns.kernel_group import KernelGroup as KernelGroup
 from sparsejax.patterns.kernel_pattern import KernelPattern as KernelPattern
 from sparsejax.patterns.kernel_pattern import PackedKernels as PackedKernels
 from sparsejax.patterns.n_of_m import NM as NM

@@ -1,0 +1,97 @@
+"""Whole kernels of several output channels are pruned as one; packed as BSR."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from sparsejax.patterns.block import BSR, Block
+from sparsejax.patterns.pattern import (
+    AnyArray,
+    Shape,
+    check_boxes,
+    mask_groups,
+    subject,
+    sum_groups,
+)
+
+
+@dataclass(frozen=True)
+class KernelGroup:
+    """The k x k kernels from one input channel to `outputs` output channels are pruned as one.
+
+    All taps of a kernel go together, so that the input channel is not read at all for these
+    outputs. The axes are those of an HWIO kernel, or 0 and 1 of an OIHW one. On 1x1 convolutions it
+    is `Block(outputs, 1)`.
+
+    Reference: Xu et al., "SparseByteNN: A Novel Mobile Inference Acceleration Framework Based on
+    Fine-Grained Group Sparsity", 2023, arXiv 2310.19509, abstract: kernel sparsity. Differs: the
+    sizes of the groups are ours, the sources leave them open.
+    """
+
+    outputs: int = 4
+    output_axis: int = -1
+    input_axis: int = -2
+
+    def __post_init__(self) -> None:
+        if self.outputs < 1:
+            raise ValueError(f"{self._name()} needs at least 1 output; make it so.")
+
+    def mask(
+        self,
+        scores: Float[Array, "..."],
+        sparsity: float | Float[Array, ""],
+        *,
+        keep: Bool[Array, "..."] | None = None,
+        allowed: Bool[Array, "..."] | None = None,
+    ) -> Bool[Array, "..."]:
+        """The mask that keeps the groups with the highest sums of scores; exact to one group."""
+        return mask_groups(scores, self._box(scores.shape), sparsity, keep, allowed)
+
+    def group_scores(self, scores: Float[AnyArray, "..."]) -> Float[AnyArray, "..."]:
+        """The sum of each group of kernels."""
+        return sum_groups(scores, self._box(scores.shape))
+
+    def num_groups(self, shape: Shape) -> int:
+        """The number of groups of kernels."""
+        return int(np.prod(shape)) // int(np.prod(self._box(shape)))
+
+    def max_sparsity(self, shape: Shape) -> float:
+        """1.0: every group can go."""
+        return 1.0
+
+    def validate(self, shape: Shape, path: str = "") -> None:
+        """Raise a ValueError when the leaf lacks the axes or groups do not tile its outputs."""
+        self._box(shape, path)
+
+    def check(self, mask: Bool[AnyArray, "..."], path: str = "") -> None:
+        """Raise a ValueError when a group is neither wholly kept nor wholly pruned."""
+        check_boxes(mask, self._box(np.shape(mask), path), self._name(), path)
+
+    def pack(self, weights: Any, mask: Any = None) -> BSR:
+        """The groups with a kept weight as BSR, in blocks of `outputs` rows x 1 tap."""
+        self._box(np.shape(weights))
+        return Block(self.outputs, 1, self.output_axis).pack(weights, mask)
+
+    def _name(self) -> str:
+        return f"KernelGroup({self.outputs})"
+
+    def _box(self, shape: Shape, path: str = "") -> Shape:
+        axes = (self.output_axis, self.input_axis)
+        present = all(-len(shape) <= axis < len(shape) for axis in axes)
+        if not present or len({axis % len(shape) for axis in axes}) < 2:
+            raise ValueError(
+                f"{subject(path)}{self._name()} needs axes {axes} for outputs and inputs, got "
+                f"shape {shape}; choose two axes of the leaf."
+            )
+        output, channel = (axis % len(shape) for axis in axes)
+        if shape[output] % self.outputs:
+            raise ValueError(
+                f"{subject(path)}{self._name()} needs output channels (axis {self.output_axis}) in "
+                f"multiples of {self.outputs}, got shape {shape}; choose another size or leave the "
+                "layer dense."
+            )
+        box = list(shape)
+        box[output], box[channel] = self.outputs, 1
+        return tuple(box)

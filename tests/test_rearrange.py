@@ -1,0 +1,209 @@
+"""Coupled channels are found, permuting them changes nothing, and groups then prune better."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import sparsejax as sj
+from experiments import networks
+from experiments.models.mobilenet_v1 import MobileNetV1, shifted_depthwise
+from experiments.models.mobilenet_v2 import MobileNetV2
+from experiments.train import take_apart
+from tests import cases
+
+X = np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32)
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).normal(size=shape).astype(np.float32)
+
+
+def groups(f, params, *args):
+    return {frozenset(places) for places in sj.coupled_channels(f, params, *args)}
+
+
+def places(*names):
+    return frozenset((name.split(".")[0], int(name.split(".")[1])) for name in names)
+
+
+def test_a_hidden_layer():
+    params = {"a": normal(4, 6), "bias": normal(6), "b": normal(6, 3)}
+    f = lambda p, x: jax.nn.gelu(x @ p["a"] + p["bias"]) @ p["b"]
+    assert groups(f, params, X) == {places("a.1", "bias.0", "b.0")}
+
+
+def test_a_residual_addition_joins_and_the_output_keeps_its_order():
+    params = {"in": normal(4, 6), "f": normal(6, 6), "out": normal(6, 3)}
+
+    def f(p, x):
+        h = x @ p["in"]
+        return (h + jnp.tanh(h @ p["f"])) @ p["out"]
+
+    assert groups(f, params, X) == {places("in.1", "f.0", "f.1", "out.0")}
+    del params["out"]
+    assert groups(lambda p, x: x @ p["in"] @ p["f"], params, X) == {places("in.1", "f.0")}
+
+
+KEEPS = {
+    "concatenation": lambda h: jnp.concatenate([h, h], -1),
+    "half": lambda h: jnp.concatenate([h[:, :3], 0 * h[:, 3:]], -1),
+    "merged": lambda h: h.reshape(-1, 2).sum(1).reshape(h.shape[0], -1),
+    "constant": lambda h: h * jnp.arange(6.0),
+    "cumulative sum": lambda h: jnp.cumsum(h, -1),
+    "sorted": lambda h: jnp.sort(h, -1),
+    "shifted": lambda h: jnp.roll(h, 1, -1),
+    "gathered": lambda h: h[:, jnp.array([1, 0, 2, 3, 5, 4])],
+    "loop": lambda h: jax.lax.fori_loop(0, 3, lambda _, h: jnp.roll(h, 1, -1), h),
+    "flipped": lambda h: h[:, ::-1],
+    "index": lambda h: h * jnp.argmax(h, -1, keepdims=True),
+}
+
+
+@pytest.mark.parametrize("case", KEEPS)
+def test_what_looks_at_the_order_of_channels_keeps_it(case):
+    params = {"a": normal(4, 6)}
+    assert groups(lambda p, x: KEEPS[case](x @ p["a"]).sum(), params, X) == set()
+
+
+FREE = {
+    "softmax": lambda h: jax.nn.softmax(h),
+    "norm": lambda h: (h - h.mean(-1, keepdims=True)) / jnp.sqrt(h.var(-1, keepdims=True) + 1),
+    "expanded": lambda h: h[:, None, None, :].transpose(0, 3, 1, 2).reshape(h.shape),
+    "jit": jax.jit(jax.nn.relu),
+    "checkpoint": jax.checkpoint(jnp.sin),
+    "custom": lambda h: jax.nn.silu(jax.nn.relu6(h)),
+    "einsum": lambda h: jnp.einsum("bc,bd->cd", h, h).sum(0) + h,
+    "vmap": jax.vmap(lambda h: h / h.max()),
+}
+
+
+@pytest.mark.parametrize("case", FREE)
+def test_what_treats_channels_alike_leaves_them_free(case):
+    params = {"a": normal(4, 6), "b": normal(6, 3)}
+    f = lambda p, x: FREE[case](x @ p["a"]) @ p["b"]
+    assert groups(f, params, X) == {places("a.1", "b.0")}
+    order = np.random.default_rng(0).permutation(6)
+    other = {"a": params["a"][:, order], "b": params["b"][order]}
+    np.testing.assert_allclose(f(params, X), f(other, X), rtol=1e-4, atol=1e-5)
+
+
+def test_depthwise_chains_and_grouped_convolutions():
+    params = {"a": normal(1, 1, 4, 6), "dw": normal(3, 3, 1, 6), "b": normal(1, 1, 6, 8)}
+    params |= {"grouped": normal(3, 3, 4, 8)}
+
+    def conv(x, kernel, groups=1):
+        dims = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), "SAME", dimension_numbers=dims, feature_group_count=groups
+        )
+
+    f = lambda p, x: conv(conv(conv(conv(x, p["a"]), p["dw"], 6), p["b"]), p["grouped"], 2)
+    assert groups(f, params, normal(1, 5, 5, 4)) == {places("a.3", "dw.3", "b.2")}
+
+
+NETS = {
+    "mobilenet_v1": lambda r: MobileNetV1(
+        num_classes=8, width=0.25, depthwise=shifted_depthwise, rngs=r
+    ),
+    "mobilenet_v2": lambda r: MobileNetV2(num_classes=8, width=0.35, rngs=r),
+    "resnet_20": lambda r: networks.resnet20((14, 14, 3), 8, 0),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_rearranging_a_network_changes_nothing_and_prunes_better(name):
+    network = take_apart(NETS[name](nnx.Rngs(0)))
+    key = jax.random.key(1)
+
+    def noisy(leaf):
+        spread = jnp.exp(0.3 * jax.random.normal(key, leaf.shape))
+        return (leaf + 0.1 * (leaf.ndim == 1)) * spread
+
+    variables = jax.tree.map(noisy, (network.params, network.statistics))
+    x = normal(2, 14, 14, 3)
+    blocks = {
+        path: pattern
+        for path, pattern in sj.operator_patterns(variables, rows=(8, 4), kernels=(4,)).items()
+        if any(part in path for part in ("pointwise", "expand", "project", "conv1", "conv2"))
+    }
+    plan = sj.plan(variables, blocks, sparsity=0.5)
+    moved = sj.rearrange(network.apply, variables, plan, x)
+    apply = cases.quick_jit(network.apply)
+    before, after = apply(variables, x), apply(moved, x)
+    assert np.abs(after - before).max() <= 1e-5 * np.abs(before).max()
+    assert kept(moved, plan) > 1.01 * kept(variables, plan)
+    changed = jax.tree.leaves(jax.tree.map(lambda a, b: bool((a != b).any()), variables, moved))
+    assert sum(changed) > 20
+
+
+def kept(variables, plan):
+    arrays = dict(sj.tree.leaves_with_paths(variables))
+    share = lambda scores, mask: float(jnp.where(mask, scores, 0).sum() / scores.sum())
+    scores = {leaf.path: jnp.abs(jnp.asarray(arrays[leaf.path])) for leaf in plan.leaves}
+    masks = {leaf.path: leaf.pattern.mask(scores[leaf.path], leaf.sparsity) for leaf in plan.leaves}
+    return np.mean([share(scores[path], masks[path]) for path in scores])
+
+
+def test_two_interleaved_groups_by_hand():
+    # outputs 0 and 2 use input 0, outputs 1 and 3 use input 1
+    first = np.array([[5, 0, 4, 0], [0, 3, 0, 2]], np.float32)
+    params = {"a": first, "b": np.eye(4, dtype=np.float32)}
+    f = lambda p, x: x @ p["a"] @ p["b"]
+    plan = sj.plan(params, {"^a$": sj.Block(2, 1)}, sparsity=0.5)
+    moved = sj.rearrange(f, params, plan, np.ones((1, 2), np.float32))
+    np.testing.assert_array_equal(moved["a"], [[5, 4, 0, 0], [0, 0, 3, 2]])
+    np.testing.assert_array_equal(moved["b"], np.eye(4)[[0, 2, 1, 3]])
+    again = sj.rearrange(f, moved, plan, np.ones((1, 2), np.float32))
+    np.testing.assert_array_equal(again["a"], moved["a"])
+
+
+def test_operators_get_their_patterns():
+    shapes = {
+        "pointwise": (1, 1, 8, 32),
+        "dense": (8, 24),
+        "conv": (3, 3, 8, 16),
+        "narrow": (3, 3, 8, 4),
+        "depthwise": (3, 3, 1, 16),
+        "odd": (8, 7),
+        "bias": (16,),
+    }
+    params = {name: jnp.zeros(shape) for name, shape in shapes.items()}
+    assert sj.operator_patterns(params) == {
+        "^pointwise$": sj.Block(16, 1),
+        "^dense$": sj.Block(8, 1),
+        "^conv$": sj.KernelGroup(8),
+        "^narrow$": sj.KernelGroup(4),
+    }
+    sj.plan(params, sj.operator_patterns(params), sparsity=0.3)
+
+
+def test_kernel_groups_by_hand():
+    scores = jnp.arange(16.0).reshape(2, 1, 2, 4)  # sums of kernel pairs: 10 18 / 26 34 ...
+    mask = sj.KernelGroup(2).mask(scores, 0.5)
+    sums = sj.KernelGroup(2).group_scores(scores)
+    assert sums.ravel().tolist() == [18.0, 26.0, 34.0, 42.0]
+    np.testing.assert_array_equal(mask, np.broadcast_to([[[False] * 4, [True] * 4]], (2, 1, 2, 4)))
+    packed = sj.KernelGroup(2).pack(np.asarray(scores), mask)
+    assert isinstance(packed, sj.BSR) and packed.block == (2, 1)
+    np.testing.assert_array_equal(packed.todense(), np.where(mask, scores, 0))
+    one = sj.Block(4, 1).mask(jnp.arange(64.0).reshape(1, 1, 8, 8), 0.3)
+    np.testing.assert_array_equal(
+        sj.KernelGroup(4).mask(jnp.arange(64.0).reshape(1, 1, 8, 8), 0.3), one
+    )
+
+
+ERRORS = {
+    "outputs": (lambda: sj.KernelGroup(0), "at least 1 output"),
+    "shape": (lambda: sj.KernelGroup(4).validate((3, 3, 4, 6), "w"), "^w: KernelGroup.*of 4, got"),
+    "axes": (lambda: sj.KernelGroup(4).validate((8,), "w"), "needs axes"),
+    "mask": (lambda: sj.KernelGroup(2).check(np.eye(4, dtype=bool)), "4 of 8 groups in between"),
+}
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_errors_say_who_what_and_got(error):
+    make, message = ERRORS[error]
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -23,8 +23,13 @@ def global_mp(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientT
 
 
 def global_mp_floor(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
-    """The same with the minimum threshold: a layer keeps 0.2 % of the planned weights' number."""
-    floor = int(0.002 * setup.plan.num_weights)
+    """The same with the minimum threshold: a layer keeps 0.2 % of the planned weights' number.
+
+    Where that is more than 60 % of what a layer keeps on average, it is those 60 %.
+    """
+    plan = setup.plan
+    average = (plan.num_weights - plan.num_pruned) / len(plan.leaves)
+    floor = int(min(0.002 * plan.num_weights, 0.6 * average))
     method = sj.global_mp(*ramp(setup), min_weights=floor)
     return sj.sparsify(tx, method, setup.plan, key=setup.key)
 

@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 
 import sparsejax as sj
-from sparsejax.tree import is_masked_node, map_with_paths
+from sparsejax.tree import map_with_paths
 
 Calibrate = Callable[[bool], dict[str, sj.LayerInputs]]
 Pruner = Callable[[Any, sj.Plan, Calibrate], Any]
@@ -36,10 +36,7 @@ def magnitude(params: Any, plan: sj.Plan, calibrate: Calibrate) -> Any:
 
 def wanda(params: Any, plan: sj.Plan, calibrate: Calibrate) -> Any:
     """|w| * ||x||, compared within each output."""
-    masks = sj.wanda(calibrate(False))(params, plan)
-    return map_with_paths(
-        lambda path, x, mask: x if is_masked_node(mask) else jnp.where(mask, x, 0.0), params, masks
-    )
+    return sj.masked(params, sj.wanda(calibrate(False))(params, plan))
 
 
 def sparse_gpt(params: Any, plan: sj.Plan, calibrate: Calibrate) -> Any:

@@ -19,12 +19,19 @@ from experiments.records import slug
 from experiments.table import Job
 
 Account = Callable[[Any, sj.Plan], dict[str, Any]]
+Prepare = Callable[[train.Network, Classify, Job], train.Network]
 
 
 def no_account(params: Any, plan: sj.Plan) -> dict[str, Any]:
     """Nothing more is measured."""
     del params, plan
     return {}
+
+
+def as_it_is(network: train.Network, setting: Classify, job: Job) -> train.Network:
+    """Nothing is done to the trained network before."""
+    del setting, job
+    return network
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,8 @@ class Compress:
     """The network from here on, of the same variables; None for the one that was trained."""
     account: Account = no_account
     """`account(deployed params, plan) -> dict` of what else is reported."""
+    prepare: Prepare = as_it_is
+    """`prepare(trained network, the setting of what follows, job) -> network` to go on from."""
 
     @property
     def label(self) -> str:
@@ -69,6 +78,7 @@ class Compress:
             net=self.net or self.pretraining.net,
         )
         network = network._replace(graph=second.start(job).graph)
+        network = self.prepare(network, second, job)
         state, result = second.train_from(network, job._replace(folder=job.folder / "second"))
         plan = sj.plan(network.params, {second.prunable: self.pattern}, sparsity=self.sparsity)
         return {

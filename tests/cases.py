@@ -121,6 +121,7 @@ PATTERNS = {
     "block_2x2": (sj.Block(2, 2), 0.6),
     "nm_2_4": (sj.NM(2, 4), 0.5),
     "channel": (sj.Channel(), 0.5),
+    "kernel_group": (sj.KernelGroup(2), 0.5),
     "block_column_row": (sj.BlockColumnRow(4, 4, kept_rows=2), 0.75),
 }
 

@@ -12,7 +12,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TimeRemainingColumn
 
-from experiments import readme, suite
+from experiments import methods_page, readme, suite
 from experiments.datasets import DATASETS
 from experiments.engines import Task, place_of, spawn, tasks_of, work
 from experiments.ray_engine import work_on_ray
@@ -97,11 +97,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Table:
-    """Write experiments/README.md and its pictures from the records."""
+    """Write experiments/README.md, its pictures and the table of methods from the records."""
 
     def main(self) -> None:
         """Write them."""
         readme.write(suite.PAPERS, [suite.name_of(paper) for paper in suite.PAPERS], Store())
+        methods_page.write(Store())
         print(f"Written: {readme.README.relative_to(ROOT)}, {readme.PLOTS.relative_to(ROOT)}/")
 
 

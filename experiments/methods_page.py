@@ -1,0 +1,109 @@
+"""The table of all methods: paper, granularity, needs, cost of a step, our result.
+
+`python -m experiments table` writes it to results/methods.md, which docs/methods.md includes. Costs
+are those of benchmarks/results/method_costs.json (`python -m benchmarks.method_costs`).
+"""
+
+import inspect
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import sparsejax as sj
+from experiments.classify import Classify
+from experiments.recipes import Recipe, dynamic, elastic, initial, magnitude, soft
+from experiments.records import RESULTS, ROOT, Store
+
+FILE = RESULTS / "methods.md"
+COSTS = ROOT / "benchmarks" / "results" / "method_costs.json"
+
+
+class Entry(NamedTuple):
+    """A line: the public function, what it prunes as one, what it needs, its recipe if any."""
+
+    function: Callable[..., Any]
+    granularity: str
+    needs: str
+    recipe: Recipe | None = None
+
+
+ANY = "any pattern"
+TRAINING = "a training"
+METHODS = (
+    Entry(sj.one_shot, ANY, "a trained network"),
+    Entry(sj.gmp, ANY, TRAINING, magnitude.gmp),
+    Entry(sj.global_mp, ANY, TRAINING, magnitude.global_mp),
+    Entry(sj.fast_sparse_convnets, "1x1 convolutions, blocks", TRAINING),
+    Entry(sj.ac_dc, ANY, TRAINING, soft.ac_dc),
+    Entry(sj.static_random, ANY, TRAINING, dynamic.static_random),
+    Entry(sj.sparse_evolution, ANY, TRAINING, dynamic.sparse_evolution),
+    Entry(sj.rigl, ANY, "a training, dense gradients now and then", dynamic.rigl),
+    Entry(sj.mest_em, ANY, TRAINING, elastic.mest_em),
+    Entry(sj.mest_ems, ANY, TRAINING, elastic.mest_ems),
+    Entry(sj.gap, ANY, "a long training", elastic.gap),
+    Entry(sj.pdp, ANY, "a training, dense weights", soft.pdp),
+    Entry(sj.str_, "weights, groups", "a training, dense weights", soft.soft_threshold),
+    Entry(sj.movement, ANY, "a training, dense weights and scores", soft.movement),
+    Entry(sj.soft_movement, "weights", "a training, dense weights and scores", soft.soft_movement),
+    Entry(sj.sr_ste, "N:M, any pattern", "a training, dense weights"),
+    Entry(sj.top_kast, ANY, "a training, dense weights", soft.top_kast),
+    Entry(sj.spartan, ANY, "a training, dense weights", soft.spartan),
+    Entry(sj.snip, ANY, "one batch, then a training", initial.snip),
+    Entry(sj.grasp, ANY, "one batch, then a training", initial.grasp),
+    Entry(sj.synflow, ANY, "no data, then a training", initial.synflow),
+    Entry(sj.wanda, ANY, "calibration inputs"),
+    Entry(sj.sparse_gpt, "weights, N:M", "calibration inputs"),
+    Entry(sj.exact_obs, "weights, N:M", "calibration inputs"),
+    Entry(sj.admm, "any projection", TRAINING),
+    Entry(sj.tied_blocks, "blocks of one magnitude", TRAINING),
+)
+HEAD = ("method", "paper", "granularity", "needs", "step", "state", "90 %", "98 %")
+NOTE = """
+Accuracy: MobileNet-v1 of width 0.25 on Fashion-MNIST, 3,000 steps of 64 images, zeros counted over
+the 1x1 kernels, mean over the seeds; dense {dense}. Step and state: time of a training step and
+bytes of optimizer state over dense AdamW's on the same network, dense weights underneath included;
+masks cost a byte a weight.
+"""
+
+
+def write(store: Store, *, file: Path = FILE, costs: Path = COSTS) -> None:
+    """Write the table from the records and the costs that there are."""
+    known = json.loads(costs.read_text()) if costs.exists() else {}
+    rows = [HEAD, ["---"] * len(HEAD), *(line(entry, store, known) for entry in METHODS)]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    dense = accuracy(store, Classify())
+    file.write_text(table + "\n" + NOTE.format(dense=dense or "is not run yet"))
+
+
+def line(entry: Entry, store: Store, costs: Mapping[str, Any]) -> tuple[str, ...]:
+    """The cells of a method."""
+    cells = (f"`sj.{entry.function.__name__}`", paper(entry.function), *entry[1:3])
+    if entry.recipe is None:
+        return (*cells, "", "", "", "")
+    cost = costs.get(entry.recipe.__name__)
+    times = (f"{cost['of_dense']:.2f}x", f"{cost['state_of_dense']:.2f}x") if cost else ("", "")
+    levels = (accuracy(store, Classify(entry.recipe, sparsity)) for sparsity in (0.9, 0.98))
+    return (*cells, *times, *levels)
+
+
+def paper(function: Callable[..., Any]) -> str:
+    """The first reference of its docstring, linked: "Evci et al., 2020"."""
+    reference = inspect.getdoc(function).partition("Reference:")[2]  # type: ignore[union-attr]
+    reference = " ".join(reference.split()).partition(";")[0]
+    authors = reference.partition(' "')[0].rstrip(",")
+    first = authors.split(",")[0].split(" and ")[0].removesuffix(" et al.")
+    others = authors.removeprefix(first)
+    et_al = others if others.startswith(" and ") else " et al." * bool(others)
+    year = re.search(r"\b(19|20)\d\d\b", reference)
+    text = f"{first}{et_al}, {year[0]}" if year else f"{first}{et_al}"
+    arxiv = re.search(r"arXiv:? ?(\d{4}\.\d{4,5})", reference)
+    return f"[{text}](https://arxiv.org/abs/{arxiv[1]})" if arxiv else text
+
+
+def accuracy(store: Store, setting: Classify) -> str:
+    """The mean accuracy of a setting's records in percent, or nothing."""
+    records = [store.read(setting, seed) for seed in range(3)]
+    values = [record["result"]["accuracy"] for record in records if record]
+    return f"{100 * sum(values) / len(values):.1f} %" if values else ""

@@ -1,5 +1,7 @@
 """DKM: differentiable k-means clustering of weights."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -42,10 +44,13 @@ def dkm(bits: int, *, temperature: float = 1e-4, num_iterations: int = 3) -> Rep
         kept = jnp.where(weights != 0, weights, jnp.nan)
         return jnp.nan_to_num(jnp.nanquantile(kept, positions))
 
-    def attention(
-        weights: Float[Array, "..."], centroids: Float[Array, "num_centroids"]
-    ) -> Float[Array, "num_centroids ..."]:
-        return jax.nn.softmax(-_square_distances(weights, centroids) / temperature, axis=0)
+    def closeness(
+        weights: Float[Array, "n"], centroids: Float[Array, "num_centroids"]
+    ) -> Float[Array, "num_centroids n"]:
+        """The attention times a number for each weight, which the nearest centroid makes 1."""
+        distances = (weights - centroids[:, None]) ** 2
+        nearest = jax.lax.stop_gradient(jnp.min(distances, axis=0))
+        return jnp.exp((nearest - distances) / temperature)
 
     def settle(
         weights: Float[Array, "..."],
@@ -53,11 +58,13 @@ def dkm(bits: int, *, temperature: float = 1e-4, num_iterations: int = 3) -> Rep
         centroids: Float[Array, "num_centroids"],
     ) -> Float[Array, "num_centroids"]:
         centroids = jax.lax.stop_gradient(centroids)
-        axes = range(1, weights.ndim + 1)
+        flat, kept = weights.ravel(), mask.ravel()
         for _ in range(num_iterations):
-            shares = jnp.where(mask, attention(weights, centroids), 0.0)
-            totals = jnp.sum(shares, axes)
-            means = jnp.sum(shares * weights, axes) / jnp.maximum(totals, TINY)
+            close = closeness(flat, centroids)
+            shares = kept / jnp.sum(close, axis=0)
+            # Products and not sums over the rows: their gradients are 2x faster on CPU.
+            totals = _product(close, shares)
+            means = _product(close, shares * flat) / jnp.maximum(totals, TINY)
             centroids = jnp.where(totals > TINY, means, centroids)  # an empty cluster waits
         return centroids
 
@@ -67,7 +74,8 @@ def dkm(bits: int, *, temperature: float = 1e-4, num_iterations: int = 3) -> Rep
         centroids: Float[Array, "num_centroids"],
     ) -> Float[Array, "..."]:
         centroids = settle(weights, mask, centroids)
-        return jnp.tensordot(centroids, attention(weights, centroids), axes=1)
+        close = closeness(weights.ravel(), centroids)
+        return (_product(centroids, close) / jnp.sum(close, axis=0)).reshape(weights.shape)
 
     def harden(
         weights: Float[Array, "..."],
@@ -75,12 +83,10 @@ def dkm(bits: int, *, temperature: float = 1e-4, num_iterations: int = 3) -> Rep
         centroids: Float[Array, "num_centroids"],
     ) -> Float[Array, "..."]:
         centroids = settle(weights, mask, centroids)
-        return centroids[jnp.argmin(_square_distances(weights, centroids), axis=0)]
+        distances = jnp.abs(weights.ravel() - centroids[:, None])
+        return centroids[jnp.argmin(distances, axis=0)].reshape(weights.shape)
 
     return leafwise(forward, init, refresh=settle, harden=harden)
 
 
-def _square_distances(
-    weights: Float[Array, "..."], centroids: Float[Array, "num_centroids"]
-) -> Float[Array, "num_centroids ..."]:
-    return (weights - jnp.expand_dims(centroids, range(1, weights.ndim + 1))) ** 2
+_product = functools.partial(jnp.matmul, precision="highest")

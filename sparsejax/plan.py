@@ -18,12 +18,13 @@ from sparsejax.patterns import (
     Block,
     BlockColumnRow,
     Channel,
+    KernelGroup,
     KernelPattern,
     Pattern,
     Unstructured,
 )
 
-PATTERNS = (Unstructured, Block, NM, Channel, KernelPattern, BlockColumnRow)
+PATTERNS = (Unstructured, Block, NM, Channel, KernelPattern, BlockColumnRow, KernelGroup)
 Rule = Pattern | tuple[Pattern, float] | None
 
 

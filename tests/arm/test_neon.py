@@ -80,6 +80,34 @@ def test_spmm_gradients_of_channel_major_images():
         assert_close(grad_x, expected, OUTPUTS, block)
 
 
+def test_products_of_runs_and_their_gradients():
+    patterns = {"columns": sj.BlockColumnRow(8, 70), "rows": sj.BlockColumnRow(4, 10, kept_rows=2)}
+    kept = np.repeat(np.random.default_rng(0).random((INPUTS, OUTPUTS // 8)) < 0.3, 8, axis=1)
+    kept[:, ::3] &= np.arange(INPUTS)[:, None] % 4 < 2
+    weights = normal(INPUTS, OUTPUTS) * kept
+    packed = {name: pattern.pack(weights) for name, pattern in patterns.items()}
+    x = {pixels: normal(pixels, INPUTS, seed=1) for pixels in [1, 3, 77]}
+    seeds = {pixels: normal(pixels, OUTPUTS, seed=2) for pixels in x}
+
+    @jax.jit
+    def run(packed, x, seeds):
+        both = lambda m, x, seed: (sj.spmm(m, x), *jax.vjp(sj.spmm, m, x)[1](seed))
+        return {(n, p): both(packed[n], x[p], seeds[p]) for n in packed for p in x}
+
+    for (name, pixels), (y, grad_packed, grad_x) in run(packed, x, seeds).items():
+        assert_close(y, x[pixels].astype(np.float64) @ weights, INPUTS, (name, pixels))
+        assert_close(grad_x, seeds[pixels].astype(np.float64) @ weights.T, OUTPUTS, (name, pixels))
+        expected = x[pixels].astype(np.float64).T @ seeds[pixels]
+        runs = zip(*(np.split(a, s[1:-1]) for a, s in lists_of(packed[name])), strict=True)
+        values = [expected[np.ix_(columns, rows)].ravel() for rows, columns in runs]
+        assert_close(grad_packed.values, np.concatenate(values), 2 * pixels, (name, pixels))
+
+
+def lists_of(packed: sj.BCRC) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows and columns with their starts."""
+    return [(packed.rows, packed.run_starts), (packed.columns, packed.column_starts)]
+
+
 def depthwise_in_numpy(x, kernel, seed, stride):
     """The convolution with SAME padding, and the pullback of `seed` in x and kernel."""
     side, height, width = len(kernel), *x.shape[1:3]

@@ -17,7 +17,8 @@ def thresholded(
     """Keeps the groups whose `excess(leaf, weights, learned, step)` is positive.
 
     From step `exact_from` on at least the plan's total is pruned, smallest excess of the network
-    first; None leaves the number to the threshold alone.
+    first, yet no leaf below a quarter of an equal share of what stays: a network with an empty
+    layer is dead. None leaves the number to the threshold alone.
 
     Raises:
       ValueError: at `init`, a pattern such as N:M does not prune group by group.
@@ -49,7 +50,9 @@ def thresholded(
         def cut_exactly() -> Any:
             leaves = context.plan.leaves
             scores, above = zip(*(scored[leaf.path] for leaf in leaves), strict=True)
-            kept = cut_globally(leaves, scores, above, 1.0)
+            num_kept = context.plan.num_weights - context.plan.num_pruned
+            floor = num_kept // (4 * max(len(leaves), 1))
+            kept = cut_globally(leaves, scores, above, 1.0, min_weights=floor)
             return map_planned(lambda leaf, mask, key: kept[leaves.index(leaf)], context, masks)
 
         return jax.lax.cond(context.step >= exact_from, cut_exactly, lambda: masks), state

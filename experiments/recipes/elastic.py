@@ -18,8 +18,9 @@ def mest_ems(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTr
 
 def gap(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
     """Cyclic grow-and-prune of 4 parts, twice round in the first 75 % of the steps."""
-    every = max(1, setup.steps * 3 // 4 // 8)
-    return _sparsified(tx, setup, sj.gap(4, every, rounds=2))
+    num_parts = min(4, len(setup.plan.leaves))
+    every = max(1, setup.steps * 3 // 4 // (2 * num_parts))
+    return _sparsified(tx, setup, sj.gap(num_parts, every, rounds=2))
 
 
 def _boundaries(setup: Setup) -> tuple[int, int]:

@@ -128,6 +128,9 @@ def gap_parts(plan: Any, num_parts: int) -> dict[str, int]:
 
     Raises:
       ValueError: the plan has fewer leaves than parts.
+
+    Reference: Ma, Qin, Sun et al., "Effective Model Sparsification by Scheduled Grow-and-Prune
+    Methods", ICLR 2022, arXiv 2106.09857; contiguous in depth as in the authors' code.
     """
     num_leaves = len(plan.leaves)
     if num_leaves < num_parts:

@@ -33,13 +33,19 @@ class ReparamTrainer(NamedTuple):
 
     reparam: Reparam
     plan: Any
-    tx: optax.GradientTransformationExtraArgs
+    tx: optax.GradientTransformationExtraArgs | None
 
     def init(self, params: Any) -> ReparamState:
         """The state before the first step."""
         learned = self.reparam.init(params, _context(self.plan, jnp.zeros((), jnp.int32)))
-        opt_state = self.tx.init(learned) if jax.tree.leaves(learned) else ()
-        return ReparamState(self.reparam, self.plan, learned, opt_state)
+        if not (self.reparam.trains and jax.tree.leaves(learned)):
+            return ReparamState(self.reparam, self.plan, learned)
+        if self.tx is None:
+            raise ValueError(
+                "sparsify needs the optimizer of what this method or quantizer learns, got none; "
+                "pass learned_tx=optax.adam(1e-3) or another one."
+            )
+        return ReparamState(self.reparam, self.plan, learned, self.tx.init(learned))
 
     def pull_back(
         self, state: ReparamState, grads: Any, params: Any, masks: Any, step: Any, **extra: Any
@@ -48,7 +54,7 @@ class ReparamTrainer(NamedTuple):
         context = _context(self.plan, step)
         apply = lambda raw, learned: self.reparam.apply(raw, masks, learned, context)
         grads, learned_grads = jax.vjp(apply, params, state.learned)[1](grads)
-        if not jax.tree.leaves(state.learned):
+        if self.tx is None or not (self.reparam.trains and jax.tree.leaves(state.learned)):
             return grads, state
         updates, opt_state = self.tx.update(learned_grads, state.opt_state, state.learned, **extra)
         learned = optax.apply_updates(state.learned, updates)

@@ -26,7 +26,8 @@ class Reparam(NamedTuple):
 
     `harden` has apply's arguments and gives the weights to deploy; None means apply. Either is
     followed by exact zeros where the masks prune. `refresh(params, masks, learned, context) ->
-    learned` follows each step of the optimizer. With `keeps_pruned` the raw weights stay dense
+    learned` follows each step of the optimizer; without `trains` it alone changes `learned`, which
+    no gradient reaches. With `keeps_pruned` the raw weights stay dense
     underneath, so that a pruned one keeps its value and may come back; else they are held at 0.
 
     `context` is the MaskContext with plan and step; its key and learned are None here.
@@ -37,6 +38,7 @@ class Reparam(NamedTuple):
     harden: Callable[[Any, Any, Any, Any], Any] | None = None
     refresh: Callable[[Any, Any, Any, Any], Any] | None = None
     keeps_pruned: bool = False
+    trains: bool = True
 
 
 def memoized(factory: Factory) -> Factory:
@@ -87,7 +89,8 @@ def init_learned(f: Callable[..., Any], context: Any, params: Any) -> Any:
 def chain_reparams(first: Reparam, second: Reparam) -> Reparam:
     """The second Reparam on the weights of the first, such as a quantizer on soft masks.
 
-    `learned` is the pair of theirs.
+    `learned` is the pair of theirs. If one of them trains, the optimizer's weight decay reaches what
+    the other learns, too: `refresh` must put up with that.
     """
 
     def apply(params: Any, masks: Any, learned: Any, context: Any) -> Any:
@@ -114,6 +117,7 @@ def chain_reparams(first: Reparam, second: Reparam) -> Reparam:
         harden,
         refresh,
         first.keeps_pruned or second.keeps_pruned,
+        first.trains or second.trains,
     )
 
 

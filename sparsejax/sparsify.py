@@ -55,13 +55,13 @@ def sparsify(
         `effective(params, opt_state)`; the gradients given to `update` are those of these weights,
         and `update` pulls them back to the params and to what the Reparam learns. `harden` gives
         the weights to deploy. After a Method's own Reparam this one comes second.
-      learned_tx: the optimizer of what the Reparam learns; None for `tx` with a state of its own.
+      learned_tx: the optimizer of what the Reparam learns, if it learns by gradients.
       initial_masks: `full_masks`, or `masks_from_zeros` to continue from a sparse checkpoint.
 
     Raises:
       TypeError: key is not a PRNG key.
       ValueError: the plan names a leaf that the params lack or that has another shape there, or
-        `update` is called without params.
+        `update` is called without params, or learned_tx is missing.
 
     Example:
       >>> tx = sj.sparsify(optax.adamw(1e-3), sj.gmp(500, 5_000, every=100), plan, key=key)
@@ -72,7 +72,7 @@ def sparsify(
     key_data, wrap = _key_parts(key)
     method, reparam = _with_reparam(method, reparam)
     inner = optax.with_extra_args_support(tx)
-    learned_inner = optax.with_extra_args_support(learned_tx or tx)
+    learned_inner = None if learned_tx is None else optax.with_extra_args_support(learned_tx)
     trainer = None if reparam is None else ReparamTrainer(reparam, plan, learned_inner)
     change_masks = _mask_changer(method, plan, wrap)
 

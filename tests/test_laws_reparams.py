@@ -48,6 +48,7 @@ def trained(name, pattern):
         cases.SOFT_METHODS[name].make(),
         plan,
         key=jax.random.key(0, impl="rbg"),
+        learned_tx=optax.adam(LEARNING_RATE),
     )
     return plan, tx, params, *run(tx, params)
 
@@ -87,6 +88,7 @@ def test_state_keeps_its_structure_and_equal_transforms_agree(name):
         cases.SOFT_METHODS[name].make(),
         plan,
         key=jax.random.key(0, impl="rbg"),
+        learned_tx=optax.adam(LEARNING_RATE),
     )
     assert jax.tree.structure(jax.eval_shape(again.init, before)) == jax.tree.structure(state)
 
@@ -96,7 +98,8 @@ def test_update_pulls_gradients_back_through_the_reparam(name):
     """One step of plain SGD from the middle of a training, against jax.vjp on `apply`."""
     plan, _, params, *_ = trained(name, cases.SOFT_METHODS[name].patterns[0])
     method = cases.SOFT_METHODS[name].make()
-    tx = sj.sparsify(optax.sgd(1.0), method, plan, key=jax.random.key(0, impl="rbg"))
+    key = jax.random.key(0, impl="rbg")
+    tx = sj.sparsify(optax.sgd(1.0), method, plan, key=key, learned_tx=optax.sgd(1.0))
     state = cases.quick_jit(lambda p: tx.update(p, tx.init(p), p)[1])(params)
     grads = cases.fake_grads(params, 5)
 
@@ -150,7 +153,8 @@ def test_any_params_train_soft(name, kind):
     params, rules, loss = cases.TREES[kind]()
     plan = sj.plan(params, rules, sparsity=0.75)
     method = cases.SOFT_METHODS[name].make()
-    tx = sj.sparsify(optax.adam(LEARNING_RATE), method, plan, key=jax.random.key(0, impl="rbg"))
+    adam, key = optax.adam(LEARNING_RATE), jax.random.key(0, impl="rbg")
+    tx = sj.sparsify(adam, method, plan, key=key, learned_tx=adam)
     params, state, _, hard = run(tx, params, loss=loss)
     masks = dict(sj.tree.leaves_with_paths(sj.masks_of(state)))
     for path, value in sj.tree.leaves_with_paths(hard):
@@ -168,6 +172,7 @@ def test_quantized_weights_have_few_values_and_pruned_ones_stay_zero(name):
         sj.gmp(1, 9, every=2),
         plan,
         key=jax.random.key(0, impl="rbg"),
+        learned_tx=optax.adam(LEARNING_RATE),
         reparam=row.make(),
     )
     params, state, _, hard = run(tx, params)
@@ -196,7 +201,8 @@ def test_quantizers_follow_soft_masks(soft, quantizer):
     plan = cases.planned(sj.Unstructured(), 0.5, params)
     method = cases.SOFT_METHODS[soft].make()
     key = jax.random.key(0, impl="rbg")
-    tx = sj.sparsify(optax.adam(LEARNING_RATE), method, plan, key=key, reparam=row.make())
+    adam = optax.adam(LEARNING_RATE)
+    tx = sj.sparsify(adam, method, plan, key=key, learned_tx=adam, reparam=row.make())
     _, state, _, hard = run(tx, params)
     masks = dict(sj.tree.leaves_with_paths(sj.masks_of(state)))
     for leaf in plan.leaves:
@@ -204,3 +210,11 @@ def test_quantizers_follow_soft_masks(soft, quantizer):
         value = np.asarray(dict(sj.tree.leaves_with_paths(hard))[leaf.path])
         assert np.all(value[~mask] == 0.0)
         assert len(np.unique(value[mask])) <= row.levels
+
+
+def test_what_learns_by_gradients_needs_an_optimizer():
+    params = cases.dict_params()
+    plan = cases.planned(sj.Unstructured(), 0.5, params)
+    tx = sj.sparsify(optax.sgd(0.1), sj.movement(1, 2), plan, key=jax.random.key(0))
+    with pytest.raises(ValueError, match="pass learned_tx"):
+        tx.init(params)

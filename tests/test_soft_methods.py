@@ -71,7 +71,13 @@ def test_movement_scores_rise_where_weights_leave_zero():
 def test_movement_keeps_the_moving_weight_and_not_the_large_one():
     # The gradient pushes 0.1 up and 5.0 down: S of the small weight rises, of the large one falls.
     params, plan, _ = planned(np.float32([5.0, 0.1]))
-    tx = sj.sparsify(optax.sgd(0.01), sj.movement(1, 2), plan, key=jax.random.key(0))
+    tx = sj.sparsify(
+        optax.sgd(0.01),
+        sj.movement(1, 2),
+        plan,
+        key=jax.random.key(0),
+        learned_tx=optax.sgd(0.01),
+    )
     history = steps_of(tx, params, 4, constant({"kernel": np.float32([1.0, -1.0])}))
     np.testing.assert_array_equal(sj.masks_of(history[-1][1])["kernel"], [False, True])
     assert float(sj.harden(*history[-1])["kernel"][0]) == 0.0

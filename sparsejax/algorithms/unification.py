@@ -88,13 +88,15 @@ def tied_blocks(share: float, *, at: int = 0) -> Reparam:
 
     def refresh(params: Any, masks: Any, learned: Any, context: Any) -> Any:
         def at_leaf(leaf: PlanLeaf, ties: Any, mask: Any, weights: Any) -> Any:
-            fixed = jnp.round(ties)  # the learned optimizer's weight decay has shrunk it
+            fixed = jnp.round(
+                ties
+            )  # chained with what trains, its optimizer's weight decay has shrunk it
             due = (context.step == at) & (at > 0)
             return jax.lax.cond(due, lambda: choose(leaf, weights, mask), lambda: fixed)
 
         return map_weights(at_leaf, context, learned, masks, params)
 
-    return Reparam(init, apply, refresh=refresh)
+    return Reparam(init, apply, refresh=refresh, trains=False)
 
 
 class UnifiedStorage(NamedTuple):

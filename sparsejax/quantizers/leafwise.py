@@ -28,7 +28,7 @@ def leafwise(
       forward: `f(weights, mask[, learned]) -> quantized weights`; its gradient is the method's.
         What it gives at pruned weights is left out.
       init: `f(weights) -> learned` of a leaf; None if nothing is learned. Zeros count as pruned.
-      refresh: `f(weights, mask, learned) -> learned`.
+      refresh: `f(weights, mask, learned) -> learned`; what it makes, no gradient trains.
       harden: `f(weights, mask, learned) -> weights`, where it is not `forward`.
     """
 
@@ -58,6 +58,7 @@ def leafwise(
         on_kept(forward),
         None if harden is None else on_kept(harden),
         None if refresh is None else renew,
+        trains=refresh is None,
     )
 
 

@@ -89,8 +89,8 @@ def init_learned(f: Callable[..., Any], context: Any, params: Any) -> Any:
 def chain_reparams(first: Reparam, second: Reparam) -> Reparam:
     """The second Reparam on the weights of the first, such as a quantizer on soft masks.
 
-    `learned` is the pair of theirs. If one of them trains, the optimizer's weight decay reaches what
-    the other learns, too: `refresh` must put up with that.
+    `learned` is the pair of theirs. If one of them trains, the optimizer's weight decay reaches
+    what the other learns, too: `refresh` must put up with that.
     """
 
     def apply(params: Any, masks: Any, learned: Any, context: Any) -> Any:

@@ -44,7 +44,7 @@ METHODS = (
     Entry(sj.mest_ems, ANY, TRAINING, elastic.mest_ems),
     Entry(sj.gap, ANY, "a long training", elastic.gap),
     Entry(sj.pdp, ANY, "a training, dense weights", soft.pdp),
-    Entry(sj.str_, "weights, groups", "a training, dense weights", soft.soft_threshold),
+    Entry(sj.str_, "weights, groups", "a training, dense weights", soft.str_),
     Entry(sj.movement, ANY, "a training, dense weights and scores", soft.movement),
     Entry(sj.soft_movement, "weights", "a training, dense weights and scores", soft.soft_movement),
     Entry(sj.sr_ste, "N:M, any pattern", "a training, dense weights"),

@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-RUNTIME = {"flax", "jax", "jaxtyping", "numpy", "optax", "orbax-checkpoint", "rich"}
+RUNTIME = {"flax", "jax", "jaxtyping", "numpy", "optax", "orbax-checkpoint", "rich", "scipy"}
 
 
 def build(kind: str, out: Path) -> Path:

@@ -18,6 +18,8 @@ try:
 except ImportError:
     ray = None
 
+# ray forks, with jax's threads there since an earlier test.
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 needs_ray = pytest.mark.skipif(ray is None, reason="ray is not installed: pip install ray")
 
 

@@ -50,7 +50,8 @@ def test_thresholds_may_end_at_the_exact_total():
     counts = {}
     for exact_from in (None, 2):
         method = sj.str_(initial=-20.0, exact_from=exact_from)
-        tx = sj.sparsify(optax.sgd(0.0), method, plan, key=jax.random.key(0))
+        still, key = optax.sgd(0.0), jax.random.key(0)
+        tx = sj.sparsify(still, method, plan, key=key, learned_tx=still)
         history = steps_of(tx, params, 4, lambda params, step: params)
         masks = [sj.masks_of(state) for _, state in history]
         counts[exact_from] = [tuple(int(own[x]["kernel"].sum()) for x in "ab") for own in masks]
@@ -187,6 +188,7 @@ def test_errors_at_the_door():
         (sj.str_(), "kernel: a learned threshold needs a pattern"),
         (sj.soft_movement(0, 1), "kernel: a learned threshold needs a pattern"),
     ):
-        tx = sj.sparsify(optax.sgd(0.1), method, plan, key=jax.random.key(0))
+        sgd, key = optax.sgd(0.1), jax.random.key(0)
+        tx = sj.sparsify(sgd, method, plan, key=key, learned_tx=sgd)
         with pytest.raises(ValueError, match=message):
             tx.init(params)

@@ -139,7 +139,7 @@ class DepthwiseSeparable(nnx.Module):
         *,
         momentum: float,
         depthwise: Callable[..., Array],
-        activation: Callable[[], Callable[[Array], Array]],
+        activation: Callable[[], Callable[[Array], Array]] = relu6,
         rngs: nnx.Rngs,
     ):
         self.depthwise = nnx.Conv(

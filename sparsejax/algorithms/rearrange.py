@@ -46,10 +46,15 @@ def rearrange(apply_fn: Callable[..., Any], params: Any, plan: Any, *args: Any) 
             orders |= dict.fromkeys(places, order)
 
     def reordered(path: str, leaf: Any) -> Any:
-        for axis in range(jnp.ndim(leaf)):
-            if (path, axis) in orders:
-                leaf = jnp.take(leaf, orders[path, axis], axis=axis)
-        return leaf
+        moved = {
+            axis: orders[path, axis] for axis in range(np.ndim(leaf)) if (path, axis) in orders
+        }
+        if not axes:
+            return leaf
+        array = np.asarray(leaf)  # in NumPy: XLA would compile a gather for each shape
+        for axis in axes:
+            array = array.take(orders[path, axis], axis)
+        return jnp.asarray(array)
 
     return tree.map_with_paths(reordered, params)
 

@@ -46,9 +46,7 @@ def rearrange(apply_fn: Callable[..., Any], params: Any, plan: Any, *args: Any) 
             orders |= dict.fromkeys(places, order)
 
     def reordered(path: str, leaf: Any) -> Any:
-        moved = {
-            axis: orders[path, axis] for axis in range(np.ndim(leaf)) if (path, axis) in orders
-        }
+        axes = [axis for axis in range(np.ndim(leaf)) if (path, axis) in orders]
         if not axes:
             return leaf
         array = np.asarray(leaf)  # in NumPy: XLA would compile a gather for each shape

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import jax
 
-from experiments.records import WORK, Store, claim, slug
+from experiments.records import WORK, Store, claim, commit, slug
 from experiments.table import Job, Paper, Setting
 from experiments.train import Interrupted
 
@@ -103,6 +103,7 @@ def work(
     Raises:
         Interrupted: Ctrl-C was pressed and the state is saved.
     """
+    commit()
     failed: set[Task] = set()
     while True:
         for task in tasks:

@@ -18,7 +18,8 @@ Written by `python -m experiments table` from the records in `results/`; how to 
 in [suite.py](suite.py). The papers' numbers are on their own data and networks, ours on small ones
 with one budget for all methods of a table: the trends are to be compared, not the numbers. Ours
 are those of the last step with hard masks, mean and standard deviation over the seeds; sparsity is
-exact zeros / weights of the leaves that are pruned, counted after training.
+exact zeros / weights of the leaves that are pruned, counted after training. ms/step is what the
+run took beside whatever else the machine did; docs/methods.md has times that can be compared.
 """
 VERDICTS = {True: "holds", False: "**does not hold**", None: "not measured yet"}
 

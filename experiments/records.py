@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -148,8 +149,12 @@ def claim(folder: Path) -> Iterator[bool]:
             yield True
 
 
+@functools.cache
 def commit() -> str:
-    """The git commit, with + after it when tracked Python files differ from it."""
+    """The git commit, with + after it when tracked Python files differ from it.
+
+    Asked once, before the first task: it is that of the code that runs, whatever is pulled later.
+    """
     git = lambda *arguments: subprocess.run(
         ["git", *arguments], cwd=ROOT, capture_output=True, text=True
     ).stdout.strip()

@@ -1,6 +1,7 @@
 """The setting of lottery tickets: train, find the masks, start over from some weights or other."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -11,7 +12,7 @@ from experiments.compress import Compress
 from experiments.recipes import Setup
 from experiments.recipes.magnitude import dense
 from experiments.table import Job
-from experiments.train import Network
+from experiments.train import Network, TrainState
 
 Start = Callable[[Network, Network, Network], Network]
 
@@ -33,9 +34,9 @@ def pruned(initial: Network, redrawn: Network, trained: Network) -> Network:
 
 @dataclass(frozen=True)
 class Tickets:
-    """Train densely, prune once by magnitude, train the survivors again from a start.
+    """Train densely, prune by magnitude at once or in rounds, train what is left from a start.
 
-    The second training is as long as the first, with the same optimizer and schedule.
+    Every training is as long as the dense one, with the same optimizer and schedule.
     """
 
     headline: ClassVar[str] = "accuracy"
@@ -43,11 +44,14 @@ class Tickets:
     start: Start
     pretraining: Classify
     sparsity: float = 0.9
+    rounds: int = 1
+    """1 prunes at once (OMP); more train and prune in turn, from the initial weights (IMP)."""
 
     @property
     def label(self) -> str:
-        """pretraining-start-percent."""
-        return f"{self.pretraining.label}-{self.start.__name__}-{100 * self.sparsity:g}"
+        """pretraining-start-percent, and the rounds if there are several."""
+        label = f"{self.pretraining.label}-{self.start.__name__}-{100 * self.sparsity:g}"
+        return label if self.rounds == 1 else f"{label}-{self.rounds}rounds"
 
     def run(self, job: Job) -> dict[str, Any]:
         """The accuracies before and after, and how far the largest weights stayed the largest."""
@@ -56,7 +60,24 @@ class Tickets:
         redrawn = self.pretraining.start(job._replace(seed=job.seed + 10_000))
         rules = {self.pretraining.prunable: self.pretraining.pattern}
         plan = sj.plan(initial.params, rules, sparsity=self.sparsity)
-        masks = sj.lottery_ticket(lambda masks: trained.params, initial.params, plan).masks
+        index = itertools.count()
+
+        def train(masks: Any) -> Any:
+            """The params at the end of a round's training; the first is the dense one."""
+            finished = next(index)
+            if not finished:
+                return trained.params
+            return self._train(initial, masks, job, f"round{finished}")[0].params
+
+        masks = sj.lottery_ticket(train, initial.params, plan, rounds=self.rounds).masks
+        _, result = self._train(self.start(initial, redrawn, trained), masks, job, "second")
+        overlap = float(sj.magnitude_overlap(initial.params, trained.params, plan))
+        return {"accuracy_dense": accuracy, "overlap": overlap, **result}
+
+    def _train(
+        self, begin: Network, masks: Any, job: Job, folder: str
+    ) -> tuple[TrainState, dict[str, Any]]:
+        """A training with fixed masks, as long as the dense one."""
 
         def fixed(tx: Any, setup: Setup) -> Any:
             return sj.sparsify(
@@ -67,13 +88,8 @@ class Tickets:
                 initial_masks=lambda params, plan: masks,
             )
 
-        begin = self.start(initial, redrawn, trained)
-        second = dataclasses.replace(
+        setting = dataclasses.replace(
             self.pretraining, method=fixed, sparsity=self.sparsity, allocate=sj.uniform
         )
-        _, result = second.train_from(
-            begin._replace(params=sj.masked(begin.params, masks)),
-            job._replace(folder=job.folder / "second"),
-        )
-        overlap = float(sj.magnitude_overlap(initial.params, trained.params, plan))
-        return {"accuracy_dense": accuracy, "overlap": overlap, **result}
+        start = begin._replace(params=sj.masked(begin.params, masks))
+        return setting.train_from(start, job._replace(folder=job.folder / folder))

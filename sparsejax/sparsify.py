@@ -81,7 +81,9 @@ def sparsify(
         step = jnp.zeros((), jnp.int32)
         own = ReparamState(None, plan) if trainer is None else trainer.init(params)
         context = MaskContext(plan, step, wrap(key_data), own.learned)
-        masks, method_state = method.init(initial_masks(params, plan), params, context)
+        # A copy: a step that takes the state's buffers must not take the user's masks.
+        masks = jax.tree.map(jnp.copy, initial_masks(params, plan))
+        masks, method_state = method.init(masks, params, context)
         return SparsifyState(
             masks, method_state, inner.init(params), step, jnp.array(key_data), own
         )

@@ -12,7 +12,9 @@ import numpy as np
 from flax import nnx
 
 import sparsejax as sj
+from experiments.classify import Classify
 from experiments.data import Dataset
+from experiments.recipes.magnitude import dense
 from experiments.table import Claim, PaperNumber, Row
 from experiments.train import Interrupted
 
@@ -112,6 +114,17 @@ def bright_half(folder: Path | None) -> Dataset:
     return Dataset(
         "halves", "", ("left", "right"), images[:400], labels[:400], images[400:], labels[400:]
     )
+
+
+SMALL_TRAINING = Classify(
+    dense,
+    net=small_net,
+    data=bright_half,
+    prunable="hidden/kernel",
+    steps=24,
+    batch_size=16,
+    learning_rate=2e-2,
+)
 
 
 def gmp(tx, setup):

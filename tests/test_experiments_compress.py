@@ -10,26 +10,15 @@ from flax import nnx
 
 import sparsejax as sj
 from experiments import kundu2023_r2, lin2021_unification, networks
-from experiments.classify import Classify
 from experiments.compress import Compress, distinct_values
 from experiments.models.activations import PACT
 from experiments.recipes import quantized
-from experiments.recipes.magnitude import dense
 from experiments.table import Job
-from tests.small_settings import bright_half, small_net
+from tests.small_settings import SMALL_TRAINING
 
-PRETRAINING = Classify(
-    dense,
-    net=small_net,
-    data=bright_half,
-    prunable="hidden/kernel",
-    steps=24,
-    batch_size=16,
-    learning_rate=2e-2,
-)
 PTQ = Compress(
     quantized.symmetric_2_bits,
-    PRETRAINING,
+    SMALL_TRAINING,
     steps=4,
     learning_rate=0.0,
     account=distinct_values,
@@ -52,7 +41,7 @@ def settings_of(paper):
         if isinstance(row.setting, Compress):
             yield (
                 row.setting.method.__name__,
-                dataclasses.replace(row.setting, pretraining=PRETRAINING, net=None, steps=8),
+                dataclasses.replace(row.setting, pretraining=SMALL_TRAINING, net=None, steps=8),
             )
 
 

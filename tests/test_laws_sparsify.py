@@ -167,6 +167,21 @@ def test_each_step_draws_anew_and_the_state_may_be_donated():
     assert len(set(runs[0])) == 3 and runs[0] == runs[1]
 
 
+def test_donated_states_leave_the_users_masks_alone():
+    params = cases.dict_params()
+    plan = mixed_plan(params)
+    masks = sj.full_masks(params, plan)
+    tx = sj.sparsify(
+        optax.sgd(0.1),
+        sj.chain(),
+        plan,
+        key=jax.random.key(0),
+        initial_masks=lambda params, plan: masks,
+    )
+    jax.jit(lambda state: tx.update(params, state, params)[1], donate_argnums=0)(tx.init(params))
+    assert all(bool(mask.all()) for mask in jax.tree.leaves(masks))
+
+
 def test_one_compilation_in_a_thousand_steps():
     traces = []
     params = {"kernel": jnp.asarray(np.random.default_rng(0).normal(size=(8, 8)), jnp.float32)}

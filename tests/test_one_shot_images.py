@@ -5,20 +5,8 @@ import dataclasses
 import pytest
 
 from experiments import one_shot_images
-from experiments.classify import Classify
-from experiments.recipes.magnitude import dense
 from experiments.table import Job
-from tests.small_settings import bright_half, small_net
-
-PRETRAINING = Classify(
-    dense,
-    net=small_net,
-    data=bright_half,
-    prunable="hidden/kernel",
-    steps=24,
-    batch_size=16,
-    learning_rate=2e-2,
-)
+from tests.small_settings import SMALL_TRAINING
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +20,7 @@ def test_rows_prune_the_trained_network_in_one_shot(work, name):
     prepare = getattr(one_shot_images, name)
     for row in one_shot_images.one_shot_rows("x", prepare)[1:]:
         assert row.setting.steps == 0 and row.setting.prepare is prepare
-        setting = dataclasses.replace(row.setting, pretraining=PRETRAINING)
+        setting = dataclasses.replace(row.setting, pretraining=SMALL_TRAINING)
         folder = work / f"{name} {row.name}" / "seed0"
         result = setting.run(Job(0, False, None, folder, lambda done, total, numbers: None))
         assert result["zeros"] == result["planned_zeros"] > 0

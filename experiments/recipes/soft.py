@@ -17,7 +17,7 @@ STR_START, STR_RATE = -12.0, 0.1
 def pdp(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
     """PDP, the layers' targets from one threshold at its start."""
     begin, end, _ = ramp(setup)
-    return sj.sparsify(_clipped(tx), sj.pdp(begin, end), setup.plan, key=setup.key)
+    return sj.sparsify(tx, sj.pdp(begin, end), setup.plan, key=setup.key)
 
 
 def str_(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
@@ -93,8 +93,3 @@ def _planned(params: Any, plan: sj.Plan) -> list[np.ndarray]:
     """The planned leaves, flat."""
     leaves = dict(sj.tree.leaves_with_paths(params))
     return [np.asarray(leaves[leaf.path]).ravel() for leaf in plan.leaves]
-
-
-def _clipped(tx: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Soft masks multiply gradients beside the threshold."""
-    return optax.chain(optax.clip_by_global_norm(1.0), tx)

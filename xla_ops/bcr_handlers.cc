@@ -54,11 +54,6 @@ RunArrays read_runs(const ffi::AnyBuffer& rows, const ffi::AnyBuffer& run_starts
   return m;
 }
 
-// x is (images, channels, pixels) or, channels last, (pixels, channels).
-Sizes activations(bool channels_last, int64_t images, int64_t channels, int64_t pixels) {
-  return channels_last ? Sizes{pixels, channels} : Sizes{images, channels, pixels};
-}
-
 struct Operands {
   RunArrays runs;
   Array values, bias, x, y;
@@ -110,12 +105,11 @@ ffi::Error Bcr(ffi::ThreadPool threads, ffi::AnyBuffer values, ffi::AnyBuffer ro
     if (o.bias.sizes[0] != 0) need_sizes(o.bias, {out});
     need_sizes(o.x, activations(channels_last, images, in, pixels));
     need_sizes(o.y, activations(channels_last, images, out, pixels));
-    const int64_t slices = product(o.y.leading);
     const Pool pool = pool_of(threads);
-    if (o.one_matrix() && slices > 0)
-      return run_slice(o, pool, 0, channels_last ? images : images * slices,
-                       channels_last ? pixels * slices : pixels);
-    for (int64_t i = 0; i < slices; i++) run_slice(o, pool, i, images, pixels);
+    for_slices(product(o.y.leading), o.one_matrix(), channels_last, images, pixels,
+               [&](int64_t i, int64_t slice_images, int64_t slice_pixels) {
+                 run_slice(o, pool, i, slice_images, slice_pixels);
+               });
   });
 }
 

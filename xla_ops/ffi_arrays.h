@@ -120,4 +120,21 @@ inline Activation activation_of(int64_t code) {
   return static_cast<Activation>(code);
 }
 
+// What a sparse matrix is multiplied with: (images, channels, pixels) or, channels last, (pixels,
+// channels).
+inline Sizes activations(bool channels_last, int64_t images, int64_t channels, int64_t pixels) {
+  return channels_last ? Sizes{pixels, channels} : Sizes{images, channels, pixels};
+}
+
+// Calls run(slice, images, pixels) for each slice of a batch, or once for all of them when they
+// have one matrix: then they are so many more images, or pixels where channels are last.
+template <typename Run>
+void for_slices(int64_t slices, bool one_matrix, bool channels_last, int64_t images, int64_t pixels,
+                const Run& run) {
+  if (one_matrix && slices > 0)
+    return run(0, channels_last ? images : images * slices,
+               channels_last ? pixels * slices : pixels);
+  for (int64_t i = 0; i < slices; i++) run(i, images, pixels);
+}
+
 }  // namespace sparsejax

@@ -43,11 +43,6 @@ MatrixArrays read_matrix(const ffi::AnyBuffer& indices, const ffi::AnyBuffer& ro
   return m;
 }
 
-// x is (images, channels, pixels) or, channels last, (pixels, channels).
-Sizes activations(bool channels_last, int64_t images, int64_t channels, int64_t pixels) {
-  return channels_last ? Sizes{pixels, channels} : Sizes{images, channels, pixels};
-}
-
 struct Operands {
   MatrixArrays matrix;
   Array values, bias, x, y;
@@ -104,12 +99,10 @@ ffi::Error Spmm(ffi::ThreadPool threads, ffi::AnyBuffer values, ffi::AnyBuffer i
     if (o.bias.sizes[0] != 0) need_sizes(o.bias, {out});
     need_sizes(o.x, activations(channels_last, o.images, in, o.pixels));
     need_sizes(o.y, activations(channels_last, o.images, out, o.pixels));
-    const int64_t slices = product(o.y.leading);
     const Pool pool = pool_of(threads);
-    if (o.one_matrix() && slices > 0)
-      return run_slice(o, pool, 0, channels_last ? o.images : o.images * slices,
-                       channels_last ? o.pixels * slices : o.pixels);
-    for (int64_t i = 0; i < slices; i++) run_slice(o, pool, i, o.images, o.pixels);
+    for_slices(
+        product(o.y.leading), o.one_matrix(), channels_last, o.images, o.pixels,
+        [&](int64_t i, int64_t images, int64_t pixels) { run_slice(o, pool, i, images, pixels); });
   });
 }
 

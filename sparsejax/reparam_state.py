@@ -60,11 +60,13 @@ class ReparamTrainer(NamedTuple):
         learned = optax.apply_updates(state.learned, updates)
         return grads, replace(state, learned=learned, opt_state=opt_state)
 
-    def refresh(self, state: ReparamState, params: Any, masks: Any, step: Any) -> ReparamState:
-        """The state after the optimizer's step, which ended at these params and masks."""
+    def refresh(
+        self, state: ReparamState, params: Any, updates: Any, masks: Any, step: Any
+    ) -> ReparamState:
+        """The state after the optimizer's step from these params, which ended at these masks."""
         if self.reparam.refresh is None:
             return state
-        context = _context(self.plan, step)
+        params, context = optax.apply_updates(params, updates), _context(self.plan, step)
         return replace(state, learned=self.reparam.refresh(params, masks, state.learned, context))
 
 

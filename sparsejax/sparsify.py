@@ -100,7 +100,7 @@ def sparsify(
             advance = inner.update if trainer.reparam.keeps_pruned else advance
         updates, inner_state = advance(grads, state.inner_state, params, **extra)
         if trainer is not None:
-            own = trainer.refresh(own, optax.apply_updates(params, updates), masks, state.step)
+            own = trainer.refresh(own, params, updates, masks, state.step)
         return updates, state._replace(
             masks=masks,
             method_state=method_state,

@@ -1,7 +1,7 @@
 """The setting of the image classifiers: a net, a data set, a recipe, a sparsity and a budget.
 
-Every method of a table gets the same budget: steps, batches, AdamW, a one-cycle schedule. What is
-reported is the last step's accuracy on the whole test set with hard masks.
+Every method of a table gets the same budget: steps, batches, clipped gradients, AdamW, a one-cycle
+schedule. What is reported is the last step's accuracy on the whole test set with hard masks.
 """
 
 import contextlib
@@ -51,6 +51,8 @@ class Classify:
     learning_rate: float = 4e-3
     """Peak of the one-cycle schedule: up for a fifth of the steps, then a cosine to zero."""
     weight_decay: float = 1e-2
+    clip_norm: float = 1.0
+    """Longer gradients, of all leaves together, are scaled down to this; inf leaves them."""
 
     @property
     def label(self) -> str:
@@ -93,7 +95,7 @@ class Classify:
                 num_steps=steps,
                 checkpoints=checkpoints,
                 measure=measure,
-                measure_every=max(5, steps // 12),
+                measure_every=max(5, steps // 6),
                 report=clock.tick,
             )
         state = self._deployed(network, state, dataset, job.seed)
@@ -123,7 +125,10 @@ class Classify:
         schedule = optax.schedules.cosine_onecycle_schedule(
             max(1, steps), self.learning_rate, pct_start=0.2
         )
-        adamw = optax.adamw(schedule, weight_decay=self.weight_decay)
+        adamw = optax.chain(
+            optax.clip_by_global_norm(self.clip_norm),
+            optax.adamw(schedule, weight_decay=self.weight_decay),
+        )
         loss_of = train.make_loss(network)  # not accelerated: some methods want jax.jvp
         setup = Setup(
             plan=plan,

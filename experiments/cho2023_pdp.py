@@ -26,7 +26,7 @@ ROWS: tuple[Row, ...] = (
     Row("pdp channels 50 %", Classify(soft.pdp, 0.5, pattern=CHANNEL, allocate=sj.uniform)),
     Row("gmp channels 50 %", Classify(magnitude.gmp, 0.5, pattern=CHANNEL, allocate=sj.uniform)),
     Row("text dense", FineTuneText()),
-    Row("text pdp 90 %", FineTuneText(soft.pdp, 0.9)),
+    Row("text pdp 90 %", FineTuneText(soft.pdp_pretrained, 0.9)),
     Row("text gmp 90 %", FineTuneText(magnitude.gmp, 0.9)),
 )
 

@@ -5,9 +5,12 @@ schedule. What is reported is the last step's accuracy on the whole test set wit
 """
 
 import contextlib
+import functools
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
@@ -74,9 +77,12 @@ class Classify:
         return train.take_apart(self.net(images.shape[1:], len(dataset.classes), job.seed))
 
     def train_from(
-        self, network: train.Network, job: Job
+        self, network: train.Network, job: Job, course: "Course | None" = None
     ) -> tuple[train.TrainState, dict[str, Any]]:
-        """The deployed state and the result of a training that starts at a network's variables."""
+        """The deployed state and the result of a training that starts at a network's variables.
+
+        A course replaces the usual one: all steps on all the data.
+        """
         dataset, steps = self._work(job)
         tx, plan = self.optimizer(network, dataset, steps, job.seed)
         evaluate = _evaluation(network, dataset)
@@ -87,17 +93,17 @@ class Classify:
             accuracy = evaluate(weights, state.statistics, 2_000)
             return {"test_accuracy": accuracy, "sparsity": train.sparsity_of(state.opt_state)}
 
-        with contextlib.closing(train.Checkpoints(job.folder)) as checkpoints:
-            state, history = train.train(
-                train.make_step(train.make_gradients(network), tx),
-                train.initial_state(network, tx),
-                batches(dataset, batch_size=self.batch_size, seed=job.seed),
-                num_steps=steps,
-                checkpoints=checkpoints,
-                measure=measure,
-                measure_every=max(5, steps // 6),
-                report=clock.tick,
-            )
+        lesson = functools.partial(
+            self._lesson,
+            train.make_step(train.make_gradients(network), tx),
+            job=job,
+            measure=measure,
+            measure_every=max(5, steps // 6),
+            report=clock.tick,
+        )
+        state, history = (course or _whole)(
+            lesson, train.initial_state(network, tx), dataset, steps, job
+        )
         state = self._deployed(network, state, dataset, job.seed)
         return state, {
             "accuracy": evaluate(state.params, state.statistics),
@@ -108,6 +114,24 @@ class Classify:
             "fingerprint": fingerprint(state),
             "history": history,
         }
+
+    def _lesson(
+        self,
+        step: Callable,
+        state: train.TrainState,
+        dataset: Dataset,
+        num_steps: int,
+        folder: Path,
+        *,
+        job: Job,
+        **options: Any,
+    ) -> tuple[train.TrainState, list[dict[str, Any]]]:
+        """Train until `num_steps` on a data set; goes on from the folder's checkpoint."""
+        order = batches(dataset, batch_size=self.batch_size, seed=job.seed)
+        with contextlib.closing(train.Checkpoints(folder)) as checkpoints:
+            return train.train(
+                step, state, order, num_steps=num_steps, checkpoints=checkpoints, **options
+            )
 
     def _work(self, job: Job) -> tuple[Dataset, int]:
         """The data and the number of steps, little of both in a smoke run."""
@@ -161,6 +185,19 @@ class Classify:
         for batch in self.batches(dataset, seed, REESTIMATE):
             collected = collect(collected, batch)
         return state._replace(params=hard, statistics=collected)
+
+
+Lesson = Callable[..., tuple[train.TrainState, list[dict[str, Any]]]]
+Course = Callable[
+    [Lesson, train.TrainState, Dataset, int, Job], tuple[train.TrainState, list[dict[str, Any]]]
+]
+
+
+def _whole(
+    lesson: Lesson, state: train.TrainState, dataset: Dataset, steps: int, job: Job
+) -> tuple[train.TrainState, list[dict[str, Any]]]:
+    """The usual course."""
+    return lesson(state, dataset, steps, job.folder)
 
 
 def ladder(name: str, method: Recipe, **options: Any) -> tuple[Row, ...]:

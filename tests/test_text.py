@@ -209,7 +209,7 @@ def test_one_shot_settings_meet_the_plan(tiny, tmp_path, method):
     assert setting.label == f"minilm-movies-{method}-{amount}"
 
 
-@pytest.mark.parametrize("recipe", [magnitude.gmp, soft.movement, soft.pdp])
+@pytest.mark.parametrize("recipe", [magnitude.gmp, soft.movement, soft.pdp_pretrained])
 def test_a_fine_tuning_learns_and_meets_the_plan(tiny, tmp_path, recipe):
     setting = text_tuning.FineTuneText(recipe, 0.5, steps=12, batch_size=16)
     result = setting.run(job(tmp_path))

@@ -15,7 +15,17 @@ STR_START, STR_RATE = -12.0, 0.1
 
 
 def pdp(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
-    """PDP, the layers' targets from one threshold at its start."""
+    """PDP, the layers' targets from one threshold at its start; a temperature for large weights.
+
+    Of 1e-4, 1e-3, 3e-3 and 1e-2 it is the best at 98 % and one seed: the paper's 1e-4 leaves hardly
+    any soft band around these weights, and what is above loses most when the mask hardens.
+    """
+    begin, end, _ = ramp(setup)
+    return sj.sparsify(tx, sj.pdp(begin, end, temperature=1e-3), setup.plan, key=setup.key)
+
+
+def pdp_pretrained(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
+    """PDP from a pretrained net, at the paper's temperature."""
     begin, end, _ = ramp(setup)
     return sj.sparsify(tx, sj.pdp(begin, end), setup.plan, key=setup.key)
 

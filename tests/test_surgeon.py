@@ -1,4 +1,4 @@
-"""Wanda, SparseGPT, ExactOBS: worked by hand, against brute force, and in every shape of layer."""
+"""SparseGPT, ExactOBS: worked by hand, against brute force, and in every shape of layer."""
 
 import itertools
 
@@ -13,84 +13,14 @@ import sparsejax as sj
 from sparsejax.algorithms import surgeon
 from sparsejax.algorithms.exact_obs import _traces
 from tests import cases
+from tests.calibrated_layers import calibrated, inputs_like, random_layer
 
 NO_DAMPING = 1e-12
-
-
-def inputs_like(gram):
-    """Rows whose Gram matrix is the given one."""
-    return jnp.asarray(np.linalg.cholesky(np.asarray(gram, float)).T, jnp.float32)
-
-
-def calibrated(weights, x, pattern, sparsity):
-    """A dense layer's params, plan and calibration."""
-    params = {"kernel": jnp.asarray(weights, jnp.float32)}
-    plan = sj.plan(params, {"kernel": pattern}, sparsity=sparsity)
-    return params, plan, sj.calibrate(lambda p, x: x @ p["kernel"], params, plan, [x])
-
-
-def random_layer(num_inputs, num_outputs, pattern, sparsity, seed=0):
-    """Correlated inputs, so that it matters what makes up for what."""
-    generator = np.random.default_rng(seed)
-    mix = np.eye(num_inputs) + 0.3 * generator.normal(size=(num_inputs, num_inputs))
-    x = generator.normal(size=(64, num_inputs)) @ mix * generator.lognormal(size=num_inputs)
-    weights = generator.normal(size=(num_inputs, num_outputs))
-    return *calibrated(weights, jnp.asarray(x, jnp.float32), pattern, sparsity), x
 
 
 def loss(x, before, after):
     x = np.asarray(x, np.float64)
     return np.square(x @ (np.asarray(before, np.float64) - np.asarray(after, np.float64))).sum()
-
-
-def test_wanda_by_hand():
-    # ||x_j|| = 5, 1, 2; |w| * ||x|| = [[10, 5], [3, 1], [6, 8]]: of each column the lowest goes.
-    x = jnp.array([[3.0, 1.0, 0.0], [4.0, 0.0, 2.0]])
-    weights = [[2.0, -1.0], [-3.0, 1.0], [3.0, 4.0]]
-    params, plan, calibration = calibrated(weights, x, sj.Unstructured(), 1 / 3)
-    masks = sj.wanda(calibration)(params, plan)
-    assert masks["kernel"].tolist() == [[True, True], [False, False], [True, True]]
-    assert not sj.magnitude(params["kernel"], None, None)[0, 1] > 1, "|w| alone would take w_01"
-
-
-@pytest.mark.parametrize("sparsity", [0.0, 0.1, 0.5, 0.77, 0.99])
-def test_wanda_compares_within_each_output(sparsity):
-    params, plan, calibration, x = random_layer(12, 7, sj.Unstructured(), sparsity)
-    masks = sj.wanda(calibration)(params, plan)
-    mask = np.asarray(masks["kernel"])
-    scores = np.abs(np.asarray(params["kernel"])) * np.linalg.norm(x, axis=0)[:, None]
-    counts = (~mask).sum(0)
-    assert counts.sum() == plan.num_pruned
-    assert counts.max() - counts.min() <= 1
-    for own, kept in zip(scores.T, mask.T, strict=True):
-        assert own[~kept].max(initial=0.0) <= own[kept].min(initial=np.inf)
-
-
-def test_wanda_ranks_groups_of_n_of_m_and_blocks():
-    for pattern, sparsity in ((sj.NM(2, 4), 0.5), (sj.Block(4, 1), 0.5)):
-        params, plan, calibration, _ = random_layer(8, 12, pattern, sparsity)
-        mask = sj.wanda(calibration)(params, plan)["kernel"]
-        norms = np.sqrt(calibration["kernel"].squares[0])[:, None]
-        wanted = pattern.mask(jnp.abs(params["kernel"]) * norms.astype(np.float32), sparsity)
-        np.testing.assert_array_equal(mask, wanted)
-        pattern.check(mask)
-
-
-def test_a_training_goes_on_from_wandas_masks():
-    params, plan, calibration, _ = random_layer(8, 6, sj.Unstructured(), 0.5)
-    tx = sj.sparsify(
-        optax.sgd(0.1),
-        sj.gmp(0, 2, every=1),
-        plan,
-        key=jax.random.key(0),
-        initial_masks=sj.wanda(calibration),
-    )
-    state = jax.jit(tx.init)(params)
-    updates, state = tx.update(params, state, params)
-    np.testing.assert_array_equal(
-        optax.apply_updates(params, updates)["kernel"] != 0,
-        sj.wanda(calibration)(params, plan)["kernel"],
-    )
 
 
 def test_the_surgeon_by_hand():
@@ -333,5 +263,3 @@ def test_wrong_operands_are_said():
         sj.exact_obs(params, plan, thin, damping=0.0)
     with pytest.raises(ValueError, match="needs a block_size >= 1, got 0"):
         sj.sparse_gpt(params, plan, calibration, block_size=0)
-    with pytest.raises(ValueError, match="wanda needs the inputs of kernel"):
-        sj.wanda({})(params, plan)

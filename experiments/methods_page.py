@@ -11,37 +11,47 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import optax
+from flax import nnx
+
 import sparsejax as sj
 from experiments.classify import Classify
 from experiments.recipes import Recipe, dynamic, elastic, initial, magnitude, soft
 from experiments.records import RESULTS, ROOT, Store
+from experiments.train import take_apart
 
 FILE = RESULTS / "methods.md"
 COSTS = ROOT / "benchmarks" / "results" / "method_costs.json"
 
 
 class Entry(NamedTuple):
-    """A line: the public function, what it prunes as one, what it needs, its recipe if any."""
+    """A line: the public function, what it prunes as one, what it needs, its recipe if any.
+
+    `account` has what `sj.training_memory` is to know of a method that trains kept weights only.
+    """
 
     function: Callable[..., Any]
     granularity: str
     needs: str
     recipe: Recipe | None = None
+    account: Mapping[str, Any] | None = None
 
 
 ANY = "any pattern"
 TRAINING = "a training"
+SPARSE: Mapping[str, Any] = {}
+RIGL = "a training, dense gradients now and then"
 METHODS = (
     Entry(sj.one_shot, ANY, "a trained network"),
     Entry(sj.gmp, ANY, TRAINING, magnitude.gmp),
     Entry(sj.global_mp, ANY, TRAINING, magnitude.global_mp),
     Entry(sj.fast_sparse_convnets, "1x1 convolutions, blocks", TRAINING),
     Entry(sj.ac_dc, ANY, TRAINING, soft.ac_dc),
-    Entry(sj.static_random, ANY, TRAINING, dynamic.static_random),
-    Entry(sj.sparse_evolution, ANY, TRAINING, dynamic.sparse_evolution),
-    Entry(sj.rigl, ANY, "a training, dense gradients now and then", dynamic.rigl),
-    Entry(sj.mest_em, ANY, TRAINING, elastic.mest_em),
-    Entry(sj.mest_ems, ANY, TRAINING, elastic.mest_ems),
+    Entry(sj.static_random, ANY, TRAINING, dynamic.static_random, SPARSE),
+    Entry(sj.sparse_evolution, ANY, TRAINING, dynamic.sparse_evolution, SPARSE),
+    Entry(sj.rigl, ANY, RIGL, dynamic.rigl, {"dense_gradients": True}),
+    Entry(sj.mest_em, ANY, TRAINING, elastic.mest_em, SPARSE),
+    Entry(sj.mest_ems, ANY, TRAINING, elastic.mest_ems, {"peak": 1.5}),
     Entry(sj.gap, ANY, "a long training", elastic.gap),
     Entry(sj.pdp, ANY, "a training, dense weights", soft.pdp),
     Entry(sj.str_, "weights, groups", "a training, dense weights", soft.str_),
@@ -59,12 +69,14 @@ METHODS = (
     Entry(sj.admm, "any projection", TRAINING),
     Entry(sj.tied_blocks, "blocks of one magnitude", TRAINING),
 )
-HEAD = ("method", "paper", "granularity", "needs", "step", "state", "90 %", "98 %")
+HEAD = ("method", "paper", "granularity", "needs", "step", "state", "memory", "90 %", "98 %")
 NOTE = """
 Accuracy: MobileNet-v1 of width 0.25 on Fashion-MNIST, 3,000 steps of 64 images, zeros counted over
 the 1x1 kernels, mean over the seeds; dense {dense}. Step and state: time of a training step and
 bytes of optimizer state over dense AdamW's on the same network, dense weights underneath included;
-masks cost a byte a weight.
+masks cost a byte a weight. Memory: what `sj.training_memory` says a training at 90 % needs at its
+peak for weights, gradients, moments and indices if it stores nothing else, over the dense one's;
+nothing where dense weights are trained.
 """
 
 
@@ -81,11 +93,25 @@ def line(entry: Entry, store: Store, costs: Mapping[str, Any]) -> tuple[str, ...
     """The cells of a method."""
     cells = (f"`sj.{entry.function.__name__}`", paper(entry.function), *entry[1:3])
     if entry.recipe is None:
-        return (*cells, "", "", "", "")
+        return (*cells, "", "", "", "", "")
     cost = costs.get(entry.recipe.__name__)
     times = (f"{cost['of_dense']:.2f}x", f"{cost['state_of_dense']:.2f}x") if cost else ("", "")
     levels = (accuracy(store, Classify(entry.recipe, sparsity)) for sparsity in (0.9, 0.98))
-    return (*cells, *times, *levels)
+    memory = "" if entry.account is None else f"{memory_of_dense(**entry.account):.2f}x"
+    return (*cells, *times, memory, *levels)
+
+
+def memory_of_dense(**account: Any) -> float:
+    """The bytes of a sparse training at 90 % over those of the dense one, both with AdamW."""
+    setting, tx = Classify(), optax.adamw(1e-3)
+    params = nnx.eval_shape(lambda: take_apart(setting.net((28, 28, 1), 10, 0))).params
+    dense, sparse = (
+        sj.plan(params, {setting.prunable: setting.pattern}, sparsity=sparsity)
+        for sparsity in (0.0, 0.9)
+    )
+    whole = sj.training_memory(dense, params, tx)
+    own = sj.training_memory(sparse, params, tx, **account)
+    return own.total / (whole.total - whole.indices)
 
 
 def paper(function: Callable[..., Any]) -> str:

@@ -174,3 +174,16 @@ def test_masks_from_scores_leaf_by_leaf_meets_each_target():
     assert [int(mask.sum()) for mask in jax.tree.leaves(by_leaf)] == [4, 4]
     by_network = sj.masks_from_scores(params)(params, plan)
     assert [int(mask.sum()) for mask in jax.tree.leaves(by_network)] == [0, 8]
+
+
+def test_masks_from_zeros_keeps_whole_groups():
+    params = {"kernel": jnp.zeros((4, 8)).at[1, 2].set(1.0).at[3, 7].set(-1.0)}
+    for pattern in (sj.Unstructured(), sj.Block(4, 1), sj.Channel(), sj.NM(2, 4)):
+        plan = sj.plan(params, {"kernel": pattern}, sparsity=0.5)
+        mask = np.asarray(sj.masks_from_zeros(params, plan)["kernel"])
+        pattern.check(mask)
+        assert mask[1, 2] and mask[3, 7]
+        assert (
+            mask.sum()
+            == {"Unstructured": 2, "Block": 8, "Channel": 8, "NM": 2}[type(pattern).__name__]
+        )

@@ -237,19 +237,6 @@ def test_continues_from_a_sparse_checkpoint():
         assert (regrown > 0) == (method == "rigl")
 
 
-def test_masks_from_zeros_keeps_whole_groups():
-    params = {"kernel": jnp.zeros((4, 8)).at[1, 2].set(1.0).at[3, 7].set(-1.0)}
-    for pattern in (sj.Unstructured(), sj.Block(4, 1), sj.Channel(), sj.NM(2, 4)):
-        plan = sj.plan(params, {"kernel": pattern}, sparsity=0.5)
-        mask = np.asarray(sj.masks_from_zeros(params, plan)["kernel"])
-        pattern.check(mask)
-        assert mask[1, 2] and mask[3, 7]
-        assert (
-            mask.sum()
-            == {"Unstructured": 2, "Block": 8, "Channel": 8, "NM": 2}[type(pattern).__name__]
-        )
-
-
 def test_straight_through_forward_is_masked_and_gradients_are_dense():
     params = cases.dict_params()
     plan = sj.plan(params, {"conv/kernel": sj.Unstructured()}, sparsity=0.75)

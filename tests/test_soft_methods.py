@@ -1,5 +1,7 @@
 """Methods with learned thresholds and scores, straight-through ones and AC/DC, by hand."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,14 +50,16 @@ def test_thresholds_may_end_at_the_exact_total():
     params = {"a": {"kernel": large}, "b": {"kernel": large / 100}}
     plan = sj.plan(params, {"kernel": sj.Unstructured()}, sparsity=0.7)
     counts = {}
-    for exact_from in (None, 2):
-        method = sj.str_(initial=-20.0, exact_from=exact_from)
+    for exact_from, exact_by in ((None, None), (2, None), (1, 3)):
+        method = sj.str_(initial=-20.0, exact_from=exact_from, exact_by=exact_by)
         still, key = optax.sgd(0.0), jax.random.key(0)
         tx = sj.sparsify(still, method, plan, key=key, learned_tx=still)
         history = steps_of(tx, params, 4, lambda params, step: params)
         masks = [sj.masks_of(state) for _, state in history]
         counts[exact_from] = [tuple(int(own[x]["kernel"].sum()) for x in "ab") for own in masks]
-    assert counts == {None: [(10, 10)] * 4, 2: [(10, 10), (10, 10), (6, 0), (6, 0)]}
+    before = [(10, 10)] * 2  # half-way 1 - (1/2)^3 of the 14 go, that is 12
+    wanted = {None: [*before, *before], 2: [*before, (6, 0), (6, 0)], 1: [*before, (8, 0), (6, 0)]}
+    assert counts == wanted
 
 
 def test_movement_scores_rise_where_weights_leave_zero():
@@ -179,8 +183,10 @@ def test_errors_at_the_door():
         sj.sr_ste(decay=-1.0)
     with pytest.raises(ValueError, match="soft_movement needs"):
         sj.soft_movement(0, 1, threshold=1.0)
-    with pytest.raises(ValueError, match="str_ needs exact_from"):
-        sj.str_(exact_from=-1)
+    for method in (sj.str_, functools.partial(sj.soft_movement, 0, 1)):
+        for steps in ({"exact_from": -1}, {"exact_from": 3, "exact_by": 3}, {"exact_by": 3}):
+            with pytest.raises(ValueError, match="needs exact_from >= 0 or None, and exact_by"):
+                method(**steps)
     with pytest.raises(ValueError, match="top_kast needs 0 <= explored"):
         sj.top_kast(explored=1.5)
     params, plan, _ = planned(np.float32([[4.0], [3.0], [-2.0], [1.0]]), sj.NM(3, 4))

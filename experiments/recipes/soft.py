@@ -31,7 +31,7 @@ def pdp_pretrained(tx: optax.GradientTransformation, setup: Setup) -> optax.Grad
 
 
 def str_(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
-    """STR for three quarters; what is then left above the plan's total goes, and s rests.
+    """STR for three quarters, then s rests; from half on it is held to gmp's ramp.
 
     Weight decay alone would move s from -12 to where sigmoid(s) prunes the plan's share of the
     initial weights (it cannot pass 1/2); its gradient does the rest.
@@ -43,7 +43,7 @@ def str_(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransf
     decay = np.log(STR_START / goal) / (STR_RATE * end)
     rate = optax.piecewise_constant_schedule(STR_RATE, {end: 0.0})
     thresholds = optax.chain(optax.add_decayed_weights(float(decay)), optax.sgd(rate))
-    method = sj.str_(initial=STR_START, exact_from=end)
+    method = sj.str_(initial=STR_START, exact_from=setup.steps // 2, exact_by=end)
     return sj.sparsify(tx, method, setup.plan, key=setup.key, learned_tx=thresholds)
 
 
@@ -56,17 +56,21 @@ def movement(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTr
 
 
 def soft_movement(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
-    """Movement pruning (soft); what is left above the plan's total goes in the last quarter.
+    """Movement pruning (soft) for three quarters; from half on it is held to gmp's ramp.
 
-    The penalty is scaled to the gradients of the scores on a batch at the start, and the scores can
-    travel twice the way to the threshold while it rises.
+    Then the scores rest: else they prune on to the last step. The penalty is scaled to the scores'
+    gradients on a batch at the start, and the scores can travel twice the way to the threshold
+    while it rises.
     """
     begin, end, _ = ramp(setup)
     grads = jax.jit(jax.grad(setup.loss))(setup.params, setup.batches(1)[0])
     pairs = zip(_planned(setup.params, setup.plan), _planned(grads, setup.plan), strict=True)
     pull = sum(float(np.abs(weights * grad).sum()) for weights, grad in pairs)
-    method = sj.soft_movement(begin, end, penalty=MOVEMENT_PENALTY * pull, exact_from=end)
-    scores = optax.adam(4.4 / (end - begin))
+    method = sj.soft_movement(
+        begin, end, penalty=MOVEMENT_PENALTY * pull, exact_from=setup.steps // 2, exact_by=end
+    )
+    rate = optax.piecewise_constant_schedule(4.4 / (end - begin), {end: 0.0})
+    scores = optax.adam(rate)
     return sj.sparsify(tx, method, setup.plan, key=setup.key, learned_tx=scores)
 
 
@@ -89,8 +93,8 @@ def top_kast(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTr
 
 
 def ac_dc(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
-    """AC/DC: dense for a tenth, then phases of 5 %, sparse for good from 85 %."""
-    begin, end, phase = (max(1, setup.steps * share // 100) for share in (10, 85, 5))
+    """AC/DC: dense while the rate rises, then phases of 5 %, sparse for good from 85 %."""
+    begin, end, phase = (max(1, setup.steps * share // 100) for share in (20, 85, 5))
     return sj.sparsify(tx, sj.ac_dc(begin, end, phase), setup.plan, key=setup.key)
 
 

@@ -53,6 +53,7 @@ def soft_movement(
     threshold: float = 0.1,
     penalty: float = 400.0,
     exact_from: int | None = None,
+    exact_by: int | None = None,
 ) -> Method:
     """Movement pruning (soft): weights stay whose learned score has sigmoid(S) above a threshold.
 
@@ -67,6 +68,8 @@ def soft_movement(
       penalty: lambda, the knob that decides the sparsity; 400 for BERT in the authors' code.
       exact_from: a step from which on at least the plan's total is pruned, the lowest scores of
         the network first, to compare runs at one sparsity; None is the paper's way.
+      exact_by: the step at which that total is reached; from `exact_from` on the least number rises
+        as in `gmp`. None asks for all of it at once.
 
     Raises:
       ValueError: at `init`, a leaf is N:M.
@@ -88,7 +91,7 @@ def soft_movement(
         level = threshold * ramp(step)
         return group_means(leaf.pattern, learned) - (jnp.log(level) - jnp.log1p(-level))
 
-    return Method(thresholded(excess, exact_from), _scored(begin, end, float(penalty)))
+    return Method(thresholded(excess, exact_from, exact_by), _scored(begin, end, float(penalty)))
 
 
 @memoized

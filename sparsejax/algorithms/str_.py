@@ -12,7 +12,9 @@ from sparsejax.reparams import Reparam, init_learned, map_weights, memoized
 from sparsejax.soft_masks import group_norms, soft_threshold
 
 
-def str_(*, initial: float = -3200.0, exact_from: int | None = None) -> Method:
+def str_(
+    *, initial: float = -3200.0, exact_from: int | None = None, exact_by: int | None = None
+) -> Method:
     """STR: the forward pass uses sign(w) max(|w| - sigmoid(s), 0), with one learned s per leaf.
 
     The plan names the leaves; how sparse each becomes is learned. sigmoid(-3200) is 0 and so is its
@@ -25,20 +27,20 @@ def str_(*, initial: float = -3200.0, exact_from: int | None = None) -> Method:
       initial: s at step 0.
       exact_from: a step from which on at least the plan's total is pruned, the smallest forward
         weights of the network first, to compare runs at one sparsity; None is the paper's way.
+      exact_by: the step at which that total is reached; from `exact_from` on the least number rises
+        as in `gmp`. None asks for all of it at once.
 
     Raises:
-      ValueError: at `init`, a leaf is N:M.
+      ValueError: exact_from is negative or exact_by not after it; at `init`, a leaf is N:M.
 
     Reference: Kusupati et al., "Soft Threshold Weight Reparameterization for Learnable Sparsity",
     ICML 2020, arXiv 2002.03231, equations 4 to 6.
     """
-    if exact_from is not None and exact_from < 0:
-        raise ValueError(f"str_ needs exact_from >= 0 or None, got {exact_from}.")
 
     def excess(leaf: PlanLeaf, weights: Any, learned: Any, step: Any) -> Any:
         return group_norms(weights, leaf.pattern) - jax.nn.sigmoid(learned)
 
-    return Method(thresholded(excess, exact_from), _shrunk(float(initial)))
+    return Method(thresholded(excess, exact_from, exact_by), _shrunk(float(initial)))
 
 
 @memoized

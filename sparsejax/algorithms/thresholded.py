@@ -8,21 +8,31 @@ import jax
 from sparsejax.distributions import PlanLeaf
 from sparsejax.global_threshold import cut_globally
 from sparsejax.masks import MaskContext, MaskTransform, map_planned
+from sparsejax.schedules import cubic
 from sparsejax.soft_masks import spread
 
 
 def thresholded(
-    excess: Callable[[PlanLeaf, Any, Any, Any], Any], exact_from: int | None
+    excess: Callable[[PlanLeaf, Any, Any, Any], Any],
+    exact_from: int | None,
+    exact_by: int | None = None,
 ) -> MaskTransform:
     """Keeps the groups whose `excess(leaf, weights, learned, step)` is positive.
 
     From step `exact_from` on at least the plan's total is pruned, smallest excess of the network
     first, yet no leaf below a quarter of an equal share of what stays: a network with an empty
-    layer is dead. None leaves the number to the threshold alone.
+    layer is dead. None leaves the number to the threshold alone. With `exact_by` the least number
+    rises to the total between the two steps, by the cubic of Zhu and Gupta.
 
     Raises:
-      ValueError: at `init`, a pattern such as N:M does not prune group by group.
+      ValueError: exact_from is negative or exact_by not after it; at `init`, a pattern such as N:M
+        does not prune group by group.
     """
+    if not _in_order(exact_from, exact_by):
+        raise ValueError(
+            "A learned threshold needs exact_from >= 0 or None, and exact_by after it or None, "
+            f"got exact_from={exact_from} and exact_by={exact_by}."
+        )
 
     def init(masks: Any, params: Any, context: MaskContext) -> tuple[Any, Any]:
         for leaf in context.plan.leaves:
@@ -52,9 +62,16 @@ def thresholded(
             scores, above = zip(*(scored[leaf.path] for leaf in leaves), strict=True)
             num_kept = context.plan.num_weights - context.plan.num_pruned
             floor = num_kept // (4 * max(len(leaves), 1))
-            kept = cut_globally(leaves, scores, above, 1.0, min_weights=floor)
+            share = 1.0 if exact_by is None else cubic(exact_from, exact_by)(context.step)
+            kept = cut_globally(leaves, scores, above, share, min_weights=floor)
             return map_planned(lambda leaf, mask, key: kept[leaves.index(leaf)], context, masks)
 
         return jax.lax.cond(context.step >= exact_from, cut_exactly, lambda: masks), state
 
     return MaskTransform(init, update)
+
+
+def _in_order(exact_from: int | None, exact_by: int | None) -> bool:
+    if exact_from is None:
+        return exact_by is None
+    return 0 <= exact_from < (exact_from + 1 if exact_by is None else exact_by)

@@ -11,7 +11,9 @@ the steps, beats EM, and more so at 98 %; EM, whose mutation ratio decays, is no
 sparsity schemes are compared on ResNet-20 at 14x14 pixels, whose 3x3 kernels the patterns need: the
 finer the scheme, the better. Data efficiency is tried on 9,600 images, so that there are epochs to
 count over: 16 of them, after 7 the 24 % least forgotten are left out; that should cost no more than
-leaving out as many at random, and hardly anything.
+leaving out as many at random, and hardly anything. At 98 % and one seed EM came to 76.7 % from the
+largest initial weights, as in the paper, and to 78.7 % from random ones, as SET starts (79.6 %); a
+mutation every 1 % of the steps instead of 3 % changed nothing.
 """
 
 import sparsejax as sj

@@ -7,17 +7,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from sparsejax import tree
 from sparsejax.patterns.pattern import (
     AnyArray,
+    Boxes,
     Shape,
-    check_boxes,
     kept_weights,
-    mask_groups,
     matrix_box,
-    sum_groups,
 )
 
 
@@ -60,7 +58,7 @@ class BSR:
 
 
 @dataclass(frozen=True)
-class Block:
+class Block(Boxes):
     """Blocks of `rows` output channels x `cols` consecutive inputs are pruned as one.
 
     Inputs are the other axes in order, flattened: (kh, kw, in) of an HWIO kernel.
@@ -74,37 +72,6 @@ class Block:
     def __post_init__(self) -> None:
         if min(self.rows, self.cols) < 1:
             raise ValueError(f"{self._name()} needs rows and cols of at least 1; make them so.")
-
-    def mask(
-        self,
-        scores: Float[Array, "..."],
-        sparsity: float | Float[Array, ""],
-        *,
-        keep: Bool[Array, "..."] | None = None,
-        allowed: Bool[Array, "..."] | None = None,
-    ) -> Bool[Array, "..."]:
-        """The mask that keeps the blocks with the highest sums of scores; exact to one block."""
-        return mask_groups(scores, self._box(scores.shape), sparsity, keep, allowed)
-
-    def group_scores(self, scores: Float[AnyArray, "..."]) -> Float[AnyArray, "..."]:
-        """The sum of each block."""
-        return sum_groups(scores, self._box(scores.shape))
-
-    def num_groups(self, shape: Shape) -> int:
-        """The number of blocks."""
-        return int(np.prod(shape)) // (self.rows * self.cols)
-
-    def max_sparsity(self, shape: Shape) -> float:
-        """1.0: every block can go."""
-        return 1.0
-
-    def validate(self, shape: Shape, path: str = "") -> None:
-        """Raise a ValueError when blocks do not tile the leaf."""
-        self._box(shape, path)
-
-    def check(self, mask: Bool[AnyArray, "..."], path: str = "") -> None:
-        """Raise a ValueError when a block is neither wholly kept nor wholly pruned."""
-        check_boxes(mask, self._box(np.shape(mask), path), self._name(), path)
 
     def pack(self, weights: Any, mask: Any = None) -> BSR:
         """The blocks with a kept weight as BSR; pruned weights inside a stored block are 0."""

@@ -7,16 +7,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from sparsejax.patterns.pattern import (
     AnyArray,
+    Boxes,
     Shape,
-    check_boxes,
     kept_weights,
-    mask_groups,
     subject,
-    sum_groups,
 )
 
 
@@ -46,41 +44,10 @@ class KeptChannels:
 
 
 @dataclass(frozen=True)
-class Channel:
+class Channel(Boxes):
     """Slices along `axis` are pruned as one: -1 output and -2 input channels of a flax kernel."""
 
     axis: int = -1
-
-    def mask(
-        self,
-        scores: Float[Array, "..."],
-        sparsity: float | Float[Array, ""],
-        *,
-        keep: Bool[Array, "..."] | None = None,
-        allowed: Bool[Array, "..."] | None = None,
-    ) -> Bool[Array, "..."]:
-        """The mask that keeps the channels with the highest sums of scores; exact to one."""
-        return mask_groups(scores, self._box(scores.shape), sparsity, keep, allowed)
-
-    def group_scores(self, scores: Float[AnyArray, "..."]) -> Float[AnyArray, "..."]:
-        """The sum of each channel."""
-        return sum_groups(scores, self._box(scores.shape))
-
-    def num_groups(self, shape: Shape) -> int:
-        """The number of channels."""
-        return shape[self.axis]
-
-    def max_sparsity(self, shape: Shape) -> float:
-        """1.0: every channel can go."""
-        return 1.0
-
-    def validate(self, shape: Shape, path: str = "") -> None:
-        """Raise a ValueError when the leaf lacks the axis."""
-        self._box(shape, path)
-
-    def check(self, mask: Bool[AnyArray, "..."], path: str = "") -> None:
-        """Raise a ValueError when a channel is neither wholly kept nor wholly pruned."""
-        check_boxes(mask, self._box(np.shape(mask), path), f"Channel({self.axis})", path)
 
     def pack(self, weights: Any, mask: Any = None) -> KeptChannels:
         """The channels with a kept weight; pruned weights inside a stored channel are 0."""
@@ -92,10 +59,13 @@ class Channel:
         pruned = np.where(kept, weights, np.zeros((), weights.dtype))
         return KeptChannels(np.take(pruned, indices, axis), indices, weights.shape, self.axis)
 
+    def _name(self) -> str:
+        return f"Channel({self.axis})"
+
     def _box(self, shape: Shape, path: str = "") -> Shape:
         if not -len(shape) <= self.axis < len(shape):
             raise ValueError(
-                f"{subject(path)}Channel({self.axis}) needs axis {self.axis}, got shape {shape}; "
+                f"{subject(path)}{self._name()} needs axis {self.axis}, got shape {shape}; "
                 "choose an axis of the leaf."
             )
         return tuple(1 if axis == self.axis % len(shape) else n for axis, n in enumerate(shape))

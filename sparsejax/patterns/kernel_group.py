@@ -4,21 +4,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Bool, Float
 
 from sparsejax.patterns.block import BSR, Block
 from sparsejax.patterns.pattern import (
-    AnyArray,
+    Boxes,
     Shape,
-    check_boxes,
-    mask_groups,
     subject,
-    sum_groups,
 )
 
 
 @dataclass(frozen=True)
-class KernelGroup:
+class KernelGroup(Boxes):
     """The k x k kernels from one input channel to `outputs` output channels are pruned as one.
 
     All taps of a kernel go together, so that the input channel is not read at all for these
@@ -37,37 +33,6 @@ class KernelGroup:
     def __post_init__(self) -> None:
         if self.outputs < 1:
             raise ValueError(f"{self._name()} needs at least 1 output; make it so.")
-
-    def mask(
-        self,
-        scores: Float[Array, "..."],
-        sparsity: float | Float[Array, ""],
-        *,
-        keep: Bool[Array, "..."] | None = None,
-        allowed: Bool[Array, "..."] | None = None,
-    ) -> Bool[Array, "..."]:
-        """The mask that keeps the groups with the highest sums of scores; exact to one group."""
-        return mask_groups(scores, self._box(scores.shape), sparsity, keep, allowed)
-
-    def group_scores(self, scores: Float[AnyArray, "..."]) -> Float[AnyArray, "..."]:
-        """The sum of each group of kernels."""
-        return sum_groups(scores, self._box(scores.shape))
-
-    def num_groups(self, shape: Shape) -> int:
-        """The number of groups of kernels."""
-        return int(np.prod(shape)) // int(np.prod(self._box(shape)))
-
-    def max_sparsity(self, shape: Shape) -> float:
-        """1.0: every group can go."""
-        return 1.0
-
-    def validate(self, shape: Shape, path: str = "") -> None:
-        """Raise a ValueError when the leaf lacks the axes or groups do not tile its outputs."""
-        self._box(shape, path)
-
-    def check(self, mask: Bool[AnyArray, "..."], path: str = "") -> None:
-        """Raise a ValueError when a group is neither wholly kept nor wholly pruned."""
-        check_boxes(mask, self._box(np.shape(mask), path), self._name(), path)
 
     def pack(self, weights: Any, mask: Any = None) -> BSR:
         """The groups with a kept weight as BSR, in blocks of `outputs` rows x 1 tap."""

@@ -1,5 +1,7 @@
 """The interface of every pattern, and the box-shaped groups that most of them are made of."""
 
+import abc
+import math
 from collections.abc import Hashable
 from typing import Any, Protocol, runtime_checkable
 
@@ -69,6 +71,50 @@ class Pattern(Hashable, Protocol):
     def pack(self, weights: Any, mask: Any = None) -> Packed:
         """The packed form of the kept weights (of all nonzeros without a mask), in NumPy."""
         ...
+
+
+class Boxes(abc.ABC):
+    """What patterns have in common whose groups are boxes of the leaf."""
+
+    @abc.abstractmethod
+    def _box(self, shape: Shape, path: str = "") -> Shape:
+        """The box's extent on each axis of the leaf; a ValueError when boxes do not tile it."""
+
+    @abc.abstractmethod
+    def _name(self) -> str:
+        """The pattern in an error."""
+
+    def mask(
+        self,
+        scores: Float[Array, "..."],
+        sparsity: float | Float[Array, ""],
+        *,
+        keep: Bool[Array, "..."] | None = None,
+        allowed: Bool[Array, "..."] | None = None,
+    ) -> Bool[Array, "..."]:
+        """The mask that keeps the groups with the highest sums of scores; exact to one group."""
+        return mask_groups(scores, self._box(scores.shape), sparsity, keep, allowed)
+
+    def group_scores(self, scores: Float[AnyArray, "..."]) -> Float[AnyArray, "..."]:
+        """The sum of each group, in float32 or better; NumPy stays NumPy."""
+        return sum_groups(scores, self._box(scores.shape))
+
+    def num_groups(self, shape: Shape) -> int:
+        """How many groups the leaf has."""
+        pairs = zip(shape, self._box(shape), strict=True)
+        return math.prod(n // own if own else 1 for n, own in pairs)
+
+    def max_sparsity(self, shape: Shape) -> float:
+        """1.0: every group can go."""
+        return 1.0
+
+    def validate(self, shape: Shape, path: str = "") -> None:
+        """Raise a ValueError when groups do not tile a leaf of this shape."""
+        self._box(shape, path)
+
+    def check(self, mask: Bool[AnyArray, "..."], path: str = "") -> None:
+        """Raise a ValueError when a group is neither wholly kept nor wholly pruned."""
+        check_boxes(mask, self._box(np.shape(mask), path), self._name(), path)
 
 
 def mask_groups(

@@ -7,15 +7,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from sparsejax import tree
 from sparsejax.patterns.pattern import (
     AnyArray,
+    Boxes,
     Shape,
-    check_mask,
     kept_weights,
-    mask_groups,
     subject,
 )
 
@@ -55,44 +54,10 @@ class CSR:
 
 
 @dataclass(frozen=True)
-class Unstructured:
+class Unstructured(Boxes):
     """Single weights are pruned; `output_axis` is -1 for flax kernels and 0 for Equinox weights."""
 
     output_axis: int = -1
-
-    def mask(
-        self,
-        scores: Float[Array, "..."],
-        sparsity: float | Float[Array, ""],
-        *,
-        keep: Bool[Array, "..."] | None = None,
-        allowed: Bool[Array, "..."] | None = None,
-    ) -> Bool[Array, "..."]:
-        """The mask that keeps the highest scores; exact to one weight."""
-        return mask_groups(scores, (1,) * scores.ndim, sparsity, keep, allowed)
-
-    def group_scores(self, scores: Float[AnyArray, "..."]) -> Float[AnyArray, "..."]:
-        """The scores themselves."""
-        return scores
-
-    def num_groups(self, shape: Shape) -> int:
-        """The number of weights."""
-        return int(np.prod(shape))
-
-    def max_sparsity(self, shape: Shape) -> float:
-        """1.0: every weight can go."""
-        return 1.0
-
-    def validate(self, shape: Shape, path: str = "") -> None:
-        """Raise a ValueError when the leaf is a scalar."""
-        if not shape:
-            raise ValueError(
-                f"{subject(path)}Unstructured() needs an axis, got shape (); leave scalars dense."
-            )
-
-    def check(self, mask: Bool[AnyArray, "..."], path: str = "") -> None:
-        """Raise a TypeError when the mask is not bool."""
-        check_mask(mask, path)
 
     def pack(self, weights: Any, mask: Any = None) -> CSR:
         """The kept weights as CSR, explicit zeros included where the mask keeps them."""
@@ -108,3 +73,13 @@ class Unstructured:
             leaf_shape=weights.shape,
             output_axis=self.output_axis,
         )
+
+    def _name(self) -> str:
+        return "Unstructured()"
+
+    def _box(self, shape: Shape, path: str = "") -> Shape:
+        if not shape:
+            raise ValueError(
+                f"{subject(path)}{self._name()} needs an axis, got shape (); leave scalars dense."
+            )
+        return (1,) * len(shape)

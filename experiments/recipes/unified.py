@@ -4,16 +4,17 @@ import optax
 
 import sparsejax as sj
 from experiments.recipes import Setup
+from sparsejax.algorithms.admm import Projection
 
 SHARE = 0.8  # unified blocks / kept blocks
+RHO = 1e-2  # 1e-3 hardly moves a weight before the last projections, 1e-1 keeps the loss out
 
 
 def unified_by_admm(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
-    """ADMM onto pruned and unified blocks for half of the steps, then both held fast."""
-    half = max(1, setup.steps // 2)
-    project = sj.onto_unified(setup.plan, share=SHARE)
-    admm = sj.admm(project, every=max(1, setup.steps // 20), rho=1e-3, end=half)
-    return _tied(optax.chain(admm, tx), setup, half)
+    """ADMM onto pruned and unified blocks for a quarter of the steps, then both held fast."""
+    cut = max(1, setup.steps // 4)
+    admm = _drawn(sj.onto_unified(setup.plan, share=SHARE), cut)
+    return _tied(optax.chain(admm, tx), setup, cut)
 
 
 def unified_at_once(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
@@ -23,14 +24,19 @@ def unified_at_once(tx: optax.GradientTransformation, setup: Setup) -> optax.Gra
 
 def pruned_by_admm(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
     """ADMM onto pruned blocks only, then masks."""
-    half = max(1, setup.steps // 2)
-    admm = sj.admm(sj.onto_patterns(setup.plan), every=max(1, setup.steps // 20), end=half)
-    return sj.sparsify(optax.chain(admm, tx), sj.one_shot(half), setup.plan, key=setup.key)
+    cut = max(1, setup.steps // 4)
+    admm = _drawn(sj.onto_patterns(setup.plan), cut)
+    return sj.sparsify(optax.chain(admm, tx), sj.one_shot(cut), setup.plan, key=setup.key)
 
 
 def pruned_at_once(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
     """Blocks of the least magnitude pruned at the start, then masks."""
     return sj.sparsify(tx, sj.one_shot(1), setup.plan, key=setup.key)
+
+
+def _drawn(projection: Projection, end: int) -> optax.GradientTransformation:
+    """Five projections on the way."""
+    return sj.admm(projection, every=max(1, end // 5), rho=RHO, end=end)
 
 
 def _tied(tx: optax.GradientTransformation, setup: Setup, at: int) -> optax.GradientTransformation:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import plots
+from experiments.classify import Classify
 from experiments.records import ROOT, Store
 from experiments.table import Claim, Paper, PaperNumber, Results, Row
 
@@ -155,16 +156,18 @@ def place(row: Row) -> str:
 def _networks(
     papers: Sequence[Paper], results: Sequence[Results], readme: Path, pictures: Path
 ) -> list[str]:
-    """A picture per network and data set with the rows of all papers."""
+    """A picture per network and data set with the rows of all papers that are plain trainings."""
     curves: dict[str, dict[str, list[plots.Point]]] = {}
     for paper, found in zip(papers, results, strict=True):
         for row in paper.ROWS:
             point = plots.point(row, found)
-            if point is not None:
+            if point is not None and isinstance(row.setting, Classify):
                 series = curves.setdefault(place(row), {}).setdefault(plots.series(row), [])
                 series += [point] if point not in series else []
     parts = ["## Accuracy against sparsity"] * bool(curves)
     for where, lines in curves.items():
+        if all(point.sparsity == 0 for points in lines.values() for point in points):
+            continue
         file = pictures / (re.sub(r"\W+", "_", where) + ".svg")
         plots.accuracy_against_sparsity(file, where, lines)
         parts.append(_image(where, file, readme))

@@ -31,6 +31,19 @@ UNSTRUCTURED = sj.Unstructured()
 REESTIMATE = 100  # batches: at momentum 0.97 the old statistics are down to 5 %
 
 
+Lesson = Callable[..., tuple[train.TrainState, list[dict[str, Any]]]]
+Course = Callable[
+    [Lesson, train.TrainState, Dataset, int, Job], tuple[train.TrainState, list[dict[str, Any]]]
+]
+
+
+def whole(
+    lesson: Lesson, state: train.TrainState, dataset: Dataset, steps: int, job: Job
+) -> tuple[train.TrainState, list[dict[str, Any]]]:
+    """The usual course: all steps on all the data."""
+    return lesson(state, dataset, steps, job.folder)
+
+
 @dataclass(frozen=True)
 class Classify:
     """Train a classifier with a recipe and test the deployed weights."""
@@ -77,12 +90,9 @@ class Classify:
         return train.take_apart(self.net(images.shape[1:], len(dataset.classes), job.seed))
 
     def train_from(
-        self, network: train.Network, job: Job, course: "Course | None" = None
+        self, network: train.Network, job: Job, course: Course = whole
     ) -> tuple[train.TrainState, dict[str, Any]]:
-        """The deployed state and the result of a training that starts at a network's variables.
-
-        A course replaces the usual one: all steps on all the data.
-        """
+        """The deployed state and the result of a training that starts at a network's variables."""
         dataset, steps = self._work(job)
         tx, plan = self.optimizer(network, dataset, steps, job.seed)
         evaluate = _evaluation(network, dataset)
@@ -101,9 +111,7 @@ class Classify:
             measure_every=max(5, steps // 6),
             report=clock.tick,
         )
-        state, history = (course or _whole)(
-            lesson, train.initial_state(network, tx), dataset, steps, job
-        )
+        state, history = course(lesson, train.initial_state(network, tx), dataset, steps, job)
         state = self._deployed(network, state, dataset, job.seed)
         return state, {
             "accuracy": evaluate(state.params, state.statistics),
@@ -144,8 +152,7 @@ class Classify:
         self, network: train.Network, dataset: Dataset, steps: int, seed: int
     ) -> tuple[optax.GradientTransformation, sj.Plan]:
         """The recipe's transform around AdamW, and the plan."""
-        rules = {**dict(self.exceptions), self.prunable: self.pattern}
-        plan = sj.plan(network.params, rules, sparsity=self.sparsity, allocate=self.allocate)
+        plan = self.plan(network.params)
         schedule = optax.schedules.cosine_onecycle_schedule(
             max(1, steps), self.learning_rate, pct_start=0.2
         )
@@ -166,6 +173,11 @@ class Classify:
         )
         return self.method(adamw, setup), plan
 
+    def plan(self, params: Any) -> sj.Plan:
+        """What is pruned of a network, and how much."""
+        rules = {**dict(self.exceptions), self.prunable: self.pattern}
+        return sj.plan(params, rules, sparsity=self.sparsity, allocate=self.allocate)
+
     def batches(self, dataset: Dataset, seed: int, count: int) -> list:
         """Training batches of an order of their own."""
         order = batches(dataset, batch_size=self.batch_size, seed=seed + 1_000_000)
@@ -185,19 +197,6 @@ class Classify:
         for batch in self.batches(dataset, seed, REESTIMATE):
             collected = collect(collected, batch)
         return state._replace(params=hard, statistics=collected)
-
-
-Lesson = Callable[..., tuple[train.TrainState, list[dict[str, Any]]]]
-Course = Callable[
-    [Lesson, train.TrainState, Dataset, int, Job], tuple[train.TrainState, list[dict[str, Any]]]
-]
-
-
-def _whole(
-    lesson: Lesson, state: train.TrainState, dataset: Dataset, steps: int, job: Job
-) -> tuple[train.TrainState, list[dict[str, Any]]]:
-    """The usual course."""
-    return lesson(state, dataset, steps, job.folder)
 
 
 def ladder(name: str, method: Recipe, **options: Any) -> tuple[Row, ...]:

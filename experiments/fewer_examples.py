@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import jax
 import numpy as np
 from jaxtyping import Bool, Int
 
@@ -100,15 +99,11 @@ class FewerExamples:
 
 def _judge(network: train.Network, dataset: Dataset) -> Callable[[train.TrainState], Any]:
     """A function of the state: which training examples its weights have right."""
-    standardize = standardize_like(dataset.train_images)
-    images, labels = standardize(dataset.train_images), dataset.train_labels
-    apply = jax.jit(sj.accelerate(network.apply))
+    images = standardize_like(dataset.train_images)(dataset.train_images)
+    judge = train.make_judge(network, images, dataset.train_labels, batch_size=400)
 
     def right(state: train.TrainState) -> Bool[np.ndarray, "examples"]:
-        weights = train.forward_weights(state.params, state.opt_state)
-        starts = range(0, len(labels), 400)
-        logits = [apply((weights, state.statistics), images[at : at + 400]) for at in starts]
-        return np.concatenate([np.asarray(part).argmax(-1) for part in logits]) == labels
+        return judge(train.forward_weights(state.params, state.opt_state), state.statistics)
 
     return right
 

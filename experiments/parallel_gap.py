@@ -37,13 +37,7 @@ class ParallelGap:
     def run(self, job: Job) -> dict[str, Any]:
         """The result of the last training."""
         network = self.training.start(job)
-        rules = {self.training.prunable: self.training.pattern}
-        plan = sj.plan(
-            network.params,
-            rules,
-            sparsity=self.training.sparsity,
-            allocate=self.training.allocate,
-        )
+        plan = self.training.plan(network.params)
         for number in range(self.rounds):
             copies = [
                 self._train(network, sj.grown_part(part, self.num_parts), job, f"{number}-{part}")[

@@ -18,7 +18,7 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 import sparsejax as sj
 
@@ -150,20 +150,33 @@ def initial_state(network: Network, tx: optax.GradientTransformation) -> TrainSt
     return TrainState(params, statistics, tx.init(params), jnp.zeros((), jnp.int32))
 
 
-def make_evaluate(network: Network, images: np.ndarray, labels: np.ndarray, *, batch_size: int):
-    """`evaluate(params, statistics, limit=None) -> accuracy` over all or the first `limit` images.
+def make_judge(network: Network, images: Any, labels: np.ndarray, *, batch_size: int) -> Callable:
+    """`judge(params, statistics, limit=None) -> right`, of all or the first `limit` images.
 
     The images are standardised already.
     """
     apply = jax.jit(sj.accelerate(network.apply))
 
-    def evaluate(params: Any, statistics: Any, limit: int | None = None) -> float:
+    def judge(params: Any, statistics: Any, limit: int | None = None) -> Bool[np.ndarray, "images"]:
         wanted = labels[:limit]
-        correct = 0
-        for start in range(0, len(wanted), batch_size):
-            logits = apply((params, statistics), images[start : start + batch_size])
-            correct += int((np.asarray(logits).argmax(-1) == wanted[start:][:batch_size]).sum())
-        return correct / len(wanted)
+        starts = range(0, len(wanted), batch_size)
+        logits = (apply((params, statistics), images[at : at + batch_size]) for at in starts)
+        found = np.concatenate([np.asarray(part).argmax(-1) for part in logits])
+        return found[: len(wanted)] == wanted
+
+    return judge
+
+
+def make_evaluate(network: Network, images: Any, labels: np.ndarray, *, batch_size: int):
+    """`evaluate(params, statistics, limit=None) -> accuracy` over all or the first `limit` images.
+
+    The images are standardised already.
+    """
+    judge = make_judge(network, images, labels, batch_size=batch_size)
+
+    def evaluate(params: Any, statistics: Any, limit: int | None = None) -> float:
+        right = judge(params, statistics, limit)
+        return int(right.sum()) / len(right)
 
     return evaluate
 

@@ -18,8 +18,8 @@ def test_each_copy_grows_its_part_and_the_end_is_at_the_target(tmp_path, monkeyp
     ends = []
     train_from = type(training).train_from
 
-    def spy(self, network, job, course=None):
-        state, result = train_from(self, network, job, course)
+    def spy(self, network, job):
+        state, result = train_from(self, network, job)
         zeros = {x.shape: int((np.asarray(x) == 0).sum()) for x in jax.tree.leaves(state.params)}
         ends.append((zeros[36, 20], zeros[20, 2]))
         return state, result

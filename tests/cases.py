@@ -11,6 +11,7 @@ import optax
 from flax import linen, nnx
 
 import sparsejax as sj
+from sparsejax import tree
 
 NUM_STEPS = 12
 
@@ -123,6 +124,7 @@ PATTERNS = {
     "channel": (sj.Channel(), 0.5),
     "kernel_group": (sj.KernelGroup(2), 0.5),
     "block_column_row": (sj.BlockColumnRow(4, 4, kept_rows=2), 0.75),
+    "kernel_pattern": (sj.KernelPattern(), 0.7),
 }
 
 _LEARNING_RATE = 0.05
@@ -174,18 +176,24 @@ def shapes() -> dict[str, tuple[int, ...]]:
 def dict_params(seed: int = 0, dtype: Any = jnp.float32) -> dict[str, Any]:
     """Nested dicts of normal weights with the table's shapes."""
     generator = np.random.default_rng(seed)
-    tree: dict[str, Any] = {}
+    params: dict[str, Any] = {}
     for path, shape in shapes().items():
         module, name = path.split("/")
         leaf = jnp.asarray(generator.normal(size=shape), dtype)
-        tree.setdefault(module, {})[name] = leaf
-    return tree
+        params.setdefault(module, {})[name] = leaf
+    return params
 
 
 def planned(pattern: sj.Pattern, sparsity: float, params: Any = None) -> sj.Plan:
-    """The pattern on every kernel and weight but the head's."""
+    """The pattern on every kernel but the head's and those that it can't take."""
     params = dict_params() if params is None else params
-    return sj.plan(params, {"(?<!head/)kernel": pattern}, sparsity=sparsity)
+    takes = lambda leaf: leaf.ndim == 4 or not isinstance(pattern, sj.KernelPattern)
+    kernels = [
+        f"^{path}$"
+        for path, leaf in tree.leaves_with_paths(params)
+        if path.endswith("kernel") and not path.startswith("head") and takes(leaf)
+    ]
+    return sj.plan(params, dict.fromkeys(kernels, pattern), sparsity=sparsity)
 
 
 def fake_grads(params: Any, step: Any) -> Any:

@@ -81,7 +81,7 @@ def test_sparsity_is_exact_at_every_step(method, pattern):
         num_groups = leaf.pattern.num_groups(leaf.shape)
         wanted = [np.floor(share(t) * leaf.sparsity * num_groups + 0.5) for t in range(len(steps))]
         np.testing.assert_array_equal(pruned, wanted, err_msg=leaf.path)
-        if pattern != "nm_2_4" or share(0) == 1.0:
+        if pattern not in ("nm_2_4", "kernel_pattern") or share(0) == 1.0:  # on a ramp they can't
             for step in steps:
                 leaf.pattern.check(step, leaf.path)
         leaf.pattern.check(steps[-1], leaf.path)

@@ -11,6 +11,8 @@ Expected: PDP is no worse than GMP, and better at high sparsity. The paper's tab
 hand; its abstract has the numbers below. N:M is in zhou2021_sr_ste.
 """
 
+from typing import Any
+
 import sparsejax as sj
 from experiments.classify import Classify, ladder
 from experiments.recipes import magnitude, soft
@@ -19,12 +21,12 @@ from experiments.text_tuning import FineTuneText
 
 TITLE = "Parameter-free differentiable pruning (PDP)"
 
-CHANNEL = sj.Channel()
+CHANNELS: dict[str, Any] = {"sparsity": 0.5, "pattern": sj.Channel(), "allocate": sj.uniform}
 ROWS: tuple[Row, ...] = (
     *ladder("pdp", soft.pdp),
     *ladder("gmp", magnitude.gmp),
-    Row("pdp channels 50 %", Classify(soft.pdp, 0.5, pattern=CHANNEL, allocate=sj.uniform)),
-    Row("gmp channels 50 %", Classify(magnitude.gmp, 0.5, pattern=CHANNEL, allocate=sj.uniform)),
+    Row("pdp channels 50 %", Classify(soft.pdp_in_layers, **CHANNELS)),
+    Row("gmp channels 50 %", Classify(magnitude.gmp, **CHANNELS)),
     Row("text dense", FineTuneText()),
     Row("text pdp 90 %", FineTuneText(soft.pdp_pretrained, 0.9)),
     Row("text gmp 90 %", FineTuneText(magnitude.gmp, 0.9)),

@@ -57,7 +57,7 @@ METHODS = (
     Entry(sj.str_, "weights, groups", "a training, dense weights", soft.str_),
     Entry(sj.movement, ANY, "a training, dense weights and scores", soft.movement),
     Entry(sj.soft_movement, "weights", "a training, dense weights and scores", soft.soft_movement),
-    Entry(sj.sr_ste, "N:M, any pattern", "a training, dense weights"),
+    Entry(sj.sr_ste, "N:M, any pattern", "a training, dense weights", soft.sr_ste),
     Entry(sj.top_kast, ANY, "a training, dense weights", soft.top_kast),
     Entry(sj.spartan, ANY, "a training, dense weights", soft.spartan),
     Entry(sj.snip, ANY, "one batch, then a training", initial.snip),

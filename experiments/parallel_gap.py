@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 import sparsejax as sj
 from experiments.classify import Classify
-from experiments.recipes import Recipe, Setup
+from experiments.recipes.initial import fixed_masks
 from experiments.table import Job
 from experiments.train import Network, TrainState
 from sparsejax.initial_masks import InitialMasks, masks_from_zeros
@@ -55,14 +55,5 @@ class ParallelGap:
     def _train(
         self, network: Network, masks: InitialMasks, job: Job, folder: str
     ) -> tuple[TrainState, dict[str, Any]]:
-        setting = dataclasses.replace(self.training, method=_with_masks(masks))
+        setting = dataclasses.replace(self.training, method=fixed_masks(masks))
         return setting.train_from(network, job._replace(folder=job.folder / folder))
-
-
-def _with_masks(masks: InitialMasks) -> Recipe:
-    """A training with masks that stay."""
-
-    def recipe(tx: Any, setup: Setup) -> Any:
-        return sj.sparsify(tx, sj.chain(), setup.plan, key=setup.key, initial_masks=masks)
-
-    return recipe

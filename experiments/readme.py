@@ -158,12 +158,13 @@ def _networks(
 ) -> list[str]:
     """A picture per network and data set with the rows of all papers that are plain trainings."""
     curves: dict[str, dict[str, list[plots.Point]]] = {}
+    drawn = set()  # a setting may stand in several papers, under different names
     for paper, found in zip(papers, results, strict=True):
         for row in paper.ROWS:
             point = plots.point(row, found)
-            if point is not None and isinstance(row.setting, Classify):
-                series = curves.setdefault(place(row), {}).setdefault(plots.series(row), [])
-                series += [point] if point not in series else []
+            if point is not None and isinstance(row.setting, Classify) and row.setting not in drawn:
+                drawn.add(row.setting)
+                curves.setdefault(place(row), {}).setdefault(plots.series(row), []).append(point)
     parts = ["## Accuracy against sparsity"] * bool(curves)
     for where, lines in curves.items():
         if all(point.sparsity == 0 for points in lines.values() for point in points):

@@ -10,6 +10,7 @@ import sparsejax as sj
 from experiments.classify import Classify
 from experiments.compress import Compress
 from experiments.recipes import Setup
+from experiments.recipes.initial import fixed_masks
 from experiments.recipes.magnitude import dense
 from experiments.table import Job
 from experiments.train import Network, TrainState
@@ -80,13 +81,8 @@ class Tickets:
         """A training with fixed masks, as long as the dense one."""
 
         def fixed(tx: Any, setup: Setup) -> Any:
-            return sj.sparsify(
-                self.pretraining.method(tx, setup),
-                sj.chain(),
-                setup.plan,
-                key=setup.key,
-                initial_masks=lambda params, plan: masks,
-            )
+            recipe = fixed_masks(lambda params, plan: masks)
+            return recipe(self.pretraining.method(tx, setup), setup)
 
         setting = dataclasses.replace(
             self.pretraining, method=fixed, sparsity=self.sparsity, allocate=sj.uniform

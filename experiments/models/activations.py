@@ -6,12 +6,14 @@ from jaxtyping import Array, Float
 
 import sparsejax as sj
 
+START = 2.0  # after batch norm; the paper's 10 wants a long training with weight decay to come down
+
 
 class PACT(nnx.Module):
-    """ReLU up to a learned limit, which starts at 6, rounded to `bits` if there are any."""
+    """ReLU up to a learned limit, rounded to `bits` if there are any."""
 
     def __init__(self, bits: int | None = None):
-        self.limit = nnx.Param(jnp.asarray(6.0, jnp.float32))
+        self.limit = nnx.Param(jnp.asarray(START, jnp.float32))
         self.bits = bits
 
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:

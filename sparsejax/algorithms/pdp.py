@@ -37,7 +37,9 @@ def pdp(
       end: the step that reaches the targets, on a straight line; 67 epochs later (0.015 an epoch).
       temperature: of the soft mask, on the scale of w^2.
       globally: whether one threshold over the network at step `begin` divides the plan's budget
-        among its leaves, as in the paper; else each leaf has its own target of the plan.
+        among its leaves, as in the paper; else each leaf has its own target of the plan. For
+        channels use the latter: a channel's size is mostly its layer's, and one threshold may
+        prune all channels of some layers.
       every: steps between two updates of the thresholds.
 
     Differs: the targets rise by steps and not by epochs; under N:M and in groups the paper's soft

@@ -26,7 +26,7 @@ def full_masks(params: Any, plan: Any) -> Any:
 def masks_from_zeros(params: Any, plan: Any) -> Any:
     """Masks that keep the nonzero groups: what continues from a sparse checkpoint starts from.
 
-    A group with any nonzero weight is kept whole.
+    A group with any nonzero weight is kept whole, and no more than that.
     """
 
     def nonzero_groups(leaf: PlanLeaf, weights: Any) -> Any:
@@ -34,9 +34,18 @@ def masks_from_zeros(params: Any, plan: Any) -> Any:
         if leaf.group_size == 1:
             return nonzero
         scores = nonzero.astype(jnp.float32)
-        num_kept = jnp.sum(leaf.pattern.group_scores(scores) > 0)
         num_groups = leaf.pattern.num_groups(leaf.shape)
-        return leaf.pattern.mask(scores, (num_groups - num_kept) / num_groups)
+        keep = lambda count: leaf.pattern.mask(scores, (num_groups - count) / num_groups)
+
+        def halve(_: Any, bounds: tuple[Any, Any]) -> tuple[Any, Any]:
+            low, high = bounds
+            middle = (low + high) // 2
+            enough = jnp.all(keep(middle) | ~nonzero)
+            return jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
+
+        # By bisection: rows and columns of blocks overlap, so that nonzero groups can't be counted.
+        bounds = jnp.int32(0), jnp.int32(num_groups)
+        return keep(jax.lax.fori_loop(0, num_groups.bit_length(), halve, bounds)[1])
 
     return planned_masks(params, plan, nonzero_groups)
 

@@ -176,6 +176,21 @@ def test_masks_from_scores_leaf_by_leaf_meets_each_target():
     assert [int(mask.sum()) for mask in jax.tree.leaves(by_network)] == [0, 8]
 
 
+@pytest.mark.parametrize("pattern", cases.PATTERNS)
+def test_masks_from_zeros_find_the_masks_again(pattern):
+    params = cases.dict_params()
+    plan = cases.planned(*cases.PATTERNS[pattern], params)
+    masks = {
+        leaf.path: leaf.pattern.mask(jnp.abs(weights), leaf.sparsity)
+        for leaf in plan.leaves
+        for weights in [dict(sj.tree.leaves_with_paths(params))[leaf.path]]
+    }
+    pruned = sj.tree.map_with_paths(lambda path, p: p * masks.get(path, True), params)
+    found = dict(sj.tree.leaves_with_paths(sj.masks_from_zeros(pruned, plan)))
+    for path, mask in masks.items():
+        np.testing.assert_array_equal(found[path], mask)
+
+
 def test_masks_from_zeros_keeps_whole_groups():
     params = {"kernel": jnp.zeros((4, 8)).at[1, 2].set(1.0).at[3, 7].set(-1.0)}
     for pattern in (sj.Unstructured(), sj.Block(4, 1), sj.Channel(), sj.NM(2, 4)):

@@ -25,7 +25,7 @@ CHANNELS: dict[str, Any] = {"sparsity": 0.5, "pattern": sj.Channel(), "allocate"
 ROWS: tuple[Row, ...] = (
     *ladder("pdp", soft.pdp),
     *ladder("gmp", magnitude.gmp),
-    Row("pdp channels 50 %", Classify(soft.pdp_in_layers, **CHANNELS)),
+    Row("pdp channels 50 %", Classify(soft.pdp_channels, **CHANNELS)),
     Row("gmp channels 50 %", Classify(magnitude.gmp, **CHANNELS)),
     Row("text dense", FineTuneText()),
     Row("text pdp 90 %", FineTuneText(soft.pdp_pretrained, 0.9)),

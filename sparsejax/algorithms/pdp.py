@@ -29,13 +29,13 @@ def pdp(
     m + (2 w^2 / temperature) m (1 - m), is large beside the threshold, at |w| = t it is
     1/2 + t^2 / (2 temperature): clip the gradients. t lies midway between the smallest kept and the
     largest pruned |w| of the leaf, of each m weights under N:M; groups (channels, blocks) go by
-    their root mean square in place of |w|. In the end the mask is hard: `harden` gives w where
+    their L2 norm in place of |w|. In the end the mask is hard: `harden` gives w where
     m > 1/2. Statistics of batch norms saw the soft network; estimate them anew after that.
 
     Args:
       begin: the first step that prunes; epoch 16 of 100 in the paper.
       end: the step that reaches the targets, on a straight line; 67 epochs later (0.015 an epoch).
-      temperature: of the soft mask, on the scale of w^2.
+      temperature: of the soft mask, on the scale of w^2 or of a group's squared norm.
       globally: whether one threshold over the network at step `begin` divides the plan's budget
         among its leaves, as in the paper; else each leaf has its own target of the plan. For
         channels use the latter: a channel's size is mostly its layer's, and one threshold may

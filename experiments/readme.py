@@ -23,6 +23,7 @@ exact zeros / weights of the leaves that are pruned, counted after training. ms/
 run took beside whatever else the machine did; docs/methods.md has times that can be compared.
 """
 VERDICTS = {True: "holds", False: "**does not hold**", None: "not measured yet"}
+OURS = ("net, data", "ours", "sparsity", "ms/step")
 
 
 def write(
@@ -103,9 +104,9 @@ def verdict(claim: Claim, results: Results) -> str:
 
 def table(paper: Paper, results: Results) -> list[str]:
     """One line per number of the paper and per row of ours, side by side where they answer."""
-    head = ("the paper's setting", "its number (source)", "our row", "ours", "sparsity", "ms/step")
+    head = ("the paper's setting", "its number (source)", "our row", *OURS)
     lines = [_line(head), _line(["---"] * len(head))]
-    lines += [_line((*_theirs(number), *[""] * 4)) for number in paper.PAPER if not number.row]
+    lines += [_line((*_theirs(number), *[""] * (1 + len(OURS)))) for number in paper.PAPER if not number.row]
     for row in paper.ROWS:
         numbers = [number for number in paper.PAPER if number.row == row.name]
         theirs = [" <br> ".join(cells) for cells in zip(*map(_theirs, numbers), strict=True)]
@@ -121,11 +122,10 @@ def _theirs(number: PaperNumber) -> tuple[str, str]:
     return number.setting, f"{number.value:g} {number.unit} ({number.source})"
 
 
-def _ours(row: Row, results: Results) -> tuple[str, str, str, str]:
-    where = f"{row.name} ({place(row)})"
+def _ours(row: Row, results: Results) -> tuple[str, ...]:
     records = results.records[row.name]
     if not records:
-        return where, "not run yet", "", ""
+        return row.name, place(row), "not run yet", "", ""
     mean, spread = results.mean(row.name), results.spread(row.name)
     percent = row.setting.headline == "accuracy"
     show = lambda value: f"{100 * value:.2f}" if percent else f"{value:.4g}"
@@ -133,7 +133,8 @@ def _ours(row: Row, results: Results) -> tuple[str, str, str, str]:
     unit = "%" if percent else row.setting.headline
     seeds = f"{len(records)} seed{'s' * (len(records) > 1)}"
     return (
-        where,
+        row.name,
+        place(row),
         f"{number} {unit}, {seeds}",
         _mean(results, row, "sparsity", 100, ".2f", " %"),
         _mean(results, row, "ms_per_step", 1, ".1f", ""),
@@ -147,10 +148,12 @@ def _mean(results: Results, row: Row, quantity: str, factor: float, form: str, u
 
 
 def place(row: Row) -> str:
-    """The net and the data of a row."""
-    functions = [getattr(row.setting, name, None) for name in ("net", "data")]
+    """The net and the data of a row, of its first training if it has several."""
+    setting: Any = row.setting
+    setting = getattr(setting, "pretraining", getattr(setting, "training", setting))
+    functions = [getattr(setting, name, None) for name in ("net", "data")]
     names = [getattr(f, "__name__", f) for f in functions if f is not None]
-    return ", ".join(map(str, names)) or row.setting.label
+    return ", ".join(map(str, names)) or setting.label
 
 
 def _networks(

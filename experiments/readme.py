@@ -106,7 +106,11 @@ def table(paper: Paper, results: Results) -> list[str]:
     """One line per number of the paper and per row of ours, side by side where they answer."""
     head = ("the paper's setting", "its number (source)", "our row", *OURS)
     lines = [_line(head), _line(["---"] * len(head))]
-    lines += [_line((*_theirs(number), *[""] * (1 + len(OURS)))) for number in paper.PAPER if not number.row]
+    lines += [
+        _line((*_theirs(number), *[""] * (1 + len(OURS))))
+        for number in paper.PAPER
+        if not number.row
+    ]
     for row in paper.ROWS:
         numbers = [number for number in paper.PAPER if number.row == row.name]
         theirs = [" <br> ".join(cells) for cells in zip(*map(_theirs, numbers), strict=True)]

@@ -42,11 +42,12 @@ def _gru(method=dense, sparsity: float = 0.0, pattern: sj.Pattern | None = None)
 BLOCKS = sj.BlockColumnRow(8, 16)
 COLUMNS_AND_ROWS = sj.BlockColumnRow(16, 32, kept_rows=8)
 
+PACKED = "GRU, 8x16 blocks, ADMM, 90 %, run packed"
 ROWS = (
     Row("GRU, dense", _gru(), seeds=2),
     Row("GRU, single weights, GMP, 90 %", _gru(gmp, 0.9), seeds=2),
     Row("GRU, 8x16 blocks, GMP, 90 %", _gru(gmp, 0.9, BLOCKS), seeds=2),
-    Row("GRU, 8x16 blocks, ADMM, 90 %, run packed", PackedGRU(_gru(bcr_admm, 0.9, BLOCKS)), 2),
+    Row(PACKED, PackedGRU(_gru(bcr_admm, 0.9, BLOCKS)), 2),
     Row("GRU, 8x16 blocks, reweighted, 90 %", _gru(bcr_reweighted, 0.9, BLOCKS), seeds=2),
     Row("GRU, columns and rows, ADMM, 90 %", _gru(bcr_admm, 0.9, COLUMNS_AND_ROWS), seeds=2),
     Row("GRU, 8x16 blocks, ADMM, 95 %", _gru(bcr_admm, 0.95, BLOCKS), seeds=2),
@@ -81,8 +82,7 @@ CLAIMS = (
     Claim(
         "the packed GRU predicts as the dense one does",
         lambda r: (
-            r.mean("GRU, 8x16 blocks, ADMM, 90 %, run packed")
-            == r.mean("GRU, 8x16 blocks, ADMM, 90 %, run packed", "dense_accuracy")
+            abs(r.mean(PACKED) - r.mean(PACKED, "dense_accuracy")) < 1e-6  # of an example 7e-4
         ),
     ),
     Claim("packed in blocks, products are faster than CSR of the same zeros", _all_faster_than_csr),

@@ -86,7 +86,7 @@ def accuracy_against_sparsity(file: Path, title: str, lines: Mapping[str, Sequen
     axes.set_xlabel("sparsity of the pruned leaves (log of the density)")
     axes.set_ylabel("test accuracy, %")
     figure.legend(fontsize="small", loc="outside right upper")
-    _save(figure, axes, file, title)
+    _save(figure, file, title)
 
 
 def _line(
@@ -128,14 +128,14 @@ def dots(file: Path, title: str, rows: Sequence[Row], results: Results) -> None:
             axes.annotate(f"{mean:.3g}", (mean, name), **NUMBER)
         axes.invert_yaxis()
         axes.margins(x=0.1)
-        axes.grid(alpha=0.3)
         axes.set_xlabel(headline)
-    _save(figure, all_axes[0], file, title)
+    _save(figure, file, title)
 
 
-def _save(figure: Figure, axes: Axes, file: Path, title: str) -> None:
-    axes.set_title(title, fontsize="medium")
-    axes.grid(alpha=0.3)
+def _save(figure: Figure, file: Path, title: str) -> None:
+    figure.axes[0].set_title(title, fontsize="medium")
+    for axes in figure.axes:
+        axes.grid(alpha=0.3)
     # Text as text and a fixed salt: small files that differ only where the numbers do.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "sparsejax"}):
         figure.savefig(file, metadata={"Date": None})

@@ -1,6 +1,7 @@
 """The masks that a training starts from: functions (params, plan) -> masks."""
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import jax
@@ -9,6 +10,8 @@ import optax
 
 from sparsejax.distributions import PlanLeaf
 from sparsejax.global_threshold import cut_globally
+from sparsejax.patterns import factors
+from sparsejax.soft_masks import spread
 from sparsejax.tree import leaves_with_paths, map_with_paths
 
 InitialMasks = Callable[[Any, Any], Any]
@@ -30,22 +33,12 @@ def masks_from_zeros(params: Any, plan: Any) -> Any:
     """
 
     def nonzero_groups(leaf: PlanLeaf, weights: Any) -> Any:
-        nonzero = weights != 0
-        if leaf.group_size == 1:
-            return nonzero
-        scores = nonzero.astype(jnp.float32)
-        num_groups = leaf.pattern.num_groups(leaf.shape)
-        keep = lambda count: leaf.pattern.mask(scores, (num_groups - count) / num_groups)
-
-        def halve(_: Any, bounds: tuple[Any, Any]) -> tuple[Any, Any]:
-            low, high = bounds
-            middle = (low + high) // 2
-            enough = jnp.all(keep(middle) | ~nonzero)
-            return jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
-
-        # By bisection: rows and columns of blocks overlap, so that nonzero groups can't be counted.
-        bounds = jnp.int32(0), jnp.int32(num_groups)
-        return keep(jax.lax.fori_loop(0, num_groups.bit_length(), halve, bounds)[1])
+        nonzero = (weights != 0).astype(jnp.float32)
+        masks = [
+            spread(pattern, jnp.asarray(pattern.group_scores(nonzero)), nonzero) > 0
+            for pattern in factors(leaf.pattern)
+        ]
+        return reduce(jnp.logical_and, masks)
 
     return planned_masks(params, plan, nonzero_groups)
 

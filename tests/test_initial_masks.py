@@ -117,10 +117,18 @@ def test_synflow_agrees_with_a_slow_oracle_and_never_empties_a_layer():
         assert wanted.any()
 
 
-def test_synflow_says_when_it_overflows():
+def test_synflow_says_when_nothing_flows():
     params = {"layer0": {"kernel": jnp.full((2, 2), 1e30)}, "layer1": {"kernel": jnp.ones((2, 2))}}
     with pytest.raises(ValueError, match="smaller positive x"):
         sj.synflow(mlp, jnp.full((1, 2), 1e30))(params, planned(params, 0.5))
+    params = mlp_params(4, 8, 2)
+    bounded = lambda params, x: jnp.minimum(mlp(params, x), 6.0)
+    with pytest.raises(ValueError, match="at layer0/kernel; pass a smaller"):
+        sj.synflow(bounded, jnp.full((1, 4), 1e3))(params, planned(params, 0.5))
+    # Scores of 1 in the first layer and of 4 in the second, which has the five best of 500.
+    params = jax.tree.map(jnp.ones_like, mlp_params(4, 100, 1))
+    with pytest.raises(ValueError, match="at the end; pass a larger x"):
+        sj.synflow(mlp, jnp.ones((1, 4)), rounds=1)(params, planned(params, 0.99))
     with pytest.raises(ValueError, match="rounds >= 1"):
         sj.synflow(mlp, jnp.ones((1, 2)), rounds=0)
     with pytest.raises(ValueError, match="at least one batch"):
@@ -180,10 +188,10 @@ def test_masks_from_scores_leaf_by_leaf_meets_each_target():
 def test_masks_from_zeros_find_the_masks_again(pattern):
     params = cases.dict_params()
     plan = cases.planned(*cases.PATTERNS[pattern], params)
+    leaves = dict(sj.tree.leaves_with_paths(params))
     masks = {
-        leaf.path: leaf.pattern.mask(jnp.abs(weights), leaf.sparsity)
+        leaf.path: leaf.pattern.mask(jnp.abs(leaves[leaf.path]), leaf.sparsity)
         for leaf in plan.leaves
-        for weights in [dict(sj.tree.leaves_with_paths(params))[leaf.path]]
     }
     pruned = sj.tree.map_with_paths(lambda path, p: p * masks.get(path, True), params)
     found = dict(sj.tree.leaves_with_paths(sj.masks_from_zeros(pruned, plan)))

@@ -20,8 +20,7 @@ def pdp(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransfo
     Of 1e-4, 1e-3, 3e-3 and 1e-2 it is the best at 98 % and one seed: the paper's 1e-4 leaves hardly
     any soft band around these weights, and what is above loses most when the mask hardens.
     """
-    begin, end, _ = ramp(setup)
-    return sj.sparsify(tx, sj.pdp(begin, end, temperature=1e-3), setup.plan, key=setup.key)
+    return _pdp(tx, setup, temperature=1e-3)
 
 
 def pdp_channels(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
@@ -29,14 +28,19 @@ def pdp_channels(tx: optax.GradientTransformation, setup: Setup) -> optax.Gradie
 
     One threshold over the network prunes all channels of some layers, which leaves nothing of it.
     """
-    begin, end, _ = ramp(setup)
-    return sj.sparsify(tx, sj.pdp(begin, end, globally=False), setup.plan, key=setup.key)
+    return _pdp(tx, setup, globally=False)
 
 
 def pdp_pretrained(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
     """PDP from a pretrained net, at the paper's temperature."""
+    return _pdp(tx, setup)
+
+
+def _pdp(
+    tx: optax.GradientTransformation, setup: Setup, **options: Any
+) -> optax.GradientTransformation:
     begin, end, _ = ramp(setup)
-    return sj.sparsify(tx, sj.pdp(begin, end), setup.plan, key=setup.key)
+    return sj.sparsify(tx, sj.pdp(begin, end, **options), setup.plan, key=setup.key)
 
 
 def str_(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:

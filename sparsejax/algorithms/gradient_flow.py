@@ -14,6 +14,7 @@ from sparsejax.importance import Loss, Measure, gradient_norm, loss_based, mean_
 from sparsejax.masks import MaskContext, MaskTransform, map_planned
 from sparsejax.masks import every as at_every
 from sparsejax.patterns import Unstructured
+from sparsejax.soft_masks import spread
 from sparsejax.tree import top_k_mask
 
 
@@ -121,8 +122,12 @@ def gradient_flow(
         scores, kept = zip(*(found[leaf.path] for leaf in leaves), strict=True)
         share = _share(context.step // every, rounds, context.plan.sparsity)
         cut = cut_globally([_of_filters(leaf) for leaf in leaves], scores, kept, share)
-        spread = lambda leaf, mask, key: mask & _spread(leaf, cut[leaves.index(leaf)], mask)
-        return map_planned(spread, context, masks), state
+
+        def keep(leaf: PlanLeaf, mask: Any, key: Any) -> Any:
+            groups = cut[leaves.index(leaf)].astype(jnp.float32)
+            return mask & (spread(leaf.pattern, groups, mask) > 0)
+
+        return map_planned(keep, context, masks), state
 
     rank_and_prune = MaskTransform(lambda masks, params, context: (masks, ()), update)
     return at_every(every, rank_and_prune, begin=every, end=rounds * every)
@@ -138,10 +143,3 @@ def _of_filters(leaf: PlanLeaf) -> PlanLeaf:
     """The leaf as if each of its groups were one weight."""
     shape = (leaf.pattern.num_groups(leaf.shape),)
     return replace(leaf, shape=shape, pattern=Unstructured())
-
-
-def _spread(leaf: PlanLeaf, groups: Any, like: Any) -> Any:
-    """The groups' values at each of their weights: what a sum's gradient does."""
-    zeros = jnp.zeros(like.shape, jnp.float32)
-    _, pull = jax.vjp(leaf.pattern.group_scores, zeros)
-    return pull(groups.astype(jnp.float32))[0] > 0

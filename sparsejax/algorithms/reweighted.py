@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from sparsejax.patterns import Block, BlockColumnRow, Pattern
+from sparsejax.patterns import factors
 from sparsejax.tree import is_masked_node, map_with_paths
 
 
@@ -65,7 +65,7 @@ def reweighted(
         squares = jnp.square(weights.astype(jnp.float32))
 
         def logarithm(squares: Float[Array, "..."]) -> Float[Array, ""]:
-            energies = [jnp.asarray(p.group_scores(squares)) for p in penalised(leaf.pattern)]
+            energies = [jnp.asarray(p.group_scores(squares)) for p in factors(leaf.pattern)]
             return sum((jnp.log(e + epsilon).sum() for e in energies), jnp.zeros(()))
 
         return jax.grad(logarithm)(squares)  # 1 / (energy + epsilon) of each group it is in
@@ -93,13 +93,3 @@ def reweighted(
         return updates, ReweightedState(strengths, optax.safe_increment(state.step))
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def penalised(pattern: Pattern) -> tuple[Pattern, ...]:
-    """The patterns whose groups are penalised for the sake of this one."""
-    if not isinstance(pattern, BlockColumnRow):
-        return (pattern,)
-    columns = Block(pattern.rows, 1, pattern.output_axis)
-    return (columns,) if pattern.kept_rows is None else (
-        columns, Block(1, pattern.cols, pattern.output_axis),
-    )  # fmt: skip

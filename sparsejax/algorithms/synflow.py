@@ -27,12 +27,14 @@ def synflow(
     Args:
       apply_fn: `f(params, x) -> logits` in inference mode, with normalisation as at initialisation
         (the identity).
-      x: the input, all ones; any other positive constant ranks weights alike, and a smaller one
-        keeps deep networks from overflowing float32.
+      x: the input, all ones; without biases any other positive constant ranks weights alike. A deep
+        network needs a smaller one: R grows with depth, and bounded activations such as ReLU6 stop
+        the flow where they are full.
       rounds: n.
 
     Raises:
-      ValueError: rounds < 1, or R is infinite (seen only outside `jax.jit`).
+      ValueError: rounds < 1; no finite flow passes a leaf, or none is left after pruning (seen only
+        outside `jax.jit`).
 
     Example:
       >>> masks = sj.synflow(model.apply, jnp.ones_like(x[:1]), rounds=10)
@@ -51,29 +53,39 @@ def synflow(
         if not jax.tree.leaves(params) or not plan.num_pruned:
             return full_masks(params, plan)
         magnitudes = jax.tree.map(jnp.abs, params)
-        _check_finite(flow(magnitudes))
+        scores = _scores(flow, magnitudes)
+        for leaf in plan.leaves:
+            _check_flow(scores[leaf.path].sum(), f"{leaf.path}; pass a smaller positive x")
         density = 1.0 - plan.sparsity
         paths = [leaf.path for leaf in plan.leaves]
 
-        def one_round(index: Any, masks: Any) -> Any:
+        def left(masks: Any) -> Any:
             own = dict(zip(paths, masks, strict=True))
-            kept = map_with_paths(
+            return map_with_paths(
                 lambda path, w: jnp.where(own[path], w, 0) if path in own else w, magnitudes
             )
-            scores = dict(leaves_with_paths(jax.tree.map(jnp.multiply, kept, jax.grad(flow)(kept))))
+
+        def one_round(index: Any, masks: Any) -> Any:
+            scores = _scores(flow, left(masks))
             share = (1.0 - density ** ((index + 1) / rounds)) / (1.0 - density)
             return cut_globally(plan.leaves, [scores[path] for path in paths], masks, share)
 
         everything = dict(leaves_with_paths(full_masks(params, plan)))
         masks = jax.lax.fori_loop(0, rounds, one_round, [everything[path] for path in paths])
+        _check_flow(flow(left(masks)), "the end; pass a larger x, or more rounds")
         by_path = dict(zip(paths, masks, strict=True))
         return planned_masks(params, plan, lambda leaf, weights: by_path[leaf.path])
 
     return initial
 
 
-def _check_finite(total: Float[Array, ""]) -> None:
-    if not isinstance(total, jax.core.Tracer) and not jnp.isfinite(total):
-        raise ValueError(
-            f"synflow needs a finite sum of outputs, got {total}; pass a smaller positive x."
-        )
+def _scores(flow: Callable[[Any], Any], magnitudes: Any) -> dict[str, Any]:
+    """|w| * dR/d|w| by path."""
+    return dict(
+        leaves_with_paths(jax.tree.map(jnp.multiply, magnitudes, jax.grad(flow)(magnitudes)))
+    )
+
+
+def _check_flow(total: Float[Array, ""], where: str) -> None:
+    if not isinstance(total, jax.core.Tracer) and not (jnp.isfinite(total) and total > 0):
+        raise ValueError(f"synflow needs a finite flow above 0, got {total} at {where}.")

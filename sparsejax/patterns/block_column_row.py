@@ -11,10 +11,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from sparsejax import tree
-from sparsejax.patterns.block import split_blocks
+from sparsejax.patterns.block import Block, split_blocks
 from sparsejax.patterns.n_of_m import NM
 from sparsejax.patterns.pattern import (
     AnyArray,
+    Pattern,
     Shape,
     any_of_groups,
     check_mask,
@@ -224,6 +225,15 @@ class BlockColumnRow:
         column = tuple(n if axis == output else 1 for axis, n in enumerate(box))
         row = tuple(1 if axis == output else n for axis, n in enumerate(box))
         return column, row
+
+
+def factors(pattern: Pattern) -> tuple[Pattern, ...]:
+    """Patterns of disjoint groups: a mask of `pattern` is the product of masks of these."""
+    if not isinstance(pattern, BlockColumnRow):
+        return (pattern,)
+    columns = Block(pattern.rows, 1, pattern.output_axis)
+    rows = Block(1, pattern.cols, pattern.output_axis)
+    return (columns,) if pattern.kept_rows is None else (columns, rows)
 
 
 def _runs(kept: Bool[np.ndarray, "rows cols"], width: int) -> Iterator[Run]:

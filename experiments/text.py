@@ -7,6 +7,7 @@ embeddings are most of the others.
 """
 
 import functools
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -157,7 +158,10 @@ class OneShotText:
         task = load(job.data, job.seed, job.smoke)
         plan = make_plan(task.params, self.pattern, self.sparsity)
         job.report(0, 2, {})
-        pruned = self.method(task.params, plan, functools.partial(self._calibrate, task, plan))
+        started = time.perf_counter()
+        calibrate = functools.partial(self._calibrate, task, plan)
+        pruned = jax.block_until_ready(self.method(task.params, plan, calibrate))
+        seconds = time.perf_counter() - started
         job.report(1, 2, {})
         before, after = task.test_features, features(pruned, task.test_inputs)
         counts = count_zeros(pruned, plan)
@@ -169,6 +173,7 @@ class OneShotText:
             **counts,
             "planned_zeros": plan.num_pruned,
             "sparsity": counts["zeros"] / counts["prunable"],
+            "pruning_seconds": seconds,
             "data": f"movie sentiment from {task.source}",
         }
 

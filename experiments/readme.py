@@ -78,7 +78,7 @@ def _machine(record: Mapping[str, Any]) -> str:
 
 
 def section(paper: Paper, name: str, results: Results) -> str:
-    """A paper's heading, citation, table and claims."""
+    """A paper's heading, citation, remarks, table and claims."""
     lines = [
         f"## {paper.TITLE}",
         "",
@@ -86,6 +86,7 @@ def section(paper: Paper, name: str, results: Results) -> str:
         "",
         f"`python -m experiments run {name}`",
         "",
+        *remarks(paper),
     ]
     lines += table(paper, results)
     verdicts = [f"- {verdict(claim, results)}" for claim in paper.CLAIMS]
@@ -95,6 +96,12 @@ def section(paper: Paper, name: str, results: Results) -> str:
 def citation(paper: Paper) -> str:
     """The second paragraph of the file's docstring."""
     return " ".join((paper.__doc__ or "").split("\n\n")[1].split())
+
+
+def remarks(paper: Paper) -> list[str]:
+    """What the file's docstring says after the command: cost, what is expected, what was found."""
+    paragraphs = (paper.__doc__ or "").split("\n\n")[3:]
+    return [line for text in paragraphs for line in (" ".join(text.split()), "")]
 
 
 def verdict(claim: Claim, results: Results) -> str:

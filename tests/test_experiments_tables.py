@@ -17,7 +17,9 @@ def test_papers_say_what_they_are(paper):
     citation = readme.citation(paper)
     assert "arXiv:" in citation
     assert f"python -m experiments run {suite.name_of(paper)}" in paper.__doc__
-    assert "Cost:" in paper.__doc__ and "Expected:" in paper.__doc__
+    remarks = " ".join(readme.remarks(paper))
+    assert "Cost:" in remarks and "Expected:" in remarks
+    assert "\n" not in remarks and "python -m experiments run" not in remarks
 
 
 @pytest.mark.parametrize("paper", PAPERS)

@@ -7,6 +7,9 @@ ICLR 2019, arXiv:1810.02340.
 
 Cost: 16 trainings of about a minute on one core, those of the static masks among them. Expected:
 SNIP beats a random mask at 80 and 90 %; at 98 % it may starve a layer.
+
+Found: it starves one at 90 % already. Sensitivities shrink with the width of a layer, and one
+threshold for all leaves the last 1x1 convolution 2 to 6 of its 65,536 weights.
 """
 
 from experiments.classify import ladder

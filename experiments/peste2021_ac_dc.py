@@ -7,6 +7,10 @@ Neural Networks", NeurIPS 2021, arXiv:2106.12379.
 
 Cost: 24 trainings of about a minute and a half on one core, two thirds of them shared with
 zhu2017_gmp and gupta2022_global_mp. Expected: AC/DC is better than GMP, most at high sparsity.
+
+Found: a phase is 150 steps here, where the paper's are five epochs of ImageNet, and what is cut at
+once has no time to recover. Targets by layer in place of one threshold do not help (85.0 % at 90 %
+and 77.2 % at 98 %, one seed).
 """
 
 from experiments.classify import ladder

@@ -64,14 +64,14 @@ def paper(file: Path, source: Paper, results: Results) -> bool:
 def accuracy_against_sparsity(file: Path, title: str, lines: Mapping[str, Sequence[Point]]) -> None:
     """A line per method, the best one first in the legend; dense is a level.
 
-    The horizontal axis is logarithmic in the density. Collapsed points, with less than half of the
+    The horizontal axis is logarithmic in the density. Collapsed points, with seeds below half of the
     best accuracy, would take the room of the others: the legend has them.
     """
     points = [point for line in lines.values() for point in line]
     half = max(point.mean for point in points) / 2
-    bottom = min(point.mean - point.spread for point in points if point.mean >= half)
-    bottom = 100 * bottom - 1.5
-    figure = Figure(figsize=(8, max(4.2, 0.19 * len(lines))), layout="constrained")
+    lows = [point.mean - point.spread for point in points]
+    bottom = 100 * min(low for low in lows if low >= half) - 1.5
+    figure = Figure(layout="constrained")
     axes = figure.subplots()
     ranked = sorted(lines, key=lambda name: (min(lines[name]).sparsity > 0, -max(lines[name]).mean))
     colors = matplotlib.colormaps["tab10" if len(lines) <= 11 else "tab20"].colors
@@ -81,10 +81,12 @@ def accuracy_against_sparsity(file: Path, title: str, lines: Mapping[str, Sequen
     axes.set_xlim(0.8 / (1 - at[0]), 1.25 / (1 - at[-1]))
     axes.set_ylim(bottom=bottom)
     axes.set_xscale("log")
-    axes.set_xticks([1 / (1 - t) for t in at], [f"{100 * t:g} %" for t in at])
+    axes.set_xticks([1 / (1 - t) for t in at], [f"{100 * t:g}" for t in at])
     axes.set_xticks([], minor=True)
-    axes.set_xlabel("sparsity of the pruned leaves (log of the density)")
+    axes.set_xlabel("sparsity of the pruned leaves, % (log of the density)")
     axes.set_ylabel("test accuracy, %")
+    legend_rows = "\n".join(axes.get_legend_handles_labels()[1]).count("\n") + 1
+    figure.set_size_inches(8, max(4.2, 0.19 * legend_rows))
     figure.legend(fontsize="small", loc="outside right upper")
     _save(figure, file, title)
 
@@ -107,7 +109,7 @@ def _line(
         markersize=4,
         linewidth=1,
         color=color,
-        label=f"{name} ({', '.join(below)})" if below else name,
+        label=f"{name}\n({', '.join(below)})" if below else name,
     )
 
 

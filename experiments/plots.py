@@ -64,7 +64,7 @@ def paper(file: Path, source: Paper, results: Results) -> bool:
 def accuracy_against_sparsity(file: Path, title: str, lines: Mapping[str, Sequence[Point]]) -> None:
     """A line per method, the best one first in the legend; dense is a level.
 
-    The horizontal axis is logarithmic in the density. Collapsed points, with seeds below half of the
+    The horizontal axis is logarithmic in the density. Collapsed points, of seeds below half of the
     best accuracy, would take the room of the others: the legend has them.
     """
     points = [point for line in lines.values() for point in line]

@@ -1,10 +1,11 @@
 """Every paper's table is complete, and the page says what the records say."""
 
 import collections
+import re
 
 import pytest
 
-from experiments import readme, suite
+from experiments import plots, readme, suite
 from experiments.records import Store, describe, slug
 from experiments.table import Results
 from tests.small_settings import SmallPaper
@@ -87,3 +88,14 @@ def test_unknown_papers_are_named():
     with pytest.raises(SystemExit, match="got nobody2020; there are: all, zhu2017_gmp"):
         suite.find(("zhu2017_gmp", "nobody2020"))
     assert suite.find(("all",)) == list(suite.PAPERS)
+
+
+def test_collapsed_points_stand_in_the_legend_and_leave_the_range_to_the_others(tmp_path):
+    good = [plots.Point(0.9, 0.86, 0.01), plots.Point(0.98, 0.83, 0.01)]
+    bad = [plots.Point(0.9, 0.47, 0.37), plots.Point(0.98, 0.10, 0.0)]
+    lines = {"good": good, "bad": bad, "dense": [plots.Point(0.0, 0.87, 0.0)]}
+    plots.accuracy_against_sparsity(tmp_path / "plot.svg", "a title", lines)
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", (tmp_path / "plot.svg").read_text())
+    assert {"a title", "good", "bad", "(47 % at 90 %, 10 % at 98 %)", "90", "98"} <= set(texts)
+    ticks = [float(text) for text in texts if re.fullmatch(r"\d+(\.\d)?", text)]
+    assert min(ticks) > 75

@@ -70,7 +70,7 @@ def accuracy_against_sparsity(file: Path, title: str, lines: Mapping[str, Sequen
     points = [point for line in lines.values() for point in line]
     half = max(point.mean for point in points) / 2
     lows = [point.mean - point.spread for point in points]
-    bottom = 100 * min(low for low in lows if low >= half) - 1.5
+    bottom = 100 * min((low for low in lows if low >= half), default=half) - 1.5
     figure = Figure(layout="constrained")
     axes = figure.subplots()
     ranked = sorted(lines, key=lambda name: (min(lines[name]).sparsity > 0, -max(lines[name]).mean))

@@ -69,6 +69,7 @@ from sparsejax.forgetting import count_forgetting as count_forgetting
 from sparsejax.forgetting import most_forgotten as most_forgotten
 from sparsejax.forgetting import no_forgetting as no_forgetting
 from sparsejax.initial_masks import full_masks as full_masks
+from sparsejax.initial_masks import masked as masked
 from sparsejax.initial_masks import masks_from_scores as masks_from_scores
 from sparsejax.initial_masks import masks_from_zeros as masks_from_zeros
 from sparsejax.masks import MaskContext as MaskContext
@@ -136,7 +137,6 @@ from sparsejax.tickets import Ticket as Ticket
 from sparsejax.tickets import jackpot as jackpot
 from sparsejax.tickets import lottery_ticket as lottery_ticket
 from sparsejax.tickets import magnitude_overlap as magnitude_overlap
-from sparsejax.tickets import masked as masked
 from sparsejax.training_memory import TrainingMemory as TrainingMemory
 from sparsejax.training_memory import training_memory as training_memory
 

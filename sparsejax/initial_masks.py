@@ -1,6 +1,6 @@
 """The masks that a training starts from: functions (params, plan) -> masks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
 
@@ -12,7 +12,7 @@ from sparsejax.distributions import PlanLeaf
 from sparsejax.global_threshold import cut_globally
 from sparsejax.patterns import factors
 from sparsejax.soft_masks import spread
-from sparsejax.tree import leaves_with_paths, map_with_paths
+from sparsejax.tree import is_masked_node, leaves_with_paths, map_with_paths
 
 InitialMasks = Callable[[Any, Any], Any]
 
@@ -53,6 +53,23 @@ def planned_masks(params: Any, plan: Any, mask_of: Callable[[PlanLeaf, Any], Any
     return map_with_paths(at, params)
 
 
+def masks_of_leaves(params: Any, plan: Any, masks: Sequence[Any]) -> Any:
+    """The tree of masks given one for each leaf of the plan, in its order."""
+    by_path = {leaf.path: mask for leaf, mask in zip(plan.leaves, masks, strict=True)}
+    return planned_masks(params, plan, lambda leaf, weights: by_path[leaf.path])
+
+
+def masked(params: Any, masks: Any) -> Any:
+    """The params with exact zeros where the masks prune."""
+    by_path = dict(leaves_with_paths(masks))
+
+    def at(path: str, weights: Any) -> Any:
+        mask = by_path[path]
+        return weights if is_masked_node(mask) else jnp.where(mask, weights, 0)
+
+    return map_with_paths(at, params)
+
+
 def masks_from_scores(scores: Any, *, globally: bool = True) -> InitialMasks:
     """Initial masks that keep the highest scores: of the whole network, or leaf by leaf.
 
@@ -79,7 +96,6 @@ def masks_from_scores(scores: Any, *, globally: bool = True) -> InitialMasks:
         else:
             pairs = zip(plan.leaves, own, strict=True)
             masks = [leaf.pattern.mask(score, leaf.sparsity) for leaf, score in pairs]
-        by_path = {leaf.path: mask for leaf, mask in zip(plan.leaves, masks, strict=True)}
-        return planned_masks(params, plan, lambda leaf, weights: by_path[leaf.path])
+        return masks_of_leaves(params, plan, masks)
 
     return initial

@@ -11,8 +11,8 @@ from jaxtyping import Array, Float
 from scipy import stats
 
 from sparsejax.global_threshold import cut_globally
-from sparsejax.initial_masks import full_masks, planned_masks
-from sparsejax.tree import is_masked_node, leaves_with_paths, map_with_paths
+from sparsejax.initial_masks import full_masks, masks_of_leaves
+from sparsejax.tree import leaves_with_paths
 
 Train = Callable[[Any], Any]
 
@@ -63,17 +63,6 @@ def lottery_ticket(train: Train, params: Any, plan: Any, *, rounds: int = 1) -> 
         share = (1.0 - (1.0 - plan.sparsity) ** (index / rounds)) / max(plan.sparsity, 1e-12)
         masks = _largest(trained, masks, plan, share)
     return Ticket(masks, trained)
-
-
-def masked(params: Any, masks: Any) -> Any:
-    """The params with exact zeros where the masks prune."""
-    by_path = dict(leaves_with_paths(masks))
-
-    def at(path: str, weights: Any) -> Any:
-        mask = by_path[path]
-        return weights if is_masked_node(mask) else jnp.where(mask, weights, 0)
-
-    return map_with_paths(at, params)
 
 
 def magnitude_overlap(before: Any, after: Any, plan: Any) -> Float[Array, ""]:
@@ -164,8 +153,7 @@ def _largest(params: Any, masks: Any, plan: Any, share: float) -> Any:
     paths = [leaf.path for leaf in plan.leaves]
     scores = [jnp.abs(weights[path]) for path in paths]
     cut = cut_globally(plan.leaves, scores, [allowed[path] for path in paths], share)
-    by_path = dict(zip(paths, cut, strict=True))
-    return planned_masks(params, plan, lambda leaf, weights: by_path[leaf.path])
+    return masks_of_leaves(params, plan, cut)
 
 
 def _difference(

@@ -99,3 +99,4 @@ def test_collapsed_points_stand_in_the_legend_and_leave_the_range_to_the_others(
     assert {"a title", "good", "bad", "(47 % at 90 %, 10 % at 98 %)", "90", "98"} <= set(texts)
     ticks = [float(text) for text in texts if re.fullmatch(r"\d+(\.\d)?", text)]
     assert min(ticks) > 75
+    plots.accuracy_against_sparsity(tmp_path / "plot.svg", "no seeds agree", {"bad": bad})

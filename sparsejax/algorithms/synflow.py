@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sparsejax.global_threshold import cut_globally
-from sparsejax.initial_masks import InitialMasks, full_masks, planned_masks
-from sparsejax.tree import leaves_with_paths, map_with_paths
+from sparsejax.initial_masks import InitialMasks, full_masks, masked, masks_of_leaves
+from sparsejax.tree import leaves_with_paths
 
 
 def synflow(
@@ -53,37 +53,33 @@ def synflow(
         if not jax.tree.leaves(params) or not plan.num_pruned:
             return full_masks(params, plan)
         magnitudes = jax.tree.map(jnp.abs, params)
-        scores = _scores(flow, magnitudes)
-        for leaf in plan.leaves:
-            _check_flow(scores[leaf.path].sum(), f"{leaf.path}; pass a smaller positive x")
         density = 1.0 - plan.sparsity
         paths = [leaf.path for leaf in plan.leaves]
 
         def left(masks: Any) -> Any:
-            own = dict(zip(paths, masks, strict=True))
-            return map_with_paths(
-                lambda path, w: jnp.where(own[path], w, 0) if path in own else w, magnitudes
-            )
+            return masked(magnitudes, masks_of_leaves(params, plan, masks))
 
-        def one_round(index: Any, masks: Any) -> Any:
-            scores = _scores(flow, left(masks))
+        def one_round(index: Any, carry: Any) -> Any:
+            masks, flows = carry
+            kept = left(masks)
+            by_path = dict(
+                leaves_with_paths(jax.tree.map(jnp.multiply, kept, jax.grad(flow)(kept)))
+            )
+            scores = [by_path[path] for path in paths]
+            now = jnp.stack([own.sum(dtype=jnp.float32) for own in scores])
             share = (1.0 - density ** ((index + 1) / rounds)) / (1.0 - density)
-            return cut_globally(plan.leaves, [scores[path] for path in paths], masks, share)
+            masks = cut_globally(plan.leaves, scores, masks, share)
+            return masks, jnp.where(index == 0, now, flows)
 
         everything = dict(leaves_with_paths(full_masks(params, plan)))
-        masks = jax.lax.fori_loop(0, rounds, one_round, [everything[path] for path in paths])
+        start = [everything[path] for path in paths], jnp.zeros(len(paths), jnp.float32)
+        masks, flows = jax.lax.fori_loop(0, rounds, one_round, start)
+        for path, before in zip(paths, flows, strict=True):
+            _check_flow(before, f"{path}; pass a smaller positive x")
         _check_flow(flow(left(masks)), "the end; pass a larger x, or more rounds")
-        by_path = dict(zip(paths, masks, strict=True))
-        return planned_masks(params, plan, lambda leaf, weights: by_path[leaf.path])
+        return masks_of_leaves(params, plan, masks)
 
     return initial
-
-
-def _scores(flow: Callable[[Any], Any], magnitudes: Any) -> dict[str, Any]:
-    """|w| * dR/d|w| by path."""
-    return dict(
-        leaves_with_paths(jax.tree.map(jnp.multiply, magnitudes, jax.grad(flow)(magnitudes)))
-    )
 
 
 def _check_flow(total: Float[Array, ""], where: str) -> None:

@@ -23,24 +23,35 @@ RESULTS = ROOT / "experiments" / "results"
 WORK = ROOT / "build" / "experiments"  # checkpoints, locks, compiled programs, smoke results
 
 
+# Today's name of a function or class -> its name in the records, once it has been renamed.
+RENAMED: dict[str, str] = {}
+
+
 def describe(value: Any) -> Any:
     """A setting as JSON: functions by their names, dataclasses by class and fields.
+
+    Names are without modules, so that a file may move; after a renaming `RENAMED` has the old one.
 
     Raises:
         TypeError: something in it has no name, such as a lambda.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {"class": type(value).__name__, **_fields(value)}
+        return {"class": _name(type(value)), **_fields(value)}
     if isinstance(value, (tuple, list)):
         return [describe(item) for item in value]
     if value is None or isinstance(value, (str, int, float)):
         return value
-    name = f"{getattr(value, '__module__', '?')}.{getattr(value, '__qualname__', '<unnamed>')}"
+    return _name(value)
+
+
+def _name(value: Any) -> str:
+    """The stable name of a class or of a function at the top of a module."""
+    name = getattr(value, "__qualname__", "<unnamed>")
     if "<" in name:
         raise TypeError(
             f"A setting needs functions at the top of a module, got {value!r}; define it there."
         )
-    return name.removeprefix("experiments.")
+    return RENAMED.get(name, name)
 
 
 def _fields(setting: Any) -> dict[str, Any]:
@@ -48,7 +59,7 @@ def _fields(setting: Any) -> dict[str, Any]:
 
 
 def slug(setting: Setting) -> str:
-    """The name of the setting's folder: its label and a hash.
+    """The name of the setting's folder: its label for people, and a hash by which it is found.
 
     Hashed is what differs from the defaults, so that a new field leaves old records valid.
     """
@@ -61,7 +72,7 @@ def slug(setting: Setting) -> str:
     special = {
         name: own[name] for name in own if name not in defaults or own[name] != defaults[name]
     }
-    text = json.dumps([type(setting).__name__, special], sort_keys=True)
+    text = json.dumps([_name(type(setting)), special], sort_keys=True)
     label = re.sub(r"[^\w.-]+", "_", setting.label).strip("_")
     return f"{label}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
@@ -74,7 +85,13 @@ class Store:
 
     def path(self, setting: Setting, seed: int) -> Path:
         """The file of a record."""
-        return self.folder / slug(setting) / f"seed{seed}.json"
+        return self._folder(setting) / f"seed{seed}.json"
+
+    def _folder(self, setting: Setting) -> Path:
+        """Where the setting's records are, whatever its label was when they were made."""
+        name = slug(setting)
+        digest = name.rpartition("-")[2]
+        return next(self.folder.glob(f"*-{digest}"), self.folder / name)
 
     def read(self, setting: Setting, seed: int) -> dict[str, Any] | None:
         """The record, or None before it is written.
@@ -128,7 +145,7 @@ class Store:
         )
 
     def _seeds(self, row: Row) -> list[dict[str, Any]]:
-        files = sorted((self.folder / slug(row.setting)).glob("seed*.json"))
+        files = sorted(self._folder(row.setting).glob("seed*.json"))
         seeds = sorted(int(file.stem.removeprefix("seed")) for file in files)
         return [record for seed in seeds if (record := self.read(row.setting, seed))]
 

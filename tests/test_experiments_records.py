@@ -6,13 +6,15 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
 import sparsejax as sj
 from experiments.classify import Classify
 from experiments.recipes import magnitude
-from experiments.records import ROOT, Store, claim, describe, slug
+from experiments.records import RENAMED, RESULTS, ROOT, Store, claim, describe, slug
+from experiments.suite import PAPERS
 from tests.small_settings import Count
 
 HOLD = """
@@ -47,8 +49,7 @@ def test_a_result_that_json_cannot_hold_leaves_no_record(tmp_path):
 def test_settings_are_described_by_names():
     setting = describe(Classify(magnitude.gmp, 0.9, pattern=sj.Block(4, 1)))
     assert json.loads(json.dumps(setting)) == setting
-    assert setting["method"] == "recipes.magnitude.gmp"
-    assert setting["allocate"] == "sparsejax.distributions.erk"
+    assert setting["method"] == "gmp" and setting["allocate"] == "erk"
     assert setting["pattern"]["class"] == "Block"
     with pytest.raises(TypeError, match="at the top of a module"):
         describe(Classify(lambda tx, setup: tx))
@@ -58,6 +59,50 @@ def test_equal_settings_share_a_folder_and_others_do_not():
     assert slug(Classify(magnitude.gmp, 0.9)) == slug(Classify(magnitude.gmp, 0.9, steps=3_000))
     assert slug(Classify(magnitude.gmp, 0.9)) != slug(Classify(magnitude.gmp, 0.9, steps=30))
     assert slug(Classify(magnitude.gmp, 0.9)) != slug(Classify(magnitude.global_mp, 0.9))
+
+
+def test_no_record_is_orphaned_or_refused():
+    settings = {slug(row.setting): row.setting for paper in PAPERS for row in paper.ROWS}
+    rows = {name.rpartition("-")[2]: setting for name, setting in settings.items()}
+    assert len(rows) == len(settings)
+    for folder in filter(Path.is_dir, RESULTS.iterdir()):
+        setting = rows.get(folder.name.rpartition("-")[2])
+        assert setting, f"no row has {folder.name}: after a renaming, say so in records.RENAMED"
+        for file in folder.glob("seed*.json"):
+            assert Store().read(setting, int(file.stem.removeprefix("seed")))
+
+
+def functions(value, place=""):
+    """All functions of a setting, by the field where they stand."""
+    if dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from functions(getattr(value, field.name), f"{type(value).__name__}.{field.name}")
+    elif callable(value):
+        yield place, value
+
+
+def test_a_name_means_one_function_in_a_field():
+    meant = {}
+    for setting in (row.setting for paper in PAPERS for row in paper.ROWS):
+        for place, function in functions(setting):
+            assert meant.setdefault((place, describe(function)), function) is function
+
+
+def renamed(tx, setup):
+    return tx
+
+
+def test_a_renamed_function_keeps_its_records(tmp_path, monkeypatch):
+    Store(tmp_path).write(Classify(magnitude.gmp, 0.9), 0, {"accuracy": 1})
+    assert Store(tmp_path).read(Classify(renamed, 0.9), 0) is None
+    monkeypatch.setitem(RENAMED, "renamed", "gmp")
+    assert Store(tmp_path).read(Classify(renamed, 0.9), 0)["result"] == {"accuracy": 1}
+
+
+def test_a_moved_function_keeps_its_records(tmp_path, monkeypatch):
+    Store(tmp_path).write(Classify(magnitude.gmp, 0.9), 0, {"accuracy": 1})
+    monkeypatch.setattr(magnitude.gmp, "__module__", "elsewhere")
+    assert Store(tmp_path).read(Classify(magnitude.gmp, 0.9), 0)
 
 
 def test_a_new_field_with_a_default_leaves_old_records_valid(tmp_path):

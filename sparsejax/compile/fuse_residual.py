@@ -4,9 +4,11 @@ from dataclasses import replace
 from typing import Any
 
 from sparsejax.compile.activation import IDENTITY
+from sparsejax.compile.channel_axes import FIRST, LAST, in_layout, one_a_channel
 from sparsejax.compile.edit import Edit, is_float, made
 from sparsejax.compile.fuse_activation import activation_of
 from sparsejax.compile.graph import (
+    FLOAT32,
     Affine,
     Conv,
     Elementwise,
@@ -42,8 +44,7 @@ def is_gate(x: Value, gate: Value) -> bool:
     """Is `gate` one number for each image and channel of `x`?"""
     if len(x.shape) != 4 or len(gate.shape) != 4:
         return False
-    batch, channels = x.shape[0], x.shape[1]
-    return gate.shape in ((batch, 1, 1, x.shape[3]), (batch, channels, 1, 1))
+    return gate.shape in (one_a_channel(x.shape, FIRST), one_a_channel(x.shape, LAST))
 
 
 def broadcast_gate(edit: Edit, node: Node) -> bool:
@@ -53,14 +54,15 @@ def broadcast_gate(edit: Edit, node: Node) -> bool:
     for position in (1,) if node.op.kind == "sub" else (1, 0):
         x, other = node.inputs[1 - position], node.inputs[position]
         writer = edit.writer.get(other)
-        if writer is None or not isinstance(writer.op, Primitive) or len(x.shape) != 4:
+        if writer is None or not isinstance(writer.op, Primitive) or not is_float(*writer.inputs):
             continue
-        if writer.op.name != "broadcast_in_dim" or len(writer.inputs) != 1:
+        if writer.op.name != "broadcast_in_dim" or len(writer.inputs) != 1 or len(x.shape) != 4:
             continue
         source = writer.inputs[0]
         dims = tuple(int(d) for d in writer.op.equation.params["broadcast_dimensions"])
         shape = tuple(source.shape[dims.index(i)] if i in dims else 1 for i in range(4))
-        if source.constant is not None or not is_gate(x, Value(shape, source.dtype)):
+        whole = x.shape == node.outputs[0].shape
+        if source.constant is not None or not (whole and is_gate(x, Value(shape, FLOAT32))):
             continue
         gate = made(Reshape(shape), [source], shape)
         joined = made(node.op, [x, gate.outputs[0]], node.outputs[0].shape)
@@ -109,9 +111,10 @@ def pad_into_conv(edit: Edit, node: Node) -> bool:
     before = edit.writer.get(node.inputs[0])
     if before is None or not isinstance(before.op, Pad):
         return False
-    if before.op.channels_last != op.channels_last:
+    around = in_layout(before.op, op.channels_last)
+    if around is None:
         return False
-    pairs = zip(op.padding, before.op.padding, strict=True)
+    pairs = zip(op.padding, around.padding, strict=True)
     padding: Any = tuple((a[0] + b[0], a[1] + b[1]) for a, b in pairs)
     changed = replace(op, padding=padding)
     inputs = [before.inputs[0], *node.inputs[1:]]

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from sparsejax.compile.channel_axes import channel_axes
 from sparsejax.compile.graph import (
     FLOAT32,
     LAYERS,
@@ -18,12 +19,9 @@ from sparsejax.compile.graph import (
     Node,
     Primitive,
     Region,
-    Reshape,
     Transpose,
-    Value,
 )
 from sparsejax.compile.partition import Partition, partition
-from sparsejax.compile.rewrite import channel_axes
 
 ROWS = (Linear, Elementwise, Affine, Channels, Concat)
 
@@ -47,7 +45,7 @@ def split(graph: Graph) -> list[Region | Node]:
     layer go back to XLA; `graph.left` says what and why.
     """
     axes = channel_axes(graph)
-    forms = {node: form for node in graph.nodes if (form := form_of(node, axes))}
+    forms = {node: form for node in graph.nodes if (form := form_of(node, axes.get(node)))}
     groups = partition(graph, forms, join)
     steps = _ordered(graph, groups)
     graph.left = _left(graph, [step for step in steps if isinstance(step, Node)], forms)
@@ -63,8 +61,13 @@ def join(a: Form | None, b: Form | None) -> Form | None:
     return Form(a.leading, max(a.axis, b.axis))
 
 
-def form_of(node: Node, axes: dict[Value, int]) -> Form | None:
-    """The form of a region of this node alone, None where it cannot be in any."""
+def form_of(node: Node, axis: int | None) -> Form | None:
+    """The form of a region of this node alone, None where it cannot be in any.
+
+    Args:
+        node: of a graph.
+        axis: of the channels in the images that it works on, None where it works on none.
+    """
     values = [*node.inputs, *node.outputs]
     if isinstance(node.op, Primitive | Transpose) or len(node.outputs) != 1:
         return None
@@ -72,35 +75,14 @@ def form_of(node: Node, axes: dict[Value, int]) -> Form | None:
         return None
     ranks = {len(v.shape) for v in values}
     if 4 in ranks and ranks <= {2, 4}:
-        return _images(node, [v for v in values if len(v.shape) == 4], axes)
+        batches = {v.shape[0] for v in values}
+        return Form((batches.pop(),), axis) if axis is not None and len(batches) == 1 else None
     leading = {v.shape[:-1] for v in values}
     if not isinstance(node.op, ROWS) or len(leading) != 1 or 0 in ranks:
         return None
     if isinstance(node.op, Affine | Channels | Concat) and node.op.axis != max(ranks) - 1:
         return None
     return Form(leading.pop(), 0)
-
-
-def _images(node: Node, images: Sequence[Value], axes: dict[Value, int]) -> Form | None:
-    """Four axes, the channels first or last in all of them."""
-    found = {axes[v] for v in images}
-    batches = {v.shape[0] for v in (*node.inputs, *node.outputs)}
-    if len(found) != 1 or len(batches) != 1 or not found <= {1, 3}:
-        return None
-    axis = found.pop()
-    if isinstance(node.op, Affine | Channels | Concat) and node.op.axis != axis:
-        return None
-    if isinstance(node.op, Reshape) and not _is_flat(node, axis):
-        return None
-    return Form((batches.pop(),), axis)
-
-
-def _is_flat(node: Node, axis: int) -> bool:
-    """Does a reshape flatten an image to (N, C), or make 1x1 images of (N, C)?"""
-    before, after = node.inputs[0].shape, node.outputs[0].shape
-    if len(after) == 2:
-        return True
-    return len(before) == 2 and after[axis] == before[1]
 
 
 def _ordered(graph: Graph, groups: Partition) -> list[Region | Node]:

@@ -7,20 +7,9 @@ from sparsejax.compile import rewrite_layers as layers
 from sparsejax.compile import rewrite_layouts as layouts
 from sparsejax.compile import rewrite_pools as pools
 from sparsejax.compile import rewrite_shapes as shapes
+from sparsejax.compile.channel_axes import LAST, channel_axes, in_layout
 from sparsejax.compile.edit import Edit, Rule
-from sparsejax.compile.graph import (
-    Affine,
-    Channels,
-    Concat,
-    Conv,
-    Elementwise,
-    Graph,
-    Mean,
-    Node,
-    Pad,
-    Pool,
-    Value,
-)
+from sparsejax.compile.graph import Affine, Graph, Pad, Pool
 
 SHAPES: tuple[Rule, ...] = (
     shapes.merge,
@@ -75,47 +64,14 @@ def rewrite(graph: Graph) -> Graph:
 
 
 def _settle(graph: Graph) -> None:
-    """Give every Affine its axis and one number a channel."""
+    """Give every Affine its axis and one number a channel, and what fits two layouts one."""
     axes = channel_axes(graph)
     for node in graph.nodes:
         if isinstance(node.op, Affine):
             shape = node.outputs[0].shape
-            axis = node.op.axis if node.op.scale.size > 1 else axes[node.outputs[0]]
+            axis = node.op.axis if node.op.scale.size > 1 else axes.get(node, len(shape) - 1)
             channels = shape[axis] if shape else 1
             scale, shift = (np.broadcast_to(a, channels) for a in (node.op.scale, node.op.shift))
             node.op = Affine(scale, shift, axis, node.op.activation)
-
-
-def channel_axes(graph: Graph) -> dict[Value, int]:
-    """The axis of the channels of every value: as its neighbours have it, else the last."""
-    axes: dict[Value, int] = {}
-    for node in graph.nodes:
-        axis = _own_axis(node)
-        if axis is not None:
-            values = [v for v in (*node.inputs, *node.outputs) if len(v.shape) == 4]
-            axes.update(dict.fromkeys(values, axis))
-    for nodes in (graph.nodes, graph.nodes[::-1], graph.nodes):
-        for node in nodes:
-            _spread(node, axes)
-    values = [*graph.inputs, *(v for node in graph.nodes for v in (*node.inputs, *node.outputs))]
-    return {v: axes.get(v, len(v.shape) - 1) for v in values}
-
-
-def _own_axis(node: Node) -> int | None:
-    """The channels' axis of a node on images that has one."""
-    op = node.op
-    if isinstance(op, Conv | Pool | Mean | Pad):
-        return 3 if op.channels_last else 1
-    if isinstance(op, Concat | Channels):
-        return op.axis
-    return op.axis if isinstance(op, Affine) and op.scale.size > 1 else None
-
-
-def _spread(node: Node, axes: dict[Value, int]) -> None:
-    """What is done number by number has one layout."""
-    if isinstance(node.op, Elementwise | Affine):
-        values = [*node.inputs, *node.outputs]
-        known = next((axes[v] for v in values if v in axes), None)
-        if known is not None:
-            for value in values:
-                axes.setdefault(value, known)
+        elif isinstance(node.op, Pool | Pad):
+            node.op = in_layout(node.op, axes[node] == LAST)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from sparsejax.compile.channel_axes import in_layout
 from sparsejax.compile.edit import Edit, made
 from sparsejax.compile.graph import (
     Affine,
@@ -68,7 +69,10 @@ def sink_layout(edit: Edit, node: Node) -> bool:
 
 def _before(op: Any, to_last: bool) -> Any:
     """The same kind of node in the layout before the change, None if it is not in that after."""
-    if isinstance(op, Conv | Pool | Mean | Pad):
+    if isinstance(op, Pool | Pad):
+        turned = in_layout(op, to_last)
+        return turned and replace(turned, channels_last=not to_last)
+    if isinstance(op, Conv | Mean):
         return replace(op, channels_last=not to_last) if op.channels_last == to_last else None
     if isinstance(op, Elementwise) or (isinstance(op, Affine) and op.scale.size == 1):
         return op

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from sparsejax.compile.channel_axes import in_layout
 from sparsejax.compile.edit import Edit, constant_of, is_float, made
 from sparsejax.compile.graph import Affine, Mean, Node, Pad, Pool, Primitive, Reshape, Value
 
@@ -66,7 +67,6 @@ def to_pool(edit: Edit, node: Node) -> bool:
     if kept is None:
         return edit.refuse(node, "not in two dimensions")
     image = made(Reshape(_take(x.shape, kept)), [x], _take(x.shape, kept))
-    last = window[kept[1]] == 1 == strides[kept[1]] or window[kept[3]] != 1
     last = _channels_last([window[i] for i in kept], [strides[i] for i in kept])
     spatial = [kept[i] for i in ((1, 2) if last else (2, 3))]
     others = [i for i in range(len(window)) if i not in spatial]
@@ -146,9 +146,10 @@ def pad_into_average(edit: Edit, node: Node) -> bool:
     before = edit.writer.get(node.inputs[0])
     if before is None or not isinstance(before.op, Pad):
         return False
-    if before.op.channels_last != op.channels_last or any(map(any, op.padding)):
+    around = in_layout(before.op, op.channels_last)
+    if around is None or any(map(any, op.padding)):
         return False
-    if any(max(side) >= size for side, size in zip(before.op.padding, op.window, strict=True)):
+    if any(max(side) >= size for side, size in zip(around.padding, op.window, strict=True)):
         return False
-    padded = Pool(op.kind, op.window, op.strides, before.op.padding, op.channels_last)
+    padded = Pool(op.kind, op.window, op.strides, around.padding, op.channels_last)
     return edit.replace(node, made(padded, before.inputs, node.outputs[0].shape))

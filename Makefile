@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
-SETUP := $(VENV)/.installed
+BUILT := $(VENV)/.built
 CPP = $$(git ls-files '*.h' '*.cc')
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -12,58 +12,59 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
-$(SETUP): pyproject.toml
+$(BUILT): pyproject.toml $(wildcard xla_ops/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sparsejax needs Python 3.11 or newer, \
 	$(PYTHON) is " + sys.version.split()[0] + ": try make PYTHON=/path/to/a/newer/python")'
 	@echo "setting up $(VENV) (a few minutes the first time)"
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@$(PY) -m pip install -qq "scikit-build-core>=0.10" "nanobind>=2.4" "jaxlib>=0.10" "cmake>=3.26" "ninja>=1.11"
-	@$(PY) -m pip install -qq --no-build-isolation -e ".[test,experiments]"
+	@$(PY) -m pip install -qq --no-deps --no-build-isolation -e .
 	@touch $@
 
-setup: $(SETUP)  ## create .venv and install the package with its test tools
+# What an extra of pyproject.toml needs; the stamp is pip's report of what it installed, which tests/test_install.py
+# reads. The package is there by now, so that nothing else is built without isolation.
+$(VENV)/.extra-%: pyproject.toml | $(BUILT)
+	@$(PY) -m pip install -qq --report $(VENV)/.part-$* "sparsejax[$*]"
+	@mv $(VENV)/.part-$* $@
 
-build: $(SETUP)  ## rebuild the C++ extension after an edit (seconds)
+setup: $(VENV)/.extra-test $(VENV)/.extra-lint  ## create .venv and install the package with its test tools
+
+build: $(BUILT)  ## rebuild the C++ extension after an edit (seconds)
 	@$(PY) -m pip install -qq --no-deps --no-build-isolation -e .
 
-demo: build  ## train sparse, run sparse on Fashion-MNIST; writes demo-output/
+demo: $(BUILT) $(VENV)/.extra-demo  ## train sparse, run sparse on Fashion-MNIST; writes demo-output/
 	$(PY) -m experiments.demo
 
-demo-smoke: build  ## the demo in under a minute, to see that it works
+demo-smoke: $(BUILT) $(VENV)/.extra-demo  ## the demo in under a minute, to see that it works
 	$(PY) -m experiments.demo --smoke
 
-test: build  ## the test suite
+test: $(BUILT) $(VENV)/.extra-test  ## the test suite
 	$(PY) -m pytest -n 2 --dist worksteal
 
-test-arm: $(SETUP)  ## the NEON kernels inside an emulated aarch64 Python
+test-arm: $(VENV)/.extra-demo  ## the NEON kernels inside an emulated aarch64 Python
 	tests/arm/run.sh
 
-test-sanitize: $(SETUP)  ## the C++ tests under ASan and UBSan
+test-sanitize:  ## the C++ tests under ASan and UBSan
 	tests/cpp/run.sh
 
-bench: build  ## kernels and mask updates against dense
+bench: $(BUILT) $(VENV)/.extra-peers  ## kernels and mask updates against dense
 	$(PY) -m benchmarks
 
-lint: $(SETUP)  ## ruff, mypy, clang-format
+lint: $(VENV)/.extra-lint  ## ruff, mypy, clang-format
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(VENV)/bin/clang-format --dry-run --Werror $(CPP)
 
-format: $(SETUP)  ## rewrite the sources in the project's format
+format: $(VENV)/.extra-lint  ## rewrite the sources in the project's format
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 	$(VENV)/bin/clang-format -i $(CPP)
 
-$(VENV)/.docs: $(SETUP)
-	@$(PY) -m pip install -qq $$($(PY) -c 'import tomllib as t; \
-	print(*t.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])')
-	@touch $@
-
-docs: build $(VENV)/.docs  ## the documentation, into build/docs; a warning is an error
+docs: $(BUILT) $(VENV)/.extra-docs  ## the documentation, into build/docs; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet --site-dir build/docs
 
-wheel: $(SETUP)  ## the sdist, and a wheel built from it in isolation, into dist/
+wheel: $(VENV)/.extra-test  ## the sdist, and a wheel built from it in isolation, into dist/
 	$(PY) -m build
 
 clean:  ## remove everything that was built

@@ -26,9 +26,8 @@ def png(image):
 
 @pytest.fixture(scope="module")
 def tfds():
-    return pytest.importorskip(
-        "tensorflow_datasets", reason="pip install tensorflow-datasets", exc_type=ImportError
-    )
+    reason = "needs the extra tfds: pip install 'sparsejax[tfds]'"
+    return pytest.importorskip("tensorflow_datasets", reason=reason, exc_type=ImportError)
 
 
 def write_tfds(tfds, folder):

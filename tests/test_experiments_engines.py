@@ -139,7 +139,7 @@ def test_spawned_processes_have_their_own_cores(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_scalars_go_to_tensorboard(tmp_path):
-    pytest.importorskip("tensorboardX", reason="tensorboardX is not installed")
+    pytest.importorskip("tensorboardX", reason="needs the extra tensorboard")
     seen = []
     report = also_to_tensorboard(lambda *a: seen.append(a[0]), tmp_path, Task("a", Count(12), 0))
     for step in range(1, 13):

@@ -20,7 +20,9 @@ except ImportError:
 
 # ray forks, with jax's threads there since an earlier test.
 pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
-needs_ray = pytest.mark.skipif(ray is None, reason="ray is not installed: pip install ray")
+needs_ray = pytest.mark.skipif(
+    ray is None, reason="needs the extra ray: pip install 'sparsejax[ray]'"
+)
 
 
 def test_without_ray_the_engine_says_what_to_install(tmp_path, monkeypatch):

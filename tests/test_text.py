@@ -131,8 +131,9 @@ def test_the_file_fills_the_model():
 
 def test_the_packaged_weights_tell_sentences_apart():
     """The cosines of the package's own README sentences; unrelated ones stay below 0.15."""
-    pytest.importorskip("tokenizers")
-    pytest.importorskip("safetensors")
+    reason = "needs the extra text: pip install 'sparsejax[text]'"
+    pytest.importorskip("tokenizers", reason=reason)
+    pytest.importorskip("safetensors", reason=reason)
     needs(minilm.PACKAGE)
     pretrained = minilm.load()
     assert sum(leaf.size for leaf in jax.tree.leaves(pretrained.variables)) == 22_713_216

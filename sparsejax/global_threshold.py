@@ -71,7 +71,7 @@ def _pruned_under_threshold(
         return jnp.stack([jnp.sum(test(own), dtype=jnp.int32) for own in keys]) * sizes
 
     def try_bit(step: Any, found: Any) -> Any:
-        candidate = found | (jnp.uint32(1) << (31 - step).astype(jnp.uint32))
+        candidate = found | (jnp.uint32(1) << jnp.asarray(31 - step, jnp.uint32))
         return jnp.where(count(lambda own: own >= candidate).sum() >= num_kept, candidate, found)
 
     threshold = jax.lax.fori_loop(0, 32, try_bit, jnp.uint32(0))

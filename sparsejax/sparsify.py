@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Int, PRNGKeyArray, UInt
 
@@ -88,17 +89,13 @@ def sparsify(
             masks, method_state, inner.init(params), step, jnp.array(key_data), own
         )
 
-    def update(
-        grads: Any, state: SparsifyState, params: Any = None, **extra: Any
-    ) -> tuple[Any, SparsifyState]:
-        if params is None:
-            raise ValueError("sparsify needs the params: call tx.update(grads, opt_state, params).")
+    def advance(grads: Any, state: SparsifyState, params: Any, extra: Any) -> Any:
         masks, method_state = change_masks(state, params, grads)
-        own, advance = state.reparam, partial(_masked_update, inner, masks)
+        own, step_of = state.reparam, partial(_masked_update, inner, masks)
         if trainer is not None:
             grads, own = trainer.pull_back(own, grads, params, state.masks, state.step, **extra)
-            advance = inner.update if trainer.reparam.keeps_pruned else advance
-        updates, inner_state = advance(grads, state.inner_state, params, **extra)
+            step_of = inner.update if trainer.reparam.keeps_pruned else step_of
+        updates, inner_state = step_of(grads, state.inner_state, params, **extra)
         if trainer is not None:
             own = trainer.refresh(own, params, updates, masks, state.step)
         return updates, state._replace(
@@ -108,6 +105,20 @@ def sparsify(
             step=optax.safe_increment(state.step),
             reparam=own,
         )
+
+    # One program: a loop that calls update without jit would dispatch hundreds, and compile the
+    # lax.cond of the masks at each step.
+    advance_compiled = jax.jit(advance, inline=True)
+
+    def update(
+        grads: Any, state: SparsifyState, params: Any = None, **extra: Any
+    ) -> tuple[Any, SparsifyState]:
+        if params is None:
+            raise ValueError("sparsify needs the params: call tx.update(grads, opt_state, params).")
+        if all(map(_is_data, jax.tree.leaves(extra))):
+            return advance_compiled(grads, state, params, extra)
+        # A loss for a line search: its closure changes from call to call, and a jit would keep it.
+        return advance(grads, state, params, extra)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -159,6 +170,11 @@ def _masked_update(
     # After: noise or a penalty inside the optimizer may have moved them again.
     inner_state = _zero_pruned_moments(inner, inner_state, masks)
     return _land_on_zero(updates, params, masks), inner_state
+
+
+def _is_data(leaf: Any) -> bool:
+    """Can jit take it as an operand?"""
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float | complex)
 
 
 def masks_of(opt_state: Any) -> Any:

@@ -209,7 +209,7 @@ def _kth_key(
     num_digits = -(-num_bits // _DIGIT_BITS)
 
     def settle_digit(step: Int[Array, ""], found: UInt[Array, ""]) -> UInt[Array, ""]:
-        shift = (_DIGIT_BITS * (num_digits - 1 - step)).astype(dtype)
+        shift = jnp.asarray(_DIGIT_BITS * (num_digits - 1 - step), dtype)
         digits = jnp.arange(1, 1 << _DIGIT_BITS, dtype=dtype)
         fits = digits << shift >> shift == digits  # the first digit may have fewer bits
         here = keys()

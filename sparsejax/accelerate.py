@@ -10,6 +10,7 @@ from jax import lax
 from jax.extend import core
 
 from sparsejax import nn
+from sparsejax.doors import FUNCTION, checked
 from sparsejax.ops import depthwise_conv2d
 
 P = ParamSpec("P")
@@ -21,6 +22,7 @@ CHANNELS_FIRST = (0, 1, 2, 3)
 HWIO = (3, 2, 0, 1)  # (output, input, spatial...) positions in a flax kernel
 
 
+@checked(fn=FUNCTION)
 def accelerate(fn: Callable[P, R]) -> Callable[P, R]:
     """The function with every depthwise convolution routed to `sj.depthwise_conv2d`.
 

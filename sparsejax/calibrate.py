@@ -13,6 +13,7 @@ from jax.extend import core
 from jaxtyping import Array, Float, Int
 
 from sparsejax import tree
+from sparsejax.doors import FUNCTION, PLAN, checked
 
 # Equations whose output is the weight itself, in another dtype, shape or order, or masked.
 CARRIES = (
@@ -72,6 +73,7 @@ class _Seen:
         self.moments[tag.path] = self.moments.get(tag.path, 0.0) + own
 
 
+@checked(apply_fn=FUNCTION, plan=PLAN)
 def calibrate(
     apply_fn: Callable[..., Any],
     params: Any,

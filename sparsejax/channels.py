@@ -8,6 +8,7 @@ import jax
 from jax.extend import core
 
 from sparsejax import tree
+from sparsejax.doors import FUNCTION, check_examples, checked, tracing
 
 Places = tuple[tuple[str, int], ...]  # (path of the leaf, axis)
 Axes = tuple[int, ...]  # a node of the union-find for each axis
@@ -28,6 +29,7 @@ ELEMENTWISE = (
 REDUCTIONS = ("reduce_and", "reduce_max", "reduce_min", "reduce_or", "reduce_prod", "reduce_sum")
 
 
+@checked(apply_fn=FUNCTION)
 def coupled_channels(apply_fn: Callable[..., Any], params: Any, *args: Any) -> tuple[Places, ...]:
     """The groups of axes of the params that one permutation can be applied to without effect.
 
@@ -44,6 +46,7 @@ def coupled_channels(apply_fn: Callable[..., Any], params: Any, *args: Any) -> t
     Reference: Xu et al., "SparseByteNN: A Novel Mobile Inference Acceleration Framework Based on
     Fine-Grained Group Sparsity", 2023, arXiv 2310.19509, abstract: whole-network rearrangement.
     """
+    check_examples("coupled_channels", apply_fn, params, args)
     leaves = [(path, leaf) for path, leaf in tree.leaves_with_paths(params)]
     treedef = jax.tree.structure(params, is_leaf=tree.is_masked_node)
     arrays = {index: leaf for index, (_, leaf) in enumerate(leaves) if hasattr(leaf, "shape")}
@@ -52,7 +55,8 @@ def coupled_channels(apply_fn: Callable[..., Any], params: Any, *args: Any) -> t
         filled = [arrays.get(index, leaf) for index, (_, leaf) in enumerate(leaves)]
         return apply_fn(jax.tree.unflatten(treedef, filled), *args)
 
-    closed = jax.make_jaxpr(call)(arrays, *args)
+    with tracing("coupled_channels"):
+        closed = jax.make_jaxpr(call)(arrays, *args)
     joined = _Joined()
     inputs = [joined.new(len(v.aval.shape)) for v in closed.jaxpr.invars]
     for axes in inputs[len(arrays) :]:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from sparsejax.distributions import PlanLeaf
+from sparsejax.doors import PLAN, checked
 from sparsejax.global_threshold import cut_globally
 from sparsejax.patterns import factors
 from sparsejax.soft_masks import spread
@@ -17,6 +18,7 @@ from sparsejax.tree import is_masked_node, leaves_with_paths, map_with_paths
 InitialMasks = Callable[[Any, Any], Any]
 
 
+@checked(plan=PLAN)
 def full_masks(params: Any, plan: Any) -> Any:
     """Masks that keep every weight, with the params' sharding; dense leaves hold a MaskedNode.
 
@@ -26,6 +28,7 @@ def full_masks(params: Any, plan: Any) -> Any:
     return planned_masks(params, plan, lambda leaf, weights: jnp.ones_like(weights, dtype=bool))
 
 
+@checked(plan=PLAN)
 def masks_from_zeros(params: Any, plan: Any) -> Any:
     """Masks that keep the nonzero groups: what continues from a sparse checkpoint starts from.
 

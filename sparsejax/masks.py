@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from sparsejax.distributions import PlanLeaf
+from sparsejax.doors import SCHEDULE, SCORE, Need, checked
 from sparsejax.patterns import Unstructured
 from sparsejax.reparams import Reparam
 from sparsejax.tree import is_masked_node, map_with_paths
@@ -47,6 +48,24 @@ class Method(NamedTuple):
     reparam: Reparam
 
 
+TRANSFORM = Need(
+    "a mask transform",
+    lambda thing: isinstance(thing, MaskTransform),
+    "pass sj.prune(...) or sj.gmp(...), say",
+)
+METHOD = Need(
+    "a method",
+    lambda thing: isinstance(thing, MaskTransform | Method),
+    "pass sj.gmp(...) or sj.rigl(...), say",
+)
+OPTIMIZER = Need(
+    "an optax transform",
+    lambda thing: hasattr(thing, "init") and hasattr(thing, "update") and not METHOD.fits(thing),
+    "pass optax.adamw(1e-3), say",
+)
+
+
+@checked(transforms=TRANSFORM)
 def chain(*transforms: MaskTransform) -> MaskTransform:
     """The transforms one after the other, each with its own key."""
 
@@ -72,6 +91,7 @@ def chain(*transforms: MaskTransform) -> MaskTransform:
     return MaskTransform(init, update)
 
 
+@checked(transform=TRANSFORM)
 def every(
     num_steps: int, transform: MaskTransform, *, begin: int = 0, end: int | None = None
 ) -> MaskTransform:
@@ -110,6 +130,7 @@ def every(
     return MaskTransform(transform.init, update)
 
 
+@checked(score=SCORE)
 def start(score: Score) -> MaskTransform:
     """Prunes to the plan's target before the first step, lowest scores first.
 
@@ -126,6 +147,7 @@ def start(score: Score) -> MaskTransform:
     return MaskTransform(init, lambda masks, state, params, grads, context: (masks, state))
 
 
+@checked(score=SCORE, ramp=SCHEDULE)
 def prune(score: Score, ramp: Schedule, *, regrow: bool = False) -> MaskTransform:
     """Prunes each leaf to `ramp(step)` times its target, lowest scores first.
 
@@ -152,6 +174,7 @@ def prune(score: Score, ramp: Schedule, *, regrow: bool = False) -> MaskTransfor
     return MaskTransform(lambda masks, params, context: (masks, ()), update)
 
 
+@checked(score=SCORE, fraction=SCHEDULE)
 def drop(score: Score, fraction: Schedule) -> MaskTransform:
     """Prunes `fraction(step)` of what each leaf still keeps, lowest scores first.
 
@@ -174,6 +197,7 @@ def drop(score: Score, fraction: Schedule) -> MaskTransform:
     return MaskTransform(lambda masks, params, context: (masks, ()), update)
 
 
+@checked(score=SCORE)
 def grow(score: Score) -> MaskTransform:
     """Regrows each leaf to the number it kept at init, highest scores first.
 
@@ -196,6 +220,7 @@ def grow(score: Score) -> MaskTransform:
     return MaskTransform(init, update)
 
 
+@checked(score=SCORE, size=SCHEDULE)
 def resize(score: Score, size: Schedule) -> MaskTransform:
     """Prunes or regrows each leaf to `size(step)` times what its target keeps, best scores first.
 

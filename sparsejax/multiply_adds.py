@@ -8,6 +8,7 @@ import jax
 from jax.extend import core
 
 from sparsejax import tree
+from sparsejax.doors import FUNCTION, check_examples, checked, tracing
 
 # Equations through which a weight stays the same weights: its values move or change, none mix.
 CARRIES = (
@@ -27,6 +28,7 @@ CARRIES = (
 Paths = dict[Any, str]
 
 
+@checked(apply_fn=FUNCTION)
 def multiply_adds(apply_fn: Callable, params: Any, *example: Any) -> dict[str, int]:
     """The multiply-adds that each leaf of the params takes part in, by normalised path.
 
@@ -35,11 +37,13 @@ def multiply_adds(apply_fn: Callable, params: Any, *example: Any) -> dict[str, i
     `while_loop` once. Leaves without any, such as biases, are left out. Pass the function as it was
     before `accelerate`: custom calls cannot be looked into.
     """
+    check_examples("multiply_adds", apply_fn, params, example)
     arrays = {path: x for path, x in tree.leaves_with_paths(params) if hasattr(x, "shape")}
     traced = lambda values, *inputs: apply_fn(
         tree.map_with_paths(lambda path, x: values.get(path, x), params), *inputs
     )
-    closed = jax.make_jaxpr(traced)(arrays, *example)
+    with tracing("multiply_adds"):
+        closed = jax.make_jaxpr(traced)(arrays, *example)
     names = sorted(arrays)  # a dict's leaves come first and in the order of its keys
     counts: dict[str, int] = {}
     _walk(closed.jaxpr, dict(zip(closed.jaxpr.invars, names, strict=False)), 1, counts)

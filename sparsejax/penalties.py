@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from sparsejax.doors import Need, checked
 from sparsejax.tree import is_masked_node, leaves_with_paths, map_with_paths
 
 
@@ -21,6 +22,11 @@ class Penalty(NamedTuple):
 
     init: Callable[[Any], Any]
     value: Callable[[Any, Any], Float[Array, ""]]
+
+
+PENALTY = Need(
+    "a penalty", lambda thing: isinstance(thing, Penalty), "pass sj.linf() or sj.kure(), say"
+)
 
 
 class PenaltyState(NamedTuple):
@@ -127,6 +133,7 @@ def group_lasso(axis: int | tuple[int, ...] = -1) -> Penalty:
     return _per_leaf(value)
 
 
+@checked(penalty=PENALTY)
 def add_penalty(
     penalty: Penalty,
     weight: float,

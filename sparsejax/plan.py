@@ -1,6 +1,5 @@
 """The plan: which leaves are sparse, in which pattern and how much; static and serialisable."""
 
-import difflib
 import json
 import re
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ import numpy as np
 
 from sparsejax import text, tree
 from sparsejax.distributions import Allocator, PlanLeaf, uniform
+from sparsejax.doors import ALLOCATOR, checked
 from sparsejax.patterns import (
     NM,
     Block,
@@ -23,6 +23,7 @@ from sparsejax.patterns import (
     Pattern,
     Unstructured,
 )
+from sparsejax.rules import check_rules, hint
 
 PATTERNS = (Unstructured, Block, NM, Channel, KernelPattern, BlockColumnRow, KernelGroup)
 Rule = Pattern | tuple[Pattern, float] | None
@@ -37,8 +38,7 @@ class Plan:
     def __getitem__(self, path: str) -> PlanLeaf:
         """The leaf of this path."""
         if path not in self._by_path:
-            close = _nearest(path, list(self._by_path))
-            raise KeyError(f"The plan has no leaf {path!r}; nearest: {', '.join(close) or 'none'}.")
+            raise KeyError(f"The plan has no leaf {path!r}; {hint(path, list(self._by_path))}.")
         return self._by_path[path]
 
     def get(self, path: str) -> PlanLeaf | None:
@@ -110,6 +110,7 @@ class Plan:
         return cls(tuple(leaves))
 
 
+@checked(allocate=ALLOCATOR)
 def plan(
     params: Any,
     rules: Mapping[str, Rule],
@@ -137,14 +138,15 @@ def plan(
       >>> sj.plan(params, {r"head": None, r"kernel": sj.Unstructured()}, sparsity=0.75).sparsity
       0.75
     """
+    check_rules(rules)
     arrays = {path: leaf for path, leaf in tree.leaves_with_paths(params) if hasattr(leaf, "shape")}
     claims = _claims(rules, list(arrays))
     leaves = [_planned(path, arrays[path], rule) for path, rule in claims if rule is not None]
     open_leaves = [leaf for leaf in leaves if np.isnan(leaf.sparsity)]
     allocated: dict[str, float] = {}
     if open_leaves:
-        if sparsity is None or not 0.0 <= sparsity < 1.0:
-            raise ValueError(f"plan needs a sparsity in [0, 1), got {sparsity}.")
+        if not isinstance(sparsity, int | float | np.floating) or not 0.0 <= sparsity < 1.0:
+            raise ValueError(f"plan needs a sparsity in [0, 1), got {sparsity!r}.")
         weights = {leaf.path: arrays[leaf.path] for leaf in open_leaves}
         allocated = allocate(open_leaves, weights, sparsity)
     return Plan(
@@ -163,12 +165,10 @@ def _claims(rules: Mapping[str, Rule], paths: list[str]) -> list[tuple[str, Rule
         if regex not in claimed.values():
             taken = sorted({claimed[path] for path in claimed if re.search(regex, path)})
             if taken:
-                hint = f"its leaves are claimed by {', '.join(map(repr, taken))} before it"
+                why = f"its leaves are claimed by {', '.join(map(repr, taken))} before it"
             else:
-                hint = f"nearest paths: {', '.join(_nearest(regex, paths)) or 'none'}"
-            raise ValueError(
-                f"plan needs each rule to claim a leaf, {regex!r} claims none; {hint}."
-            )
+                why = hint(regex, paths)
+            raise ValueError(f"plan needs each rule to claim a leaf, {regex!r} claims none; {why}.")
     return [(path, rules[regex]) for path, regex in claimed.items()]
 
 
@@ -185,18 +185,6 @@ def _planned(path: str, leaf: Any, rule: Pattern | tuple[Pattern, float]) -> Pla
     if not np.isnan(sparsity) and not 0.0 <= sparsity <= highest:
         raise ValueError(f"{path}: {pattern} needs a sparsity in [0, {highest:g}], got {sparsity}.")
     return PlanLeaf(path, shape, pattern, sparsity)
-
-
-def _nearest(regex: str, paths: list[str]) -> list[str]:
-    """The paths that look most like the rule, as a whole or in one of their names."""
-    wanted = re.sub(r"\\.|[^\w/]", "", regex).lower()
-
-    def likeness(path: str) -> float:
-        candidates = [path, *path.split("/")]
-        return max(difflib.SequenceMatcher(None, wanted, c.lower()).ratio() for c in candidates)
-
-    close = [path for path in sorted(paths, key=likeness, reverse=True) if likeness(path) >= 0.5]
-    return close[:3]
 
 
 def _numbers(part: PlanLeaf | Plan) -> tuple[str, str, str]:

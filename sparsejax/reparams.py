@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from sparsejax.doors import Need, checked
 from sparsejax.tree import is_masked_node, map_with_paths
 
 Factory = TypeVar("Factory", bound=Callable[..., Any])
@@ -39,6 +40,13 @@ class Reparam(NamedTuple):
     refresh: Callable[[Any, Any, Any, Any], Any] | None = None
     keeps_pruned: bool = False
     trains: bool = True
+
+
+REPARAM = Need(
+    "a Reparam",
+    lambda thing: isinstance(thing, Reparam),
+    "pass sj.straight_through() or sj.symmetric_quantizer(8), say",
+)
 
 
 def memoized(factory: Factory) -> Factory:
@@ -86,6 +94,7 @@ def init_learned(f: Callable[..., Any], context: Any, params: Any) -> Any:
 
 
 @memoized
+@checked(first=REPARAM, second=REPARAM)
 def chain_reparams(first: Reparam, second: Reparam) -> Reparam:
     """The second Reparam on the weights of the first, such as a quantizer on soft masks.
 

@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from sparsejax import text, tree
+from sparsejax.doors import FUNCTION, PLAN, check_examples, checked
 from sparsejax.multiply_adds import multiply_adds
 from sparsejax.plan import Plan
 from sparsejax.sparsify import masks_of
@@ -86,6 +87,7 @@ class Report:
         )
 
 
+@checked(plan=PLAN, apply_fn=FUNCTION)
 def report(
     plan: Plan,
     params: Any,
@@ -132,6 +134,7 @@ def report(
     counts = None
     if apply_fn is not None:
         inputs = example if isinstance(example, tuple) else (example,)
+        check_examples("report", apply_fn, params, inputs)
         counts = multiply_adds(apply_fn, params, *inputs)
     return Report(tuple(_leaf(plan, path, leaf, masks, counts) for path, leaf in arrays))
 

@@ -10,10 +10,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Int, PRNGKeyArray, UInt
 
+from sparsejax.doors import INITIAL_MASKS, PLAN, checked
 from sparsejax.initial_masks import InitialMasks, full_masks
-from sparsejax.masks import MaskContext, MaskTransform, Method
+from sparsejax.masks import METHOD, OPTIMIZER, MaskContext, MaskTransform, Method
 from sparsejax.reparam_state import ReparamState, ReparamTrainer, reparametrised
-from sparsejax.reparams import Reparam, chain_reparams, in_place_of
+from sparsejax.reparams import REPARAM, Reparam, chain_reparams, in_place_of
 from sparsejax.tree import is_masked_node, leaves_with_paths, map_with_paths
 
 
@@ -28,6 +29,14 @@ class SparsifyState(NamedTuple):
     reparam: ReparamState
 
 
+@checked(
+    tx=OPTIMIZER,
+    method=METHOD,
+    plan=PLAN,
+    learned_tx=OPTIMIZER,
+    initial_masks=INITIAL_MASKS,
+    reparam=REPARAM,
+)
 def sparsify(
     tx: optax.GradientTransformation,
     method: MaskTransform | Method,

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 from scipy import stats
 
+from sparsejax.doors import PLAN, checked
 from sparsejax.global_threshold import cut_globally
 from sparsejax.initial_masks import full_masks, masks_of_leaves
 from sparsejax.tree import leaves_with_paths
@@ -30,6 +31,7 @@ class Ticket(NamedTuple):
     trained: Any
 
 
+@checked(plan=PLAN)
 def lottery_ticket(train: Train, params: Any, plan: Any, *, rounds: int = 1) -> Ticket:
     """The ticket that magnitude pruning of a trained network finds, at once or in rounds.
 
@@ -65,6 +67,7 @@ def lottery_ticket(train: Train, params: Any, plan: Any, *, rounds: int = 1) -> 
     return Ticket(masks, trained)
 
 
+@checked(plan=PLAN)
 def magnitude_overlap(before: Any, after: Any, plan: Any) -> Float[Array, ""]:
     """The share of the largest weights before a training that are among the largest after it.
 

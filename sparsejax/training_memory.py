@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import optax
 
+from sparsejax.doors import PLAN, checked
+from sparsejax.masks import OPTIMIZER
 from sparsejax.tree import map_with_paths
 
 INDEX_BYTES = 4  # int32, one for each stored group
@@ -33,6 +35,7 @@ class TrainingMemory:
         return self.weights + self.gradients + self.moments + self.indices
 
 
+@checked(plan=PLAN, tx=OPTIMIZER)
 def training_memory(
     plan: Any,
     params: Any,

@@ -6,9 +6,18 @@ from pathlib import Path
 import sparsejax
 
 LAYERS = [
-    {"tree", "text", "_xla_ops"},
+    {"tree", "text", "doors", "_xla_ops"},
     {"patterns", "channels", "multiply_adds"},
-    {"scores", "importance", "distributions", "schedules", "penalties", "reparams", "soft_masks"},
+    {
+        "scores",
+        "importance",
+        "distributions",
+        "rules",
+        "schedules",
+        "penalties",
+        "reparams",
+        "soft_masks",
+    },
     {"global_threshold"},
     {"masks", "initial_masks", "calibrate", "ops", "nn"},
     {

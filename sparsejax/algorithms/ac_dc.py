@@ -7,10 +7,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from sparsejax.algorithms.global_mp import prune_globally
+from sparsejax.doors import SCORE, checked
 from sparsejax.masks import MaskContext, MaskTransform, Score, prune
 from sparsejax.scores import magnitude
 
 
+@checked(score=SCORE)
 def ac_dc(
     begin: int, end: int, phase: int, *, globally: bool = True, score: Score = magnitude
 ) -> MaskTransform:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from sparsejax.doors import PLAN, checked
 from sparsejax.tree import is_masked_node, leaves_with_paths, map_with_paths
 
 Projection = Callable[[str, Float[Array, "..."]], Float[Array, "..."] | None]
@@ -102,6 +103,7 @@ def admm(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+@checked(plan=PLAN)
 def onto_patterns(plan: Any) -> Projection:
     """The projection of each planned leaf onto its pattern at its target: the rest becomes 0.
 

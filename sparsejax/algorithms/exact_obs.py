@@ -20,11 +20,13 @@ from sparsejax.algorithms.surgeon import (
     prune_layers,
 )
 from sparsejax.calibrate import inputs_of
+from sparsejax.doors import PLAN, checked
 from sparsejax.tree import is_masked_node, map_with_paths
 
 MAX_BYTES = 2**28  # of the inverses that are held at once, one for each output
 
 
+@checked(plan=PLAN)
 def exact_obs(
     params: Any, plan: Any, calibration: Calibration, *, damping: float = 0.01
 ) -> tuple[Any, Any]:

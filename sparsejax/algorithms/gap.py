@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from sparsejax.distributions import PlanLeaf
+from sparsejax.doors import PLAN, checked
 from sparsejax.initial_masks import InitialMasks, planned_masks
 from sparsejax.masks import MaskContext, MaskTransform, chain, map_planned, start
 from sparsejax.masks import every as at_every
@@ -93,6 +94,7 @@ def grown_part(part: int | Int[Array, ""], num_parts: int) -> InitialMasks:
     return initial
 
 
+@checked(plan=PLAN)
 def combine_parts(copies: Any, plan: Any, num_parts: int) -> Any:
     """The params of P-GaP's copies in one: part i of copy i, pruned to its target by magnitude.
 
@@ -123,6 +125,7 @@ def combine_parts(copies: Any, plan: Any, num_parts: int) -> Any:
     return map_with_paths(combined, copies)
 
 
+@checked(plan=PLAN)
 def gap_parts(plan: Any, num_parts: int) -> dict[str, int]:
     """The part of each planned leaf, 0..num_parts - 1: contiguous, of about equal sizes.
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from sparsejax.distributions import PlanLeaf
+from sparsejax.doors import SCHEDULE, SCORE, checked
 from sparsejax.global_threshold import budget_of, cut_globally, most_pruned
 from sparsejax.masks import MaskContext, MaskTransform, Schedule, Score, map_planned
 from sparsejax.masks import every as at_every
@@ -10,6 +11,7 @@ from sparsejax.schedules import cubic
 from sparsejax.scores import magnitude
 
 
+@checked(score=SCORE)
 def global_mp(
     begin: int = 0,
     end: int | None = None,
@@ -42,6 +44,7 @@ def global_mp(
     return at_every(every, cut, begin=begin, end=end)
 
 
+@checked(score=SCORE, ramp=SCHEDULE)
 def prune_globally(score: Score, ramp: Schedule, *, min_weights: int = 0) -> MaskTransform:
     """Prunes to `ramp(step)` times the plan's total, lowest scores of the network first.
 

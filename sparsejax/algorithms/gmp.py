@@ -1,11 +1,13 @@
 """Gradual magnitude pruning."""
 
+from sparsejax.doors import SCORE, checked
 from sparsejax.masks import MaskTransform, Score, prune
 from sparsejax.masks import every as at_every
 from sparsejax.schedules import cubic
 from sparsejax.scores import magnitude
 
 
+@checked(score=SCORE)
 def gmp(
     begin: int, end: int, every: int = 100, *, score: Score = magnitude, regrow: bool = False
 ) -> MaskTransform:

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+from sparsejax.doors import LOSS, checked
 from sparsejax.importance import Loss, gradient_norm
 from sparsejax.initial_masks import InitialMasks, masks_from_scores
 
 
+@checked(loss=LOSS)
 def grasp(loss: Loss, batches: Sequence[Any], *, globally: bool = True) -> InitialMasks:
     """Initial masks that keep the largest w * (H g): the weights that hold |g| up.
 

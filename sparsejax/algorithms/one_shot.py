@@ -1,9 +1,11 @@
 """One-shot pruning: all of it at one step."""
 
+from sparsejax.doors import SCORE, checked
 from sparsejax.masks import MaskTransform, Score, every, prune
 from sparsejax.scores import magnitude
 
 
+@checked(score=SCORE)
 def one_shot(at: int = 0, *, score: Score = magnitude) -> MaskTransform:
     """Prunes every leaf to its target at step `at`, and never again.
 

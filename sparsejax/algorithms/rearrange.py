@@ -11,9 +11,11 @@ from jaxtyping import Float, Int
 from sparsejax import tree
 from sparsejax.channels import Places, coupled_channels
 from sparsejax.distributions import PlanLeaf
+from sparsejax.doors import FUNCTION, PLAN, checked
 from sparsejax.patterns import Block, BlockColumnRow, KernelGroup, Pattern
 
 
+@checked(apply_fn=FUNCTION, plan=PLAN)
 def rearrange(apply_fn: Callable[..., Any], params: Any, plan: Any, *args: Any) -> Any:
     """The params with their channels in another order, in which the function does the same.
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from sparsejax.doors import PLAN, checked
 from sparsejax.patterns import factors
 from sparsejax.tree import is_masked_node, map_with_paths
 
@@ -18,6 +19,7 @@ class ReweightedState(NamedTuple):
     step: Int[Array, ""]
 
 
+@checked(plan=PLAN)
 def reweighted(
     plan: Any,
     weight: float,

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+from sparsejax.doors import LOSS, checked
 from sparsejax.importance import Loss, loss_based
 from sparsejax.initial_masks import InitialMasks, masks_from_scores
 
 
+@checked(loss=LOSS)
 def snip(loss: Loss, batches: Sequence[Any], *, globally: bool = True) -> InitialMasks:
     """Initial masks that keep the largest |w * dL/dw| of the network before any training.
 

@@ -16,8 +16,10 @@ from sparsejax.algorithms.surgeon import (
     inverse_hessian,
     prune_layers,
 )
+from sparsejax.doors import PLAN, checked
 
 
+@checked(plan=PLAN)
 def sparse_gpt(
     params: Any,
     plan: Any,

@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sparsejax.doors import FUNCTION, checked
 from sparsejax.global_threshold import cut_globally
 from sparsejax.initial_masks import InitialMasks, full_masks, masked, masks_of_leaves
 from sparsejax.tree import leaves_with_paths
 
 
+@checked(apply_fn=FUNCTION)
 def synflow(
     apply_fn: Callable[[Any, Any], Float[Array, "..."]],
     x: Float[Array, "..."],

@@ -9,11 +9,13 @@ from jaxtyping import Array, Bool, Float
 
 from sparsejax.algorithms.admm import Projection
 from sparsejax.distributions import PlanLeaf
+from sparsejax.doors import PLAN, checked
 from sparsejax.reparams import Reparam, init_learned, map_weights, memoized
 from sparsejax.soft_masks import group_means, spread
 from sparsejax.tree import leaves_with_paths, top_k_mask
 
 
+@checked(plan=PLAN)
 def onto_unified(plan: Any, *, share: float) -> Projection:
     """The projection onto pruned and unified blocks: prune first, then unify among the rest.
 
@@ -114,6 +116,7 @@ class UnifiedStorage(NamedTuple):
         return self.bits / max(self.dense_bits, 1)
 
 
+@checked(plan=PLAN)
 def unified_storage(params: Any, plan: Any, *, kind_bits: int = 2) -> UnifiedStorage:
     """What the plan's leaves take when unified blocks store one value and their signs.
 

@@ -13,6 +13,7 @@ from sparsejax.compile.regions import split
 from sparsejax.compile.report import CompileReport, report
 from sparsejax.compile.rewrite import rewrite
 from sparsejax.compile.trace import trace
+from sparsejax.doors import FUNCTION, PLAN, check_examples, checked
 from sparsejax.plan import Plan
 
 
@@ -120,6 +121,7 @@ def compile_function(
     return compiled
 
 
+@checked(apply_fn=FUNCTION, plan=PLAN)
 def compile(
     apply_fn: Callable, params: Any, *example: Any, plan: Plan | None = None, tune: bool = True
 ) -> CompiledFunction:
@@ -153,13 +155,7 @@ def compile(
         >>> print(fast.report())
         >>> logits = jax.jit(fast)(x)
     """
-    if not callable(apply_fn):
-        raise TypeError(
-            f"compile needs a function of params and inputs, got {type(apply_fn).__name__}; "
-            "pass model.apply, say."
-        )
-    if plan is not None and not isinstance(plan, Plan):
-        raise TypeError(f"compile needs a plan made by sj.plan, got {type(plan).__name__}.")
+    check_examples("compile", apply_fn, params, example)
     return compile_function(apply_fn, params, jax.tree.map(_type_of, example), plan, tune)
 
 

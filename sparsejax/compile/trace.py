@@ -12,6 +12,7 @@ from jax.extend import core
 from sparsejax import tree
 from sparsejax.compile import fold
 from sparsejax.compile.graph import Graph, Node, Primitive, Reshape, Transpose, Value
+from sparsejax.doors import tracing
 
 # Elements that folding may make beyond those it reads: 16 MB of float32.
 MAX_NEW_ELEMENTS = 1 << 22
@@ -40,7 +41,8 @@ def trace(apply_fn: Callable, params: Any, args: tuple) -> tuple[Graph, Any]:
 
     names = [path for path, array in zip(paths, is_array, strict=True) if array]
     known = [constant(array, path) for array, path in zip(arrays, names, strict=True)]
-    closed, shapes = jax.make_jaxpr(function, return_shape=True)(arrays, args)
+    with tracing("compile"):
+        closed, shapes = jax.make_jaxpr(function, return_shape=True)(arrays, args)
     return lift(closed, known), jax.tree.structure(shapes)
 
 

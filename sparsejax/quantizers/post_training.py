@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from sparsejax.doors import PLAN, checked
 from sparsejax.initial_masks import masks_from_zeros
 from sparsejax.masks import MaskContext
 from sparsejax.quantizers.leafwise import TINY, check_bits, leafwise, round_through
-from sparsejax.reparams import Reparam, memoized
+from sparsejax.reparams import REPARAM, Reparam, memoized
 
 
 @memoized
@@ -70,6 +71,7 @@ def asymmetric_quantizer(bits: int, *, axis: int | None = None) -> Reparam:
     return leafwise(forward)
 
 
+@checked(plan=PLAN, quantizer=REPARAM)
 def quantized(params: Any, plan: Any, quantizer: Reparam) -> Any:
     """The params with the plan's leaves quantized after training; zeros stay zero.
 

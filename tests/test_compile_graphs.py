@@ -276,7 +276,7 @@ def test_several_inputs_and_shapes_instead_of_arrays():
 def test_mistakes_are_named():
     with pytest.raises(TypeError, match="compile needs a function"):
         compiled(PARAMS, X, X)
-    with pytest.raises(TypeError, match="compile needs arrays as inputs, got str"):
+    with pytest.raises(TypeError, match="compile needs arrays as inputs, got 'eval'"):
         compiled(lambda p, x, mode: x, PARAMS, X, "eval")
     with pytest.raises(TypeError, match=r"got a traced array for layer/kernel; call it outside"):
         jax.jit(lambda p: sj.compile(lambda p, x: x, {"layer": {"kernel": p}}, X)(X))(X)

@@ -6,13 +6,15 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+from jax.extend import core
 
+from sparsejax.compile.frozen import are_same, fingerprint, frozen
 from sparsejax.compile.fusion_plan import plan_fusion
 from sparsejax.compile.program import build
 from sparsejax.compile.regions import split
 from sparsejax.compile.report import CompileReport, report
 from sparsejax.compile.rewrite import rewrite
-from sparsejax.compile.trace import trace
+from sparsejax.compile.trace import lift, trace, traced
 from sparsejax.doors import FUNCTION, PLAN, check_examples, checked
 from sparsejax.plan import Plan
 
@@ -35,12 +37,13 @@ class CompiledFunction:
 
     def __init__(self, apply_fn: Callable, params: Any, plan: Plan | None, tune: bool):
         self._apply_fn = apply_fn
-        self._params = params
+        self._params = frozen(params)
         self._plan = plan
         self._tune = tune
         self._programs: dict[Any, _Program] = {}
         self._example: tuple = ()
         self._other: tuple[list, CompiledFunction] | None = None
+        self._fingerprint = ""
         self._lock = threading.RLock()
 
     def __call__(self, *args: Any, params: Any = None) -> Any:
@@ -49,7 +52,8 @@ class CompiledFunction:
         Args:
             args: the inputs.
             params: other weights of the same structure; the last ones are remembered, so that calls
-                with them compile once.
+                with them compile once. JAX arrays are known again at once, NumPy arrays, which may
+                have changed, by their content.
         """
         if params is not None:
             return self._with(params)(*args)
@@ -80,13 +84,15 @@ class CompiledFunction:
                 f"{needed}, got {treedef}."
             )
         with self._lock:
-            known = self._other and all(map(lambda a, b: a is b, self._other[0], leaves))
-            if self._other is None or not known:
-                self._other = (
-                    leaves,
-                    compile_function(self._apply_fn, params, self._example, self._plan, self._tune),
-                )
-            return self._other[1]
+            if self._other is not None:
+                given, compiled = self._other
+                if are_same(leaves, given, jax.tree.leaves(compiled._params)):
+                    return compiled
+            compiled = compile_function(
+                self._apply_fn, params, self._example, self._plan, self._tune
+            )
+            self._other = leaves, compiled
+            return compiled
 
     def _program(self, leaves: list, treedef: Any) -> _Program:
         types = tuple(map(_type_of, leaves))
@@ -99,11 +105,25 @@ class CompiledFunction:
             return self._programs[key]
 
     def _make(self, args: tuple) -> _Program:
-        graph, output_tree = trace(self._apply_fn, self._params, args)
-        graph = rewrite(graph)
+        closed, known, output_tree = traced(self._apply_fn, self._params, args)
+        self._check_unchanged(closed)
+        graph = rewrite(lift(closed, known))
         schedule = split(graph)
         run, choices = build(graph, schedule, self._plan, self._tune)
         return _Program(jax.jit(run), output_tree, report(graph, schedule, choices))
+
+    def _check_unchanged(self, closed: core.ClosedJaxpr) -> None:
+        """Raise unless the function is, on the first example, what it was: else two would mix."""
+        if not self._fingerprint:
+            self._fingerprint = fingerprint(closed)
+            return
+        first = traced(self._apply_fn, self._params, self._example)
+        if fingerprint(first.closed) != self._fingerprint:
+            raise ValueError(
+                "a compiled function needs an apply_fn that stays as it was, but on the first "
+                "example it is another now, for other shapes: an array, a number or a module that "
+                "it closes over has changed; pass what changes in params, and compile again."
+            )
 
     def __reduce__(self) -> tuple:
         """Restored, it is compiled again; the times of its layers come from the cache."""
@@ -139,7 +159,7 @@ def compile(
     Args:
         apply_fn: any function `apply_fn(params, *inputs)` that jax.jit could trace, such as
             `functools.partial(model.apply, train=False)`.
-        params: its weights, any pytree; they become constants.
+        params: its weights, any pytree; they are copied and become constants.
         example: inputs, or their `jax.ShapeDtypeStruct`. Other shapes are compiled when they come.
         plan: that the weights were trained with: its patterns decide how they are stored. Without
             one it is found from the zeros.
@@ -161,7 +181,10 @@ def compile(
 
 def _type_of(leaf: Any) -> jax.ShapeDtypeStruct:
     if isinstance(leaf, jax.ShapeDtypeStruct):
-        return leaf
+        dtype = leaf.dtype
+        if not jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
+            dtype = jax.dtypes.canonicalize_dtype(dtype)
+        return jax.ShapeDtypeStruct(leaf.shape, dtype, weak_type=leaf.weak_type)
     try:
         aval = jax.typeof(leaf)
     except TypeError as error:

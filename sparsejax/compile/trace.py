@@ -1,7 +1,7 @@
 """Any function of params and inputs as a Graph: calls opened, constants folded."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +21,28 @@ MAX_UNROLLED = 64
 LAYER_NAMES = ("conv_general_dilated", "dot_general")
 
 
+class Traced(NamedTuple):
+    """A function as JAX traced it.
+
+    Attributes:
+        closed: its jaxpr; the arrays of the params come first among the inputs.
+        known: these arrays.
+        output_tree: of what it returns.
+    """
+
+    closed: core.ClosedJaxpr
+    known: list[Value]
+    output_tree: Any
+
+
 def trace(apply_fn: Callable, params: Any, args: tuple) -> tuple[Graph, Any]:
-    """The graph of apply_fn(params, *args) with `params` known, and the tree of its output.
+    """The graph of apply_fn(params, *args) with `params` known, and the tree of its output."""
+    closed, known, output_tree = traced(apply_fn, params, args)
+    return lift(closed, known), output_tree
+
+
+def traced(apply_fn: Callable, params: Any, args: tuple) -> Traced:
+    """apply_fn(params, *args) as a jaxpr, and its params as constants.
 
     Args:
         apply_fn: any function that jax.jit could trace.
@@ -43,7 +63,7 @@ def trace(apply_fn: Callable, params: Any, args: tuple) -> tuple[Graph, Any]:
     known = [constant(array, path) for array, path in zip(arrays, names, strict=True)]
     with tracing("compile"):
         closed, shapes = jax.make_jaxpr(function, return_shape=True)(arrays, args)
-    return lift(closed, known), jax.tree.structure(shapes)
+    return Traced(closed, known, jax.tree.structure(shapes))
 
 
 def constant(array: Any, path: str = "") -> Value:
@@ -55,7 +75,8 @@ def constant(array: Any, path: str = "") -> Value:
             "call it outside of jit, grad and vmap."
         )
     if not jax.dtypes.issubdtype(array.dtype, jax.dtypes.extended):
-        array = np.asarray(array)
+        with np.errstate(over="ignore"):  # float64 becomes float32 as in jit
+            array = np.asarray(array, jax.dtypes.canonicalize_dtype(array.dtype))
     return Value(tuple(array.shape), array.dtype, array, path)
 
 
@@ -73,7 +94,8 @@ def _walk(graph: Graph, closed: core.ClosedJaxpr, args: Sequence[Value]) -> list
     """Add the equations of a jaxpr; the values of its outputs."""
     jaxpr = closed.jaxpr
     env: dict[Any, Value] = {
-        v: constant(c) for v, c in zip(jaxpr.constvars, closed.consts, strict=True)
+        v: constant(c if isinstance(c, jax.Array) else np.array(c))  # the user's may change
+        for v, c in zip(jaxpr.constvars, closed.consts, strict=True)
     }
     env.update(zip(jaxpr.invars, args, strict=True))
 

@@ -1,0 +1,91 @@
+"""Weights and functions as they were when compile saw them, whatever becomes of them later."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend import core
+
+
+def frozen(params: Any) -> Any:
+    """The params with arrays of their own, which no loop changes in place or gives away."""
+    with jax.ensure_compile_time_eval():  # inside jit, too
+        return jax.tree.map(_copied, params)
+
+
+def _copied(leaf: Any) -> Any:
+    if isinstance(leaf, np.ndarray):
+        return np.array(leaf)
+    if not isinstance(leaf, jax.Array) or isinstance(leaf, jax.core.Tracer):
+        return leaf
+    if leaf.is_deleted():
+        raise ValueError(
+            f"compile needs weights that are there, an array of shape {leaf.shape} was donated to "
+            "a jitted function; pass the params that this function returned."
+        )
+    return jax.numpy.copy(leaf)
+
+
+def are_same(leaves: Sequence[Any], given: Sequence[Any], copies: Sequence[Any]) -> bool:
+    """Are these the leaves that were given before, unchanged since they were copied?
+
+    JAX arrays cannot change and are compared by identity, NumPy arrays by content.
+    """
+    return len(leaves) == len(given) and all(map(_is_same, leaves, given, copies))
+
+
+def _is_same(leaf: Any, given: Any, copy: Any) -> bool:
+    if isinstance(leaf, np.ndarray):
+        alike = isinstance(copy, np.ndarray) and (leaf.shape, leaf.dtype) == (
+            copy.shape,
+            copy.dtype,
+        )
+        return alike and leaf.tobytes() == copy.tobytes()
+    return leaf is given or (isinstance(leaf, bool | int | float | str) and leaf == given)
+
+
+def fingerprint(closed: core.ClosedJaxpr) -> str:
+    """A digest of a traced function: its equations, their numbers and all constants.
+
+    Functions among the parameters are left out, for they are others each time.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    with jax.ensure_compile_time_eval():
+        for part in _parts(closed.jaxpr, closed.consts):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _parts(jaxpr: core.Jaxpr, consts: Sequence[Any]) -> Iterator[bytes]:
+    for array in consts:
+        yield from _bytes_of(array)
+    for equation in jaxpr.eqns:
+        yield equation.primitive.name.encode()
+        for v in equation.invars:
+            if isinstance(v, core.Literal):
+                yield from _bytes_of(v.val)
+        yield str([v.aval for v in equation.outvars]).encode()
+        for name, value in sorted(equation.params.items()):
+            yield from _parts_of_parameter(name, value)
+
+
+def _parts_of_parameter(name: str, value: Any) -> Iterator[bytes]:
+    if isinstance(value, core.ClosedJaxpr):
+        yield from _parts(value.jaxpr, value.consts)
+    elif isinstance(value, core.Jaxpr):
+        yield from _parts(value, ())
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _parts_of_parameter(name, item)
+    elif isinstance(value, bool | int | float | str | np.dtype):
+        yield f"{name} {value}".encode()
+
+
+def _bytes_of(array: Any) -> Iterator[bytes]:
+    if jax.dtypes.issubdtype(getattr(array, "dtype", np.float32), jax.dtypes.extended):
+        array = jax.random.key_data(array)
+    array = np.asarray(array)
+    yield str((array.shape, array.dtype)).encode()
+    yield array.tobytes()

@@ -32,16 +32,16 @@ setup: $(VENV)/.extra-test $(VENV)/.extra-lint  ## create .venv and install the 
 build: $(BUILT)  ## rebuild the C++ extension after an edit (seconds)
 	@$(PY) -m pip install -qq --no-deps --no-build-isolation -e .
 
-demo: $(BUILT) $(VENV)/.extra-demo  ## train sparse, run sparse on Fashion-MNIST; writes demo-output/
+demo: $(BUILT) $(VENV)/.extra-experiments  ## train sparse, run sparse on Fashion-MNIST; writes demo-output/
 	$(PY) -m experiments.demo
 
-demo-smoke: $(BUILT) $(VENV)/.extra-demo  ## the demo in under a minute, to see that it works
+demo-smoke: $(BUILT) $(VENV)/.extra-experiments  ## the demo in under a minute, to see that it works
 	$(PY) -m experiments.demo --smoke
 
 test: $(BUILT) $(VENV)/.extra-test  ## the test suite
 	$(PY) -m pytest -n 2 --dist worksteal
 
-test-arm: $(VENV)/.extra-demo  ## the NEON kernels inside an emulated aarch64 Python
+test-arm: $(VENV)/.extra-experiments  ## the NEON kernels inside an emulated aarch64 Python
 	tests/arm/run.sh
 
 test-sanitize:  ## the C++ tests under ASan and UBSan

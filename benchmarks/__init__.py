@@ -5,7 +5,14 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
+
+if find_spec("jax") is None:
+    raise ImportError(
+        "The benchmarks need sparsejax, and those of networks its extra `experiments`, but this "
+        "Python has not even jax: run `make setup` and use .venv/bin/python."
+    )
 
 import jax
 

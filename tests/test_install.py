@@ -70,7 +70,7 @@ def test_each_target_installs_what_it_needs_and_no_more():
         "onnx",
         "pandas",
     }
-    assert not closure("demo") & {*elsewhere, "mkdocs", "scikit-learn", "clang-format"}
+    assert not closure("experiments") & {*elsewhere, "mkdocs", "scikit-learn", "clang-format"}
     assert not closure("test") & {"tensorflow-datasets", "promise", "mypy", "mkdocs"}
     assert not closure("lint") & {*elsewhere, "grain"} - {"mypy", "ruff"}
     assert not closure("docs") & {*elsewhere, "grain"}

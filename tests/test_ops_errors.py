@@ -213,6 +213,38 @@ def test_the_kernels_check_what_python_has_checked(case):
         jax.block_until_ready(call(*operands, **attributes))
 
 
+# target, operands, shapes of the two results, attributes
+TWO_RESULTS = {
+    "spmm": (
+        "spmm_grad_values",
+        [PACKED.indices, PACKED.row_starts, X, np.ones((4, 2), F32)],
+        [(3, 1), (2,)],
+        SIZES | {"channels_last": True},
+    ),
+    "depthwise": (
+        "depthwise_grad_kernel",
+        [IMAGE, IMAGE],
+        [(1, 1, 4), (4,)],
+        WINDOW | {"pads": np.zeros(2, np.int64), "channels_last": True},
+    ),
+}
+
+
+@pytest.mark.parametrize("leading", [((64,), ()), ((), (2,)), ((64,), (2,)), ((2, 3), (3, 2))])
+@pytest.mark.parametrize("case", TWO_RESULTS.values(), ids=TWO_RESULTS)
+def test_results_of_different_leading_dimensions_are_refused(case, leading):
+    name, operands, shapes, attributes = case
+    results = [
+        jax.ShapeDtypeStruct((*lead, *shape), F32)
+        for lead, shape in zip(leading, shapes, strict=True)
+    ]
+    depth = max(map(len, leading))
+    operands = [array.reshape((1,) * depth + array.shape) for array in operands]
+    call = jax.ffi.ffi_call(_ffi.TARGET.format(name), results)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="grad_bias must have the leading"):
+        jax.block_until_ready(call(*operands, **attributes))
+
+
 def test_reach_beyond_memory_is_refused():
     x, kernel = np.ones((1, 5, 5, 1), np.float32), np.ones((3, 3, 1, 1), np.float32)
     far = 2**30

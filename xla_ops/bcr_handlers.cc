@@ -14,10 +14,8 @@ struct RunArrays {
   int64_t num_rows, num_cols;
 
   // The matrix of a slice, checked; `values` may be null.
-  BcrMatrix matrix(const float* values, int64_t num_values, const Sizes& leading, int64_t i) const {
-    const auto slice = [&](const Array& array) {
-      return array.slice<int32_t>(slice_for(array, leading, i));
-    };
+  BcrMatrix matrix(const float* values, int64_t num_values, const Batch& batch, int64_t i) const {
+    const auto slice = [&](const Array& array) { return batch.at<int32_t>(array, i); };
     const BcrMatrix m = {
         num_rows,           num_cols,          run_starts.sizes[0] - 1, values,
         slice(rows),        slice(run_starts), slice(columns),          slice(column_starts),
@@ -41,11 +39,11 @@ RunArrays read_runs(const ffi::AnyBuffer& rows, const ffi::AnyBuffer& run_starts
   need(num_rows >= 0 && num_cols >= 0 && num_rows <= kMax && num_cols <= kMax, [&] {
     return std::string("matrix_shape must be within int32, got " + text({num_rows, num_cols}));
   });
-  const RunArrays m = {read("rows", rows, ffi::S32, 1),
-                       read("run_starts", run_starts, ffi::S32, 1),
-                       read("columns", columns, ffi::S32, 1),
-                       read("column_starts", column_starts, ffi::S32, 1),
-                       read("value_starts", value_starts, ffi::S32, 1),
+  const RunArrays m = {Array("rows", rows, ffi::S32, 1),
+                       Array("run_starts", run_starts, ffi::S32, 1),
+                       Array("columns", columns, ffi::S32, 1),
+                       Array("column_starts", column_starts, ffi::S32, 1),
+                       Array("value_starts", value_starts, ffi::S32, 1),
                        num_rows,
                        num_cols};
   need(m.run_starts.sizes[0] > 0, [&] { return std::string("run_starts must not be empty"); });
@@ -67,20 +65,18 @@ struct Operands {
   }
 };
 
-void run_slice(const Operands& o, const Pool& pool, int64_t i, int64_t images, int64_t pixels) {
-  const Sizes& leading = o.y.leading;
-  const float* values = o.values.slice<float>(slice_for(o.values, leading, i));
-  BcrMatrix matrix = o.runs.matrix(values, o.values.sizes[0], leading, i);
+void run_slice(const Operands& o, const Batch& batch, const Pool& pool, int64_t i, int64_t images,
+               int64_t pixels) {
+  BcrMatrix matrix = o.runs.matrix(batch.at<float>(o.values, i), o.values.sizes[0], batch, i);
+  if (o.y.slice_size == 0) return;
   BcrTransposed other = {};
   if (o.transpose) {
     other = transposed(matrix);
     matrix = other.matrix;
   }
-  const int64_t bias = slice_for(o.bias, leading, i);
-  const BcrCall call = {matrix, o.bias.sizes[0] ? o.bias.slice<float>(bias) : nullptr, o.activation,
-                        o.channels_last, pixels};
-  run_bcr(kernels(), pool, call, images, o.x.slice<float>(slice_for(o.x, leading, i)),
-          o.y.slice<float>(i));
+  const BcrCall call = {matrix, o.bias.sizes[0] ? batch.at<float>(o.bias, i) : nullptr,
+                        o.activation, o.channels_last, pixels};
+  run_bcr(kernels(), pool, call, images, batch.at<float>(o.x, i), batch.at<float>(o.y, i));
 }
 
 ffi::Error Bcr(ffi::ThreadPool threads, ffi::AnyBuffer values, ffi::AnyBuffer rows,
@@ -92,10 +88,10 @@ ffi::Error Bcr(ffi::ThreadPool threads, ffi::AnyBuffer values, ffi::AnyBuffer ro
     const size_t rank = channels_last ? 2 : 3;
     const Operands o = {
         read_runs(rows, run_starts, columns, column_starts, value_starts, num_rows, num_cols),
-        read("values", values, ffi::F32, 1),
-        read("bias", bias, ffi::F32, 1),
-        read("x", x, ffi::F32, rank),
-        read("y", *y, ffi::F32, rank),
+        Array("values", values, ffi::F32, 1),
+        Array("bias", bias, ffi::F32, 1),
+        Array("x", x, ffi::F32, rank),
+        Array("y", *y, ffi::F32, rank),
         activation_of(activation),
         channels_last,
         transpose};
@@ -105,10 +101,12 @@ ffi::Error Bcr(ffi::ThreadPool threads, ffi::AnyBuffer values, ffi::AnyBuffer ro
     if (o.bias.sizes[0] != 0) need_sizes(o.bias, {out});
     need_sizes(o.x, activations(channels_last, images, in, pixels));
     need_sizes(o.y, activations(channels_last, images, out, pixels));
+    const Batch batch({&o.y}, {&o.values, &o.runs.rows, &o.runs.run_starts, &o.runs.columns,
+                               &o.runs.column_starts, &o.runs.value_starts, &o.bias, &o.x});
     const Pool pool = pool_of(threads);
-    for_slices(product(o.y.leading), o.one_matrix(), channels_last, images, pixels,
+    for_slices(batch.size(), o.one_matrix(), channels_last, images, pixels,
                [&](int64_t i, int64_t slice_images, int64_t slice_pixels) {
-                 run_slice(o, pool, i, slice_images, slice_pixels);
+                 run_slice(o, batch, pool, i, slice_images, slice_pixels);
                });
   });
 }
@@ -123,19 +121,18 @@ ffi::Error BcrGradValues(ffi::ThreadPool threads, ffi::AnyBuffer rows, ffi::AnyB
     const RunArrays m =
         read_runs(rows, run_starts, columns, column_starts, value_starts, num_rows, num_cols);
     const size_t rank = channels_last ? 2 : 3;
-    const Array x = read("x", x_buffer, ffi::F32, rank);
-    const Array grad_y = read("grad_y", grad_y_buffer, ffi::F32, rank);
-    const Array grad_values = read("grad_values", *grad_values_buffer, ffi::F32, 1);
+    const Array x("x", x_buffer, ffi::F32, rank), grad_y("grad_y", grad_y_buffer, ffi::F32, rank);
+    const Array grad_values("grad_values", *grad_values_buffer, ffi::F32, 1);
     const int64_t images = channels_last ? 1 : x.sizes[0], pixels = x.sizes[channels_last ? 0 : 2];
     need_sizes(x, activations(channels_last, images, num_cols, pixels));
     need_sizes(grad_y, activations(channels_last, images, num_rows, pixels));
-    const Sizes& leading = grad_values.leading;
-    for (int64_t i = 0; i < product(leading); i++) {
-      const BcrMatrix matrix = m.matrix(nullptr, grad_values.sizes[0], leading, i);
+    const Batch batch({&grad_values}, {&m.rows, &m.run_starts, &m.columns, &m.column_starts,
+                                       &m.value_starts, &x, &grad_y});
+    for (int64_t i = 0; i < batch.size(); i++) {
+      const BcrMatrix matrix = m.matrix(nullptr, grad_values.sizes[0], batch, i);
       const BcrCall call = {matrix, nullptr, Activation::kNone, channels_last, pixels};
-      run_bcr_grad_values(
-          kernels(), pool_of(threads), call, images, x.slice<float>(slice_for(x, leading, i)),
-          grad_y.slice<float>(slice_for(grad_y, leading, i)), grad_values.slice<float>(i));
+      run_bcr_grad_values(kernels(), pool_of(threads), call, images, batch.at<float>(x, i),
+                          batch.at<float>(grad_y, i), batch.at<float>(grad_values, i));
     }
   });
 }

@@ -48,18 +48,17 @@ ffi::Error Depthwise(ffi::ThreadPool threads, ffi::AnyBuffer kernel_buffer,
                      ffi::Result<ffi::AnyBuffer> y_buffer, Ints strides, Ints dilation, Ints pads,
                      int64_t activation, bool channels_last) {
   return guarded("depthwise_conv2d", [&] {
-    const Array kernel = read("kernel", kernel_buffer, ffi::F32, 3);
-    const Array bias = read("bias", bias_buffer, ffi::F32, 1);
-    const Array x = read("x", x_buffer, ffi::F32, 4), y = read("y", *y_buffer, ffi::F32, 4);
-    ConvSizes sizes = conv_sizes({strides, dilation, pads, channels_last}, x, kernel, y);
+    const Array kernel("kernel", kernel_buffer, ffi::F32, 3);
+    const Array bias("bias", bias_buffer, ffi::F32, 1);
+    const Array x("x", x_buffer, ffi::F32, 4), y("y", *y_buffer, ffi::F32, 4);
+    const ConvSizes sizes = conv_sizes({strides, dilation, pads, channels_last}, x, kernel, y);
     if (bias.sizes[0] != 0) need_sizes(bias, {sizes.channels});
-    for (int64_t i = 0; i < product(y.leading); i++) {
-      const float* b = bias.sizes[0] ? bias.slice<float>(slice_for(bias, y.leading, i)) : nullptr;
-      run_depthwise(kernels(), pool_of(threads), sizes,
-                    kernel.slice<float>(slice_for(kernel, y.leading, i)), b,
-                    activation_of(activation), x.slice<float>(slice_for(x, y.leading, i)),
-                    y.slice<float>(i));
-    }
+    const Activation after = activation_of(activation);
+    const Batch batch({&y}, {&kernel, &bias, &x});
+    for (int64_t i = 0; i < batch.size(); i++)
+      run_depthwise(kernels(), pool_of(threads), sizes, batch.at<float>(kernel, i),
+                    bias.sizes[0] ? batch.at<float>(bias, i) : nullptr, after,
+                    batch.at<float>(x, i), batch.at<float>(y, i));
   });
 }
 
@@ -67,16 +66,15 @@ ffi::Error DepthwiseGradX(ffi::ThreadPool threads, ffi::AnyBuffer kernel_buffer,
                           ffi::AnyBuffer grad_y_buffer, ffi::Result<ffi::AnyBuffer> grad_x_buffer,
                           Ints strides, Ints dilation, Ints pads, bool channels_last) {
   return guarded("depthwise_conv2d gradient in x", [&] {
-    const Array kernel = read("kernel", kernel_buffer, ffi::F32, 3);
-    const Array grad_y = read("grad_y", grad_y_buffer, ffi::F32, 4);
-    const Array grad_x = read("grad_x", *grad_x_buffer, ffi::F32, 4);
+    const Array kernel("kernel", kernel_buffer, ffi::F32, 3);
+    const Array grad_y("grad_y", grad_y_buffer, ffi::F32, 4);
+    const Array grad_x("grad_x", *grad_x_buffer, ffi::F32, 4);
     const ConvSizes sizes =
         conv_sizes({strides, dilation, pads, channels_last}, grad_x, kernel, grad_y);
-    for (int64_t i = 0; i < product(grad_x.leading); i++)
-      run_depthwise_grad_x(kernels(), pool_of(threads), sizes,
-                           kernel.slice<float>(slice_for(kernel, grad_x.leading, i)),
-                           grad_y.slice<float>(slice_for(grad_y, grad_x.leading, i)),
-                           grad_x.slice<float>(i));
+    const Batch batch({&grad_x}, {&kernel, &grad_y});
+    for (int64_t i = 0; i < batch.size(); i++)
+      run_depthwise_grad_x(kernels(), pool_of(threads), sizes, batch.at<float>(kernel, i),
+                           batch.at<float>(grad_y, i), batch.at<float>(grad_x, i));
   });
 }
 
@@ -86,19 +84,17 @@ ffi::Error DepthwiseGradKernel(ffi::ThreadPool threads, ffi::AnyBuffer x_buffer,
                                ffi::Result<ffi::AnyBuffer> grad_bias_buffer, Ints strides,
                                Ints dilation, Ints pads, bool channels_last) {
   return guarded("depthwise_conv2d gradient in kernel", [&] {
-    const Array x = read("x", x_buffer, ffi::F32, 4);
-    const Array grad_y = read("grad_y", grad_y_buffer, ffi::F32, 4);
-    const Array grad_kernel = read("grad_kernel", *grad_kernel_buffer, ffi::F32, 3);
-    const Array grad_bias = read("grad_bias", *grad_bias_buffer, ffi::F32, 1);
+    const Array x("x", x_buffer, ffi::F32, 4), grad_y("grad_y", grad_y_buffer, ffi::F32, 4);
+    const Array grad_kernel("grad_kernel", *grad_kernel_buffer, ffi::F32, 3);
+    const Array grad_bias("grad_bias", *grad_bias_buffer, ffi::F32, 1);
     const ConvSizes sizes =
         conv_sizes({strides, dilation, pads, channels_last}, x, grad_kernel, grad_y);
     need_sizes(grad_bias, {sizes.channels});
-    const Sizes& leading = grad_kernel.leading;
-    for (int64_t i = 0; i < product(leading); i++)
-      run_depthwise_grad_kernel(kernels(), pool_of(threads), sizes,
-                                x.slice<float>(slice_for(x, leading, i)),
-                                grad_y.slice<float>(slice_for(grad_y, leading, i)),
-                                grad_kernel.slice<float>(i), grad_bias.slice<float>(i));
+    const Batch batch({&grad_kernel, &grad_bias}, {&x, &grad_y});
+    for (int64_t i = 0; i < batch.size(); i++)
+      run_depthwise_grad_kernel(kernels(), pool_of(threads), sizes, batch.at<float>(x, i),
+                                batch.at<float>(grad_y, i), batch.at<float>(grad_kernel, i),
+                                batch.at<float>(grad_bias, i));
   });
 }
 

@@ -40,8 +40,9 @@ void lay_out(const DepthwiseCall& call, PaddedPlane& plane) {
   plane.rows = (call.y.out - 1) * call.y.step + y.highest - y.lowest + 1;
   plane.phase_pitch = round_up(call.x.out, kLanes) + (x.highest - x.lowest) / call.x.step + 1;
   plane.pitch = plane.phase_pitch * call.x.step;
-  plane.out_pitch = call.y.step * plane.pitch;
   plane.size = plane.rows > kTooFar || plane.pitch > kTooFar ? kTooFar : plane.rows * plane.pitch;
+  if (plane.size >= kTooFar) return;  // and no product below overflows
+  plane.out_pitch = call.y.step * plane.pitch;
   for (int64_t ky = 0; ky < call.y.num_taps; ky++)
     for (int64_t kx = 0; kx < call.x.num_taps; kx++) {
       const int64_t reach = call.x.offset[kx] - x.lowest;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <thread>
 
 namespace sparsejax {
 
@@ -36,6 +37,9 @@ std::vector<float> average_scales(const Program& program, const Step& step) {
     }
   return scales;
 }
+
+// So many runs at a time find their memory where an earlier one left it.
+int64_t most_kept() { return std::max<int64_t>(2, std::thread::hardware_concurrency()); }
 
 void timed_step(const Frame& frame, const Step& step, int64_t strip, const Team& team) {
   if (!frame.seconds) return run_step(frame, step, strip, team);
@@ -121,6 +125,7 @@ void Executable::run(const Pool& pool, Frame frame) {
   frame.job = frame.arena + plan_.arena_floats;
   for (const Job& job : plan_.jobs) run_job(job, team, frame);
   std::lock_guard<std::mutex> lock(mutex_);
+  if (static_cast<int64_t>(free_.size()) >= most_kept()) free_.erase(free_.begin());
   free_.emplace_back(floats, std::move(memory));
 }
 

@@ -57,6 +57,7 @@ class Executable {
   const float* scales(const Step& step) const {
     return scales_[&step - program_.steps.data()].data();
   }
+  // Never more than the machine has threads, or 2.
   size_t free_memories() const { return free_.size(); }
   // Floats of scratch that one run on `threads` threads takes.
   int64_t scratch_floats(int64_t threads) const {

@@ -20,7 +20,8 @@ struct Pool {
 // Items are claimed from a shared counter and the caller takes part, so a helper that starts after
 // the return finds nothing left and touches nothing but the counter. Which thread runs f must not
 // change a result. What f throws is thrown here when all is done (one of them, if there are
-// several).
+// several). What schedule throws is thrown here, too, when the items that were begun are done; the
+// others are never begun.
 template <class F>
 void parallel_for(const Pool& pool, int64_t n, const F& f) {
   if (pool.num_threads <= 1 || n <= 1) {
@@ -44,9 +45,15 @@ void parallel_for(const Pool& pool, int64_t n, const F& f) {
       progress->done.fetch_add(1, std::memory_order_release);
     }
   };
-  for (int64_t t = 1; t < std::min(pool.num_threads, n); t++) pool.schedule(work);
-  work();
-  while (progress->done.load(std::memory_order_acquire) < n) std::this_thread::yield();
+  int64_t begun = n;
+  try {
+    for (int64_t t = 1; t < std::min(pool.num_threads, n); t++) pool.schedule(work);
+    work();
+  } catch (...) {  // `work` throws nothing
+    begun = std::min(n, progress->next.exchange(n));
+    if (!progress->failed.test_and_set()) progress->error = std::current_exception();
+  }
+  while (progress->done.load(std::memory_order_acquire) < begun) std::this_thread::yield();
   if (progress->error) std::rethrow_exception(progress->error);
 }
 

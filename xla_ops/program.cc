@@ -46,11 +46,61 @@ class Words {
   int64_t left_;
 };
 
-float as_float(int64_t word) {
-  const auto bits = static_cast<uint32_t>(word);
+float take_float(Words& words) {
+  const auto bits = static_cast<uint32_t>(words.take(0, UINT32_MAX, "the bits of a float"));
   float value;
   std::memcpy(&value, &bits, sizeof(value));
   return value;
+}
+
+// What the steps of one kind may say; all else must be left at its neutral value, so that nothing
+// that a step says is ignored.
+struct Fields {
+  int64_t min_inputs, max_inputs;
+  int64_t most_mode;
+  bool activation, window, pads, weights, layout, residual_and_gate, index;
+};
+constexpr int64_t kAny = INT64_MAX;
+// clang-format off
+constexpr Fields kFields[kNumOps] = {
+    //              inputs  mode  act    window pads   weight layout resid. index
+    /* input     */ {0, 0,    1, false, false, false, false, false, false, true},
+    /* output    */ {1, 1,    1, false, false, false, false, false, false, true},
+    /* product   */ {1, 1,    0, true,  true,  true,  true,  true,  true,  false},
+    /* depthwise */ {1, 1,    0, true,  true,  true,  true,  false, false, false},
+    /* pool      */ {1, 1,    2, false, true,  true,  false, false, false, false},
+    /* mean      */ {1, 1,    0, false, false, false, false, false, false, false},
+    /* affine    */ {1, 1,    0, true,  false, false, true,  false, false, false},
+    /* binary    */ {2, 2,    3, true,  false, false, false, false, false, false},
+    /* concat    */ {1, kAny, 0, false, false, false, false, false, false, false},
+    /* channels  */ {1, 1,    0, false, false, false, false, false, false, true},
+    /* pad       */ {1, 1,    0, false, false, true,  false, false, false, false},
+    /* flatten   */ {1, 1,    1, false, false, false, false, false, false, false},
+};
+// clang-format on
+
+void check_fields(const Step& step) {
+  const Fields& may = kFields[static_cast<int64_t>(step.op)];
+  const auto num_inputs = static_cast<int64_t>(step.inputs.size());
+  const Window& w = step.window;
+  const ProductLayout& l = step.layout;
+  need(num_inputs >= may.min_inputs && num_inputs <= may.max_inputs,
+       "a step has too few or many inputs");
+  need(step.mode <= may.most_mode, "a step has no such mode");
+  need(may.activation || step.activation.function == Function::kIdentity,
+       "a step of this kind has no activation");
+  need(may.window || (w.kernel_y == 1 && w.kernel_x == 1 && w.stride_y == 1 && w.stride_x == 1 &&
+                      w.dilation_y == 1 && w.dilation_x == 1),
+       "a step of this kind has no window");
+  need(may.pads || (step.pad_top == 0 && w.pad_left == 0), "a step of this kind has no padding");
+  need(may.weights || step.weights == kNone, "a step of this kind has no weights");
+  need((step.weights == kNone) == (step.bias == kNone), "weights and bias come together");
+  need(may.layout || (l.storage == Storage::kRows && l.block == 0 && l.tile == 0 &&
+                      l.chunk_cols == 0 && l.num_parts == 0),
+       "a step of this kind has no layout");
+  need(may.residual_and_gate || step.residual == kNone, "a step of this kind has no residual");
+  need(may.residual_and_gate || step.gate == kNone, "a step of this kind has no gate");
+  need(may.index || step.index.empty(), "a step of this kind has no index");
 }
 
 Step read_step(Words& words, int64_t num_values, int64_t num_floats) {
@@ -64,12 +114,12 @@ Step read_step(Words& words, int64_t num_values, int64_t num_floats) {
   step.pad_top = words.take(0, kMostSide, "padding");
   w.pad_left = words.take(0, kMostSide, "padding");
   step.activation.function = static_cast<Function>(words.take(0, kNumFunctions - 1, "a function"));
-  step.activation.low = as_float(words.take());
-  step.activation.high = as_float(words.take());
+  step.activation.low = take_float(words);
+  step.activation.high = take_float(words);
   step.residual = words.take(kNone, num_values - 1, "a residual");
   step.gate = words.take(kNone, num_values - 1, "a gate");
   step.layout.storage = static_cast<Storage>(words.take(0, 2, "a storage"));
-  step.layout.block = words.take(1, 8, "a block");
+  step.layout.block = words.take(0, 8, "a block");
   step.layout.tile = words.take(0, 16, "a tile");
   step.layout.chunk_cols = words.take(0, kMostSide, "a chunk");
   step.layout.num_parts = words.take(0, 64, "a number of parts");
@@ -89,19 +139,17 @@ class Checker {
   void check() const {
     switch (step_.op) {
       case Op::kInput:
-        return arity(0);
       case Op::kOutput:
-        return arity(1);
+        return;  // see check_border
       case Op::kProduct:
         return product();
       case Op::kDepthwise:
         return depthwise();
       case Op::kPool:
-        arity(1);
-        need(in().channels == out().channels, "a pool must keep channels");
+      case Op::kPad:
+        need(in().channels == out().channels, "pools and padding must keep channels");
         return window();
       case Op::kMean:
-        arity(1);
         return need(out() == ImageSize{in().channels, 1, 1}, "a mean must give one pixel");
       case Op::kAffine:
         return affine();
@@ -111,10 +159,7 @@ class Checker {
         return concat();
       case Op::kChannels:
         return channels();
-      case Op::kPad:
-        return pad();
       case Op::kFlatten:
-        arity(1);
         return need(out() == ImageSize{in().floats(), 1, 1}, "a flatten must keep its floats");
     }
   }
@@ -123,9 +168,6 @@ class Checker {
   ImageSize value(int64_t id) const { return program_.values[id]; }
   ImageSize in() const { return value(step_.inputs[0]); }
   ImageSize out() const { return value(step_.output); }
-  void arity(size_t n) const {
-    need(step_.inputs.size() == n, "a step has too few or many inputs");
-  }
   bool is_pixel(int64_t id, int64_t channels) const {
     return value(id) == ImageSize{channels, 1, 1};
   }
@@ -141,7 +183,6 @@ class Checker {
          "a window reaches too far");
   }
   void product() const {
-    arity(1);
     window();
     const int64_t cols = in().channels * step_.window.kernel_y * step_.window.kernel_x;
     need(cols < kMostSide, "a product has too many columns");
@@ -152,27 +193,23 @@ class Checker {
     if (step_.gate != kNone) need(is_pixel(step_.gate, in().channels), "a gate must be one pixel");
   }
   void depthwise() const {
-    arity(1);
     window();
     need(in().channels == out().channels, "a depthwise step must keep channels");
     floats(step_.weights, in().channels * step_.window.kernel_y * step_.window.kernel_x);
     floats(step_.bias, in().channels);
   }
   void affine() const {
-    arity(1);
     need(in() == out(), "an affine step must keep sizes");
     if (step_.weights == kNone) return;
     floats(step_.weights, in().channels);
     floats(step_.bias, in().channels);
   }
   void binary() const {
-    arity(2);
     need(in() == out(), "a binary step must keep sizes");
     const int64_t b = step_.inputs[1];
     need(value(b) == out() || is_pixel(b, out().channels), "a binary step's sides do not fit");
   }
   void concat() const {
-    need(!step_.inputs.empty(), "a concat has no inputs");
     int64_t channels = 0;
     for (int64_t id : step_.inputs) {
       channels += value(id).channels;
@@ -182,20 +219,11 @@ class Checker {
     need(channels == out().channels, "a concat's channels do not add up");
   }
   void channels() const {
-    arity(1);
     need(in().height == out().height && in().width == out().width &&
              static_cast<int64_t>(step_.index.size()) == out().channels,
          "a choice of channels does not fit");
     for (int64_t c : step_.index)
       need(c >= 0 && c < in().channels, "a choice of channels names one that is not there");
-  }
-  void pad() const {
-    arity(1);
-    const Window& w = step_.window;
-    need(w.kernel_y == 1 && w.kernel_x == 1 && w.stride_y == 1 && w.stride_x == 1 &&
-             in().channels == out().channels,
-         "padding needs a window of one tap");
-    window();
   }
 
   const Program& program_;
@@ -252,6 +280,7 @@ Program parse_program(const int64_t* words_begin, int64_t num_words, const float
   const int64_t num_steps = words.take(0, num_words, "the number of steps");
   for (int64_t i = 0; i < num_steps; i++) {
     program.steps.push_back(read_step(words, num_values, num_floats));
+    check_fields(program.steps.back());
     program.num_operands += program.steps.back().op == Op::kInput;
     program.num_results += program.steps.back().op == Op::kOutput;
   }

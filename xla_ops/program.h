@@ -48,7 +48,7 @@ struct Step {
   int64_t pad_top;
   ActivationCall activation;
   int64_t residual, gate;  // values, or kNone
-  ProductLayout layout;
+  ProductLayout layout;    // of a product's weights
   int64_t mode;
   int64_t weights, bias;  // where they begin among the program's floats, or kNone
   std::vector<int64_t> inputs, index;

@@ -1,5 +1,7 @@
 // The custom call that runs a whole program: found by name when an executable is made, then owned
 // by it.
+#include <mutex>
+
 #include "ffi_arrays.h"
 #include "program_store.h"
 
@@ -16,13 +18,14 @@ ffi::TypeInfo ProgramState::info = ffi::MakeTypeInfo<ProgramState>();
 
 ffi::ErrorOr<std::unique_ptr<ProgramState>> Instantiate(std::string_view name) {
   auto state = std::make_unique<ProgramState>();
-  state->executable = find_program(std::string(name));
+  ffi::Error error =
+      guarded("compiled function", [&] { state->executable = find_program(std::string(name)); });
+  if (error.failure()) return ffi::Unexpected(std::move(error));
   if (!state->executable)
     return ffi::Unexpected(ffi::Error(
         ffi::ErrorCode::kNotFound,
         "compiled function: its packed weights are gone; keep what sj.compile returned for as long "
-        "as "
-        "functions that call it are compiled, and do not load them from another process."));
+        "as functions that call it are compiled, and do not load them from another process."));
   return state;
 }
 
@@ -30,7 +33,7 @@ ffi::ErrorOr<std::unique_ptr<ProgramState>> Instantiate(std::string_view name) {
 Array read_images(const char* kind, const ffi::AnyBuffer& buffer, const Step& step,
                   const ImageSize& size) {
   const std::string name = kind + (" " + std::to_string(step.index[0]));
-  Array array = read(name.c_str(), buffer, ffi::F32, step.index[1]);
+  Array array(name, buffer, ffi::F32, step.index[1]);
   need(array.slice_size == size.floats(), [&] {
     return name + " needs " + std::to_string(size.floats()) + " floats an image, got shape " +
            text(array.sizes);
@@ -40,6 +43,15 @@ Array read_images(const char* kind, const ffi::AnyBuffer& buffer, const Step& st
 
 struct Border {
   std::vector<Array> operands, results;
+
+  Batch batch() const {
+    const auto all = [](const std::vector<Array>& arrays) {
+      std::vector<const Array*> pointers;
+      for (const Array& array : arrays) pointers.push_back(&array);
+      return pointers;
+    };
+    return Batch(all(results), all(operands));
+  }
 };
 
 Border read_border(const Program& program, ffi::RemainingArgs& args, ffi::RemainingRets& rets) {
@@ -59,9 +71,6 @@ Border read_border(const Program& program, ffi::RemainingArgs& args, ffi::Remain
           read_images("result", *rets.get<ffi::AnyBuffer>(step.index[0]).value(), step,
                       program.values[step.inputs[0]]);
   }
-  for (const Array& result : border.results)
-    need(result.leading == border.results[0].leading,
-         [] { return std::string("results differ in their leading dimensions"); });
   return border;
 }
 
@@ -70,21 +79,19 @@ ffi::Error Run(ProgramState* state, ffi::ThreadPool threads, ffi::RemainingArgs 
   return guarded("compiled function", [&] {
     Executable& executable = *state->executable;
     const Border border = read_border(executable.program(), args, rets);
-    const Sizes leading = border.results.empty() ? Sizes{} : border.results[0].leading;
-    const int64_t images = product(leading);
+    const Batch batch = border.batch();
     auto run = [&](int64_t image, const Pool& pool) {
       std::vector<const float*> operands;
       std::vector<float*> results;
-      for (const Array& array : border.operands)
-        operands.push_back(array.slice<const float>(slice_for(array, leading, image)));
-      for (const Array& array : border.results) results.push_back(array.slice<float>(image));
+      for (const Array& array : border.operands) operands.push_back(batch.at<float>(array, image));
+      for (const Array& array : border.results) results.push_back(batch.at<float>(array, image));
       executable.run_image(pool, operands.data(), results.data());
     };
     const Pool pool = pool_of(threads);
-    if (images < pool.num_threads) {
-      for (int64_t image = 0; image < images; image++) run(image, pool);
+    if (batch.size() < pool.num_threads) {
+      for (int64_t image = 0; image < batch.size(); image++) run(image, pool);
     } else {
-      parallel_for(pool, images, [&](int64_t image) { run(image, Pool{}); });
+      parallel_for(pool, batch.size(), [&](int64_t image) { run(image, Pool{}); });
     }
   });
 }
@@ -97,12 +104,20 @@ XLA_FFI_DEFINE_HANDLER(kInstantiate, Instantiate,
 
 using namespace sparsejax;
 
-// The type is registered by the handler's first call, which carries XLA's API: registered from
-// Python it would come too late for the targets.
+// The type is registered by the handler's first call, which carries XLA's API: registered
+// from Python it would come too late for the targets. An error belongs to whoever gets it, so the
+// next call tries again.
 extern "C" XLA_FFI_Error* sparsejax_program_instantiate(XLA_FFI_CallFrame* frame) {
-  static XLA_FFI_Error* error = ffi::Ffi::RegisterTypeId(frame->api, "sparsejax.program",
-                                                         &ProgramState::id, ProgramState::info);
-  if (error) return error;
+  static std::mutex mutex;
+  static bool registered = false;
+  {
+    std::lock_guard<std::mutex> lock(mutex);
+    if (!registered)
+      if (XLA_FFI_Error* error = ffi::Ffi::RegisterTypeId(frame->api, "sparsejax.program",
+                                                          &ProgramState::id, ProgramState::info))
+        return error;
+    registered = true;
+  }
   return kInstantiate(frame);
 }
 XLA_FFI_DEFINE_HANDLER_SYMBOL(sparsejax_program, Run,

@@ -28,7 +28,8 @@ int64_t scratch_floats(const BcrMatrix& matrix, int64_t pixels) {
 }
 
 Pool pool_for(const Pool& pool, const BcrMatrix& matrix, int64_t pixels) {
-  return matrix.value_starts[matrix.num_runs] * pixels < kSmallWork ? Pool{} : pool;
+  const double work = static_cast<double>(matrix.value_starts[matrix.num_runs]) * pixels;
+  return work < kSmallWork ? Pool{} : pool;
 }
 
 }  // namespace
@@ -45,9 +46,9 @@ void run_bcr(const Kernels& set, const Pool& pool, const BcrCall& call, int64_t 
   parallel_for(helpers, images * tiles * num_groups, [&](int64_t item) {
     const int64_t tile = item / num_groups % tiles, image = item / num_groups / tiles;
     const int64_t first = call.pixels * tile / tiles, last = call.pixels * (tile + 1) / tiles;
+    const Scratch memory(scratch_floats(matrix, most));
     set.bcr->tile(call, groups.groups[item % num_groups], x + image * matrix.num_cols * call.pixels,
-                  y + image * matrix.num_rows * call.pixels, first, last - first,
-                  scratch(scratch_floats(matrix, most)));
+                  y + image * matrix.num_rows * call.pixels, first, last - first, memory.data());
   });
 }
 
@@ -55,20 +56,20 @@ void run_bcr_grad_values(const Kernels& set, const Pool& pool, const BcrCall& ca
                          const float* x, const float* grad_y, float* grad_values) {
   const BcrMatrix& matrix = call.matrix;
   std::fill_n(grad_values, matrix.value_starts[matrix.num_runs], 0.f);
-  if (matrix.num_runs == 0) return;
+  if (images == 0 || call.pixels == 0 || matrix.num_runs == 0) return;
   const Pool helpers = pool_for(pool, matrix, images * call.pixels);
   const int64_t most = tile_pixels(*set.bcr, matrix);
   const int64_t groups = std::min(matrix.num_runs, helpers.num_threads);
   // Each gradient is summed by one thread, in the order of the pixels.
   parallel_for(helpers, groups, [&](int64_t group) {
-    float* memory = scratch(scratch_floats(matrix, most));
+    const Scratch memory(scratch_floats(matrix, most));
     for (int64_t image = 0; image < images; image++)
       for (int64_t first = 0; first < call.pixels; first += most)
         set.bcr->grad_values_tile(call, matrix.num_runs * group / groups,
                                   matrix.num_runs * (group + 1) / groups,
                                   x + image * matrix.num_cols * call.pixels,
                                   grad_y + image * matrix.num_rows * call.pixels, first,
-                                  std::min(most, call.pixels - first), grad_values, memory);
+                                  std::min(most, call.pixels - first), grad_values, memory.data());
   });
 }
 

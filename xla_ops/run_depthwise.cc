@@ -1,6 +1,7 @@
 // Cuts depthwise convolution and its gradients into bands of rows; see run.h.
 #include <algorithm>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "run.h"
@@ -29,7 +30,8 @@ std::vector<float> packed_taps(const float* kernel, const ConvSizes& sizes) {
 
 void run_bands(const DepthwiseKernels& kernels, const Pool& pool, const DepthwiseCall& call,
                int64_t images, const float* x, float* out) {
-  const int64_t row_outputs = std::max<int64_t>(1, call.x.out * call.channels);
+  if (images == 0 || call.x.out == 0 || call.channels == 0) return;
+  const int64_t row_outputs = call.x.out * call.channels;
   const int64_t band = std::max<int64_t>(1, kBandOutputs / row_outputs);
   const int64_t bands = (call.y.out + band - 1) / band;
   const int64_t image_size = call.y.in * call.x.in * call.channels;
@@ -42,21 +44,23 @@ void run_bands(const DepthwiseKernels& kernels, const Pool& pool, const Depthwis
 }
 
 int64_t checked(int64_t floats) {
-  if (floats > kMaxScratch) throw std::length_error("dilation or padding is too large");
+  if (floats > kMaxScratch)
+    throw std::length_error("dilation or padding (or a plane) is too large: it takes more than " +
+                            std::to_string(kMaxScratch / (1 << 18)) + " MB a thread");
   return floats;
 }
 
 void run_planes(const DepthwisePlaneKernels& kernels, const Pool& pool, const DepthwiseCall& call,
                 int64_t images, const float* x, float* out) {
-  if (call.y.out == 0 || call.x.out == 0) return;
+  const int64_t planes = images * call.channels;
+  if (planes == 0 || call.y.out == 0 || call.x.out == 0) return;
   const int64_t out_size = call.y.out * call.x.out;
   // Items of about kBandOutputs: a small plane takes less time than its claim.
-  const int64_t planes = images * call.channels;
   const int64_t group = std::max<int64_t>(1, kBandOutputs / std::max<int64_t>(1, out_size));
   const int64_t floats = checked(kernels.scratch_floats(call));
   parallel_for(pool, (planes + group - 1) / group, [&](int64_t item) {
-    kernels.planes(call, item * group, std::min((item + 1) * group, planes), x, out,
-                   scratch(floats));
+    const Scratch memory(floats);
+    kernels.planes(call, item * group, std::min((item + 1) * group, planes), x, out, memory.data());
   });
 }
 
@@ -66,6 +70,7 @@ void grad_kernel_channels_last(const DepthwiseKernels& kernels, const Pool& pool
   const int64_t taps = call.y.kernel_size * call.x.kernel_size;
   const int64_t kernel_size = (call.channels + kLine - 1) / kLine * taps * kLine;
   const int64_t partial_size = kernel_size + call.channels;
+  if (images == 0 || call.x.out == 0) return;
   const int64_t rows = images * call.y.out, partials = std::min(kPartials, rows);
   std::vector<float> sums(partials * partial_size, 0.f);
   parallel_for(pool, partials, [&](int64_t part) {
@@ -92,11 +97,12 @@ void grad_kernel_channels_last(const DepthwiseKernels& kernels, const Pool& pool
 void grad_kernel_planes(const DepthwisePlaneKernels& kernels, const Pool& pool,
                         const DepthwiseCall& call, int64_t images, const float* x,
                         const float* grad_out, float* grad_kernel, float* grad_bias) {
-  if (call.y.out == 0 || call.x.out == 0) return;
+  if (images == 0 || call.y.out == 0 || call.x.out == 0) return;
   const int64_t taps = call.y.num_taps * call.x.num_taps;
   const int64_t floats = checked(kernels.grad_scratch_floats(call));
   parallel_for(pool, call.channels, [&](int64_t c) {
-    float* sums = scratch(taps + 16 + floats);
+    const Scratch memory(taps + 16 + floats);
+    float* sums = memory.data();
     kernels.grad_kernel_channel(call, c, images, x, grad_out, sums, grad_bias + c,
                                 sums + (taps + 15) / 16 * 16);
     for (int64_t t = 0; t < taps; t++) grad_kernel[t * call.channels + c] = sums[t];
@@ -119,6 +125,7 @@ void run_depthwise(const Kernels& kernels, const Pool& pool, const ConvSizes& si
 
 void run_depthwise_grad_x(const Kernels& kernels, const Pool& pool, const ConvSizes& sizes,
                           const float* kernel, const float* grad_out, float* grad_x) {
+  if (sizes.images == 0 || sizes.channels == 0) return;
   const std::vector<float> packed = packed_taps(kernel, sizes);
   for (int64_t y = 0; y < std::min(sizes.y.stride, sizes.y.in); y++)
     for (int64_t x = 0; x < std::min(sizes.x.stride, sizes.x.in); x++) {

@@ -25,7 +25,8 @@ int64_t num_nonzeros(const SparseMatrix& matrix) {
 }
 
 Pool pool_for(const Pool& pool, const SparseMatrix& matrix, int64_t pixels) {
-  return num_nonzeros(matrix) * matrix.block * pixels < kSmallWork ? Pool{} : pool;
+  const double work = static_cast<double>(num_nonzeros(matrix) * matrix.block) * pixels;
+  return work < kSmallWork ? Pool{} : pool;
 }
 
 }  // namespace
@@ -49,9 +50,9 @@ void run_spmm(const Kernels& set, const Pool& pool, const SpmmCall& call, int64_
     const int64_t row_begin = std::min(group * group_rows, block_rows);
     const int64_t row_end = std::min(row_begin + group_rows, block_rows);
     const int64_t first = call.pixels * tile / tiles, last = call.pixels * (tile + 1) / tiles;
+    const Scratch memory(scratch_floats(kernels, matrix, group_rows));
     kernels.tile(call, x + image * matrix.cols * call.pixels, y + image * matrix.rows * call.pixels,
-                 first, last - first, row_begin, row_end,
-                 scratch(scratch_floats(kernels, matrix, group_rows)));
+                 first, last - first, row_begin, row_end, memory.data());
   });
 }
 
@@ -62,7 +63,7 @@ void run_spmm_grad_values(const Kernels& set, const Pool& pool, const SpmmCall& 
   const SparseMatrix& matrix = call.matrix;
   std::fill_n(grad_values, num_nonzeros(matrix) * matrix.block, 0.f);
   std::fill_n(grad_bias, matrix.rows, 0.f);
-  if (matrix.rows == 0) return;
+  if (images == 0 || call.pixels == 0 || matrix.rows == 0) return;
   const Pool helpers = pool_for(pool, matrix, images * call.pixels);
   const int64_t block_rows = matrix.rows / matrix.block;
   // Each gradient is summed by one thread, in the order of the pixels, however the rows are shared
@@ -73,13 +74,13 @@ void run_spmm_grad_values(const Kernels& set, const Pool& pool, const SpmmCall& 
   parallel_for(helpers, groups, [&](int64_t group) {
     const int64_t row_begin = std::min(group * group_rows, block_rows);
     const int64_t row_end = std::min(row_begin + group_rows, block_rows);
-    float* memory = scratch(scratch_floats(kernels, matrix, group_rows));
+    const Scratch memory(scratch_floats(kernels, matrix, group_rows));
     for (int64_t image = 0; image < images; image++)
       for (int64_t first = 0; first < call.pixels; first += kernels.tile_pixels)
         kernels.grad_values_tile(call, x + image * matrix.cols * call.pixels,
                                  grad_y + image * matrix.rows * call.pixels, first,
                                  std::min(kernels.tile_pixels, call.pixels - first), row_begin,
-                                 row_end, grad_values, grad_bias, memory);
+                                 row_end, grad_values, grad_bias, memory.data());
   });
 }
 

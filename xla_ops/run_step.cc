@@ -112,17 +112,17 @@ class StripRun {
   // Runs f(call) over groups of channels; `out` has [channel][pitch].
   template <class F>
   void slide(int64_t work, float* out, int64_t pitch, const F& f) const {
-    static thread_local std::vector<const float*> rows;
+    std::vector<const float*> rows;
     const int64_t value = step_.inputs[0];
     Window w = step_.window;
     w.in_width = size(value).width;
     w.out_width = size_.width;
     frame_.rows(value, first_row_ * w.stride_y - step_.pad_top,
                 (rows_ - 1) * w.stride_y + (w.kernel_y - 1) * w.dilation_y + 1, rows);
-    const float* const* seen = rows.data();  // helpers have another `rows`
     for_channels(size(value).channels, work, [&](int64_t begin, int64_t end) {
-      f(WindowCall{w, seen, strips(value).pitch, begin, end, out, pitch, rows_,
-                   scratch(kernels_.window->scratch_floats(w, rows_))});
+      const Scratch memory(kernels_.window->scratch_floats(w, rows_));
+      f(WindowCall{w, rows.data(), strips(value).pitch, begin, end, out, pitch, rows_,
+                   memory.data()});
     });
   }
 

@@ -12,13 +12,14 @@ struct MatrixArrays {
   Array indices, row_starts;
   int64_t rows, cols, block;
 
-  Structure structure(const Sizes& leading, int64_t i) const {
+  // The matrix of a slice, checked.
+  Structure structure(const Batch& batch, int64_t i) const {
     const Structure s = {rows,
                          cols,
                          block,
                          indices.sizes[0],
-                         indices.slice<int32_t>(slice_for(indices, leading, i)),
-                         row_starts.slice<int32_t>(slice_for(row_starts, leading, i))};
+                         batch.at<int32_t>(indices, i),
+                         batch.at<int32_t>(row_starts, i)};
     const std::string wrong = problem(s);
     need(wrong.empty(), [&] { return std::string(wrong); });
     return s;
@@ -35,8 +36,8 @@ MatrixArrays read_matrix(const ffi::AnyBuffer& indices, const ffi::AnyBuffer& ro
     return std::string("matrix_shape must be within int32 and a multiple of the block, got " +
                        text({rows, cols}));
   });
-  MatrixArrays m = {read("indices", indices, ffi::S32, 1),
-                    read("row_starts", row_starts, ffi::S32, 1), rows, cols, block};
+  MatrixArrays m = {Array("indices", indices, ffi::S32, 1),
+                    Array("row_starts", row_starts, ffi::S32, 1), rows, cols, block};
   need(m.indices.sizes[0] * block <= kMax,
        [&] { return std::string("values has too many elements for int32 indices"); });
   need_sizes(m.row_starts, {rows / block + 1});
@@ -58,10 +59,11 @@ struct Operands {
   }
 };
 
-void run_slice(const Operands& o, const Pool& pool, int64_t i, int64_t images, int64_t pixels) {
-  const Sizes& leading = o.y.leading;
-  Structure structure = o.matrix.structure(leading, i);
-  const float* weights = o.values.slice<float>(slice_for(o.values, leading, i));
+void run_slice(const Operands& o, const Batch& batch, const Pool& pool, int64_t i, int64_t images,
+               int64_t pixels) {
+  Structure structure = o.matrix.structure(batch, i);
+  if (o.y.slice_size == 0) return;
+  const float* weights = batch.at<float>(o.values, i);
   Transposed other = {};
   if (o.transpose) {
     other = transposed(structure, weights);
@@ -69,11 +71,9 @@ void run_slice(const Operands& o, const Pool& pool, int64_t i, int64_t images, i
     weights = other.values.data();
   }
   const ChunkedMatrix matrix = chunked(structure, weights, kernels().spmm->chunk_cols);
-  const int64_t bias = slice_for(o.bias, leading, i);
-  const SpmmCall call = {matrix.matrix, o.bias.sizes[0] ? o.bias.slice<float>(bias) : nullptr,
+  const SpmmCall call = {matrix.matrix, o.bias.sizes[0] ? batch.at<float>(o.bias, i) : nullptr,
                          o.activation, o.channels_last, pixels};
-  run_spmm(kernels(), pool, call, images, o.x.slice<float>(slice_for(o.x, leading, i)),
-           o.y.slice<float>(i));
+  run_spmm(kernels(), pool, call, images, batch.at<float>(o.x, i), batch.at<float>(o.y, i));
 }
 
 ffi::Error Spmm(ffi::ThreadPool threads, ffi::AnyBuffer values, ffi::AnyBuffer indices,
@@ -83,10 +83,10 @@ ffi::Error Spmm(ffi::ThreadPool threads, ffi::AnyBuffer values, ffi::AnyBuffer i
   return guarded("spmm", [&] {
     const size_t rank = channels_last ? 2 : 3;
     Operands o = {read_matrix(indices, row_starts, rows, cols, block),
-                  read("values", values, ffi::F32, 2),
-                  read("bias", bias, ffi::F32, 1),
-                  read("x", x, ffi::F32, rank),
-                  read("y", *y, ffi::F32, rank),
+                  Array("values", values, ffi::F32, 2),
+                  Array("bias", bias, ffi::F32, 1),
+                  Array("x", x, ffi::F32, rank),
+                  Array("y", *y, ffi::F32, rank),
                   0,
                   0,
                   activation_of(activation),
@@ -99,10 +99,12 @@ ffi::Error Spmm(ffi::ThreadPool threads, ffi::AnyBuffer values, ffi::AnyBuffer i
     if (o.bias.sizes[0] != 0) need_sizes(o.bias, {out});
     need_sizes(o.x, activations(channels_last, o.images, in, o.pixels));
     need_sizes(o.y, activations(channels_last, o.images, out, o.pixels));
+    const Batch batch({&o.y}, {&o.values, &o.matrix.indices, &o.matrix.row_starts, &o.bias, &o.x});
     const Pool pool = pool_of(threads);
-    for_slices(
-        product(o.y.leading), o.one_matrix(), channels_last, o.images, o.pixels,
-        [&](int64_t i, int64_t images, int64_t pixels) { run_slice(o, pool, i, images, pixels); });
+    for_slices(batch.size(), o.one_matrix(), channels_last, o.images, o.pixels,
+               [&](int64_t i, int64_t images, int64_t pixels) {
+                 run_slice(o, batch, pool, i, images, pixels);
+               });
   });
 }
 
@@ -115,24 +117,22 @@ ffi::Error SpmmGradValues(ffi::ThreadPool threads, ffi::AnyBuffer indices,
   return guarded("spmm gradient", [&] {
     const MatrixArrays m = read_matrix(indices, row_starts, rows, cols, block);
     const size_t rank = channels_last ? 2 : 3;
-    const Array x = read("x", x_buffer, ffi::F32, rank);
-    const Array grad_y = read("grad_y", grad_y_buffer, ffi::F32, rank);
-    const Array grad_values = read("grad_values", *grad_values_buffer, ffi::F32, 2);
-    const Array grad_bias = read("grad_bias", *grad_bias_buffer, ffi::F32, 1);
+    const Array x("x", x_buffer, ffi::F32, rank), grad_y("grad_y", grad_y_buffer, ffi::F32, rank);
+    const Array grad_values("grad_values", *grad_values_buffer, ffi::F32, 2);
+    const Array grad_bias("grad_bias", *grad_bias_buffer, ffi::F32, 1);
     need_sizes(grad_values, {m.indices.sizes[0], block});
     need_sizes(grad_bias, {rows});
     const int64_t images = channels_last ? 1 : x.sizes[0], pixels = x.sizes[channels_last ? 0 : 2];
     need_sizes(x, activations(channels_last, images, cols, pixels));
     need_sizes(grad_y, activations(channels_last, images, rows, pixels));
     const int64_t chunk_cols = kernels().spmm->chunk_cols;
-    const Sizes& leading = grad_values.leading;
-    for (int64_t i = 0; i < product(leading); i++) {
-      const ChunkedMatrix matrix = chunked(m.structure(leading, i), nullptr, chunk_cols);
+    const Batch batch({&grad_values, &grad_bias}, {&m.indices, &m.row_starts, &x, &grad_y});
+    for (int64_t i = 0; i < batch.size(); i++) {
+      const ChunkedMatrix matrix = chunked(m.structure(batch, i), nullptr, chunk_cols);
       const SpmmCall call = {matrix.matrix, nullptr, Activation::kNone, channels_last, pixels};
-      run_spmm_grad_values(kernels(), pool_of(threads), call, images,
-                           x.slice<float>(slice_for(x, leading, i)),
-                           grad_y.slice<float>(slice_for(grad_y, leading, i)),
-                           grad_values.slice<float>(i), grad_bias.slice<float>(i));
+      run_spmm_grad_values(kernels(), pool_of(threads), call, images, batch.at<float>(x, i),
+                           batch.at<float>(grad_y, i), batch.at<float>(grad_values, i),
+                           batch.at<float>(grad_bias, i));
     }
   });
 }

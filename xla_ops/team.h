@@ -1,5 +1,7 @@
 // A team of threads for a run of many short parallel loops: helpers are woken once and then spin
 // from loop to loop, as a wake-up (15 us in a virtual machine) costs more than many a loop takes.
+// A pool that runs a task at once on the thread that schedules it (a full queue's way) has one
+// helper less.
 #pragma once
 #include <algorithm>
 #include <atomic>
@@ -19,15 +21,19 @@ class Team {
       : num_threads_(std::max<int64_t>(1, std::min(pool.num_threads, most_threads))) {
     if (num_threads_ == 1) return;
     shared_ = std::make_shared<Shared>();
-    for (int64_t t = 1; t < num_threads_; t++)
-      pool.schedule([shared = shared_, mode = float_mode()] {
-        const FloatMode same(mode);
-        shared->help();
-      });
+    try {
+      for (int64_t t = 1; t < num_threads_; t++)
+        pool.schedule([shared = shared_, mode = float_mode(), caller = std::this_thread::get_id()] {
+          if (std::this_thread::get_id() == caller) return;  // it would wait for itself
+          const FloatMode same(mode);
+          shared->help();
+        });
+    } catch (...) {
+      finish();  // for the helpers that are there: there is nobody else to send them home
+      throw;
+    }
   }
-  ~Team() {
-    if (shared_) shared_->finished.store(true, std::memory_order_release);
-  }
+  ~Team() { finish(); }
   Team(const Team&) = delete;
 
   int64_t num_threads() const { return num_threads_; }
@@ -44,6 +50,10 @@ class Team {
   }
 
  private:
+  void finish() const {
+    if (shared_) shared_->finished.store(true, std::memory_order_release);
+  }
+
   static constexpr int kBits = 20;  // of the number of items, and of the next one
   static constexpr int64_t kMost = (int64_t{1} << kBits) - (1 << 16);
 

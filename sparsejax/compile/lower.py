@@ -52,6 +52,7 @@ class Layout(NamedTuple):
 
 ROWS, BLOCKS, MASKS = 0, 1, 2
 DENSE = Layout(BLOCKS, 4)
+NO_PRODUCT = Layout(0, 0)
 
 
 class Lowered(NamedTuple):
@@ -107,7 +108,7 @@ class _Step:
     activation: Activation = IDENTITY
     residual: int = NONE
     gate: int = NONE
-    layout: Layout = DENSE
+    layout: Layout = NO_PRODUCT
     mode: int = 0
     weights: int = NONE
     bias: int = NONE

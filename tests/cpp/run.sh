@@ -34,7 +34,7 @@ start() {  # build folder, compiler, flags
 
 link() {  # flags of the tests
   for file in "$source"/{kernels,matrix,bcr_matrix,run_spmm,run_bcr,run_depthwise,pack_product,product_layout,program,plan,executable,run_step}.cc \
-    {main,spmm_test,bcr_test,depthwise_test,window_test,elementwise_test,product_test,program_test}.cc; do
+    {main,spmm_test,bcr_test,depthwise_test,window_test,elementwise_test,product_test,program_test,programs,random_program,reference}.cc; do
     name=$(basename "$file" .cc)
     compile "$name" "$file" "$@" &
     objects+=("$build/$name.o")

@@ -1,0 +1,221 @@
+// Draws valid programs; see programs.h.
+#include <algorithm>
+
+#include "programs.h"
+
+namespace sparsejax::test {
+namespace {
+
+class Growth {
+ public:
+  explicit Growth(Choices& choices)
+      : c_(choices), generator_(static_cast<uint32_t>(c_.below(65536))) {}
+
+  Draft draft() {
+    const int64_t num_inputs = 1 + c_.below(3), num_steps = 1 + c_.below(9);
+    for (int64_t i = 0; i < num_inputs; i++) {
+      ImageSize size = {c_.of({1, 3, 8, 17}), c_.of({1, 5, 16, 33}), c_.of({1, 7, 24, 40})};
+      if (i > 0 && c_.percent(60)) size = d_.values[0];
+      if (i > 0 && c_.percent(30)) size = {d_.values[0].channels, 1, 1};
+      Step& step = d_.add(Op::kInput, size, {});
+      step.index = {i, c_.of({3, 1, 2})};
+      step.mode = c_.below(2);
+    }
+    for (int64_t i = 0; i < num_steps; i++) grow();
+    output();
+    return d_;
+  }
+
+ private:
+  const ImageSize& size(int64_t value) const { return d_.values[value]; }
+
+  // Mostly the last value, else any.
+  int64_t pick() { return c_.percent(70) ? d_.last() : c_.below(d_.last() + 1); }
+
+  // A value that `fits`, kNone if there is none.
+  template <class F>
+  int64_t find(const F& fits) {
+    const int64_t n = d_.last() + 1, start = c_.below(n);
+    for (int64_t i = 0; i < n; i++)
+      if (fits(size((start + i) % n))) return (start + i) % n;
+    return kNone;
+  }
+
+  ActivationCall activation() {
+    const auto function = static_cast<Function>(c_.percent(50) ? c_.below(kNumFunctions) : 0);
+    if (function == Function::kClamp) return {function, c_.percent(50) ? 0.f : -.5f, 1.5f};
+    return {function, .25f, 0.f};
+  }
+
+  ProductLayout layout() {
+    ProductLayout layout = {};
+    layout.storage = static_cast<Storage>(c_.below(3));
+    layout.block = layout.storage == Storage::kRows     ? c_.of({0, 1, 2, 4, 8})
+                   : layout.storage == Storage::kBlocks ? c_.of({0, 2, 4, 8})
+                                                        : 4;
+    layout.tile = c_.of({0, 1, 2, 5, 16});
+    layout.chunk_cols = c_.of({0, 0, 1, 9, 64});
+    layout.num_parts = c_.of({0, 1, 3, 20});
+    return layout;
+  }
+
+  // Fills in a window and returns its output's size.
+  ImageSize slide(Window& w, int64_t& pad_top, ImageSize in, int64_t channels) {
+    w.kernel_y = c_.of({3, 1, 2, 5, 7, 4});
+    w.kernel_x = c_.percent(60) ? w.kernel_y : c_.of({1, 2, 3, 5});
+    w.stride_y = c_.of({1, 2, 3});
+    w.stride_x = c_.percent(60) ? w.stride_y : c_.of({1, 2, 3});
+    w.dilation_y = c_.of({1, 1, 2, 3});
+    w.dilation_x = c_.percent(60) ? w.dilation_y : c_.of({1, 2, 3});
+    pad_top = c_.percent(60) ? (w.kernel_y - 1) * w.dilation_y / 2 : c_.below(20);
+    w.pad_left = c_.percent(60) ? (w.kernel_x - 1) * w.dilation_x / 2 : c_.below(20);
+    const auto out = [&](int64_t size, int64_t pad, int64_t kernel, int64_t dilation,
+                         int64_t stride) {
+      const int64_t room = size + 2 * pad - (kernel - 1) * dilation - 1;
+      return std::max<int64_t>(room, 0) / stride + 1 + c_.of({0, 0, 0, 2});
+    };
+    return {channels, out(in.height, pad_top, w.kernel_y, w.dilation_y, w.stride_y),
+            out(in.width, w.pad_left, w.kernel_x, w.dilation_x, w.stride_x)};
+  }
+
+  void grow() {
+    const int64_t x = pick(), kind = c_.below(12);
+    if (size(x).floats() > 20000 && kind != 4) return;
+    if (kind <= 1) return product(x);
+    if (kind == 2) return depthwise(x);
+    if (kind == 3) return pool(x);
+    if (kind == 4) return void(d_.add(Op::kMean, {size(x).channels, 1, 1}, {x}));
+    if (kind == 5) return affine(x);
+    if (kind <= 7) return binary(x);
+    if (kind == 8) return concat(x);
+    if (kind == 9) return channels(x);
+    if (kind == 10) return pad(x);
+    if (size(x).floats() > 3000) return output();
+    d_.add(Op::kFlatten, {size(x).floats(), 1, 1}, {x}).mode = c_.below(2);
+  }
+
+  void output() {
+    int64_t results = 0;
+    for (const Step& step : d_.steps) results += step.op == Op::kOutput;
+    Step& step = d_.add(Op::kOutput, {}, {pick()});
+    step.index = {results, c_.of({3, 1, 2})};
+    step.mode = c_.below(2);
+  }
+
+  void product(int64_t x) {
+    const ImageSize in = size(x);
+    Window w = {1, 1, 1, 1, 1, 1, 0, 0, 0};
+    int64_t pad_top = 0;
+    ImageSize out = in;
+    out.channels = c_.percent(30) ? in.channels : c_.of({1, 6, 17, 33});
+    if (c_.percent(60)) out = slide(w, pad_top, in, out.channels);
+    const int64_t cols = in.channels * w.kernel_y * w.kernel_x;
+    if (cols > 1000) return;
+    int64_t gate = kNone;
+    if (c_.percent(40))
+      gate = find([&](const ImageSize& s) { return s == ImageSize{in.channels, 1, 1}; });
+    const int64_t residual =
+        c_.percent(50) ? find([&](const ImageSize& s) { return s == out; }) : kNone;
+    const int64_t weights = d_.keep(out.channels * cols, cols, generator_);
+    const int64_t bias = d_.keep(out.channels, 4, generator_);
+    Step& step = d_.add(Op::kProduct, out, {x});
+    step.window = w;
+    step.pad_top = pad_top;
+    step.weights = weights;
+    step.bias = bias;
+    step.residual = residual;
+    step.gate = gate;
+    step.activation = activation();
+    step.layout = layout();
+  }
+
+  void depthwise(int64_t x) {
+    Window w = {};
+    int64_t pad_top = 0;
+    const ImageSize out = slide(w, pad_top, size(x), size(x).channels);
+    const int64_t taps = w.kernel_y * w.kernel_x;
+    if (out.floats() * taps > 300000) return;
+    const int64_t weights = d_.keep(out.channels * taps, taps, generator_);
+    const int64_t bias = d_.keep(out.channels, 4, generator_);
+    Step& step = d_.add(Op::kDepthwise, out, {x});
+    step.window = w;
+    step.pad_top = pad_top;
+    step.weights = weights;
+    step.bias = bias;
+    step.activation = activation();
+  }
+
+  void pool(int64_t x) {
+    Window w = {};
+    int64_t pad_top = 0;
+    const ImageSize out = slide(w, pad_top, size(x), size(x).channels);
+    if (out.floats() * w.kernel_y * w.kernel_x > 300000) return;
+    Step& step = d_.add(Op::kPool, out, {x});
+    step.window = w;
+    step.pad_top = pad_top;
+    step.mode = c_.below(3);
+  }
+
+  void affine(int64_t x) {
+    const int64_t channels = size(x).channels;
+    const bool weighted = c_.percent(70);
+    const int64_t weights = weighted ? d_.keep(channels, 4, generator_) : kNone;
+    const int64_t bias = weighted ? d_.keep(channels, 4, generator_) : kNone;
+    Step& step = d_.add(Op::kAffine, size(x), {x});
+    step.weights = weights;
+    step.bias = bias;
+    step.activation = activation();
+  }
+
+  void binary(int64_t x) {
+    const ImageSize in = size(x);
+    const bool pixel = c_.percent(40);
+    int64_t b = find(
+        [&](const ImageSize& s) { return pixel ? s == ImageSize{in.channels, 1, 1} : s == in; });
+    if (b == kNone) b = x;
+    Step& step = d_.add(Op::kBinary, in, {x, b});
+    step.mode = c_.below(4);
+    step.activation = activation();
+  }
+
+  void concat(int64_t x) {
+    std::vector<int64_t> inputs = {x};
+    ImageSize out = size(x);
+    for (int64_t n = c_.below(3); n > 0; n--) {
+      inputs.push_back(find([&](const ImageSize& s) {
+        return s.height == out.height && s.width == out.width && s.channels < 60;
+      }));
+      if (inputs.back() == kNone) inputs.back() = x;
+      out.channels += size(inputs.back()).channels;
+    }
+    d_.add(Op::kConcat, out, inputs);
+  }
+
+  void channels(int64_t x) {
+    ImageSize out = size(x);
+    std::vector<int64_t> index(1 + c_.below(20));
+    for (int64_t& i : index) i = c_.percent(20) ? out.channels - 1 : c_.below(out.channels);
+    out.channels = static_cast<int64_t>(index.size());
+    d_.add(Op::kChannels, out, {x}).index = index;
+  }
+
+  void pad(int64_t x) {
+    ImageSize out = size(x);
+    const int64_t top = c_.below(4), left = c_.of({0, 1, 2, 18});
+    out.height += top + c_.below(4);
+    out.width += left + c_.below(4);
+    Step& step = d_.add(Op::kPad, out, {x});
+    step.pad_top = top;
+    step.window.pad_left = left;
+  }
+
+  Choices& c_;
+  std::mt19937 generator_;
+  Draft d_;
+};
+
+}  // namespace
+
+Draft random_draft(Choices& choices) { return Growth(choices).draft(); }
+
+}  // namespace sparsejax::test

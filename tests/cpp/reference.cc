@@ -1,0 +1,291 @@
+// Programs run step by step in float64, each value with a bound of what rounding may have changed.
+#include <algorithm>
+
+#include "programs.h"
+
+namespace sparsejax::test {
+namespace {
+
+struct Image {
+  ImageSize size;
+  std::vector<double> at;  // [channel][row][column]
+  double error = 0;        // of any of them
+  double most() const {
+    double most = 0;
+    for (double x : at) most = std::abs(x) > most || std::isnan(x) ? std::abs(x) : most;
+    return most;
+  }
+};
+
+double function(const ActivationCall& f, double x) {
+  const double sigmoid = 1 / (1 + std::exp(-x)), hard = std::clamp(x + 3, 0., 6.) / 6;
+  switch (f.function) {
+    case Function::kIdentity:
+      return x;
+    case Function::kClamp:
+      x = x < f.low ? f.low : x;
+      return x > f.high ? f.high : x;
+    case Function::kSigmoid:
+      return sigmoid;
+    case Function::kSilu:
+      return x * sigmoid;
+    case Function::kHardSigmoid:
+      return hard;
+    case Function::kHardSwish:
+      return x * hard;
+    case Function::kGeluTanh:
+      return .5 * x * (1 + std::tanh(.7978845608028654 * (x + .044715 * x * x * x)));
+    case Function::kGeluErf:
+      return .5 * x * (1 + std::erf(x * .7071067811865476));
+    case Function::kTanh:
+      return std::tanh(x);
+    case Function::kLeakyRelu:
+      return x > 0 ? x : f.low * x;
+    case Function::kElu:
+      return x > 0 ? x : f.low * std::expm1(x);
+    case Function::kSoftplus:
+      return x > 30 ? x : std::log1p(std::exp(x));
+  }
+  return NAN;
+}
+
+// Steps of this slope at most: hard_swish has 1.5.
+double steepest(const ActivationCall& f) { return std::max(1.5, 1.5 * std::abs(f.low)); }
+
+class Reference {
+ public:
+  explicit Reference(const Program& program) : p_(program), values_(program.values.size()) {}
+
+  void run(const Step& s, const std::vector<std::vector<float>>& operands) {
+    if (s.op == Op::kOutput) return;
+    Image& out = values_[s.output];
+    out.size = p_.values[s.output];
+    out.at.assign(out.size.floats(), 0.);
+    if (s.op == Op::kInput) return input(s, operands[s.index[0]], out);
+    compute(s, out);
+    if (s.activation.function == Function::kIdentity) return;
+    for (double& x : out.at) x = function(s.activation, x);
+    out.error = steepest(s.activation) * out.error + 4e-6 * (1 + out.most());
+  }
+  const Image& value(int64_t id) const { return values_[id]; }
+
+  // Where pixel `pixel` of a channel lies in an operand or result.
+  static int64_t place(const Step& s, const ImageSize& size, int64_t channel, int64_t pixel) {
+    return s.mode == 1 ? pixel * size.channels + channel : channel * size.pixels() + pixel;
+  }
+
+ private:
+  const Image& in(const Step& s, size_t i = 0) const { return values_[s.inputs[i]]; }
+  float weight(int64_t i) const { return p_.floats[i]; }
+
+  static void input(const Step& s, const std::vector<float>& operand, Image& out) {
+    for (int64_t c = 0; c < out.size.channels; c++)
+      for (int64_t i = 0; i < out.size.pixels(); i++)
+        out.at[c * out.size.pixels() + i] = operand[place(s, out.size, c, i)];
+  }
+
+  void compute(const Step& s, Image& out) const {
+    out.error = s.inputs.empty() ? 0 : in(s).error;
+    switch (s.op) {
+      case Op::kProduct:
+        return product(s, out);
+      case Op::kDepthwise:
+        return depthwise(s, out);
+      case Op::kPool:
+        return pool(s, out);
+      case Op::kMean:
+        return mean(s, out);
+      case Op::kAffine:
+        return affine(s, out);
+      case Op::kBinary:
+        return binary(s, out);
+      case Op::kConcat:
+        return concat(s, out);
+      case Op::kFlatten:
+        return flatten(s, out);
+      default:
+        return move(s, out);  // channels and padding
+    }
+  }
+
+  // f(where the input is read, tap) for the taps inside the image of one output pixel.
+  template <class F>
+  static void taps(const Step& s, const ImageSize& in, int64_t y, int64_t x, const F& f) {
+    const Window& w = s.window;
+    for (int64_t ky = 0; ky < w.kernel_y; ky++)
+      for (int64_t kx = 0; kx < w.kernel_x; kx++) {
+        const int64_t row = y * w.stride_y + ky * w.dilation_y - s.pad_top;
+        const int64_t column = x * w.stride_x + kx * w.dilation_x - w.pad_left;
+        if (row >= 0 && row < in.height && column >= 0 && column < in.width)
+          f(row * in.width + column, ky * w.kernel_x + kx);
+      }
+  }
+
+  // out[channel][pixel] = f(channel, row, column).
+  template <class F>
+  static void fill(Image& out, const F& f) {
+    int64_t i = 0;
+    for (int64_t c = 0; c < out.size.channels; c++)
+      for (int64_t y = 0; y < out.size.height; y++)
+        for (int64_t x = 0; x < out.size.width; x++) out.at[i++] = f(c, y, x);
+  }
+
+  void product(const Step& s, Image& out) const {
+    const Image& from = in(s);
+    const int64_t num_taps = s.window.kernel_y * s.window.kernel_x;
+    const int64_t cols = from.size.channels * num_taps;
+    double longest = 0, gate_most = 1, gate_error = 0;  // longest: sum of a row's weights
+    for (int64_t m = 0; m < out.size.channels; m++) {
+      double sum = 0;
+      for (int64_t k = 0; k < cols; k++) sum += std::abs(weight(s.weights + m * cols + k));
+      longest = std::max(longest, sum);
+    }
+    if (s.gate != kNone) gate_most = values_[s.gate].most(), gate_error = values_[s.gate].error;
+    fill(out, [&](int64_t m, int64_t y, int64_t x) {
+      double sum = weight(s.bias + m);
+      taps(s, from.size, y, x, [&](int64_t at, int64_t tap) {
+        for (int64_t k = 0; k < from.size.channels; k++) {
+          const double w = weight(s.weights + m * cols + k * num_taps + tap);
+          const double gate = s.gate == kNone ? 1 : values_[s.gate].at[k];
+          if (w != 0) sum += w * gate * from.at[k * from.size.pixels() + at];
+        }
+      });
+      return sum;
+    });
+    out.error = longest * (gate_most * from.error + gate_error * (from.most() + from.error)) +
+                1e-6 * (1 + longest * gate_most * from.most());
+    if (s.residual == kNone) return;
+    for (size_t i = 0; i < out.at.size(); i++) out.at[i] += values_[s.residual].at[i];
+    out.error += values_[s.residual].error + 1e-6 * values_[s.residual].most();
+  }
+
+  void depthwise(const Step& s, Image& out) const {
+    const Image& from = in(s);
+    const int64_t num_taps = s.window.kernel_y * s.window.kernel_x;
+    double longest = 0;
+    for (int64_t c = 0; c < out.size.channels; c++) {
+      double sum = 0;
+      for (int64_t t = 0; t < num_taps; t++) sum += std::abs(weight(s.weights + c * num_taps + t));
+      longest = std::max(longest, sum);
+    }
+    fill(out, [&](int64_t c, int64_t y, int64_t x) {
+      double sum = weight(s.bias + c);
+      taps(s, from.size, y, x, [&](int64_t at, int64_t tap) {
+        sum += weight(s.weights + c * num_taps + tap) * from.at[c * from.size.pixels() + at];
+      });
+      return sum;
+    });
+    out.error = longest * from.error + 1e-6 * (1 + longest * from.most());
+  }
+
+  void pool(const Step& s, Image& out) const {
+    const Image& from = in(s);
+    fill(out, [&](int64_t c, int64_t y, int64_t x) {
+      double sum = s.mode == 0 ? -INFINITY : 0;
+      int64_t inside = 0;
+      taps(s, from.size, y, x, [&](int64_t at, int64_t) {
+        const double value = from.at[c * from.size.pixels() + at];
+        inside++;
+        if (s.mode != 0) sum += value;
+        if (s.mode == 0 && !std::isnan(sum) && !(value <= sum)) sum = value;
+      });
+      if (s.mode == 0) return sum;
+      return sum /
+             static_cast<double>(s.mode == 1 ? s.window.kernel_y * s.window.kernel_x : inside);
+    });
+    out.error += 1e-6 * from.most();
+  }
+
+  void mean(const Step& s, Image& out) const {
+    const Image& from = in(s);
+    for (int64_t c = 0; c < out.size.channels; c++) {
+      for (int64_t i = 0; i < from.size.pixels(); i++)
+        out.at[c] += from.at[c * from.size.pixels() + i];
+      out.at[c] /= static_cast<double>(from.size.pixels());
+    }
+    out.error += 4e-6 * from.most();
+  }
+
+  void affine(const Step& s, Image& out) const {
+    const Image& from = in(s);
+    double most = s.weights == kNone ? 1 : 0;
+    for (int64_t c = 0; s.weights != kNone && c < out.size.channels; c++)
+      most = std::max<double>(most, std::abs(weight(s.weights + c)));
+    fill(out, [&](int64_t c, int64_t y, int64_t x) {
+      const double value = from.at[(c * from.size.height + y) * from.size.width + x];
+      return s.weights == kNone ? value : weight(s.weights + c) * value + weight(s.bias + c);
+    });
+    out.error = most * from.error + 1e-6 * (1 + most * from.most());
+  }
+
+  void binary(const Step& s, Image& out) const {
+    const Image &a = in(s), &b = in(s, 1);
+    fill(out, [&](int64_t c, int64_t y, int64_t x) {
+      const double left = a.at[(c * a.size.height + y) * a.size.width + x];
+      const double right =
+          b.size.pixels() == 1 ? b.at[c] : b.at[(c * b.size.height + y) * b.size.width + x];
+      if (s.mode == 0) return left + right;
+      if (s.mode == 1) return left - right;
+      if (s.mode == 2) return left * right;
+      return left > right || std::isnan(left) ? left : right;
+    });
+    const double most_a = a.most() + a.error, most_b = b.most() + b.error;
+    out.error = s.mode == 2 ? a.error * most_b + b.error * most_a + 1e-6 * most_a * most_b
+                            : a.error + b.error + 1e-6 * (most_a + most_b);
+  }
+
+  void concat(const Step& s, Image& out) const {
+    auto to = out.at.begin();
+    for (size_t i = 0; i < s.inputs.size(); i++) {
+      to = std::copy(in(s, i).at.begin(), in(s, i).at.end(), to);
+      out.error = std::max(out.error, in(s, i).error);
+    }
+  }
+
+  void flatten(const Step& s, Image& out) const {
+    const Image& from = in(s);
+    for (int64_t c = 0; c < from.size.channels; c++)
+      for (int64_t i = 0; i < from.size.pixels(); i++)
+        out.at[place(s, from.size, c, i)] = from.at[c * from.size.pixels() + i];
+  }
+
+  void move(const Step& s, Image& out) const {
+    const Image& from = in(s);
+    fill(out, [&](int64_t c, int64_t y, int64_t x) {
+      const int64_t channel = s.op == Op::kChannels ? s.index[c] : c;
+      double value = 0;
+      taps(s, from.size, y, x,
+           [&](int64_t at, int64_t) { value = from.at[channel * from.size.pixels() + at]; });
+      return value;
+    });
+  }
+
+  const Program& p_;
+  std::vector<Image> values_;
+};
+
+}  // namespace
+
+std::string Run::difference(const Program& program,
+                            const std::vector<std::vector<float>>& results) const {
+  Reference reference(program);
+  for (const Step& step : program.steps) reference.run(step, operands_);
+  for (const Step& step : program.steps) {
+    if (step.op != Op::kOutput) continue;
+    const Image& want = reference.value(step.inputs[0]);
+    if (!std::isfinite(want.error)) continue;
+    for (int64_t c = 0; c < want.size.channels; c++)
+      for (int64_t i = 0; i < want.size.pixels(); i++) {
+        const double expected = want.at[c * want.size.pixels() + i];
+        const float got = results[step.index[0]][Reference::place(step, want.size, c, i)];
+        if (got == expected || std::abs(got - expected) <= want.error + 1e-6) continue;
+        if (std::isnan(got) && std::isnan(expected)) continue;
+        return "result " + std::to_string(step.index[0]) + " channel " + std::to_string(c) +
+               " pixel " + std::to_string(i) + " is " + std::to_string(got) + " instead of " +
+               std::to_string(expected) + " +- " + std::to_string(want.error);
+      }
+  }
+  return "";
+}
+
+}  // namespace sparsejax::test

@@ -164,8 +164,8 @@ def compile(
         plan: that the weights were trained with: its patterns decide how they are stored. Without
             one it is found from the zeros.
         tune: measure how each layer's weights are stored best, where it will run, about 0.1 s for
-            each way to store them; times are kept in $SPARSEJAX_CACHE or the user's cache folder.
-            False: by a model of an AVX2 core.
+            each way to store them; times are kept in $SPARSEJAX_CACHE or the user's cache folder,
+            and nowhere if that is "off". False: by a model of an AVX2 core.
 
     Raises:
         TypeError: when apply_fn cannot be called, an example is no array, or a weight is traced.

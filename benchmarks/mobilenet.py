@@ -5,14 +5,14 @@
 Both dense baselines stand beside ours: flax as written, and the same model with its depthwise
 convolutions as shifted multiply-adds. All are jitted, run in turns on one core, and give equal
 outputs before they are timed. A turn is one call to warm the caches and three that count. Times are
-medians in milliseconds, on the wall and of the process's CPU, which others' load disturbs less.
+medians in milliseconds, on the wall and of the process's CPU, which others' load disturbs less;
+speed-ups are medians of the ratios within a turn.
 """
 
 import argparse
 import functools
 import json
 import os
-import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import ArrayLike, Float
 from rich.console import Console
 from rich.table import Table
 
@@ -127,29 +128,36 @@ def rows_of(
     wrong = {name: error for name, error in errors.items() if not error <= tolerance}
     if wrong:
         raise SystemExit(f"Outputs differ from the dense ones by {wrong}; nothing was timed.")
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
-    for _ in range(repeats):
-        for name, call in calls.items():
-            jax.block_until_ready(call())
-            for _ in range(3):
-                wall, cpu = time.perf_counter(), time.process_time()
-                jax.block_until_ready(call())
-                times[name].append((time.perf_counter() - wall, time.process_time() - cpu))
-    medians = {
-        name: [1e3 * statistics.median(column) for column in zip(*pairs, strict=True)]
-        for name, pairs in times.items()
-    }
+    times = [[timed(call) for call in calls.values()] for _ in range(repeats)]
     return [
-        {
-            "name": name,
-            "wall_ms": wall,
-            "cpu_ms": cpu,
-            "wall_speedup": medians[baseline][0] / wall,
-            "cpu_speedup": medians[baseline][1] / cpu,
-            "baseline": baseline,
-            "relative_error": errors[name],
-        }
-        for name, (wall, cpu) in medians.items()
+        {"name": name, **row, "baseline": baseline, "relative_error": errors[name]}
+        for name, row in zip(calls, summaries(times, list(calls).index(baseline)), strict=True)
+    ]
+
+
+def timed(call: Callable) -> list[tuple[float, float]]:
+    """Seconds on the wall and of the CPU of three calls, after one to warm the caches."""
+    jax.block_until_ready(call())
+    times = []
+    for _ in range(3):
+        wall, cpu = time.perf_counter(), time.process_time()
+        jax.block_until_ready(call())
+        times.append((time.perf_counter() - wall, time.process_time() - cpu))
+    return times
+
+
+def summaries(
+    times: Float[ArrayLike, "turns ways calls clocks"], baseline: int
+) -> list[dict[str, float]]:
+    """Of each way the median times, and the median over turns of the ratio within a turn.
+
+    What slows the machine for a while slows the ways of a turn alike and leaves their ratio.
+    """
+    turns = np.median(np.asarray(times), axis=2)
+    speedups = np.median(turns[:, baseline, None] / turns, axis=0)
+    return [
+        dict(zip(("wall_ms", "cpu_ms", "wall_speedup", "cpu_speedup"), row, strict=True))
+        for row in np.concatenate([1e3 * np.median(turns, axis=0), speedups], axis=1).tolist()
     ]
 
 

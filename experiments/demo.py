@@ -8,7 +8,7 @@ convolutions. Then the sparse network is compiled, checked and timed. Ctrl-C sto
 progress and the same command goes on from there, bit for bit.
 
 Cost: under 8 minutes on two cores, under one with `--smoke`. Written to the output folder:
-report.html, results.json, checkpoint/.
+report.html, results.json, the weights as dense.npz and sparse.npz, checkpoint/.
 """
 
 import contextlib
@@ -34,6 +34,7 @@ from benchmarks import mobilenet as bench
 from experiments import data, report_page
 from experiments.latency import build
 from experiments.measure import check_compiled, count_zeros, fingerprint, measure_latency
+from experiments.showcase import samples, write_weights
 from experiments.train import (
     Checkpoints,
     Interrupted,
@@ -132,7 +133,7 @@ def main(demo: Demo) -> None:
     results["seconds_since_last_start"] = time.perf_counter() - started
     (demo.output / "results.json").write_text(json.dumps(results, indent=1))
     report_page.write(demo.output / "report.html", results, variables["masks"])
-    console.print(f"Written: {demo.output}/report.html, results.json, checkpoint/")
+    console.print(f"Written: {demo.output}/report.html, results.json, dense.npz, sparse.npz")
     console.print(f"Took {results['seconds_since_last_start']:.0f} s")
 
 
@@ -141,7 +142,7 @@ def prepare(demo: Demo) -> None:
     recipe_file = demo.output / "checkpoint" / "recipe.json"
     if demo.fresh:
         shutil.rmtree(demo.output / "checkpoint", ignore_errors=True)
-        for name in ("report.html", "results.json"):
+        for name in ("report.html", "results.json", "dense.npz", "sparse.npz"):
             (demo.output / name).unlink(missing_ok=True)
     recipe = demo.recipe()
     if recipe_file.exists():
@@ -210,7 +211,9 @@ def train_both(
     )
     console.print(str(report))
     results["report"] = report.to_dict()
-    results["compile"] = check_compiled(network, sparse, images, labels, console.print)
+    results["compile"], predicted = check_compiled(network, states, images, labels, console.print)
+    results["samples"] = samples(dataset, **predicted)
+    results["bytes"] = write_weights(demo.output, states, plan)
     masks = sj.tree.leaves_with_paths(sj.masks_of(sparse.opt_state))
     variables = {name: (state.params, state.statistics) for name, state in states.items()}
     return results, {

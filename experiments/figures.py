@@ -10,6 +10,8 @@ from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from scipy.stats import binom
 
 
 class Look(NamedTuple):
@@ -32,6 +34,7 @@ class Look(NamedTuple):
 LIGHT = Look("#1b2130", "#667085", "#e4e7ec", "#98a2b3", "#0d7a6f", "#f2f4f7", 7.6)
 DARK = Look("#e8eaf0", "#98a2b3", "#2c3340", "#667085", "#3fd0b6", "#1c212b", 7.6)
 NARROW = 4.0
+WINDOW = 48  # rows and columns of a mask that are shown
 OURS = ("accelerate", "compile")  # how the names of our own ways begin
 
 
@@ -86,62 +89,82 @@ def curves(dense: Sequence[dict], sparse: Sequence[dict], look: Look) -> str:
     return draw(figure)
 
 
-def density(
-    mask: Bool[np.ndarray, "... inputs outputs"], cells: int = 64
-) -> Float[np.ndarray, "r c"]:
-    """The kept fraction of each cell when the mask is cut into at most cells x cells."""
-    matrix = mask.reshape(-1, mask.shape[-1]).astype(np.float64)
-    for axis in (0, 1):
-        parts = np.array_split(np.arange(matrix.shape[axis]), min(cells, matrix.shape[axis]))
-        rows = [matrix.take(part, axis).mean(axis) for part in parts]
-        matrix = np.stack(rows, axis)
-    return matrix
+def kept_per_input(mask: Bool[np.ndarray, "... inputs outputs"]) -> Float[np.ndarray, " inputs"]:
+    """The kept fraction of each input's weights, the highest first."""
+    return np.sort(mask.reshape(-1, mask.shape[-1]).mean(1))[::-1]
+
+
+def kept_by_chance(mask: Bool[np.ndarray, "... inputs outputs"]) -> Float[np.ndarray, " inputs"]:
+    """What `kept_per_input` would be if as many weights were kept anywhere."""
+    inputs, outputs = mask.reshape(-1, mask.shape[-1]).shape
+    places = (np.arange(inputs) + 0.5) / inputs
+    return binom.ppf(places, outputs, mask.mean())[::-1] / outputs
 
 
 def mask_maps(masks: dict[str, np.ndarray], look: Look) -> str:
-    """Heat maps of where the kept weights of up to eight layers are, first to last."""
+    """Of up to eight layers, first to last, a window of the mask and the profile of its inputs."""
     names = list(masks)
     chosen = [names[i] for i in np.unique(np.linspace(0, len(names) - 1, 8).round().astype(int))]
     columns = 2 if look.narrow else 4
     rows = -(-len(chosen) // columns)
-    figure = Figure((look.width, rows * (look.width / columns + 0.42)), layout="constrained")
-    colours = LinearSegmentedColormap.from_list("kept", [look.ground, look.ours])
-    axes_of_all = np.atleast_1d(figure.subplots(rows, columns)).ravel()
-    for axes in axes_of_all:
-        axes.set_axis_off()
-    for axes, name in zip(axes_of_all, chosen, strict=False):
-        mask = np.asarray(masks[name])
-        cells = density(mask)
-        # "none" embeds one pixel per cell: 0.6 MB less than at the picture's resolution.
-        axes.imshow(
-            cells,
-            cmap=colours,
-            vmin=0,
-            vmax=max(cells.max(), 1e-6),
-            aspect="auto",
-            interpolation="none",
-        )
-        inputs, outputs = mask.reshape(-1, mask.shape[-1]).shape
-        label = f"{name.removesuffix('/kernel')}\n{inputs}x{outputs}, {1 - mask.mean():.1%} zeros"
-        axes.set_title(label, color=look.text, fontsize=8, loc="left")
+    figure = Figure((look.width, rows * (1.45 * look.width / columns + 0.5)), layout="constrained")
+    grid = figure.add_gridspec(2 * rows, columns, height_ratios=rows * (1, 0.45))
+    for place, name in enumerate(chosen):
+        row, column = divmod(place, columns)
+        window(figure.add_subplot(grid[2 * row, column]), name, masks[name], look)
+        profile(figure.add_subplot(grid[2 * row + 1, column]), masks[name], look)
     return draw(figure)
 
 
+def window(axes: Axes, name: str, mask: Bool[np.ndarray, "... inputs outputs"], look: Look) -> None:
+    """The first weights of a layer, each a square, coloured where it is kept."""
+    matrix = mask.reshape(-1, mask.shape[-1])
+    colours = LinearSegmentedColormap.from_list("kept", [look.ground, look.ours])
+    # "none" embeds one pixel per weight: 0.6 MB less than at the picture's resolution.
+    shown = matrix[:WINDOW, :WINDOW].astype(float)
+    axes.imshow(shown, cmap=colours, vmin=0, vmax=1, aspect="auto", interpolation="none")
+    axes.set_axis_off()
+    inputs, outputs = matrix.shape
+    label = f"{name.removesuffix('/kernel')}\n{inputs}x{outputs}, {1 - mask.mean():.0%} zeros"
+    axes.set_title(label, color=look.text, fontsize=8, loc="left")
+
+
+def profile(axes: Axes, mask: Bool[np.ndarray, "... inputs outputs"], look: Look) -> None:
+    """How much each input keeps, and what chance would have it keep."""
+    kept = 100 * kept_per_input(mask)
+    axes.fill_between(np.arange(len(kept)), kept, color=look.ours, alpha=0.2, linewidth=0)
+    axes.plot(kept, color=look.ours, linewidth=1.4)
+    axes.plot(100 * kept_by_chance(mask), color=look.muted, linewidth=1, linestyle=(0, (3, 2)))
+    plain_axes(axes, look)
+    axes.grid(visible=False, axis="x")
+    axes.set_xticks([])
+    axes.set_xlim(0, max(1, len(kept) - 1))
+    axes.set_ylim(0, 1.1 * max(kept[0], 1e-6))
+    axes.tick_params(labelsize=7)
+    axes.yaxis.set_major_locator(MaxNLocator(2, integer=True))
+    axes.yaxis.set_major_formatter("{x:.0f} %")
+
+
 def latency_bars(rows: Sequence[dict[str, Any]], look: Look) -> str:
-    """Median times as bars, dense ones in grey, with milliseconds and speed-ups."""
+    """Median CPU times as bars, dense ones in grey, with milliseconds and speed-ups."""
+    return draw(latency_axes(rows, look).figure)
+
+
+def latency_axes(rows: Sequence[dict[str, Any]], look: Look) -> Axes:
+    """The axes of `latency_bars`."""
     figure = Figure((look.width, 0.46 * len(rows) + 0.5), layout="constrained")
     axes = figure.subplots()
-    times = [row["wall_ms"] for row in rows]
+    times = [row["cpu_ms"] for row in rows]
     colours = [look.ours if row["name"].startswith(OURS) else look.plain for row in rows]
     places = np.arange(len(rows))[::-1]
     axes.barh(places, times, height=0.62, color=colours)
     longest = max(times)
     for place, row in zip(places, rows, strict=True):
-        inside = row["wall_ms"] > 0.6 * longest
+        inside = row["cpu_ms"] > 0.6 * longest
         axes.text(
-            row["wall_ms"] + (-0.015 if inside else 0.015) * longest,
+            row["cpu_ms"] + (-0.015 if inside else 0.015) * longest,
             place,
-            f"{row['wall_ms']:.2f} ms   {row['wall_speedup']:.1f}x",
+            f"{row['cpu_ms']:.2f} ms   {row['cpu_speedup']:.1f}x",
             va="center",
             ha="right" if inside else "left",
             fontsize=9,
@@ -151,5 +174,5 @@ def latency_bars(rows: Sequence[dict[str, Any]], look: Look) -> str:
     axes.grid(visible=False, axis="y")
     axes.set_yticks(places, [row["name"] for row in rows], fontsize=9)
     axes.tick_params(axis="y", colors=look.text)
-    axes.set_xlabel("milliseconds, median", color=look.muted, fontsize=9)
-    return draw(figure)
+    axes.set_xlabel("CPU milliseconds, median", color=look.muted, fontsize=9)
+    return axes

@@ -86,6 +86,7 @@ def trained_rows(path: Path, repeats: int, *, smoke: bool) -> list[dict[str, Any
     ways: dict[str, tuple] = {
         "flax as written": (jax.jit(plain.apply), dense),
         "JAX, shifted depthwise": (jax.jit(shifted.apply), dense),
+        "compile, dense": ours(plain.apply, dense, x),
         "compile, as trained": ours(plain.apply, sparse, x),
     }
     for pattern, name in PATTERNS[: 0 if smoke else None]:

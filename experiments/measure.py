@@ -16,6 +16,7 @@ import sparsejax as sj
 from experiments.latency import save_variables
 from experiments.train import Network, TrainState
 
+BATCH = 500
 TOLERANCE = 3e-5  # relative, between two float32 orders of summation
 
 
@@ -40,18 +41,22 @@ def count_zeros(params: Any, plan: sj.Plan) -> dict[str, int]:
 
 def check_compiled(
     network: Network,
-    state: TrainState,
+    states: dict[str, TrainState],
     images: np.ndarray,
     labels: np.ndarray,
     say: Callable[[str], None],
-) -> dict[str, Any]:
-    """Compile the sparse network and compare it with the dense evaluation of the same weights."""
-    variables, batch = (state.params, state.statistics), 500
-    compiled = sj.compile(network.apply, variables, images[:batch])
-    fast, dense = jax.jit(compiled), jax.jit(sj.accelerate(network.apply))
-    ours, theirs = (
-        np.concatenate([np.asarray(f(images[i : i + batch])) for i in range(0, len(labels), batch)])
-        for f in (fast, functools.partial(dense, variables))
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Compile the sparse network and compare it with the dense evaluation of the same weights.
+
+    Returns:
+        What was found, and the classes that the dense and the compiled sparse network predict.
+    """
+    dense, sparse = ((states[name].params, states[name].statistics) for name in ("dense", "sparse"))
+    compiled = sj.compile(network.apply, sparse, images[:BATCH])
+    evaluate, fast = jax.jit(sj.accelerate(network.apply)), jax.jit(compiled)
+    ours, theirs, of_dense = (
+        np.concatenate([np.asarray(f(images[i : i + BATCH])) for i in range(0, len(labels), BATCH)])
+        for f in (fast, functools.partial(evaluate, sparse), functools.partial(evaluate, dense))
     )
     result = {
         "relative_error": float(np.abs(ours - theirs).max() / np.abs(theirs).max()),
@@ -68,7 +73,7 @@ def check_compiled(
         raise SystemExit(
             f"The compiled network differs by more than {TOLERANCE}: nothing is timed."
         )
-    return result
+    return result, {"dense": of_dense.argmax(-1), "sparse": ours.argmax(-1)}
 
 
 def measure_latency(

@@ -18,11 +18,14 @@ import pytest
 
 from experiments import report_page
 from experiments.demo import Demo, prepare
-from experiments.figures import LIGHT, density, latency_bars
+from experiments.figures import LIGHT, latency_axes, latency_bars
 from experiments.measure import TOLERANCE
+from experiments.showcase import png
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+
+IMAGE = png(np.zeros((28, 28), np.uint8))
 
 # A training of a small network through the demo's own loop: prints its progress and, at the end,
 # a hash of every bit of the state.
@@ -156,6 +159,9 @@ def test_the_smoke_demo_stops_at_ctrl_c_goes_on_and_reports(tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert "Smoke run" in page
     assert page.count("<picture>") == 3
+    assert results["bytes"] == {
+        name: (tmp_path / f"{name}.npz").stat().st_size for name in ("dense", "sparse")
+    }
 
 
 def history(end):
@@ -168,10 +174,18 @@ def history(end):
 @pytest.fixture(scope="module")
 def made_up_page():
     """A page from invented numbers, with everything that a real one has."""
-    names = ("flax as written", "JAX, shifted depthwise", "accelerate", "compile, 90% <4x1>")
-    rows = [
-        {"name": name, "wall_ms": ms, "cpu_ms": ms, "wall_speedup": 9 / ms, "relative_error": 1e-6}
-        for name, ms in zip(names, (56.0, 9.0, 8.0, 3.0), strict=True)
+    names = ("flax as written", "JAX, shifted depthwise", "compile, as trained", "c, 90% <4x1>")
+    trained, large = (
+        [
+            {"name": name, "cpu_ms": ms, "cpu_speedup": times[1] / ms, "relative_error": 1e-6}
+            | {"wall_ms": 3 * ms, "wall_speedup": 97.0}  # of a busy machine
+            for name, ms in zip(names, times, strict=True)
+        ]
+        for times in ((56.0, 9.0, 3.0, 2.0), (560.0, 90.0, 10.0, 9.0))
+    )
+    first = [
+        {"index": i, "label": "Ankle boot", "dense": "Ankle boot", "sparse": name, "png": IMAGE}
+        for i, name in enumerate(8 * ("Ankle boot", "T-shirt <top>"))
     ]
     layer = {"path": "blocks/0", "shape": [1, 1, 8, 16], "sparsity": 0.9, "kernel": "spmm"}
     layer |= {"pattern": "CSR", "multiply_adds": 1_000, "sparse_multiply_adds": 100}
@@ -191,9 +205,12 @@ def made_up_page():
         | {"zeros": 900, "prunable": 1_000, "parameters": 1_100},
         "latency": {
             "machine": {"cpu": "a CPU", "threads": 1, "jax": "0"},
-            "trained": rows,
-            "224": rows,
+            "trained": trained,
+            "224": large,
         },
+        "bytes": {"dense": 3_300_000, "sparse": 660_000},
+        "samples": {"both": 8_000, "dense_only": 300, "sparse_only": 200, "neither": 1_500}
+        | {"first": first[:8], "disagreed": first[8:]},
         "compile": {
             "same_predictions": 9_999,
             "images": 10_000,
@@ -236,11 +253,11 @@ def test_the_report_opens_in_a_browser(made_up_page, tmp_path, width):
     file.write_text(made_up_page.replace("</body>", PROBE + "</body>"))
     dom = browse(file, tmp_path / "profile", f"--window-size={width},900", "--dump-dom")
     seen = json.loads(html.unescape(re.search(r'data-seen="([^"]*)"', dom)[1]))
-    assert len(seen["images"]) == 4
-    assert all(complete and w > 100 and h > 100 for complete, w, h in seen["images"])
+    assert len(seen["images"]) == 16 + 4
+    assert all(complete and w >= 28 and h >= 28 for complete, w, h in seen["images"])
     assert seen["fetched"] == []
     assert seen["overflow"] <= 0
-    assert "compile, 90% &lt;4x1&gt;" in dom
+    assert "c, 90% &lt;4x1&gt;" in dom and "T-shirt &lt;top&gt;" in dom
 
 
 @pytest.mark.browser
@@ -254,21 +271,27 @@ def test_the_report_can_be_seen(made_up_page, tmp_path):
     assert all(part.std() > 0.02 for part in np.array_split(pixels[..., :3], 6))
 
 
+def test_the_headline_is_the_trained_network_by_cpu_time(made_up_page):
+    cards = re.search(r'<ul class="cards">.*?</ul>', made_up_page, re.DOTALL)[0]
+    values = re.findall(r"<strong>(.*?)</strong>", cards)
+    assert values == ["3.0x", "90.0%", "90.0%", "0.66 MB"]
+    assert "19x flax as written" in cards and "5.0x smaller" in cards
+
+
+def test_bars_and_the_tile_agree():
+    row = {"name": "compile", "cpu_ms": 4.0, "cpu_speedup": 5.7, "wall_ms": 1, "wall_speedup": 9.7}
+    axes = latency_axes([row], LIGHT)
+    assert [bar.get_width() for bar in axes.patches] == [4.0]
+    assert [text.get_text() for text in axes.texts] == ["4.00 ms   5.7x"]
+
+
 def test_the_page_needs_nothing_from_elsewhere(made_up_page):
     addresses = re.findall(r'(?:src|srcset|href)="([^"]{0,40})', made_up_page)
-    assert len(addresses) == 17
+    assert len(addresses) == 16 + 17
     assert all(address.startswith("data:") for address in addresses)
     assert "url(" not in made_up_page.split("</style>")[0]
 
 
-def test_density_counts_kept_weights_per_cell():
-    mask = np.zeros((1, 1, 4, 6), bool)
-    mask[..., :2, :3] = True
-    mask[..., 3, 5] = True
-    np.testing.assert_allclose(density(mask, 2), [[1, 0], [0, 1 / 6]])
-    assert density(mask).shape == (4, 6)
-
-
 def test_equal_figures_are_equal_text():
-    rows = [{"name": "compile", "wall_ms": 1.0, "wall_speedup": 2.0}]
+    rows = [{"name": "compile", "cpu_ms": 1.0, "cpu_speedup": 2.0}]
     assert latency_bars(rows, LIGHT) == latency_bars(rows, LIGHT)

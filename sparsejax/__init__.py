@@ -50,9 +50,13 @@ from sparsejax.algorithms import tied_blocks as tied_blocks
 from sparsejax.algorithms import top_kast as top_kast
 from sparsejax.algorithms import unified_storage as unified_storage
 from sparsejax.algorithms import wanda as wanda
+from sparsejax.asked import ForwardWarning as ForwardWarning
 from sparsejax.calibrate import LayerInputs as LayerInputs
 from sparsejax.calibrate import calibrate as calibrate
 from sparsejax.channels import coupled_channels as coupled_channels
+from sparsejax.check import Check as Check
+from sparsejax.check import Finding as Finding
+from sparsejax.check import check as check
 from sparsejax.compile import CompiledFunction as CompiledFunction
 from sparsejax.compile import CompileReport as CompileReport
 from sparsejax.compile import LayerReport as LayerReport
@@ -87,6 +91,11 @@ from sparsejax.ops import depthwise_conv2d as depthwise_conv2d
 from sparsejax.ops import depthwise_conv2d_reference as depthwise_conv2d_reference
 from sparsejax.ops import spmm as spmm
 from sparsejax.ops import spmm_reference as spmm_reference
+from sparsejax.opt_states import SparsifyState as SparsifyState
+from sparsejax.opt_states import effective as effective
+from sparsejax.opt_states import forward as forward
+from sparsejax.opt_states import harden as harden
+from sparsejax.opt_states import masks_of as masks_of
 from sparsejax.patterns import BCRC as BCRC
 from sparsejax.patterns import BSR as BSR
 from sparsejax.patterns import CSR as CSR
@@ -127,10 +136,6 @@ from sparsejax.scores import gradient as gradient
 from sparsejax.scores import magnitude as magnitude
 from sparsejax.scores import random as random_score  # noqa: F401
 from sparsejax.scores import saliency as saliency
-from sparsejax.sparsify import SparsifyState as SparsifyState
-from sparsejax.sparsify import effective as effective
-from sparsejax.sparsify import harden as harden
-from sparsejax.sparsify import masks_of as masks_of
 from sparsejax.sparsify import sparsify as sparsify
 from sparsejax.tickets import Jackpot as Jackpot
 from sparsejax.tickets import Ticket as Ticket

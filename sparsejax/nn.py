@@ -1,12 +1,12 @@
 """What the library has to know of flax: the only module that touches it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 import jax
 
 
-def _is_module(node: Any) -> bool:
+def is_module(node: Any) -> bool:
     """Is it an object of NNX that a function may change in place: a Module, an Optimizer, Rngs?"""
     return any(
         base.__module__.startswith("flax.nnx") and base.__name__ in ("Pytree", "Object")
@@ -14,9 +14,30 @@ def _is_module(node: Any) -> bool:
     )
 
 
+def with_weights(model: Any, paths: Container[str], f: Callable[[Any], Any]) -> Any:
+    """The NNX module with `f` of the variables at these paths in their place.
+
+    It shares all other variables with `model`, so that what a call writes to them stays: batch
+    statistics, counts of random numbers.
+    """
+    from flax import nnx
+
+    ours = lambda path, _: "/".join(map(str, path)) in paths
+    parts: Any = nnx.split(model, ours, ...)
+    graph, weights, rest = parts
+    return nnx.merge(graph, f(weights), rest)
+
+
+def weights_of(model: Any) -> Any:
+    """The state of an NNX module: a tree of its variables."""
+    from flax import nnx
+
+    return nnx.state(model)
+
+
 def holds_module(tree: Any) -> bool:
     """True if the tree holds an NNX module, whose state the function that gets it may change."""
-    return any(map(_is_module, jax.tree.leaves(tree, is_leaf=_is_module)))
+    return any(map(is_module, jax.tree.leaves(tree, is_leaf=is_module)))
 
 
 def functional(fn: Callable, args: tuple, kwargs: dict) -> tuple[Callable, Any, Callable]:
@@ -30,15 +51,15 @@ def functional(fn: Callable, args: tuple, kwargs: dict) -> tuple[Callable, Any, 
     """
     from flax import nnx
 
-    leaves, treedef = jax.tree.flatten((args, kwargs), is_leaf=_is_module)
-    modules = tuple(leaf for leaf in leaves if _is_module(leaf))
-    others = [leaf for leaf in leaves if not _is_module(leaf)]
+    leaves, treedef = jax.tree.flatten((args, kwargs), is_leaf=is_module)
+    modules = tuple(leaf for leaf in leaves if is_module(leaf))
+    others = [leaf for leaf in leaves if not is_module(leaf)]
     graph, state = nnx.split(modules)
 
     def pure(state: Any, others: list) -> tuple[Any, Any]:
         inner = nnx.merge(graph, state, copy=True)
         inner_modules, inner_others = iter(inner), iter(others)
-        merged = [next(inner_modules if _is_module(leaf) else inner_others) for leaf in leaves]
+        merged = [next(inner_modules if is_module(leaf) else inner_others) for leaf in leaves]
         inner_args, inner_kwargs = jax.tree.unflatten(treedef, merged)
         output = fn(*inner_args, **inner_kwargs)
         new_state = nnx.state(inner)

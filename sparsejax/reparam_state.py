@@ -1,7 +1,7 @@
 """What `sparsify` does for a Reparam: forward weights, gradients through it, what it learns."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,23 +9,31 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from sparsejax.asked import Watch
 from sparsejax.masks import MaskContext
 from sparsejax.reparams import Reparam
+
+_WARM_UP = 10
 
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["learned", "opt_state"],
-    meta_fields=["reparam", "plan"],
+    data_fields=["learned", "opt_state", "num_blind"],
+    meta_fields=["reparam", "plan", "watch"],
 )
 @dataclass(frozen=True)
 class ReparamState:
-    """A Reparam, static in the tree as its plan is, and what it learns; None for hard masks."""
+    """A Reparam, static in the tree as its plan is, and what it learns; None for hard masks.
+
+    `num_blind` counts the updates whose gradients were not those of the forward weights.
+    """
 
     reparam: Reparam | None
     plan: Any
     learned: Any = ()
     opt_state: Any = ()
+    num_blind: Any = ()
+    watch: Watch = field(default_factory=Watch)
 
 
 class ReparamTrainer(NamedTuple):
@@ -34,18 +42,30 @@ class ReparamTrainer(NamedTuple):
     reparam: Reparam
     plan: Any
     tx: optax.GradientTransformationExtraArgs | None
+    watch: Watch
 
     def init(self, params: Any) -> ReparamState:
         """The state before the first step."""
-        learned = self.reparam.init(params, _context(self.plan, jnp.zeros((), jnp.int32)))
+        zero = jnp.zeros((), jnp.int32)
+        self.watch.asked = self.watch.warned = False
+        learned = self.reparam.init(params, _context(self.plan, zero))
+        state = ReparamState(self.reparam, self.plan, learned, (), zero, self.watch)
         if not (self.reparam.trains and jax.tree.leaves(learned)):
-            return ReparamState(self.reparam, self.plan, learned)
+            return state
         if self.tx is None:
             raise ValueError(
                 "sparsify needs the optimizer of what this method or quantizer learns, got none; "
                 "pass learned_tx=optax.adam(1e-3) or another one."
             )
-        return ReparamState(self.reparam, self.plan, learned, self.tx.init(learned))
+        if self.reparam.needs_decay and not _decays(self.tx, learned):
+            raise ValueError(
+                "sparsify needs a learned_tx that decays what this method learns, as str_ starts "
+                "where its thresholds are 0 and no gradient moves them; got one whose update is 0 "
+                "without a gradient: pass optax.adamw(rate, weight_decay=decay) or "
+                "optax.chain(optax.add_decayed_weights(decay), optax.sgd(rate)), or start str_ "
+                "nearer, such as at initial=-5."
+            )
+        return replace(state, opt_state=self.tx.init(learned))
 
     def pull_back(
         self, state: ReparamState, grads: Any, params: Any, masks: Any, step: Any, **extra: Any
@@ -68,6 +88,18 @@ class ReparamTrainer(NamedTuple):
             return state
         params, context = optax.apply_updates(params, updates), _context(self.plan, step)
         return replace(state, learned=self.reparam.refresh(params, masks, state.learned, context))
+
+
+def _decays(tx: optax.GradientTransformationExtraArgs, learned: Any) -> bool:
+    """Does `tx` move numbers that get no gradient? A warm-up from 0 may take some steps to."""
+    with jax.ensure_compile_time_eval():
+        own = jax.tree.map(lambda leaf: jnp.full(leaf.shape, -1.0, leaf.dtype), learned)
+        zeros, state = jax.tree.map(jnp.zeros_like, own), tx.init(own)
+        for _ in range(_WARM_UP):
+            updates, state = tx.update(zeros, state, own)
+            if any(bool(jnp.any(update != 0)) for update in jax.tree.leaves(updates)):
+                return True
+    return False
 
 
 def reparametrised(

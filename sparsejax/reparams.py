@@ -30,6 +30,7 @@ class Reparam(NamedTuple):
     learned` follows each step of the optimizer; without `trains` it alone changes `learned`, which
     no gradient reaches. With `keeps_pruned` the raw weights stay dense
     underneath, so that a pruned one keeps its value and may come back; else they are held at 0.
+    `needs_decay` says that at first no gradient moves what is learned, but weight decay does.
 
     `context` is the MaskContext with plan and step; its key and learned are None here.
     """
@@ -40,6 +41,7 @@ class Reparam(NamedTuple):
     refresh: Callable[[Any, Any, Any, Any], Any] | None = None
     keeps_pruned: bool = False
     trains: bool = True
+    needs_decay: bool = False
 
 
 REPARAM = Need(
@@ -127,6 +129,7 @@ def chain_reparams(first: Reparam, second: Reparam) -> Reparam:
         refresh,
         first.keeps_pruned or second.keeps_pruned,
         first.trains or second.trains,
+        first.needs_decay or second.needs_decay,
     )
 
 
@@ -136,10 +139,12 @@ def straight_through() -> Reparam:
 
     d loss / d w is taken to be d loss / d (w * mask), for kept and pruned weights alike.
 
+    The loss needs one more line: compute it at `forward(params, opt_state)`.
+
     Example:
       >>> method = sj.gmp(begin=0, end=1_000, every=1, regrow=True)
       >>> tx = sj.sparsify(tx, method, plan, key=key, reparam=sj.straight_through())
-      >>> loss = lambda params: model_loss(sj.effective(params, opt_state))
+      >>> loss = lambda params: model_loss(sj.forward(params, opt_state))
 
     Reference: Bengio, Leonard, Courville, "Estimating or Propagating Gradients Through Stochastic
     Neurons", 2013, arXiv 1308.3432; on masks: Jayakumar et al., "Top-KAST", NeurIPS 2020,

@@ -8,10 +8,11 @@ from typing import Any
 import jax.numpy as jnp
 
 from sparsejax import text, tree
+from sparsejax.check import Finding, check
 from sparsejax.doors import FUNCTION, PLAN, check_examples, checked
 from sparsejax.multiply_adds import multiply_adds
+from sparsejax.opt_states import masks_of
 from sparsejax.plan import Plan
-from sparsejax.sparsify import masks_of
 
 CAPTION = "sparsity = zeros / parameters of the row, where a dense leaf counts whole"
 
@@ -47,9 +48,13 @@ class LeafReport:
 
 @dataclass(frozen=True)
 class Report:
-    """All leaves in the order of the params, and two sums: all of them, and the planned ones."""
+    """All leaves in the order of the params, and two sums: all of them, and the planned ones.
+
+    `findings` are those of `check` where there was an optimizer state.
+    """
 
     leaves: tuple[LeafReport, ...]
+    findings: tuple[Finding, ...] = ()
 
     @property
     def total(self) -> LeafReport:
@@ -68,6 +73,7 @@ class Report:
             "leaves": [as_dict(leaf) for leaf in self.leaves],
             "total": as_dict(self.total),
             "planned": as_dict(self.planned),
+            "findings": [str(finding) for finding in self.findings],
         }
 
     def __str__(self) -> str:
@@ -78,13 +84,14 @@ class Report:
         small = [leaf for leaf in self.leaves if leaf.pattern == "dense" and len(leaf.shape) < 2]
         shown = [leaf for leaf in self.leaves if leaf not in small]
         shown += [_sum(f"{len(small)} vectors", small)] if small else []
-        return text.table(
+        table = text.table(
             "Report",
             columns,
             [_row(leaf, counted) for leaf in (*shown, self.planned)],
             footer=_row(self.total, counted),
             caption=CAPTION,
         )
+        return "\n".join([table, *(f"! {finding}" for finding in self.findings)])
 
 
 @checked(plan=PLAN, apply_fn=FUNCTION)
@@ -136,7 +143,8 @@ def report(
         inputs = example if isinstance(example, tuple) else (example,)
         check_examples("report", apply_fn, params, inputs)
         counts = multiply_adds(apply_fn, params, *inputs)
-    return Report(tuple(_leaf(plan, path, leaf, masks, counts) for path, leaf in arrays))
+    findings = () if opt_state is None else check(params, opt_state).findings
+    return Report(tuple(_leaf(plan, path, leaf, masks, counts) for path, leaf in arrays), findings)
 
 
 def _leaf(

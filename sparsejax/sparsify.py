@@ -1,32 +1,25 @@
 """The bridge to optax: an optimizer whose pruned weights are exactly zero."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Int, PRNGKeyArray, UInt
+from jaxtyping import PRNGKeyArray
 
+from sparsejax.asked import Watch, uses_forward
 from sparsejax.doors import INITIAL_MASKS, PLAN, checked
 from sparsejax.initial_masks import InitialMasks, full_masks
+from sparsejax.masked_step import masked_step
 from sparsejax.masks import METHOD, OPTIMIZER, MaskContext, MaskTransform, Method
-from sparsejax.reparam_state import ReparamState, ReparamTrainer, reparametrised
-from sparsejax.reparams import REPARAM, Reparam, chain_reparams, in_place_of
-from sparsejax.tree import is_masked_node, leaves_with_paths, map_with_paths
-
-
-class SparsifyState(NamedTuple):
-    """Masks (True = kept, MaskedNode = dense), and the states of the method and the optimizer."""
-
-    masks: Any
-    method_state: Any
-    inner_state: Any
-    step: Int[Array, ""]
-    key: UInt[Array, "..."]
-    reparam: ReparamState
+from sparsejax.opt_states import SparsifyState
+from sparsejax.reparam_state import ReparamState, ReparamTrainer
+from sparsejax.reparams import REPARAM, Reparam, chain_reparams
+from sparsejax.tree import followed, is_masked_node, leaves_with_paths, trained
 
 
 @checked(
@@ -61,8 +54,8 @@ def sparsify(
       method: such as `gmp(...)`, or a Method such as `pdp(...)`, which brings a Reparam.
       plan: names the leaves, their patterns and targets; it must fit the params given to `init`.
       key: a PRNG key for methods that draw.
-      reparam: None for hard masks. With a Reparam the forward pass uses
-        `effective(params, opt_state)`; the gradients given to `update` are those of these weights,
+      reparam: None for hard masks. With a Reparam the loss needs one more line, as it is computed
+        at `forward(params, opt_state)`; the gradients given to `update` are those of these weights,
         and `update` pulls them back to the params and to what the Reparam learns. `harden` gives
         the weights to deploy. After a Method's own Reparam this one comes second.
       learned_tx: the optimizer of what the Reparam learns, if it learns by gradients.
@@ -83,10 +76,12 @@ def sparsify(
     method, reparam = _with_reparam(method, reparam)
     inner = optax.with_extra_args_support(tx)
     learned_inner = None if learned_tx is None else optax.with_extra_args_support(learned_tx)
-    trainer = None if reparam is None else ReparamTrainer(reparam, plan, learned_inner)
+    trainer = None if reparam is None else ReparamTrainer(reparam, plan, learned_inner, Watch())
     change_masks = _mask_changer(method, plan, wrap)
 
     def init(params: Any) -> SparsifyState:
+        _check_no_lookahead(params)
+        params = trained(params)
         _check_plan(plan, params)
         step = jnp.zeros((), jnp.int32)
         own = ReparamState(None, plan) if trainer is None else trainer.init(params)
@@ -94,13 +89,13 @@ def sparsify(
         # A copy: a step that takes the state's buffers must not take the user's masks.
         masks = jax.tree.map(jnp.copy, initial_masks(params, plan))
         masks, method_state = method.init(masks, params, context)
-        return SparsifyState(
-            masks, method_state, inner.init(params), step, jnp.array(key_data), own
-        )
+        inner_state = inner.init(params)
+        _check_no_lookahead(inner_state)
+        return SparsifyState(masks, method_state, inner_state, step, jnp.array(key_data), own)
 
     def advance(grads: Any, state: SparsifyState, params: Any, extra: Any) -> Any:
         masks, method_state = change_masks(state, params, grads)
-        own, step_of = state.reparam, partial(_masked_update, inner, masks)
+        own, step_of = state.reparam, partial(masked_step, inner, masks)
         if trainer is not None:
             grads, own = trainer.pull_back(own, grads, params, state.masks, state.step, **extra)
             step_of = inner.update if trainer.reparam.keeps_pruned else step_of
@@ -124,6 +119,11 @@ def sparsify(
     ) -> tuple[Any, SparsifyState]:
         if params is None:
             raise ValueError("sparsify needs the params: call tx.update(grads, opt_state, params).")
+        grads, params = followed(state.masks, grads), followed(state.masks, params)
+        own = state.reparam
+        if trainer is not None and not uses_forward(own, state.step):
+            own = replace(own, num_blind=optax.safe_increment(own.num_blind))
+            state = state._replace(reparam=own)
         if all(map(_is_data, jax.tree.leaves(extra))):
             return advance_compiled(grads, state, params, extra)
         # A loss for a line search: its closure changes from call to call, and a jit would keep it.
@@ -167,120 +167,38 @@ def _mask_changer(method: MaskTransform, plan: Any, wrap: Callable[[Any], Any]) 
     )
 
 
-def _masked_update(
-    inner: Any, masks: Any, grads: Any, inner_state: Any, params: Any, **extra: Any
-) -> tuple[Any, Any]:
-    """The inner optimizer's step on the pruned network, landing on zero."""
-    # Before: a weight pruned just now must not reach norms, trust ratios or orthogonalisation.
-    inner_state = _zero_pruned_moments(inner, inner_state, masks)
-    updates, inner_state = inner.update(
-        _zero_pruned(grads, masks), inner_state, _zero_pruned(params, masks), **extra
-    )
-    # After: noise or a penalty inside the optimizer may have moved them again.
-    inner_state = _zero_pruned_moments(inner, inner_state, masks)
-    return _land_on_zero(updates, params, masks), inner_state
-
-
 def _is_data(leaf: Any) -> bool:
     """Can jit take it as an operand?"""
     return isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float | complex)
 
 
-def masks_of(opt_state: Any) -> Any:
-    """The masks in an optimizer state, wherever `sparsify` sits in it.
-
-    Looks inside optax.chain, MultiSteps, inject_hyperparams and nnx.Optimizer.opt_state.
-
-    Raises:
-      ValueError: there is no SparsifyState, or several.
-    """
-    return _state_of(opt_state, "masks_of").masks
-
-
-def effective(params: Any, opt_state: Any) -> Any:
-    """The weights that the forward pass uses: a Reparam's, or the params themselves.
-
-    The gradient with regard to `params` is that of the forward weights, one to one: `update` of the
-    sparsified optimizer pulls it back through the Reparam. So the training loop stays as it is.
-
-    Raises:
-      ValueError: there is no SparsifyState in opt_state, or several.
-    """
-    state = _state_of(opt_state, "effective")
-    own, reparam = state.reparam, state.reparam.reparam
-    if reparam is None:
-        return params
-    masks = _masks_like(params, state.masks)
-    weights = reparametrised(reparam.apply, params, masks, state.step, own)
-    return jax.tree.map(in_place_of, params, weights)
-
-
-def harden(params: Any, opt_state: Any) -> Any:
-    """The weights to deploy, with exact zeros where the masks prune: what a Reparam ends with.
-
-    Raises:
-      ValueError: there is no SparsifyState in opt_state, or several.
-    """
-    state = _state_of(opt_state, "harden")
-    own, reparam = state.reparam, state.reparam.reparam
-    masks = _masks_like(params, state.masks)
-    if reparam is not None:
-        hard = reparam.harden or reparam.apply
-        params = reparametrised(hard, params, masks, state.step, own)
-    return _zero_pruned(params, masks)
-
-
-def _state_of(opt_state: Any, asker: str) -> SparsifyState:
-    is_state = lambda node: isinstance(node, SparsifyState)
-    found = [node for node in jax.tree.leaves(opt_state, is_leaf=is_state) if is_state(node)]
-    if len(found) != 1:
+def _check_no_lookahead(tree: Any) -> None:
+    """It keeps two copies of the weights, of which the gradients and the plan know one."""
+    kinds = (optax.LookaheadParams, optax.LookaheadState)
+    own = lambda node: isinstance(node, kinds)
+    if any(map(own, jax.tree.leaves(tree, is_leaf=own))):
         raise ValueError(
-            f"{asker} needs an optimizer state with one SparsifyState, found {len(found)} in a "
-            f"{type(opt_state).__name__}; pass the state of the transform that sparsify made."
+            "sparsify needs one copy of the weights, optax.lookahead inside it keeps two; put it "
+            "around, optax.lookahead(sj.sparsify(...), ...), and deploy "
+            "sj.harden(params.slow, opt_state)."
         )
-    return found[0]
-
-
-def _masks_like(params: Any, masks: Any) -> Any:
-    """The masks in the params' tree: nnx.Optimizer boxes them in variables of its own."""
-    by_path = dict(leaves_with_paths(masks))
-    return map_with_paths(lambda path, leaf: by_path[path], params)
-
-
-def _zero_pruned(tree: Any, masks: Any) -> Any:
-    return jax.tree.map(_zero_at, tree, masks, is_leaf=is_masked_node)
-
-
-def _zero_at(leaf: Any, mask: Any) -> Any:
-    """Zeros where the mask prunes; leaves of another shape, such as factored moments, stay."""
-    if is_masked_node(mask) or is_masked_node(leaf) or jnp.shape(leaf) != mask.shape:
-        return leaf
-    return jnp.where(mask, leaf, jnp.zeros((), leaf.dtype))
-
-
-def _zero_pruned_moments(tx: Any, inner_state: Any, masks: Any) -> Any:
-    return optax.tree.map_params(tx, _zero_at, inner_state, masks, is_leaf=is_masked_node)
-
-
-def _land_on_zero(updates: Any, params: Any, masks: Any) -> Any:
-    """-w at pruned weights, in the params' dtype: any narrower one would miss zero."""
-
-    def land(update: Any, weights: Any, mask: Any) -> Any:
-        if is_masked_node(mask):
-            return update
-        return jnp.where(mask, update.astype(weights.dtype), -weights)
-
-    return jax.tree.map(land, updates, params, masks)
 
 
 def _check_plan(plan: Any, params: Any) -> None:
     """Each planned leaf is there, with its shape."""
-    shapes = {path: jnp.shape(leaf) for path, leaf in leaves_with_paths(params)}
-    if not shapes:  # optax.tree.map_params calls init on a placeholder without leaves
+    leaves = dict(leaves_with_paths(params))
+    if not leaves:  # optax.tree.map_params calls init on a placeholder without leaves
         return
     for leaf in plan.leaves:
-        if shapes.get(leaf.path) != leaf.shape:
-            there = shapes.get(leaf.path, "no such leaf")
+        there = leaves.get(leaf.path)
+        if is_masked_node(there):
+            raise ValueError(
+                f"sparsify needs every leaf of its plan, {leaf.path} is masked out by an "
+                "optax.masked, partition or multi_transform around it; let its mask or label cover "
+                "the leaf, or give sparsify a plan without it."
+            )
+        if there is None or jnp.shape(there) != leaf.shape:
+            there = "no such leaf" if there is None else jnp.shape(there)
             raise ValueError(
                 f"sparsify needs the params that the plan was made for: {leaf.path} has shape "
                 f"{leaf.shape} in the plan and {there} in the params; make the plan anew."

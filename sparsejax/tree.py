@@ -44,6 +44,41 @@ def map_with_paths(f: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     )
 
 
+def trained(tree: Any) -> Any:
+    """The tree with None for what no gradient reaches: functions, strings, flags.
+
+    In a tree with such leaves, and in Equinox modules, numbers and integer arrays go, too, as they
+    do in `equinox.filter_grad`.
+    """
+    module = any(map(_is_equinox, jax.tree.leaves(tree, is_leaf=_is_equinox)))
+    leaves = jax.tree.leaves(tree)
+    if not module and all(map(_is_number, leaves)):
+        return tree
+    return jax.tree.map(lambda leaf: leaf if _is_inexact_array(leaf) else None, tree)
+
+
+def followed(like: Any, tree: Any) -> Any:
+    """The tree with None where `like` has it: a whole module as its gradients see it."""
+    none_too = lambda node: node is None or is_masked_node(node)
+    return jax.tree.map(
+        lambda own, leaf: None if own is None else leaf, like, tree, is_leaf=none_too
+    )
+
+
+def _is_equinox(node: Any) -> bool:
+    return any(base.__module__.startswith("equinox.") for base in type(node).__mro__)
+
+
+def _is_number(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") or (
+        isinstance(leaf, int | float | complex) and not isinstance(leaf, bool)
+    )
+
+
+def _is_inexact_array(leaf: Any) -> bool:
+    return hasattr(leaf, "shape") and jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
 def as_matrix(leaf: Any, output_axis: int = -1) -> Any:
     """The leaf as (outputs, everything else flattened); NumPy stays NumPy, JAX stays JAX."""
     order = _outputs_first(leaf.ndim, output_axis)

@@ -26,6 +26,7 @@ def steps_of(tx, params, num_steps, grads_of):
     """Params and states after each step, jitted."""
     update = cases.quick_jit(tx.update)
     state, history = tx.init(params), []
+    jax.eval_shape(sj.forward, params, state)  # these gradients are said to be of these weights
     for step in range(num_steps):
         updates, state = update(grads_of(params, step), state, params)
         params = optax.apply_updates(params, updates)

@@ -20,7 +20,7 @@ def trainer(method, reparam=None):
 
     @cases.quick_jit
     def one_step(params, opt_state):
-        grads = cases.fake_grads(params, opt_state.step)
+        grads = cases.fake_grads(sj.forward(params, opt_state), opt_state.step)
         updates, opt_state = tx.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), opt_state
 

@@ -76,15 +76,14 @@ def test_nnx_optimizer_trains_sparse_and_its_masks_are_found():
 
 def test_nnx_straight_through():
     model = cases.NNX(nnx.Rngs(0))
-    graph, params = nnx.split(model)
+    params = nnx.state(model)
     plan = sj.plan(params, {"layers/0/kernel": sj.Unstructured()}, sparsity=0.75)
     tx = sj.sparsify(
         optax.adam(0.05), sj.one_shot(), plan, key=jax.random.key(0), reparam=sj.straight_through()
     )
     optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
-    loss = lambda model: jnp.mean(model(jnp.ones((2, 8))) ** 2)
+    loss = lambda model: jnp.mean(sj.forward(model, optimizer)(jnp.ones((2, 8))) ** 2)
     optimizer.update(model, nnx.grad(loss)(model))
-    params = nnx.state(model, nnx.Param)
-    forward = nnx.merge(graph, sj.effective(params, optimizer.opt_state))
+    forward = sj.forward(model, optimizer)
     assert np.sum(np.asarray(forward.layers[0].kernel[...]) == 0.0) == 96
     assert np.all(np.asarray(model.layers[0].kernel[...]) != 0.0)

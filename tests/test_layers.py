@@ -6,7 +6,7 @@ from pathlib import Path
 import sparsejax
 
 LAYERS = [
-    {"tree", "text", "doors", "_xla_ops"},
+    {"tree", "text", "doors", "asked", "_xla_ops"},
     {"patterns", "channels", "multiply_adds"},
     {
         "scores",
@@ -29,8 +29,10 @@ LAYERS = [
         "quantizers",
         "reparam_state",
         "accelerate",
+        "masked_step",
     },
-    {"sparsify"},
+    {"opt_states"},
+    {"sparsify", "check"},
     {"compile", "report"},
     {"__init__"},
 ]

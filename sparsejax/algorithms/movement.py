@@ -22,6 +22,8 @@ def movement(begin: int, end: int, every: int = 1) -> Method:
     follows the cubic of Zhu and Gupta to the plan's targets. A pruned weight keeps its value. Give
     S an optimizer of its own, without weight decay (`learned_tx=optax.adam(1e-2)`).
 
+    The loss needs one more line: compute it at `forward(params, opt_state)`.
+
     Args:
       begin: the first step that prunes; let it be > 0, as all scores start equal.
       end: the step that reaches the target.
@@ -60,6 +62,8 @@ def soft_movement(
     As `movement`, with one threshold for all leaves, so that their sparsities are an outcome. S
     pays `penalty` times the mean of sigmoid(S) over all planned weights; this gradient is added to
     its own. Threshold and penalty rise from 0 along the cubic of Zhu and Gupta. S starts at 0.
+
+    The loss needs one more line: compute it at `forward(params, opt_state)`.
 
     Args:
       begin: the first step with a threshold above 0.

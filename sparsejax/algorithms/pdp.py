@@ -32,6 +32,8 @@ def pdp(
     their L2 norm in place of |w|. In the end the mask is hard: `harden` gives w where
     m > 1/2. Statistics of batch norms saw the soft network; estimate them anew after that.
 
+    The loss needs one more line: compute it at `forward(params, opt_state)`.
+
     Args:
       begin: the first step that prunes; epoch 16 of 100 in the paper.
       end: the step that reaches the targets, on a straight line; 67 epochs later (0.015 an epoch).

@@ -28,6 +28,8 @@ def spartan(
     through w and through m, for pruned weights too. Groups go by their mean |w| and a sharpness
     larger by the root of their size.
 
+    The loss needs one more line: compute it at `forward(params, opt_state)`.
+
     Args:
       num_steps: of the whole training.
       sharpness: the beta reached when fine-tuning starts.

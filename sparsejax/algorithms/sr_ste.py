@@ -19,6 +19,8 @@ def sr_ste(*, decay: float = 2e-4, every: int = 1) -> Method:
     under `NM`); the gradient of w is that of w * mask, plus decay * w where w is pruned, which
     keeps weights from going in and out of the mask.
 
+    The loss needs one more line: compute it at `forward(params, opt_state)`.
+
     Args:
       decay: lambda_w, of pruned weights only; 2e-4 in the paper, with SGD.
       every: steps between two updates of the masks.

@@ -20,6 +20,8 @@ def top_kast(*, explored: float = 0.375, every: int = 100, decay: float = 1e-4) 
     `decay` w to the gradient where w is in A, and `decay` w / D elsewhere, with D the density of
     A. A weight outside B rests (give the optimizer no weight decay of its own).
 
+    The loss needs one more line: compute it at `forward(params, opt_state)`.
+
     Args:
       explored: the share of the pruned weights that B adds; 0.375 of 80 % leaves 50 % outside B.
       every: steps between two choices of A.

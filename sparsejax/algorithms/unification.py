@@ -55,6 +55,8 @@ def tied_blocks(share: float, *, at: int = 0) -> Reparam:
     and every w of it gets s dL/dm. `learned` holds s, or 0 where a weight is free; the optimizer
     does not move it. Pruned blocks stay at 0, so that this is the masked retraining after `admm`.
 
+    The loss needs one more line: compute it at `forward(params, opt_state)`.
+
     Args:
       share: unified blocks / kept blocks, in [0, 1].
       at: the step after which blocks are tied; 0 takes them from the first params.

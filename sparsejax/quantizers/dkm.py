@@ -20,6 +20,8 @@ def dkm(bits: int, *, temperature: float = 1e-4, num_iterations: int = 3) -> Rep
     holds: the optimizer does not change them, the clustering does. `harden` takes the centroid
     next to each weight. One dimension only: a cluster is of single weights.
 
+    The loss needs one more line: compute it at `forward(params, opt_state)`.
+
     Args:
       bits: at least 1: 2^bits centroids for each leaf, of float32.
       temperature: in units of squared weights; the colder, the harder.

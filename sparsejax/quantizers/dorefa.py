@@ -16,6 +16,8 @@ def dorefa(bits: int) -> Reparam:
     levels do not depend on the scale of w: normalise after the layer. One bit is
     sign(w) mean|w|, with the slope 1. PACT trains its weights so, beside `pact` activations.
 
+    The loss needs one more line: compute it at `forward(params, opt_state)`.
+
     Args:
       bits: at least 1.
 

@@ -20,6 +20,8 @@ def ewgs(bits: int, *, delta: float = 1e-3) -> Reparam:
     and c are learned per leaf; they start at -3 and 3 standard deviations and where the mean |w|
     stays as it is. Give `sparsify` a `learned_tx` without weight decay.
 
+    The loss needs one more line: compute it at `forward(params, opt_state)`.
+
     Args:
       bits: at least 1.
       delta: at least 0; at 0 it is the straight-through estimator. The paper also adapts it to the

@@ -18,6 +18,8 @@ def lsq(bits: int) -> Reparam:
     inside the range and -Qn or Qp beyond it, summed and scaled by 1 / sqrt(N Qp) for N kept
     weights. s starts at 2 mean|w| / sqrt(Qp). Give `sparsify` a `learned_tx` without weight decay.
 
+    The loss needs one more line: compute it at `forward(params, opt_state)`.
+
     Args:
       bits: at least 2.
 

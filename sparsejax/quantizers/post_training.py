@@ -20,6 +20,8 @@ def symmetric_quantizer(bits: int, *, axis: int | None = None) -> Reparam:
     2 bits are the three levels -max|w|, 0 and max|w|. With `sparsify` the weights train through the
     grid of the moment, by the straight-through estimator; with `quantized` they are rounded once.
 
+    The loss needs one more line: compute it at `forward(params, opt_state)`.
+
     Args:
       bits: at least 2.
       axis: None for one scale a leaf, or the axis along which each slice has its own (-1: output
@@ -45,6 +47,8 @@ def asymmetric_quantizer(bits: int, *, axis: int | None = None) -> Reparam:
 
     s = (max - min) / (2^bits - 1), zero point z = round(-min / s), levels s (k - z) for k = 0 to
     2^bits - 1. Training goes through it as through `symmetric_quantizer`.
+
+    The loss needs one more line: compute it at `forward(params, opt_state)`.
 
     Args:
       bits: at least 1.

@@ -1,0 +1,68 @@
+"""One step of an optimizer on a pruned network: its state and its update land on exact zeros."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from sparsejax.tree import is_masked_node
+
+
+def masked_step(
+    inner: Any, masks: Any, grads: Any, inner_state: Any, params: Any, **extra: Any
+) -> tuple[Any, Any]:
+    """The inner optimizer's updates and state, with -w as the update of each pruned weight."""
+    # Before: a weight pruned just now must not reach norms, trust ratios or orthogonalisation.
+    inner_state = zero_pruned_state(inner_state, masks)
+    updates, inner_state = inner.update(
+        zero_pruned(grads, masks), inner_state, zero_pruned(params, masks), **extra
+    )
+    # After: noise or a penalty inside the optimizer may have moved them again.
+    inner_state = zero_pruned_state(inner_state, masks)
+    return _land_on_zero(updates, params, masks), inner_state
+
+
+def zero_pruned(tree: Any, masks: Any) -> Any:
+    """The tree with zeros where the masks prune."""
+    return jax.tree.map(_zero_at, tree, masks, is_leaf=is_masked_node)
+
+
+def zero_pruned_state(inner_state: Any, masks: Any) -> Any:
+    """An optimizer's state with zeros where the masks prune in what it holds for each weight.
+
+    Such a leaf has a path that ends with the weight's own, and its shape, or one more axis before
+    it, as the memory of L-BFGS has. So moments in any wrapper are found without calling the
+    optimizer's `init` on a placeholder, which line searches and SM3 do not bear. The gradient that
+    a line search keeps for `optax.value_and_grad_from_state` stays: methods grow by it.
+    """
+    flat, _ = jax.tree_util.tree_flatten_with_path(masks, is_leaf=is_masked_node)
+    by_path = dict(flat)
+
+    def at(path: tuple[Any, ...], leaf: Any) -> Any:
+        starts = (start for start in range(len(path) + 1) if path[start:] in by_path)
+        start = next(starts, None)
+        if start is None or (start and getattr(path[start - 1], "name", "") == "grad"):
+            return leaf
+        return _zero_at(leaf, by_path[path[start:]])
+
+    return jax.tree_util.tree_map_with_path(at, inner_state, is_leaf=is_masked_node)
+
+
+def _zero_at(leaf: Any, mask: Any) -> Any:
+    """Zeros where the mask prunes; leaves of another shape, such as factored moments, stay."""
+    if is_masked_node(mask) or is_masked_node(leaf):
+        return leaf
+    if mask.shape not in (jnp.shape(leaf), jnp.shape(leaf)[1:]):
+        return leaf
+    return jnp.where(mask, leaf, jnp.zeros((), leaf.dtype))
+
+
+def _land_on_zero(updates: Any, params: Any, masks: Any) -> Any:
+    """-w at pruned weights, in the params' dtype: any narrower one would miss zero."""
+
+    def land(update: Any, weights: Any, mask: Any) -> Any:
+        if is_masked_node(mask):
+            return update
+        return jnp.where(mask, update.astype(weights.dtype), -weights)
+
+    return jax.tree.map(land, updates, params, masks)

@@ -1,0 +1,191 @@
+"""What goes wrong around `sparsify` is found, named, and mended by what the message says."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+import sparsejax as sj
+from tests import cases
+
+RATE = 0.05
+PARAMS = {"kernel": jnp.linspace(-1.0, 1.0, 32).reshape(4, 8) + 0.01, "bias": jnp.ones(8)}
+PLAN = sj.plan(PARAMS, {"kernel": sj.Unstructured()}, sparsity=0.5)
+
+
+def sparsified(tx=None, method=None, plan=PLAN, **options):
+    tx = optax.adam(RATE) if tx is None else tx
+    method = sj.one_shot() if method is None else method
+    return sj.sparsify(tx, method, plan, key=jax.random.key(0), **options)
+
+
+def loss(params):
+    return jnp.sum((params["kernel"] - 0.3) ** 2) + jnp.sum(params["bias"] ** 2)
+
+
+def train(tx, num_steps=4, params=PARAMS, line=lambda p, state: p):
+    """Params and state after each step, stacked."""
+
+    def one_step(carry, _):
+        params, state = carry
+        grads = jax.grad(lambda p: loss(line(p, state)))(params)
+        updates, state = tx.update(grads, state, params)
+        carry = optax.apply_updates(params, updates), state
+        return carry, carry
+
+    run = lambda p: jax.lax.scan(one_step, (p, tx.init(p)), length=num_steps)
+    return jax.tree.map(np.asarray, cases.quick_jit(run)(params)[1])
+
+
+def at(history, step=-1):
+    return jax.tree.map(lambda leaf: leaf[step], history)
+
+
+def names(found):
+    return [finding.name for finding in found.findings]
+
+
+def ramp(end):
+    return sj.every(1, sj.prune(sj.magnitude, optax.linear_schedule(0.0, 1.0, end)))
+
+
+INSIDE = {
+    "chain": optax.chain(optax.clip_by_global_norm(1.0), optax.adam(RATE)),
+    "clip": optax.chain(optax.clip(1.0), optax.adam(RATE)),
+    "masked": optax.masked(optax.adam(RATE), {"kernel": True, "bias": False}),
+    "multi_steps": optax.MultiSteps(optax.adam(RATE), 2).gradient_transformation(),
+    "schedule_free": optax.contrib.schedule_free_adamw(RATE),
+    "inject_hyperparams": optax.inject_hyperparams(optax.adam)(learning_rate=RATE),
+    "ema": optax.chain(optax.adam(RATE), optax.ema(0.9)),
+    "sam": optax.contrib.sam(optax.sgd(RATE), optax.sgd(0.01), sync_period=2),
+}
+OUTSIDE = {
+    "chain_before": lambda tx: optax.chain(optax.clip(1.0), tx),
+    "multi_steps": lambda tx: optax.MultiSteps(tx, 2).gradient_transformation(),
+    "apply_if_finite": lambda tx: optax.apply_if_finite(tx, 3),
+    "inject_hyperparams": lambda tx: optax.inject_hyperparams(
+        lambda rate: sparsified(optax.sgd(rate))
+    )(rate=RATE),
+    "partition": lambda tx: optax.partition(
+        {"sparse": tx, "dense": optax.sgd(RATE)}, {"kernel": "sparse", "bias": "dense"}
+    ),
+    "masked": lambda tx: optax.masked(tx, {"kernel": True, "bias": False}),
+}
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_sparsify_around_it_is_fine(name):
+    tx = sparsified(INSIDE[name], plan=PLAN)
+    params, state = at(train(tx))
+    found = sj.check(params, state)
+    assert found and str(found) == "Masks, weights and plan fit together.", str(found)
+    assert np.sum(params["kernel"] == 0.0) == 16
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_it_around_sparsify_is_fine(name):
+    params, state = at(train(OUTSIDE[name](sparsified())))
+    assert sj.check(params, state), str(sj.check(params, state))
+    assert np.sum(params["kernel"] == 0.0) == 16
+
+
+@pytest.mark.parametrize("after", [optax.scale(0.5), optax.ema(0.9), optax.clip(0.01)])
+def test_what_comes_after_sparsify_is_named(after):
+    params, state = at(train(optax.chain(sparsified(), after), 2))
+    found = sj.check(params, state)
+    assert names(found) == ["nonzero"] and found.findings[0].paths == ("kernel",)
+    assert "change the updates after sparsify in optax.chain" in str(found)
+    assert "16 of 16 pruned weights are not 0 in kernel" in str(found)
+    report = sj.report(PLAN, params, state)
+    assert str(report).endswith(str(found)) and report.to_dict()["findings"]
+
+
+def test_averaged_and_rolled_back_weights_are_named_and_hardened():
+    history = train(sparsified(method=ramp(3)), 5)
+    params, state = at(history)
+    assert sj.check(params, state)
+    averaged = jax.tree.map(lambda leaf: leaf.mean(0), history[0])
+    for weights in (averaged, at(history, 0)[0]):
+        found = sj.check(weights, state)
+        assert names(found) == ["nonzero"]
+        assert "averaged, looked-ahead or rolled-back" in str(found)
+        assert sj.check(sj.harden(weights, state), state)
+
+
+def test_lookahead_goes_around_and_its_slow_weights_are_hardened():
+    tx = optax.lookahead(sparsified(method=ramp(3)), sync_period=3, slow_step_size=0.5)
+    params = optax.LookaheadParams.init_synced(PARAMS)
+    state, update = tx.init(params), jax.jit(tx.update)
+    for _ in range(6):
+        updates, state = update(jax.grad(loss)(params.fast), state, params)
+        params = optax.apply_updates(params, updates)
+    assert "of optax.lookahead pass params.slow" in str(sj.check(params, state))
+    found = sj.check(params.slow, state)
+    assert names(found) == ["nonzero"] and "sj.harden(params.slow, opt_state)" in str(found)
+    assert sj.check(sj.harden(params.slow, state), state)
+    inside = sparsified(optax.lookahead(optax.sgd(RATE), 3, 0.5))
+    for given in (params, PARAMS):
+        with pytest.raises(ValueError, match=r"optax.lookahead\(sj.sparsify\(...\), ...\)"):
+            inside.init(given)
+
+
+@pytest.mark.parametrize("end", [4, 100])
+def test_a_ramp_that_ends_late_is_named(end):
+    assert sj.check(*at(train(sparsified(method=ramp(3)), 4)))
+    found = sj.check(*at(train(sparsified(method=ramp(end)), 4)))
+    assert names(found) == ["target"]
+    assert "before the last step, which was 3" in str(found)
+
+
+def test_thresholds_that_have_not_moved_are_named():
+    learned_tx = optax.adamw(1e-3, weight_decay=1e-3)
+    tx = sparsified(method=sj.str_(), learned_tx=learned_tx)
+    found = sj.check(*at(train(tx, line=sj.forward)))
+    assert names(found) == ["target"] and "no learned threshold has passed a weight" in str(found)
+
+
+@pytest.mark.filterwarnings("ignore::sparsejax.ForwardWarning")
+def test_a_soft_method_without_its_forward_is_named():
+    tx = sparsified(method=sj.sr_ste())
+    assert sj.check(*at(train(tx, line=sj.forward)))
+    tx = sparsified(method=sj.sr_ste(decay=0.1))
+    params, state = at(train(tx))
+    found = sj.check(params, state)
+    assert names(found) == ["forward"] and "4 of 4 updates took gradients" in str(found)
+    assert "sj.forward(params, opt_state)" in str(sj.report(PLAN, params, state))
+
+
+def test_masks_that_the_pattern_does_not_allow_are_named():
+    params, state = at(train(sparsified()))
+    blocks = sj.plan(PARAMS, {"kernel": sj.Block(4, 1)}, sparsity=0.5)
+    other = sparsified(plan=blocks).init(PARAMS)
+    found = sj.check(params, other._replace(masks=state.masks, step=state.step))
+    assert names(found) == ["pattern"] and "make it anew" in str(found)
+
+
+def test_weights_of_another_network_are_named():
+    state = sparsified().init(PARAMS)
+    found = sj.check({"other": PARAMS["kernel"]}, state)
+    assert names(found) == ["leaves"] and "masks kernel, which the params lack" in str(found)
+
+
+def test_diverged_weights_are_named():
+    params, state = at(train(sparsified()))
+    params["kernel"] = np.where(params["kernel"] == 0, np.nan, params["kernel"])
+    assert "some are NaN" in str(sj.check(params, state))
+
+
+def test_modules_are_checked_as_they_are():
+    model = eqx.nn.MLP(8, 4, 16, 1, key=jax.random.key(0))
+    plan = sj.plan(model, {"layers/0/weight": sj.Unstructured()}, sparsity=0.5)
+    state = sparsified(plan=plan).init(model)
+    assert sj.check(sj.harden(model, state), state)
+    module = nnx.Linear(4, 4, rngs=nnx.Rngs(0))
+    plan = sj.plan(nnx.state(module), {"kernel": sj.Unstructured()}, sparsity=0.5)
+    tx = sparsified(plan=plan, initial_masks=sj.masks_from_scores(nnx.state(module)))
+    optimizer = nnx.Optimizer(module, tx, wrt=nnx.Param)
+    assert names(sj.check(module, optimizer)) == ["nonzero"]
+    assert sj.check(sj.harden(module, optimizer), optimizer)

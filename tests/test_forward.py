@@ -1,0 +1,337 @@
+"""Forward weights: one more line in any framework, and a warning where a loop lacks it."""
+
+import functools
+import warnings
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from flax.training import train_state
+
+import sparsejax as sj
+from tests import cases
+
+REPARAMS = {name: row.make for name, row in cases.SOFT_METHODS.items()} | {
+    name: lambda row=row: sj.Method(sj.chain(), row.make())
+    for name, row in cases.QUANTIZERS.items()
+}
+ADAM = optax.adam(0.02)
+
+
+def make(method, *, params=None, tx=ADAM):
+    params = {"kernel": jnp.ones((4, 8)) + jnp.arange(8.0)} if params is None else params
+    plan = sj.plan(params, {"kernel": sj.Unstructured()}, sparsity=0.5)
+    return params, sj.sparsify(tx, method, plan, key=jax.random.key(0), learned_tx=ADAM)
+
+
+def loss(params):
+    return jnp.sum((params["kernel"] - 0.3) ** 2)
+
+
+def right(tx):
+    def step(params, state):
+        grads = jax.grad(lambda p: loss(sj.forward(p, state)))(params)
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    return step
+
+
+def unchanged(tx):
+    def step(params, state):
+        updates, state = tx.update(jax.grad(loss)(params), state, params)
+        return optax.apply_updates(params, updates), state
+
+    return step
+
+
+@pytest.mark.parametrize("name", REPARAMS)
+def test_an_unchanged_loop_is_told_and_counted(name):
+    # The right loop first: what it asked for must not speak for the other one.
+    params, tx = make(REPARAMS[name]())
+    start = jax.eval_shape(tx.init, params)
+    jax.eval_shape(right(tx), params, start)
+    params, tx = make(REPARAMS[name]())
+    start = jax.eval_shape(tx.init, params)
+    with pytest.warns(sj.ForwardWarning, match=r"sj.forward\(params, opt_state\)"):
+        jax.eval_shape(unchanged(tx), params, start)
+    jax.eval_shape(unchanged(tx), params, start)  # it says it once
+
+
+def test_blind_updates_are_counted_and_others_are_not():
+    for loop, counted in ((right, 0), (unchanged, 3)):
+        params, tx = make(sj.Method(sj.one_shot(), sj.straight_through()))
+        state, step = tx.init(params), jax.jit(loop(tx))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", sj.ForwardWarning)
+            for _ in range(3):
+                params, state = step(params, state)
+        assert int(state.reparam.num_blind) == counted
+
+
+def _two_jits(tx):
+    grads_of = jax.jit(lambda p, s: jax.grad(lambda p: loss(sj.forward(p, s)))(p))
+    update = jax.jit(tx.update)
+
+    def step(params, state):
+        updates, state = update(grads_of(params, state), state, params)
+        return optax.apply_updates(params, updates), state
+
+    return step
+
+
+@jax.jit
+def _shared_grads(params, state):
+    return jax.grad(lambda p: loss(sj.forward(p, state)))(params)
+
+
+def _shared_jit(tx):
+    def step(params, state):
+        updates, state = jax.jit(tx.update)(_shared_grads(params, state), state, params)
+        return optax.apply_updates(params, updates), state
+
+    return step
+
+
+def _weights_outside(tx):
+    update = jax.jit(lambda g, s, p: tx.update(g, s, p))
+
+    def step(params, state):
+        grads = jax.grad(loss)(sj.effective(params, state))
+        updates, state = update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    return step
+
+
+def _accumulated(tx):
+    def step(params, state):
+        def micro(total, _):
+            grads = jax.grad(lambda p: loss(sj.forward(p, state)))(params)
+            return jax.tree.map(jnp.add, total, grads), None
+
+        grads, _ = jax.lax.scan(micro, jax.tree.map(jnp.zeros_like, params), length=2)
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    return jax.jit(step)
+
+
+def _scanned(tx):
+    return jax.jit(
+        lambda p, s: jax.lax.scan(lambda c, _: (right(tx)(*c), None), (p, s), length=2)[0]
+    )
+
+
+def _shard_map(tx):
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    whole = jax.P()
+    step = jax.shard_map(
+        right(tx), mesh=mesh, in_specs=(whole, whole), out_specs=(whole, whole), check_vma=False
+    )
+    return jax.jit(step)
+
+
+def _remat(tx):
+    def step(params, state):
+        grads = jax.grad(jax.checkpoint(lambda p: loss(sj.forward(p, state))))(params)
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    return jax.jit(step)
+
+
+def _sharpness_aware(tx):
+    """Two gradients, one update."""
+
+    def step(params, state):
+        grads = jax.grad(lambda p: loss(sj.forward(p, state)))
+        near = jax.tree.map(lambda p, g: p + 0.01 * g, params, grads(params))
+        updates, state = tx.update(grads(near), state, params)
+        return optax.apply_updates(params, updates), state
+
+    return jax.jit(step)
+
+
+LOOPS = {
+    "one_jit": lambda tx: jax.jit(right(tx)),
+    "eager": right,
+    "two_jits": _two_jits,
+    "shared_jit": _shared_jit,
+    "weights_outside": _weights_outside,
+    "accumulated": _accumulated,
+    "scanned": _scanned,
+    "shard_map": _shard_map,
+    "remat": _remat,
+    "sharpness_aware": _sharpness_aware,
+}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_loops_with_the_line_are_left_alone(loop):
+    for _ in range(2):  # two equal transforms: the second meets caches
+        params, tx = make(sj.Method(sj.one_shot(), sj.straight_through()))
+        step, state = LOOPS[loop](tx), tx.init(params)
+        for _ in range(2):
+            params, state = step(params, state)
+        assert int(state.reparam.num_blind) == 0
+
+
+@pytest.mark.parametrize("wrapper", ["multi_steps", "apply_if_finite", "chain", "inject"])
+def test_wrappers_are_left_alone(wrapper):
+    params, tx = make(sj.sr_ste())
+    tx = {
+        "multi_steps": optax.MultiSteps(tx, 2).gradient_transformation(),
+        "apply_if_finite": optax.apply_if_finite(tx, 3),
+        "chain": optax.chain(optax.clip(1.0), tx),
+        "inject": optax.inject_hyperparams(lambda rate: make(sj.sr_ste(), tx=optax.sgd(rate))[1])(
+            0.1
+        ),
+    }[wrapper]
+    step, state = jax.jit(right(tx)), tx.init(params)
+    for _ in range(2):
+        params, state = step(params, state)
+
+
+def test_a_resumed_training_and_an_evaluation_are_left_alone():
+    params, tx = make(sj.sr_ste())
+    template = jax.eval_shape(tx.init, params)
+    saved = jax.tree.map(np.asarray, tx.init(params))
+    state = jax.tree.unflatten(jax.tree.structure(template), jax.tree.leaves(saved))
+    params, state = jax.jit(right(tx))(params, state)
+    jax.jit(sj.effective)(params, state)
+    sj.harden(params, state)
+    jax.jit(lambda p, s: right(tx)(*right(tx)(p, s)))(params, state)
+
+
+def test_flax_train_state_is_one_line():
+    tree = cases.TREES["linen"]()
+    plan = sj.plan(tree.params, tree.rules, sparsity=0.75)
+    tx = sj.sparsify(ADAM, sj.sr_ste(), plan, key=jax.random.key(0))
+    state = train_state.TrainState.create(apply_fn=cases.Linen().apply, params=tree.params, tx=tx)
+
+    @jax.jit
+    def step(state):
+        grads = jax.grad(lambda p: tree.loss(sj.forward(p, state.opt_state)))(state.params)
+        return state.apply_gradients(grads=grads)
+
+    hard = sj.harden(step(state).params, step(state).opt_state)
+    assert np.mean(np.asarray(hard["params"]["body"]["kernel"]) == 0) == 0.75
+    a, b = sj.forward(state.params, state), sj.effective(state.params, state.opt_state)
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+class WithStatistics(nnx.Module):
+    """A module with trained weights, batch statistics and a stream of random numbers."""
+
+    def __init__(self, rngs):
+        self.body = nnx.Linear(8, 16, rngs=rngs)
+        self.norm = nnx.BatchNorm(16, rngs=rngs)
+        self.dropout = nnx.Dropout(0.2, rngs=rngs)
+        self.head = nnx.Linear(16, 4, rngs=rngs)
+
+    def __call__(self, x):
+        return self.head(self.dropout(jax.nn.relu(self.norm(self.body(x)))))
+
+
+@functools.cache
+def trained_nnx(line):
+    """The module, its optimizer and its masks after some steps; `line` makes what is called."""
+    model = WithStatistics(nnx.Rngs(0))
+    plan = sj.plan(nnx.state(model, nnx.Param), {"body/kernel": sj.Unstructured()}, sparsity=0.75)
+    tx = sj.sparsify(optax.sgd(0.1), sj.sr_ste(), plan, key=jax.random.key(0))
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(16, 8)), jnp.float32)
+
+    @nnx.jit
+    def step(model, optimizer):
+        loss = lambda model: jnp.mean((line(model, optimizer)(x) - x[:, :4]) ** 2)
+        value, grads = nnx.value_and_grad(loss)(model)
+        optimizer.update(model, grads)
+        return value
+
+    losses = [float(step(model, optimizer)) for _ in range(8)]
+    return model, optimizer, x, losses
+
+
+def _by_hand(model, optimizer):
+    """The same by hand: a copy with the forward weights, whose statistics are carried back."""
+    graph, params, rest = nnx.split(model, nnx.Param, ...)
+    copy = nnx.merge(graph, sj.effective(params, optimizer.opt_state), rest, copy=True)
+
+    def call(x):
+        y = copy(x)
+        nnx.update(model, nnx.state(copy, nnx.Not(nnx.Param)))
+        return y
+
+    return call
+
+
+def test_nnx_modules_move_their_statistics_and_keep_their_weights():
+    model, optimizer, x, losses = trained_nnx(sj.forward)
+    assert losses[-1] < losses[0]
+    assert np.any(np.asarray(model.norm.mean[...]) != 0.0), "batch statistics moved"
+    assert int(model.dropout.rngs.count[...]) == 8, "random numbers moved"
+    kernel = np.asarray(model.body.kernel[...])
+    assert np.all(kernel != 0.0), "the weights underneath stay dense"
+    model.eval()
+    soft = sj.forward(model, optimizer)
+    mask = np.asarray(sj.masks_of(optimizer)["body"]["kernel"][...])
+    np.testing.assert_array_equal(soft.body.kernel[...], np.where(mask, kernel, 0.0))
+    assert soft.norm.mean is model.norm.mean and soft.body.kernel is not model.body.kernel
+    hard = sj.harden(model, optimizer.opt_state)
+    np.testing.assert_array_equal(hard(x), soft(x))
+    np.testing.assert_array_equal(model.body.kernel[...], kernel)
+    model.train()
+
+
+def test_nnx_modules_train_as_they_do_by_hand():
+    ours, theirs = trained_nnx(sj.forward), trained_nnx(_by_hand)
+    np.testing.assert_allclose(ours[3], theirs[3], rtol=1e-6)
+    for a, b in zip(*(jax.tree.leaves(nnx.state(m[0])) for m in (ours, theirs)), strict=True):
+        if not jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_an_unchanged_nnx_loop_is_told():
+    with pytest.warns(sj.ForwardWarning, match=r"sj.forward\(model, optimizer\) in NNX"):
+        trained_nnx(lambda model, optimizer: model)
+
+
+def test_equinox_modules_are_one_line():
+    model = eqx.nn.MLP(8, 4, 16, 1, key=jax.random.key(0))
+    plan = sj.plan(model, {"layers/0/weight": sj.Unstructured()}, sparsity=0.75)
+    tx = sj.sparsify(ADAM, sj.sr_ste(), plan, key=jax.random.key(0))
+    state, x = tx.init(model), jnp.ones((3, 8))
+
+    @eqx.filter_jit
+    def step(model, state):
+        grads = eqx.filter_grad(lambda m: jnp.mean(jax.vmap(sj.forward(m, state))(x) ** 2))(model)
+        updates, state = tx.update(grads, state, model)
+        return eqx.apply_updates(model, updates), state
+
+    model, state = step(model, state)
+    assert np.mean(np.asarray(sj.harden(model, state).layers[0].weight) == 0) == 0.75
+    assert sj.harden(model, state).activation is model.activation
+
+
+@pytest.mark.parametrize("learned_tx", [optax.sgd(0.1), ADAM, optax.adamw(0.1, weight_decay=0.0)])
+def test_thresholds_that_nothing_moves_are_refused(learned_tx):
+    params = {"kernel": jnp.ones((4, 4))}
+    plan = sj.plan(params, {"kernel": sj.Unstructured()}, sparsity=0.5)
+    make = lambda method, tx: sj.sparsify(ADAM, method, plan, key=jax.random.key(0), learned_tx=tx)
+    with pytest.raises(ValueError, match="needs a learned_tx that decays what this method learns"):
+        make(sj.str_(), learned_tx).init(params)
+    chained = optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(1e-3))
+    warm_up = optax.adamw(optax.linear_schedule(0.0, 0.1, 5), weight_decay=0.1)
+    for method, tx in (
+        (sj.str_(), chained),
+        (sj.str_(), warm_up),
+        (sj.str_(initial=-5.0), learned_tx),
+        (sj.str_(exact_from=3), learned_tx),
+    ):
+        jax.eval_shape(make(method, tx).init, params)

@@ -160,7 +160,7 @@ def test_a_soft_method_without_its_forward_is_named():
 
 def test_masks_that_the_pattern_does_not_allow_are_named():
     params, state = at(train(sparsified()))
-    blocks = sj.plan(PARAMS, {"kernel": sj.Block(4, 1)}, sparsity=0.5)
+    blocks = sj.plan(PARAMS, {"kernel": sj.Channel()}, sparsity=0.5)
     other = sparsified(plan=blocks).init(PARAMS)
     found = sj.check(params, other._replace(masks=state.masks, step=state.step))
     assert names(found) == ["pattern"] and "make it anew" in str(found)

@@ -57,7 +57,11 @@ class ReparamTrainer(NamedTuple):
                 "sparsify needs the optimizer of what this method or quantizer learns, got none; "
                 "pass learned_tx=optax.adam(1e-3) or another one."
             )
-        if self.reparam.needs_decay and not _decays(self.tx, learned):
+        return replace(state, opt_state=self.tx.init(learned))
+
+    def check(self, state: ReparamState) -> None:
+        """Raises a ValueError if nothing will move what is learned."""
+        if self.tx and self.reparam.needs_decay and not _decays(self.tx, state.learned):
             raise ValueError(
                 "sparsify needs a learned_tx that decays what this method learns, as str_ starts "
                 "where its thresholds are 0 and no gradient moves them; got one whose update is 0 "
@@ -65,7 +69,6 @@ class ReparamTrainer(NamedTuple):
                 "optax.chain(optax.add_decayed_weights(decay), optax.sgd(rate)), or start str_ "
                 "nearer, such as at initial=-5."
             )
-        return replace(state, opt_state=self.tx.init(learned))
 
     def pull_back(
         self, state: ReparamState, grads: Any, params: Any, masks: Any, step: Any, **extra: Any

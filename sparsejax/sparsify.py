@@ -89,6 +89,8 @@ def sparsify(
         # A copy: a step that takes the state's buffers must not take the user's masks.
         masks = jax.tree.map(jnp.copy, initial_masks(params, plan))
         masks, method_state = method.init(masks, params, context)
+        if trainer is not None:
+            trainer.check(own)
         inner_state = inner.init(params)
         _check_no_lookahead(inner_state)
         return SparsifyState(masks, method_state, inner_state, step, jnp.array(key_data), own)

@@ -76,6 +76,8 @@ from sparsejax.initial_masks import full_masks as full_masks
 from sparsejax.initial_masks import masked as masked
 from sparsejax.initial_masks import masks_from_scores as masks_from_scores
 from sparsejax.initial_masks import masks_from_zeros as masks_from_zeros
+from sparsejax.keras_bridge import KerasOptimizer as KerasOptimizer
+from sparsejax.keras_bridge import keras_params as keras_params
 from sparsejax.masks import MaskContext as MaskContext
 from sparsejax.masks import MaskTransform as MaskTransform
 from sparsejax.masks import Method as Method

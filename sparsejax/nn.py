@@ -1,9 +1,13 @@
 """What the library has to know of flax: the only module that touches it."""
 
-from collections.abc import Callable, Container
+import sys
+from collections.abc import Callable, Container, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
+
+_SAVED: set[type] = set()
 
 
 def is_module(node: Any) -> bool:
@@ -26,6 +30,23 @@ def with_weights(model: Any, paths: Container[str], f: Callable[[Any], Any]) -> 
     parts: Any = nnx.split(model, ours, ...)
     graph, weights, rest = parts
     return nnx.merge(graph, f(weights), rest)
+
+
+def let_flax_save(kind: type, fields: Sequence[str]) -> None:
+    """Teaches `flax.serialization` these fields of a dataclass, if flax is there by now."""
+    flax = sys.modules.get("flax.serialization")
+    if flax is None or kind in _SAVED:
+        return
+
+    def save(node: Any) -> dict[str, Any]:
+        return {name: flax.to_state_dict(getattr(node, name)) for name in fields}
+
+    def restore(node: Any, saved: Any) -> Any:
+        own = {name: getattr(node, name) for name in fields}
+        return replace(node, **{k: flax.from_state_dict(v, saved[k], k) for k, v in own.items()})
+
+    flax.register_serialization_state(kind, save, restore)
+    _SAVED.add(kind)
 
 
 def weights_of(model: Any) -> Any:

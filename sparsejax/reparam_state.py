@@ -11,6 +11,7 @@ import optax
 
 from sparsejax.asked import Watch
 from sparsejax.masks import MaskContext
+from sparsejax.nn import let_flax_save
 from sparsejax.reparams import Reparam
 
 _WARM_UP = 10
@@ -34,6 +35,10 @@ class ReparamState:
     opt_state: Any = ()
     num_blind: Any = ()
     watch: Watch = field(default_factory=Watch)
+
+    def __post_init__(self) -> None:
+        """Lets flax save a TrainState or an optimizer state that holds one of these."""
+        let_flax_save(ReparamState, ("learned", "opt_state", "num_blind"))
 
 
 class ReparamTrainer(NamedTuple):

@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
-from flax import nnx
+from flax import nnx, serialization
 
 import sparsejax as sj
 from tests import cases
@@ -81,4 +81,26 @@ def test_orbax_restores_an_nnx_optimizer(tmp_path):
         jax.tree.leaves(nnx.state(other)),
         strict=True,
     ):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("method", ["gmp", "movement"])
+def test_flax_saves_the_state_as_msgpack(method):
+    soft = cases.SOFT_METHODS[method].make() if method == "movement" else sj.gmp(0, 4, every=2)
+    params = {"kernel": np.float32([[1.0, -2.0], [3.0, 0.5]]), "bias": np.ones(2, np.float32)}
+    plan = sj.plan(params, {"kernel": sj.Unstructured()}, sparsity=0.5)
+    adam, key = optax.adam(0.1), jax.random.key(0)
+    tx = sj.sparsify(adam, soft, plan, key=key, learned_tx=adam)
+
+    @jax.jit
+    def one_step(params, state):
+        grads = cases.fake_grads(sj.forward(params, state), state.step)
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    params, state = one_step(params, tx.init(params))
+    restored = serialization.from_bytes(tx.init(params), serialization.to_bytes(state))
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    ours, theirs = one_step(params, state), one_step(params, restored)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_array_equal(a, b)

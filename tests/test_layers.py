@@ -32,7 +32,7 @@ LAYERS = [
         "masked_step",
     },
     {"opt_states"},
-    {"sparsify", "check"},
+    {"sparsify", "check", "keras_bridge"},
     {"compile", "report"},
     {"__init__"},
 ]

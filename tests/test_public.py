@@ -4,6 +4,7 @@ import doctest
 import inspect
 import re
 import textwrap
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -78,6 +79,28 @@ def test_published_methods_cite_their_paper():
         assert methods
         uncited = [name for name, f in methods.items() if "Reference" not in sections(f.__doc__)]
         assert not set(uncited) - {"add_penalty", "one_shot", "prune_globally", "static_random"}
+
+
+REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
+
+
+def test_every_public_name_is_on_exactly_one_page_of_the_reference():
+    shown = [
+        path
+        for page in REFERENCE.glob("*.md")
+        for path in re.findall(r"^::: (sparsejax\.(?!tree\.)\S+)$", page.read_text(), re.MULTILINE)
+    ]
+    # mkdocstrings takes a module for the object of its name: there the path is the whole one.
+    wanted = {
+        f"{thing.__module__}.{name}"
+        if name in getattr(thing, "__module__", "").split(".")
+        else f"sparsejax.{name}"
+        for name, thing in public().items()
+    }
+    missing, unknown = wanted - set(shown), set(shown) - wanted
+    assert not missing, f"give these a line in the fitting page of docs/reference/: {missing}"
+    assert not unknown, f"docs/reference/ shows what is not public: {unknown}"
+    assert len(shown) == len(wanted), "docs/reference/ shows a name on two pages"
 
 
 class Linear:

@@ -30,8 +30,8 @@ def accelerate(fn: Callable[P, R]) -> Callable[P, R]:
     This traces `fn`, replaces such convolutions in its jaxpr and evaluates that; `jit`, `scan`,
     `while_loop`, `cond`, `remat`, `custom_jvp` and `custom_vjp` inside stay what they were. Apply
     it before `jax.grad`: only forward convolutions are replaced, and their gradients then run as
-    kernels, too. A derivative given by `custom_jvp` or `custom_vjp` is kept as it is. Like every
-    kernel here, a replaced convolution has reverse-mode derivatives only (no `jax.jvp`).
+    kernels, too. A derivative given by `custom_jvp` or `custom_vjp` is kept as it is. Derivatives
+    of any order and in either mode work, and so do meshes (docs, "On a mesh").
 
     Replaced are float32 two-dimensional convolutions with one filter per channel and no
     dilation, in NHWC (flax) or NCHW (Equinox). 1x1 convolutions in NHWC become products of two

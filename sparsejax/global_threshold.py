@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Int, UInt
 
 from sparsejax.distributions import PlanLeaf
-from sparsejax.tree import count_pruned, ordered_keys
+from sparsejax.tree import count_pruned, ordered_keys, vary_alike
 
 
 def cut_globally(
@@ -74,7 +74,8 @@ def _pruned_under_threshold(
         candidate = found | (jnp.uint32(1) << jnp.asarray(31 - step, jnp.uint32))
         return jnp.where(count(lambda own: own >= candidate).sum() >= num_kept, candidate, found)
 
-    threshold = jax.lax.fori_loop(0, 32, try_bit, jnp.uint32(0))
+    nothing, *_ = vary_alike(jnp.uint32(0), *keys)
+    threshold = jax.lax.fori_loop(0, 32, try_bit, nothing)
     kept = count(lambda own: own > threshold)
     kept += _fill(count(lambda own: own == threshold), num_kept - kept.sum())
     return jnp.array([leaf.num_weights for leaf in leaves], jnp.int32) - kept
@@ -93,7 +94,9 @@ def _scale_to_budget(pruned: Any, most: Any, budget: Any) -> Int[Array, "num_lea
     """min(c * pruned, most) for the c that meets the budget, in whole weights."""
 
     def scaled(factor: Any) -> Any:
-        return jnp.minimum(factor * pruned, most.astype(jnp.float32)).astype(jnp.int32)
+        return jnp.minimum(factor * pruned.astype(jnp.float32), most.astype(jnp.float32)).astype(
+            jnp.int32
+        )
 
     def halve(_: Any, bounds: Any) -> Any:
         low, high = bounds
@@ -102,7 +105,8 @@ def _scale_to_budget(pruned: Any, most: Any, budget: Any) -> Int[Array, "num_lea
         return jnp.where(fits, middle, low), jnp.where(fits, high, middle)
 
     highest = jnp.max(jnp.where(pruned > 0, most / jnp.maximum(pruned, 1), 0.0)) + 1.0
-    low, _ = jax.lax.fori_loop(0, 40, halve, (jnp.float32(0.0), highest.astype(jnp.float32)))
+    bounds = vary_alike(jnp.float32(0.0), highest.astype(jnp.float32))
+    low, _ = jax.lax.fori_loop(0, 40, halve, bounds)
     base = scaled(low)
     return base + _fill(most - base, budget - base.sum())
 

@@ -188,7 +188,8 @@ def drop(score: Score, fraction: Schedule) -> MaskTransform:
 
         def cut(leaf: PlanLeaf, mask: Any, weights: Any, grad: Any, key: Any) -> Any:
             num_kept = _num_kept(leaf, mask)
-            num_left = num_kept - jnp.floor(share * num_kept + 0.5).astype(jnp.int32)
+            dropped = jnp.asarray(share, jnp.float32) * num_kept.astype(jnp.float32)
+            num_left = num_kept - jnp.floor(dropped + 0.5).astype(jnp.int32)
             scores = score(weights, grad, key)
             return _single(leaf).mask(scores, _sparsity(leaf, num_left), allowed=mask) & mask
 

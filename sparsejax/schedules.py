@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
@@ -31,4 +32,5 @@ def cosine_decay(initial: float, end: int) -> Schedule:
         raise ValueError(
             f"cosine_decay needs 0 <= initial <= 1 and end >= 1, got initial={initial}, end={end}."
         )
-    return optax.cosine_decay_schedule(initial, end)
+    schedule = optax.cosine_decay_schedule(initial, end)
+    return lambda step: schedule(jnp.asarray(step, jnp.float32))

@@ -121,6 +121,20 @@ def reshape(array: Any, shape: Sequence[int], names: Sequence[Any]) -> Any:
     return jax.lax.reshape(array, shape, out_sharding=out)
 
 
+def vary_alike(*arrays: Any) -> tuple[Array, ...]:
+    """The arrays, each varying over all mesh axes that any of them varies over in a `shard_map`.
+
+    Transposed, it sums the gradients of what the devices share.
+    """
+    own = [frozenset(jax.typeof(array).manual_axis_type.varying) for array in arrays]
+    everywhere = frozenset[str]().union(*own)
+    missing = [tuple(sorted(everywhere - varying)) for varying in own]
+    return tuple(
+        jax.lax.pcast(array, axes, to="varying") if axes else array
+        for array, axes in zip(arrays, missing, strict=True)
+    )
+
+
 def count_pruned(sparsity: float | Float[Array, ""], num_groups: int) -> int | Int[Array, ""]:
     """The number of pruned groups, floor(sparsity * num_groups + 0.5).
 
@@ -181,7 +195,7 @@ def ranked_top_k_mask(
     """As `top_k_mask`, with nested masks: all of classes[0] come first, then classes[1], ..."""
     if scores.size >= 2**31:
         raise ValueError(f"top_k_mask needs fewer than 2**31 scores, got {scores.size}.")
-    k = jnp.asarray(k, jnp.int32)
+    scores, k, *classes = vary_alike(scores, jnp.asarray(k, jnp.int32), *classes)
     taken, active = _class_of_kth(k, classes)
 
     def keys() -> UInt[Array, "..."]:  # recomputed in each sweep: cheaper than 4 bytes a score
@@ -251,7 +265,8 @@ def _kth_key(
         enough = _counts([here >= found | digit << shift for digit in digits]) >= k
         return found | jnp.sum(enough & fits, dtype=dtype) << shift
 
-    return jax.lax.fori_loop(0, num_digits, settle_digit, jnp.zeros((), dtype))
+    nothing, _ = vary_alike(jnp.zeros((), dtype), k)
+    return jax.lax.fori_loop(0, num_digits, settle_digit, nothing)
 
 
 def _counts(masks: Sequence[Bool[Array, "..."]]) -> Int[Array, "num_masks"]:

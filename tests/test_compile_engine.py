@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sparsejax.compile.activation import IDENTITY, NAMES, RELU, RELU6, Activation
-from sparsejax.compile.engine import load, region_call
+from sparsejax.compile.engine import region_call
 from sparsejax.compile.graph import (
     FLOAT32,
     Affine,
@@ -226,7 +226,7 @@ class Random:
 
 
 def compiled(region, layouts=None, **strips):
-    return region_call(region, *load(lower(region, layouts or {}), **strips))
+    return region_call(region, lower(region, layouts or {}), **strips)
 
 
 def check(region, layouts, *inputs, **strips):

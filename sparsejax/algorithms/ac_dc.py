@@ -58,7 +58,7 @@ def ac_dc(
     ) -> tuple[Any, Any]:
         step, dense = context.step, jax.tree.map(jnp.ones_like, masks)
         masks = jax.lax.switch(
-            starts_sparse(step) + 2 * starts_dense(step),
+            jnp.where(starts_dense(step), 2, starts_sparse(step).astype(jnp.int32)),
             [
                 lambda: masks,
                 lambda: compress.update(dense, state, params, grads, context)[0],

@@ -65,7 +65,12 @@ class Edit:
         changed = False
         order: Iterable[int] = range(len(self.slots))
         for slot in reversed(list(order)) if backward else order:
-            while any(rule(self, node) for node in list(self.slots[slot]) for rule in rules):
+            while any(
+                rule(self, node)
+                for node in list(self.slots[slot])
+                if not node.effects  # they stay what they were, and are run as often
+                for rule in rules
+            ):
                 changed = True
         return changed
 

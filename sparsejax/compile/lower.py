@@ -289,3 +289,10 @@ def lower(region: Region, layouts: Mapping[Node, Layout]) -> Lowered:
         words += step.words()
     floats = np.concatenate([*lowering.floats, np.zeros(0, np.float32)])
     return Lowered(np.array(words, np.int64), floats, lowering.layers)
+
+
+def with_rows(lowered: Lowered, num_rows: int) -> Lowered:
+    """The program of a region of rows for another number of them: the height of all its values."""
+    words = lowered.words.copy()
+    words[2 : 2 + 3 * words[1]].reshape(-1, 3)[:, 1] = num_rows
+    return lowered._replace(words=words)

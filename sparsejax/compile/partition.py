@@ -1,5 +1,6 @@
 """Groups of nodes that grow without ever waiting for themselves."""
 
+import itertools
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -74,8 +75,10 @@ def partition(graph: Graph, forms: dict[Node, Any], join: Join) -> Partition:
     made = Partition(join)
     writer: dict[Value, Node] = {}
     readers: dict[Value, list[Node]] = {}
+    waits = in_order(graph)
     for node in graph.nodes:
         feeding = {made.group[writer[v]] for v in node.inputs if v in writer}
+        feeding |= {made.group[other] for other in waits.get(node, ())}
         beside = {made.group[r] for v in node.inputs for r in readers.get(v, ()) if r in forms}
         group = made.add(node, forms.get(node), feeding)
         writer.update(dict.fromkeys(node.outputs, node))
@@ -88,3 +91,9 @@ def partition(graph: Graph, forms: dict[Node, Any], join: Join) -> Partition:
                 if made.forms.get(number) is not None:
                     group = made.merge(number, group)
     return made
+
+
+def in_order(graph: Graph) -> dict[Node, tuple[Node, ...]]:
+    """The node with effects that each other such node must wait for."""
+    nodes = [node for node in graph.nodes if node.effects]
+    return {node: (before,) for before, node in itertools.pairwise(nodes)}

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sparsejax.compile.engine import load, region_call
+from sparsejax.compile.engine import region_call
 from sparsejax.compile.graph import Graph, Node, Region, Value
 from sparsejax.compile.interpret import evaluate
 from sparsejax.compile.lower import lower
@@ -37,7 +37,7 @@ def build(graph: Graph, schedule: Sequence[Region | Node], plan: Plan | None, tu
         if isinstance(region, Region):
             chosen = choose_layouts(region, plan, tune)
             lowered = lower(region, {node: choice.layout for node, choice in chosen.items()})
-            calls[region] = region_call(region, *load(lowered))
+            calls[region] = region_call(region, lowered)
             choices |= chosen
 
     def run(*inputs: jax.Array) -> list[jax.Array]:

@@ -21,7 +21,7 @@ from sparsejax.compile.graph import (
     Region,
     Transpose,
 )
-from sparsejax.compile.partition import Partition, partition
+from sparsejax.compile.partition import Partition, in_order, partition
 
 ROWS = (Linear, Elementwise, Affine, Channels, Concat)
 
@@ -100,8 +100,10 @@ def _ordered(graph: Graph, groups: Partition) -> list[Region | Node]:
         step_of[node] = first.setdefault(number, place[node]) if number in heavy else place[node]
     writer = {value: node for node in graph.nodes for value in node.outputs}
     waits: dict[int, set[int]] = {step: set() for step in step_of.values()}
+    effects = in_order(graph)
     for node in graph.nodes:
         feeding = {step_of[writer[v]] for v in node.inputs if v in writer}
+        feeding |= {step_of[other] for other in effects.get(node, ())}
         waits[step_of[node]] |= feeding - {step_of[node]}
     regions = _regions(graph, groups, heavy)
     at = {first[number]: region for number, region in regions.items()}

@@ -1,5 +1,6 @@
 """Products with matrices packed as BCRC: what `spmm` does with them."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,7 +10,8 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float, Int
 
-from sparsejax.ops import _ffi, activations
+from sparsejax.ops import _ffi, activations, linear
+from sparsejax.ops.kernel import Call
 from sparsejax.patterns import BCRC
 
 LISTS = ("rows", "run_starts", "columns", "column_starts", "value_starts")
@@ -65,81 +67,74 @@ def reference(
     return activations.apply(options.activation, y + bias_at if bias.size else y)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def product(options, values, lists, bias, x):  # type: ignore[no-untyped-def]
-    """activation(W x + bias), as a kernel on CPU in float32."""
-    return _forward(options, values, lists, bias, x)
+def activation_axes(channels_last: bool, rank: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of the axes of x and y in any product of a matrix with activations."""
+    if channels_last:
+        images = tuple(f"N{axis}" for axis in range(rank - 1))
+        return (*images, "k"), (*images, "m")
+    images = tuple(f"N{axis}" for axis in range(rank - 2))
+    return (*images, "k", "P"), (*images, "m", "P")
 
 
-def _product_forward(options, values, lists, bias, x):  # type: ignore[no-untyped-def]
-    y = _forward(options, values, lists, bias, x)
-    return y, (values, lists, bias, x, y if options.activation else None)
-
-
-def _product_backward(options, residuals, grad_y):  # type: ignore[no-untyped-def]
-    values, lists, bias, x, y = residuals
-    if options.activation:
-        grad_y = activations.grad(options.activation, y, grad_y)
-    pixels = tuple(axis for axis in range(grad_y.ndim) if axis != 1)
-    grad_bias = grad_y.sum(pixels) if bias.size else jnp.zeros_like(bias)
-    grad_values = _grad_values(options, values.shape, lists, x, grad_y)
-    return grad_values, None, grad_bias, _grad_x(options, values, lists, grad_y)
-
-
-product.defvjp(_product_forward, _product_backward)
+def result(options: Any, x: Array) -> jax.ShapeDtypeStruct:
+    """The shape and dtype of a product of a matrix with activations."""
+    shape = list(x.shape)
+    shape[-1 if options.channels_last else -2] = options.rows
+    return jax.ShapeDtypeStruct(tuple(shape), x.dtype)
 
 
 @partial(jax.jit, static_argnums=0)
-def _forward(options, values, lists, bias, x):  # type: ignore[no-untyped-def]
-    return _call(options, options.rows, False, values, lists, bias, x)
+def product(options: Options, *operands: Array) -> Array:
+    """activation(W x + bias) of values, lists, bias and x, as a kernel on CPU in float32."""
+    return _KERNELS.product(Call(options, (result(options, operands[-1]),)), *operands)[0]
 
 
-@partial(jax.jit, static_argnums=0)
-def _grad_x(options, values, lists, grad_y):  # type: ignore[no-untyped-def]
-    options = options._replace(activation=0)
-    no_bias = jnp.zeros((0,), values.dtype)
-    return _call(options, options.cols, True, values, lists, no_bias, grad_y)
+def _product(call: Call, *operands: Array) -> Sequence[Array]:
+    activation = np.int64(call.options.activation)
+    return _custom_call("bcr", call, *operands, activation=activation, transpose=False)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _grad_values(options, shape, lists, x, grad_y):  # type: ignore[no-untyped-def]
-    result = jax.ShapeDtypeStruct(shape, x.dtype)
-
-    def in_plain_jax(*operands: Any) -> Any:
-        *lists, x, grad_y = operands
-        linear, no_bias = options._replace(activation=0), jnp.zeros((0,), x.dtype)
-        forward = lambda values: reference(linear, values, Structure(*lists), no_bias, x)
-        return jax.vjp(forward, _ffi.zeros(result, grad_y))[1](grad_y)[0]
-
-    operands = (*lists, x, grad_y)
-    if x.dtype != jnp.float32:
-        return in_plain_jax(*operands)
-    return _ffi.call("bcr_grad_values", in_plain_jax, result, *operands, **_attributes(options))
+def _transposed(call: Call, *operands: Array) -> Sequence[Array]:
+    *matrix, grad_y = operands
+    bias = jnp.zeros((*(1,) * call.lead, 0), grad_y.dtype)
+    operands = (*matrix, bias, grad_y)
+    return _custom_call("bcr", call, *operands, activation=np.int64(0), transpose=True)
 
 
-def _call(options, channels, transpose, values, lists, bias, x):  # type: ignore[no-untyped-def]
-    """W x, or the transpose of W times x, as a kernel or by the reference."""
+def _weights(call: Call, *operands: Array) -> Sequence[Array]:
+    grad_y = operands[-1]
+    channels = call.lead + 1
+    pixels = tuple(axis for axis in range(call.lead, grad_y.ndim) if axis != channels)
+    values, bias = call.results
+    grad_bias = jnp.broadcast_to(grad_y.sum(pixels), bias.shape)
+    call = call._replace(results=(values,))
+    return *_custom_call("bcr_grad_values", call, *operands), grad_bias
 
-    def in_plain_jax(values: Any, *operands: Any) -> Any:
-        *lists, bias, x = operands
-        forward = partial(reference, options, values, Structure(*lists), bias)
-        return jax.vjp(forward, _ffi.zeros(result, x))[1](x)[0] if transpose else forward(x)
 
-    shape = (x.shape[0], channels) if options.channels_last else (x.shape[0], channels, x.shape[2])
-    result = jax.ShapeDtypeStruct(shape, x.dtype)
-    if x.dtype != jnp.float32:
-        return in_plain_jax(values, *lists, bias, x)
-    return _ffi.call(
-        "bcr",
-        in_plain_jax,
-        result,
-        *(values, *lists, bias, x),
-        **_attributes(options),
-        activation=np.int64(options.activation),
-        transpose=transpose,
+def _custom_call(name: str, call: Call, *operands: Array, **attributes: Any) -> Sequence[Array]:
+    sizes = {key: np.int64(getattr(call.options, key)) for key in ("rows", "cols")}
+    channels_last = call.options.channels_last
+    return _ffi.custom_call(
+        name, call.results, *operands, **sizes, channels_last=channels_last, **attributes
     )
 
 
-def _attributes(options: Options) -> dict[str, np.int64 | bool]:
-    sizes = {"rows": np.int64(options.rows), "cols": np.int64(options.cols)}
-    return {**sizes, "channels_last": options.channels_last}
+def _axes(options: Options, rank: int) -> Sequence[tuple[str, ...]]:
+    x, y = activation_axes(options.channels_last, rank)
+    return ("n",), *((f"l{i}",) for i in range(len(LISTS))), ("m",), x, y
+
+
+_KERNELS = linear.Kernels(
+    linear.Product(
+        num_lists=len(LISTS),
+        reference=lambda options, values, lists, bias, x: reference(
+            options, values, Structure(*lists), bias, x
+        ),
+        product=_product,
+        transposed=_transposed,
+        weights=_weights,
+        tail=lambda options: 1 if options.channels_last else 2,
+        axes=_axes,
+        supports=lambda call, operands: operands[-1].dtype == jnp.float32,
+    )
+)

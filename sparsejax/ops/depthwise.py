@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,8 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Float
 
-from sparsejax.ops import _ffi, activations
+from sparsejax.ops import _ffi, activations, linear
+from sparsejax.ops.kernel import Call
 
 Padding = str | Sequence[tuple[int, int]]
 Pair = tuple[int, int]
@@ -27,6 +28,7 @@ class _Options(NamedTuple):
     dilation: Pair
     activation: int
     channels_last: bool
+    taps: Pair
 
 
 def depthwise_conv2d(
@@ -45,8 +47,8 @@ def depthwise_conv2d(
     On CPU and in float32 this is a custom call, in its gradients (for `x`, `kernel` and `bias`)
     too; they do not depend on the number of threads. On other platforms, for other dtypes and for
     kernels of more than 32 taps on an axis it is `depthwise_conv2d_reference`, XLA's grouped
-    convolution. A sharded `x` needs `jax.shard_map`: under plain jit XLA gathers it first. Reverse
-    mode and first derivatives only.
+    convolution. On a mesh each device convolves its own images (docs, "On a mesh"). Derivatives of
+    any order, in forward and in reverse mode.
 
     Args:
         x: (..., height, width, channels), or (..., channels, height, width) with
@@ -71,15 +73,17 @@ def depthwise_conv2d(
     """
     code, then = activations.split(activation)
     options = _checked(x, kernel, bias, strides, padding, dilation, code, channels_last)
-    lead = x.shape[:-3]
-    images = x.reshape(math.prod(lead), *x.shape[-3:])
-    taps = kernel.reshape(*kernel.shape[:2], kernel.shape[3])
     bias = jnp.zeros((0,), jnp.result_type(x)) if bias is None else bias
-    dtype = jnp.result_type(images, taps, bias)
-    operands = (jnp.asarray(array, dtype) for array in (taps, bias, images))
-    y = _depthwise(options, *_ffi.vary_alike(*operands))
-    y = y.reshape(*lead, *y.shape[1:])
+    dtype = jnp.result_type(x, kernel, bias)
+    operands = [jnp.asarray(array, dtype) for array in (kernel, bias, x)]
+    y = _forward(options, *operands)
     return then(y) if then else y
+
+
+@partial(jax.jit, static_argnums=0)
+def _forward(options: _Options, kernel: Array, bias: Array, x: Array) -> Array:
+    result = jax.ShapeDtypeStruct(_out_shape(options, kernel.shape, x.shape), x.dtype)
+    return _KERNELS.product(Call(options, (result,)), kernel[:, :, 0], bias, x)[0]
 
 
 def depthwise_conv2d_reference(
@@ -96,10 +100,8 @@ def depthwise_conv2d_reference(
     """What `depthwise_conv2d` returns, by XLA's grouped convolution."""
     code, then = activations.split(activation)
     options = _checked(x, kernel, bias, strides, padding, dilation, code, channels_last)
-    images = x.reshape(math.prod(x.shape[:-3]), *x.shape[-3:])
     bias = jnp.zeros((0,), jnp.result_type(x)) if bias is None else bias
-    y = _reference(options, kernel[:, :, 0], bias, images)
-    y = y.reshape(*x.shape[:-3], *y.shape[1:])
+    y = _reference(options, kernel[:, :, 0], bias, x)
     return then(y) if then else y
 
 
@@ -107,95 +109,44 @@ def _reference(
     options: _Options,
     kernel: Float[Array, "kh kw channels"],
     bias: Float[Array, "channels_or_0"],
-    x: Float[Array, "images _ _ _"],
-) -> Float[Array, "images _ _ _"]:
+    x: Float[Array, "..."],
+) -> Float[Array, "..."]:
     shape = _out_shape(options, kernel.shape, x.shape)
     layout = "NHWC" if options.channels_last else "NCHW"
     if 0 in shape or 0 in x.shape:
         y = jnp.zeros(shape, x.dtype)
     else:
         y = lax.conv_general_dilated(
-            x,
+            x.reshape(math.prod(x.shape[:-3]), *x.shape[-3:]),
             kernel[:, :, None],
             options.strides,
             options.padding,
             rhs_dilation=options.dilation,
             dimension_numbers=(layout, "HWIO", layout),
             feature_group_count=kernel.shape[-1],
-        )
+        ).reshape(shape)
     bias_at = bias if options.channels_last else bias[:, None, None]
     return activations.apply(options.activation, y + bias_at if bias.size else y)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _depthwise(options, kernel, bias, x):  # type: ignore[no-untyped-def]
-    return _forward(options, kernel, bias, x)
+def _product(call: Call, *operands: Array) -> Sequence[Array]:
+    activation = np.int64(call.options.activation)
+    return _custom_call("depthwise", call, *operands, activation=activation)
 
 
-def _depthwise_forward(options, kernel, bias, x):  # type: ignore[no-untyped-def]
-    y = _forward(options, kernel, bias, x)
-    return y, (kernel, bias, x, y if options.activation else None)
+def _transposed(call: Call, *operands: Array) -> Sequence[Array]:
+    return _custom_call("depthwise_grad_x", call, *operands)
 
 
-def _depthwise_backward(options, residuals, grad_y):  # type: ignore[no-untyped-def]
-    kernel, bias, x, y = residuals
-    if options.activation:
-        grad_y = activations.grad(options.activation, y, grad_y)
-    linear = options._replace(activation=0)
-    grad_kernel, grad_bias = _grad_kernel(linear, kernel.shape, x, grad_y)
-    grad_x = _grad_x(linear, x.shape, kernel, grad_y)
-    return grad_kernel, grad_bias if bias.size else jnp.zeros_like(bias), grad_x
+def _weights(call: Call, *operands: Array) -> Sequence[Array]:
+    return _custom_call("depthwise_grad_kernel", call, *operands)
 
 
-_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
-
-
-@partial(jax.jit, static_argnums=0)
-def _forward(options, kernel, bias, x):  # type: ignore[no-untyped-def]
-    shape = _out_shape(options, kernel.shape, x.shape)
-    result = jax.ShapeDtypeStruct(shape, x.dtype)
-    activation = np.int64(options.activation)
-    reference = partial(_reference, options)
-    return _call(
-        "depthwise",
-        options,
-        reference,
-        result,
-        kernel.shape,
-        kernel,
-        bias,
-        x,
-        activation=activation,
-    )
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _grad_x(options, shape, kernel, grad_y):  # type: ignore[no-untyped-def]
-    def reference(kernel, grad_y):  # type: ignore[no-untyped-def]
-        forward = partial(_reference, options, kernel, jnp.zeros((0,), grad_y.dtype))
-        return jax.vjp(forward, _ffi.zeros(result, grad_y))[1](grad_y)[0]
-
-    result = jax.ShapeDtypeStruct(shape, grad_y.dtype)
-    return _call("depthwise_grad_x", options, reference, result, kernel.shape, kernel, grad_y)
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _grad_kernel(options, shape, x, grad_y):  # type: ignore[no-untyped-def]
-    def reference(x, grad_y):  # type: ignore[no-untyped-def]
-        zeros = [_ffi.zeros(result, grad_y) for result in results]
-        return jax.vjp(lambda kernel, bias: _reference(options, kernel, bias, x), *zeros)[1](grad_y)
-
-    results = tuple(jax.ShapeDtypeStruct(size, x.dtype) for size in (shape, shape[-1:]))
-    return _call("depthwise_grad_kernel", options, reference, results, shape, x, grad_y)
-
-
-def _call(name, options, reference, results, kernel_shape, *operands, **attributes):  # type: ignore[no-untyped-def]
-    if operands[0].dtype != jnp.float32 or max(kernel_shape[:2]) > MAX_TAPS:
-        return reference(*operands)
-    return _ffi.call(
+def _custom_call(name: str, call: Call, *operands: Array, **attributes: Any) -> Sequence[Array]:
+    options = call.options
+    return _ffi.custom_call(
         name,
-        reference,
-        results,
+        call.results,
         *operands,
         strides=np.array(options.strides, np.int64),
         dilation=np.array(options.dilation, np.int64),
@@ -205,10 +156,36 @@ def _call(name, options, reference, results, kernel_shape, *operands, **attribut
     )
 
 
+def _axes(options: _Options, rank: int) -> Sequence[tuple[str, ...]]:
+    images = tuple(f"N{axis}" for axis in range(rank - 3))
+    x, y = ("h", "w"), ("u", "v")
+    if options.channels_last:
+        return ("i", "j", "c"), ("c",), (*images, *x, "c"), (*images, *y, "c")
+    return ("i", "j", "c"), ("c",), (*images, "c", *x), (*images, "c", *y)
+
+
+def _supports(call: Call, operands: Sequence[Any]) -> bool:
+    return operands[0].dtype == jnp.float32 and max(call.options.taps) <= MAX_TAPS
+
+
+_KERNELS = linear.Kernels(
+    linear.Product(
+        num_lists=0,
+        reference=lambda options, kernel, lists, bias, x: _reference(options, kernel, bias, x),
+        product=_product,
+        transposed=_transposed,
+        weights=_weights,
+        tail=lambda options: 3,
+        axes=_axes,
+        supports=_supports,
+    )
+)
+
+
 def _out_shape(
     options: _Options, kernel_shape: tuple[int, ...], x_shape: tuple[int, ...]
 ) -> tuple[int, ...]:
-    first = 1 if options.channels_last else 2
+    first = len(x_shape) - (3 if options.channels_last else 2)
     out = list(x_shape)
     for axis in (0, 1):
         reach = (kernel_shape[axis] - 1) * options.dilation[axis] + 1
@@ -245,7 +222,7 @@ def _checked(x, kernel, bias, strides, padding, dilation, code, channels_last): 
         raise ValueError(
             f"depthwise_conv2d needs padding for two axes, got {padding}; give two pairs."
         )
-    return _Options(strides, pads, dilation, code, channels_last)
+    return _Options(strides, pads, dilation, code, channels_last, kernel.shape[:2])
 
 
 def _pair(name, pair, least):  # type: ignore[no-untyped-def]

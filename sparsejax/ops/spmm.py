@@ -1,8 +1,8 @@
 """Sparse weights times dense activations: a custom call on CPU that also trains."""
 
-import math
+from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,8 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float, Int
 
-from sparsejax.ops import _ffi, activations, bcr
+from sparsejax.ops import _ffi, activations, bcr, linear
+from sparsejax.ops.kernel import Call
 from sparsejax.patterns import BCRC, BSR, CSR
 
 BLOCK_ROWS = (2, 4, 8)
@@ -38,8 +39,8 @@ def spmm(
 
     On CPU and in float32 this is a custom call, in its gradients (for `packed.values`, `x` and
     `bias`) too; they do not depend on the number of threads. On other platforms and for other
-    dtypes it is `spmm_reference`, a dense product. A sharded `x` needs `jax.shard_map`: under plain
-    jit XLA gathers it first. Reverse mode and first derivatives only.
+    dtypes it is `spmm_reference`, a dense product. On a mesh each device multiplies its own part of
+    the batch (docs, "On a mesh"). Derivatives of any order, in forward and in reverse mode.
 
     Args:
         packed: CSR, BSR in blocks of 2, 4 or 8 output channels x 1 input, or BCRC;
@@ -66,16 +67,12 @@ def spmm(
     options, bias = _checked(packed, x, bias, code, channels_last)
     values = packed.values if isinstance(packed, BCRC) else packed.values.reshape(-1, options.block)
     dtype = jnp.result_type(values, x, bias)
-    lead = x.shape[:-1] if channels_last else x.shape[:-2]
-    flat = x.reshape(math.prod(lead), *x.shape[len(lead) :])
-    values, bias, flat = (jnp.asarray(array, dtype) for array in (values, bias, flat))
+    values, bias, x = (jnp.asarray(array, dtype) for array in (values, bias, x))
     if isinstance(packed, BCRC):
-        values, bias, flat, *lists = _ffi.vary_alike(values, bias, flat, *bcr.structure_of(packed))
-        y = bcr.product(_of_runs(options), values, bcr.Structure(*lists), bias, flat)
+        y = bcr.product(_of_runs(options), values, *bcr.structure_of(packed), bias, x)
     else:
         indices, row_starts = jnp.asarray(packed.indices), jnp.asarray(packed.row_starts)
-        y = _spmm(options, *_ffi.vary_alike(values, indices, row_starts, bias, flat))
-    y = y.reshape(*lead, *y.shape[1:])
+        y = _forward(options, values, indices, row_starts, bias, x)
     return then(y) if then else y
 
 
@@ -121,88 +118,55 @@ def _reference(
     return activations.apply(options.activation, y + bias_at if bias.size else y)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _spmm(options, values, indices, row_starts, bias, x):  # type: ignore[no-untyped-def]
-    return _forward(options, values, indices, row_starts, bias, x)
+def _product(call: Call, *operands: Array) -> Sequence[Array]:
+    activation = np.int64(call.options.activation)
+    return _custom_call("spmm", call, *operands, activation=activation, transpose=False)
 
 
-def _spmm_forward(options, values, indices, row_starts, bias, x):  # type: ignore[no-untyped-def]
-    y = _forward(options, values, indices, row_starts, bias, x)
-    return y, (values, indices, row_starts, bias, x, y if options.activation else None)
+def _transposed(call: Call, *operands: Array) -> Sequence[Array]:
+    *matrix, grad_y = operands
+    bias = jnp.zeros((*(1,) * call.lead, 0), grad_y.dtype)
+    operands = (*matrix, bias, grad_y)
+    return _custom_call("spmm", call, *operands, activation=np.int64(0), transpose=True)
 
 
-def _spmm_backward(options, residuals, grad_y):  # type: ignore[no-untyped-def]
-    values, indices, row_starts, bias, x, y = residuals
-    if options.activation:
-        grad_y = activations.grad(options.activation, y, grad_y)
-    grad_values, grad_bias = _grad_values(options, indices, row_starts, x, grad_y)
-    grad_x = _grad_x(options, values, indices, row_starts, grad_y)
-    return grad_values, None, None, grad_bias if bias.size else jnp.zeros_like(bias), grad_x
+def _weights(call: Call, *operands: Array) -> Sequence[Array]:
+    return _custom_call("spmm_grad_values", call, *operands)
 
 
-_spmm.defvjp(_spmm_forward, _spmm_backward)
-
-
-@partial(jax.jit, static_argnums=0)
-def _forward(options, values, indices, row_starts, bias, x):  # type: ignore[no-untyped-def]
-    return _product(options, options.rows, False, values, indices, row_starts, bias, x)
-
-
-@partial(jax.jit, static_argnums=0)
-def _grad_x(options, values, indices, row_starts, grad_y):  # type: ignore[no-untyped-def]
-    options = options._replace(activation=0)
-    no_bias = jnp.zeros((0,), values.dtype)
-    return _product(options, options.cols, True, values, indices, row_starts, no_bias, grad_y)
-
-
-@partial(jax.jit, static_argnums=0)
-def _grad_values(options, indices, row_starts, x, grad_y):  # type: ignore[no-untyped-def]
-    def reference(indices, row_starts, x, grad_y):  # type: ignore[no-untyped-def]
-        def product(values, bias):  # type: ignore[no-untyped-def]
-            return _reference(linear, values, indices, row_starts, bias, x)
-
-        zeros = [_ffi.zeros(result, grad_y) for result in results]
-        return jax.vjp(product, *zeros)[1](grad_y)
-
-    linear = options._replace(activation=0)
-    results = (
-        jax.ShapeDtypeStruct((indices.shape[0], options.block), x.dtype),
-        jax.ShapeDtypeStruct((options.rows,), x.dtype),
-    )
-    operands = (indices, row_starts, x, grad_y)
-    if x.dtype != jnp.float32:
-        return reference(*operands)
-    return _ffi.call("spmm_grad_values", reference, results, *operands, **_attributes(options))
-
-
-def _product(options, channels, transpose, *operands):  # type: ignore[no-untyped-def]
-    """W x, or the transpose of W times x, as a kernel or by the reference."""
-
-    def reference(values, indices, row_starts, bias, x):  # type: ignore[no-untyped-def]
-        if not transpose:
-            return _reference(options, values, indices, row_starts, bias, x)
-        forward = partial(_reference, options, values, indices, row_starts, bias)
-        return jax.vjp(forward, _ffi.zeros(result, x))[1](x)[0]
-
-    x = operands[-1]
-    shape = (x.shape[0], channels) if options.channels_last else (x.shape[0], channels, x.shape[2])
-    result = jax.ShapeDtypeStruct(shape, x.dtype)
-    if x.dtype != jnp.float32:
-        return reference(*operands)
-    return _ffi.call(
-        "spmm",
-        reference,
-        result,
-        *operands,
-        **_attributes(options),
-        activation=np.int64(options.activation),
-        transpose=transpose,
+def _custom_call(name: str, call: Call, *operands: Array, **attributes: Any) -> Sequence[Array]:
+    sizes = {key: np.int64(getattr(call.options, key)) for key in ("rows", "cols", "block")}
+    channels_last = call.options.channels_last
+    return _ffi.custom_call(
+        name, call.results, *operands, **sizes, channels_last=channels_last, **attributes
     )
 
 
-def _attributes(options: _Options) -> dict[str, np.int64 | bool]:
-    sizes = {name: np.int64(getattr(options, name)) for name in ("rows", "cols", "block")}
-    return {**sizes, "channels_last": options.channels_last}
+def _axes(options: _Options, rank: int) -> Sequence[tuple[str, ...]]:
+    x, y = bcr.activation_axes(options.channels_last, rank)
+    return ("n", "b"), ("n",), ("r",), ("m",), x, y
+
+
+_KERNELS = linear.Kernels(
+    linear.Product(
+        num_lists=2,
+        reference=lambda options, values, lists, bias, x: _reference(
+            options, values, lists[0], lists[1], bias, x
+        ),
+        product=_product,
+        transposed=_transposed,
+        weights=_weights,
+        tail=lambda options: 1 if options.channels_last else 2,
+        axes=_axes,
+        supports=lambda call, operands: operands[-1].dtype == jnp.float32,
+    )
+)
+
+
+@partial(jax.jit, static_argnums=0)
+def _forward(options: _Options, *operands: Array) -> Array:
+    call = Call(options, (bcr.result(options, operands[-1]),))
+    return _KERNELS.product(call, *operands)[0]
 
 
 def _checked(packed, x, bias, code, channels_last):  # type: ignore[no-untyped-def]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import sparsejax as sj
 from sparsejax.ops import _ffi
+from sparsejax.ops.kernel import Call
 
 PACKED = sj.CSR(
     values=np.ones(3, np.float32),
@@ -159,12 +160,10 @@ def test_gradients_refuse_bad_matrices_too():
     packed, _ = BAD_MATRICES["index too large"]
     module = importlib.import_module("sparsejax.ops.spmm")
     options = module._Options(2, 3, 1, 0, True)
+    results = (jax.ShapeDtypeStruct((3, 1), np.float32), jax.ShapeDtypeStruct((2,), np.float32))
+    operands = (packed.indices, packed.row_starts, X, np.ones((4, 2), np.float32))
     with pytest.raises(jax.errors.JaxRuntimeError, match="spmm gradient: indices must"):
-        jax.block_until_ready(
-            module._grad_values(
-                options, packed.indices, packed.row_starts, X, np.ones((4, 2), np.float32)
-            )
-        )
+        jax.block_until_ready(module._KERNELS.weights(Call(options, results), *operands))
 
 
 # name, shapes and dtypes of operands and results, attributes, a word: past every check in Python

@@ -51,8 +51,9 @@ _NAMES = {
     "reduce_window_max reduce_window_min argmax argmin sort top_k",
     _MOVE: "reshape squeeze expand_dims",
     _MIX: "transpose rev",
-    Mapping.OPAQUE: "scan while cond custom_call ffi_call pure_callback io_callback random_bits "
-    "threefry2x32 random_seed random_wrap random_unwrap scatter scatter-add dynamic_update_slice",
+    Mapping.OPAQUE: "scan while cond custom_call ffi_call sparsejax_kernel pure_callback "
+    "io_callback random_bits threefry2x32 random_seed random_wrap random_unwrap scatter "
+    "scatter-add dynamic_update_slice",
 }
 _MAPPING_OF = {name: mapping for mapping, names in _NAMES.items() for name in names.split()}
 

@@ -139,6 +139,8 @@ from sparsejax.scores import magnitude as magnitude
 from sparsejax.scores import random as random_score  # noqa: F401
 from sparsejax.scores import saliency as saliency
 from sparsejax.sparsify import sparsify as sparsify
+from sparsejax.stacks import Stacked as Stacked
+from sparsejax.text import SparsityWarning as SparsityWarning
 from sparsejax.tickets import Jackpot as Jackpot
 from sparsejax.tickets import Ticket as Ticket
 from sparsejax.tickets import jackpot as jackpot

@@ -2,24 +2,20 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend import core
 from jaxtyping import Array, Float, Int
 
 from sparsejax import tree
 from sparsejax.doors import FUNCTION, PLAN, checked
-
-# Equations whose output is the weight itself, in another dtype, shape or order, or masked.
-CARRIES = (
-    *("broadcast_in_dim", "convert_element_type", "copy", "name", "optimization_barrier", "pvary"),
-    *("reshape", "select_n", "sharding_constraint", "squeeze", "stop_gradient", "transpose"),
-)
+from sparsejax.jaxprs import Labels, Site, find_sites, run_tapped, three_axes
+from sparsejax.jaxprs.moves import Label, uniform
+from sparsejax.jaxprs.parts import parts_of
 
 
 @dataclass(frozen=True)
@@ -29,11 +25,13 @@ class LayerInputs:
     `positions[g, o, i]` is where in the ravelled leaf the weight from input i to output o of group
     g lies. `squares[g, i]` is the sum of input i squared over all calibration rows (a patch of a
     convolution is a row), `gram[g]` the sum of outer products, None if it was not asked for.
+    `at` is where the layer lies in a stack, as in the plan's leaf.
     """
 
     positions: Int[np.ndarray, "groups outputs inputs"]
     squares: Float[np.ndarray, "groups inputs"]
     gram: Float[np.ndarray, "groups inputs inputs"] | None
+    at: tuple[tuple[int, int], ...] = ()
 
     def to_matrices(self, leaf: Any) -> Any:
         """The leaf as (groups, outputs, inputs); NumPy stays NumPy, JAX stays JAX."""
@@ -42,35 +40,6 @@ class LayerInputs:
     def from_matrices(self, matrices: Any, shape: tuple[int, ...]) -> Any:
         """The inverse of `to_matrices`."""
         return matrices.reshape(-1)[np.argsort(self.positions, axis=None)].reshape(shape)
-
-
-class _Tag(NamedTuple):
-    """A variable that holds a planned leaf, and which weight lies where in it."""
-
-    path: str
-    positions: np.ndarray
-
-
-class _Seen:
-    """What one trace has found."""
-
-    def __init__(self, gram: bool):
-        self.gram = gram
-        self.positions: dict[str, np.ndarray] = {}
-        self.moments: dict[str, Array] = {}
-        self.lost: dict[str, str] = {}  # leaf -> the equation behind which it is no weight any more
-
-    def add(self, tag: _Tag, positions: np.ndarray, rows: Float[Array, "groups rows inputs"]):
-        """Count the rows that meet a weight."""
-        if not np.array_equal(self.positions.setdefault(tag.path, positions), positions):
-            raise ValueError(
-                f"{tag.path}: calibrate needs a leaf to be used one way, got two products with "
-                "different inputs; leave it out of the plan."
-            )
-        rows = rows.astype(jnp.float32)
-        formula = "gri,grj->gij" if self.gram else "gri,gri->gi"
-        own = jnp.einsum(formula, rows, rows, precision=lax.Precision.HIGHEST)
-        self.moments[tag.path] = self.moments.get(tag.path, 0.0) + own
 
 
 @checked(apply_fn=FUNCTION, plan=PLAN)
@@ -85,9 +54,11 @@ def calibrate(
     """The second moments of the inputs of every planned layer, by normalised path.
 
     Runs `apply_fn(params, *batch)` on each batch and looks into its jaxpr for the matrix product or
-    convolution that each planned leaf takes part in, through `jit`, `remat`, `scan`, custom
-    derivatives, transposes and casts. Sums are kept in float64 on the host, one batch at a time.
-    Pass the function as it was before `accelerate`: custom calls cannot be looked into.
+    convolution that each planned leaf takes part in, where `multiply_adds` finds it: through `jit`,
+    `remat`, `scan`, `while_loop`, `cond`, custom derivatives, casts, transposes, slices,
+    concatenations, masks and constant factors, each layer of a stack (`Stacked`) by itself. Sums
+    are kept in float64 on the host, one batch at a time. Pass the function as it was before
+    `accelerate`: custom calls cannot be looked into.
 
     Args:
       apply_fn: a pure function of the params, such as `model.apply`, in inference mode.
@@ -98,8 +69,8 @@ def calibrate(
         `exact_obs` need, or squares only, which are enough for `wanda`.
 
     Raises:
-      ValueError: no batch came, a leaf meets no product or two different ones, or its inputs are
-        not finite.
+      ValueError: no batch came, a leaf meets no product or two different ones, something that is
+        no multiple of it does, or its inputs are not finite.
 
     Example:
       >>> calibration = sj.calibrate(model.apply, params, plan, [x, 2 * x])
@@ -108,30 +79,27 @@ def calibrate(
     """
     arrays = {path: x for path, x in tree.leaves_with_paths(params) if hasattr(x, "shape")}
     _check_leaves(plan, arrays)
-    found = _Seen(gram)
+    seen = _Seen(plan, gram)
 
     @jax.jit
-    def observe(values: dict[str, Any], inputs: tuple) -> dict[str, Array]:
+    def observe(values: dict[str, Any], inputs: tuple) -> dict[str, dict[int, Array]]:
         def call(values: dict[str, Any], *inputs: Any) -> Any:
             return apply_fn(tree.map_with_paths(lambda p, x: values.get(p, x), params), *inputs)
 
         closed = jax.make_jaxpr(call)(values, *inputs)
-        tags = [_tag(plan, path, values[path]) for path in sorted(values)]
-        operands = jax.tree.leaves((values, inputs))
-        tags += [None] * (len(operands) - len(tags))
-        found.moments = {}
-        _run(closed.jaxpr, closed.consts, operands, tags, found)
-        return found.moments
+        return _moments(closed, jax.tree.leaves((values, inputs)), arrays, seen)
 
     sums: dict[str, Any] = {}
     batch = None
     for batch in batches:
         inputs = tuple(batch) if isinstance(batch, tuple) else (batch,)
-        for path, part in observe(arrays, inputs).items():
-            sums[path] = sums.get(path, 0.0) + np.asarray(part, np.float64)
+        for path, parts in observe(arrays, inputs).items():
+            own = sums.setdefault(path, {})
+            for index, part in parts.items():
+                own[index] = own.get(index, 0.0) + np.asarray(part, np.float64)
     if batch is None:
         raise ValueError("calibrate needs at least one batch, got none; pass some inputs.")
-    return {leaf.path: _inputs(leaf.path, sums, found) for leaf in plan.leaves}
+    return {leaf.path: _inputs(leaf, sums.get(leaf.path, {}), seen) for leaf in plan.leaves}
 
 
 def inputs_of(calibration: Mapping[str, LayerInputs], path: str, asker: str) -> LayerInputs:
@@ -146,155 +114,170 @@ def inputs_of(calibration: Mapping[str, LayerInputs], path: str, asker: str) -> 
 
 
 def _check_leaves(plan: Any, arrays: dict[str, Any]) -> None:
-    for leaf in plan.leaves:
-        there = tuple(arrays[leaf.path].shape) if leaf.path in arrays else "no such leaf"
-        if there != leaf.shape:
+    for path, shape in plan.shapes.items():
+        there = tuple(arrays[path].shape) if path in arrays else "no such leaf"
+        if there != shape:
             raise ValueError(
-                f"calibrate needs the params that the plan was made for: {leaf.path} has shape "
-                f"{leaf.shape} in the plan and {there} in the params; make the plan anew."
+                f"calibrate needs the params that the plan was made for: {path} has shape "
+                f"{shape} in the plan and {there} in the params; make the plan anew."
             )
 
 
-def _tag(plan: Any, path: str, weights: Any) -> _Tag | None:
-    if plan.get(path) is None:
-        return None
-    return _Tag(path, np.arange(math.prod(weights.shape), dtype=np.int32).reshape(weights.shape))
+@dataclass
+class _Seen:
+    """What was found so far: where the parts of each leaf lie, and which leaves were lost where."""
+
+    plan: Any
+    gram: bool
+    parts: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
+
+    def number(self, path: str, positions: np.ndarray) -> int:
+        """The number of this part of a leaf."""
+        known = self.parts.setdefault(path, [])
+        for index, other in enumerate(known):
+            if np.array_equal(other, positions):
+                return index
+        known.append(positions)
+        return len(known) - 1
 
 
-def _inputs(path: str, sums: dict[str, Any], found: _Seen) -> LayerInputs:
-    if path not in sums:
-        end = f"it ends in `{found.lost[path]}`" if path in found.lost else "it is not used"
+def _moments(
+    closed: Any, operands: Sequence[Any], arrays: dict[str, Any], seen: _Seen
+) -> dict[str, dict[int, Array]]:
+    """The moments of each part of each planned leaf, in one run of the jaxpr."""
+    labels, kinds = _labelled(seen.plan, arrays)
+    kinds += [None] * (len(operands) - len(kinds))
+    sites = find_sites(closed, kinds, labels)
+    seen.lost |= sites.lost
+    planned = [
+        (site, side)
+        for site in sites.found
+        for side, kind in enumerate(site.kinds)
+        if any(seen.plan.slices(path) for path in labels.owners(kind.labels))
+    ]
+    for site, side in planned:
+        _check_site(site, side, labels)
+    taps = {
+        (site.trail, side): tuple(step is not None for step in site.steps) for site, side in planned
+    }
+
+    def moment(equation: Any, side: int, inputs: Sequence[Any]) -> Array:
+        rows = _rows(equation, side, inputs).astype(jnp.float32)
+        formula = "gri,grj->gij" if seen.gram else "gri,gri->gi"
+        return jnp.einsum(formula, rows, rows, precision=lax.Precision.HIGHEST)
+
+    found = run_tapped(closed, operands, taps, moment)
+    sums: dict[str, dict[int, Array]] = {}
+    for site, side in planned:
+        turns = tuple(step for step in site.steps if step is not None)
+        own = found[site.trail, side][turns]
+        for part in parts_of(site, side, labels, seen.plan):
+            values = own[part.groups][:, part.columns]
+            values = values[:, :, part.columns] if seen.gram else values
+            if part.repeated:
+                values = values.sum(0, keepdims=True)
+            number = seen.number(part.path, part.positions)
+            known = sums.setdefault(part.path, {})
+            known[number] = known.get(number, 0.0) + values
+    return sums
+
+
+def _labelled(plan: Any, arrays: dict[str, Any]) -> tuple[Labels, list[Label | None]]:
+    """A label for each element of the planned arrays, and one for each other array."""
+    kinds: list[Label | None] = []
+    start, starts = 1, []
+    for path in sorted(arrays):
+        shape = tuple(arrays[path].shape)
+        starts.append(start)
+        size = math.prod(shape)
+        if plan.slices(path):
+            kinds.append(np.arange(start, start + size).reshape(shape))
+        else:
+            kinds.append(uniform(start, shape))
+        start += max(size, 1) if plan.slices(path) else 1
+    return Labels(tuple(sorted(arrays)), np.array(starts)), kinds
+
+
+def _check_site(site: Site, side: int, labels: Labels) -> None:
+    """The product is one whose rows are known, and the weight is a multiple of the leaf."""
+    kind, name = site.kinds[side], site.equation.primitive.name
+    path = ", ".join(labels.owners(kind.labels))
+    if kind.through:
+        raise ValueError(
+            f"{path}: calibrate needs the leaf itself in its product, got what "
+            f"`{sorted(kind.through)[0]}` made of it; leave it out of the plan."
+        )
+    backward = name == "conv_general_dilated" and (
+        side != 1 or site.equation.params["batch_group_count"] != 1
+    )
+    if name not in ("dot_general", "conv_general_dilated") or backward:
+        raise ValueError(
+            f"{path}: calibrate needs weights to be a matrix or a convolution's kernel, got them "
+            f"in `{name}`; leave it out of the plan."
+        )
+
+
+def _inputs(leaf: Any, sums: dict[int, Any], seen: _Seen) -> LayerInputs:
+    path = leaf.path
+    if not sums:
+        lost = seen.lost.get(leaf.array_path)
+        end = f"it cannot be followed through `{lost}`" if lost else "it meets none"
         raise ValueError(
             f"{path}: calibrate found no matrix product or convolution with this leaf, {end}; "
             "leave it out of the plan, or calibrate the function before `accelerate` or `vmap`."
         )
-    if not np.isfinite(sums[path]).all():
+    parts, moments = _joined([(seen.parts[path][index], sums[index]) for index in sorted(sums)])
+    together = np.concatenate([part.ravel() for part in parts])
+    if together.size > leaf.num_weights or len({part.shape[1:] for part in parts}) > 1:
+        raise ValueError(
+            f"{path}: calibrate needs a leaf to be used one way, got two products with "
+            "different inputs; leave it out of the plan."
+        )
+    if np.unique(together).size != leaf.num_weights:
+        raise ValueError(
+            f"{path}: calibrate needs the whole leaf in products, got {together.size} of its "
+            f"{leaf.num_weights} weights; leave it out of the plan."
+        )
+    moments = np.concatenate(moments)
+    if not np.isfinite(moments).all():
         raise ValueError(f"{path}: its inputs are not finite; look at the batches and the params.")
-    moments = sums[path]
-    if not found.gram:
-        return LayerInputs(found.positions[path], moments, None)
-    return LayerInputs(found.positions[path], np.einsum("gii->gi", moments).copy(), moments)
+    positions = np.concatenate(parts)
+    if not seen.gram:
+        return LayerInputs(positions, moments, None, leaf.at)
+    return LayerInputs(positions, np.einsum("gii->gi", moments).copy(), moments, leaf.at)
 
 
-def _run(
-    jaxpr: Any, consts: Sequence[Any], operands: Sequence[Any], tags: Sequence[Any], seen: _Seen
-) -> tuple[list[Any], list[Any]]:
-    """Evaluate the jaxpr, counting what meets tagged variables; the outputs and their tags."""
-    values: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
-    values |= dict(zip(jaxpr.invars, operands, strict=True))
-    marks: dict[Any, Any] = dict(zip(jaxpr.invars, tags, strict=True))
-    read = lambda v: v.val if isinstance(v, core.Literal) else values[v]
-    mark = lambda v: None if isinstance(v, core.Literal) else marks.get(v)
-    for eqn in jaxpr.eqns:
-        own = [mark(v) for v in eqn.invars]
-        outputs, found = _equation(eqn, [read(v) for v in eqn.invars], own, seen)
-        values |= zip(eqn.outvars, outputs, strict=True)
-        marks |= zip(eqn.outvars, found, strict=True)
-    return [read(v) for v in jaxpr.outvars], [mark(v) for v in jaxpr.outvars]
+def _joined(pairs: Sequence[tuple[np.ndarray, Any]]) -> tuple[list[np.ndarray], Any]:
+    """Parts and moments; parts that see the same, such as slices of a fused kernel, are one."""
+    parts: list[np.ndarray] = []
+    moments: list[Any] = []
+    for part, moment in pairs:
+        for index, known in enumerate(moments):
+            if np.array_equal(known, moment) and not np.isin(part, parts[index]).any():
+                parts[index] = np.concatenate([parts[index], part], 1)
+                break
+        else:
+            parts, moments = [*parts, part], [*moments, moment]
+    return parts, moments
 
 
-def _equation(
-    eqn: Any, operands: list[Any], tags: list[Any], seen: _Seen
-) -> tuple[Sequence[Any], Sequence[Any]]:
-    name = eqn.primitive.name
-    weights = [tag for tag in tags if tag is not None]
-    if weights and name == "scan":
-        return _scan(eqn, operands, tags, seen)
-    body = _called(eqn)
-    if weights and body is not None:
-        return _run(body.jaxpr, body.consts, operands, tags, seen)
-    for side, tag in enumerate(tags):
-        if tag is not None and name in PRODUCTS:
-            seen.add(tag, *PRODUCTS[name](eqn.params, side, tag.positions, operands))
-    outputs = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
-    outputs = outputs if eqn.primitive.multiple_results else [outputs]
-    carried = [_carried(eqn, i, tags) for i in range(len(outputs))]
-    if name not in PRODUCTS and not any(carried):
-        seen.lost |= {tag.path: name for tag in weights}
-    return outputs, carried
-
-
-def _carried(eqn: Any, index: int, tags: list[Any]) -> _Tag | None:
-    """The tag of an output that is a planned leaf still."""
-    held = tags[index : index + 1] if len(eqn.outvars) > 1 else [t for t in tags if t is not None]
-    shape = eqn.outvars[index].aval.shape
-    if eqn.primitive.name not in CARRIES or len(held) != 1 or held[0] is None:
-        return None
-    if eqn.primitive.name == "transpose":
-        return held[0]._replace(positions=held[0].positions.transpose(eqn.params["permutation"]))
-    if math.prod(shape) != held[0].positions.size:  # repeated by a broadcast
-        return None
-    return held[0]._replace(positions=held[0].positions.reshape(shape))
-
-
-def _called(eqn: Any) -> core.ClosedJaxpr | None:
-    """The one function that the equation calls with its own operands, if it is such a call."""
-    if eqn.primitive.name in ("while", "cond", "shard_map"):
-        return None
-    bodies = [v for v in eqn.params.values() if isinstance(v, core.ClosedJaxpr | core.Jaxpr)]
-    if len(bodies) != 1:
-        return None
-    body = bodies[0]
-    closed = body if isinstance(body, core.ClosedJaxpr) else core.ClosedJaxpr(body, ())
-    return closed if len(closed.jaxpr.invars) == len(eqn.invars) else None
-
-
-def _scan(
-    eqn: Any, operands: list[Any], tags: list[Any], seen: _Seen
-) -> tuple[list[Any], list[Any]]:
-    """The scan with what its body counts as one more output; weights must be its constants."""
-    params, body = eqn.params, eqn.params["jaxpr"]
-    num_consts, num_carry = params["num_consts"], params["num_carry"]
-    split = num_consts + num_carry
-    inside = [*tags[:num_consts], *[None] * (len(tags) - num_consts)]
-    seen.lost |= {tag.path: "scan" for tag in tags[num_consts:] if tag is not None}
-    before = seen.moments
-
-    def step(carry: Any, xs: Any) -> tuple[Any, Any]:
-        seen.moments = {}
-        own = [*operands[:num_consts], *carry, *xs]
-        outputs, _ = _run(body.jaxpr, body.consts, own, inside, seen)
-        return outputs[:num_carry], (outputs[num_carry:], seen.moments)
-
-    options = {name: params[name] for name in ("length", "reverse", "unroll")}
-    carry, (ys, parts) = lax.scan(step, operands[num_consts:split], operands[split:], **options)
-    seen.moments = before
-    for path, part in parts.items():
-        seen.moments[path] = seen.moments.get(path, 0.0) + part.sum(0)
-    return [*carry, *ys], [None] * len(eqn.outvars)
-
-
-def _of_dot(params: Any, side: int, positions: np.ndarray, operands: list[Any]) -> tuple[Any, Any]:
-    """The weight as (groups, outputs, inputs) and what it meets as (groups, rows, inputs)."""
-    contracted, batch = params["dimension_numbers"]
-    weights = _three_axes(positions, batch[side], contracted[side])
-    return weights, _three_axes(operands[1 - side], batch[1 - side], contracted[1 - side])
-
-
-def _three_axes(array: Any, batch: Sequence[int], contracted: Sequence[int]) -> Any:
-    free = [axis for axis in range(array.ndim) if axis not in (*batch, *contracted)]
-    sizes = [math.prod(array.shape[axis] for axis in axes) for axes in (batch, free, contracted)]
-    return array.transpose([*batch, *free, *contracted]).reshape(sizes)
-
-
-def _of_conv(params: Any, side: int, positions: np.ndarray, operands: list[Any]) -> tuple[Any, Any]:
-    """As `_of_dot`, with the patches of the images as rows."""
+def _rows(equation: Any, side: int, inputs: Sequence[Any]) -> Any:
+    """What a weight meets, as (groups, rows, inputs); the patches of images are rows."""
+    params, other = equation.params, inputs[1 - side]
+    if equation.primitive.name == "dot_general":
+        contracted, batch = params["dimension_numbers"]
+        return three_axes(other, batch[1 - side], contracted[1 - side])
     layout, groups = params["dimension_numbers"], params["feature_group_count"]
-    if side != 1 or params["batch_group_count"] != 1:
-        raise ValueError("calibrate needs weights to be a convolution's kernel; plan others dense.")
-    weights = positions.transpose(layout.rhs_spec)
+    kernel = inputs[1].transpose(layout.rhs_spec).shape
     patches = lax.conv_general_dilated_patches(
-        operands[0].transpose(layout.lhs_spec).astype(jnp.float32),
-        weights.shape[2:],
+        other.transpose(layout.lhs_spec).astype(jnp.float32),
+        kernel[2:],
         params["window_strides"],
         params["padding"],
         lhs_dilation=params["lhs_dilation"],
         rhs_dilation=params["rhs_dilation"],
         precision=lax.Precision.HIGHEST,
     )
-    num_inputs = math.prod(weights.shape[1:])
-    rows = jnp.moveaxis(patches, 1, -1).reshape(-1, groups, num_inputs).swapaxes(0, 1)
-    return weights.reshape(groups, -1, num_inputs), rows
-
-
-PRODUCTS = {"dot_general": _of_dot, "conv_general_dilated": _of_conv}
+    num_inputs = math.prod(kernel[1:])
+    return jnp.moveaxis(patches, 1, -1).reshape(-1, groups, num_inputs).swapaxes(0, 1)

@@ -9,23 +9,13 @@ from jax.extend import core
 
 from sparsejax import tree
 from sparsejax.doors import FUNCTION, check_examples, checked, tracing
+from sparsejax.jaxprs import ELEMENTWISE, body_of
 
 Places = tuple[tuple[str, int], ...]  # (path of the leaf, axis)
 Axes = tuple[int, ...]  # a node of the union-find for each axis
 
 Rule = Callable[["_Joined", Any, list[Axes], list[Axes]], None]
 
-CALLS = (
-    *("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"),
-    *("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"),
-)
-ELEMENTWISE = (
-    *("abs", "add", "add_any", "and", "ceil", "clamp", "convert_element_type", "copy", "cos"),
-    *("div", "eq", "erf", "erfc", "exp", "exp2", "expm1", "floor", "ge", "gt", "integer_pow"),
-    *("is_finite", "le", "log", "log1p", "logistic", "lt", "max", "min", "mul", "name", "ne"),
-    *("neg", "not", "or", "pow", "reduce_precision", "rem", "round", "rsqrt", "select_n", "sign"),
-    *("sin", "sqrt", "square", "stop_gradient", "sub", "tan", "tanh", "xor"),
-)
 REDUCTIONS = ("reduce_and", "reduce_max", "reduce_min", "reduce_or", "reduce_prod", "reduce_sum")
 
 
@@ -115,7 +105,7 @@ def _walk(closed: core.ClosedJaxpr, inputs: Sequence[Axes], joined: _Joined) -> 
 
     for equation in jaxpr.eqns:
         operands = [read(v) for v in equation.invars]
-        body = _body(equation)
+        body = body_of(equation)
         if body is not None:
             results = _walk(body, operands, joined)
         else:
@@ -123,14 +113,6 @@ def _walk(closed: core.ClosedJaxpr, inputs: Sequence[Axes], joined: _Joined) -> 
             RULES.get(equation.primitive.name, _unknown)(joined, equation, operands, results)
         axes_of.update(zip(equation.outvars, results, strict=True))
     return [read(v) for v in jaxpr.outvars]
-
-
-def _body(equation: Any) -> core.ClosedJaxpr | None:
-    if equation.primitive.name not in CALLS:
-        return None
-    found = (equation.params.get(name) for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"))
-    body = next(body for body in found if body is not None)
-    return body if isinstance(body, core.ClosedJaxpr) else core.ClosedJaxpr(body, ())
 
 
 def _unknown(joined: _Joined, equation: Any, operands: list[Axes], results: list[Axes]) -> None:

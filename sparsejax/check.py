@@ -10,6 +10,7 @@ import optax
 
 from sparsejax.nn import is_module, weights_of
 from sparsejax.opt_states import SparsifyState, states_of
+from sparsejax.stacks import take
 from sparsejax.tree import is_masked_node, leaves_with_paths
 
 _SHOWN = 3
@@ -154,7 +155,7 @@ def _of_forward(state: SparsifyState) -> Iterator[Finding]:
 def _of_targets(masks: Any, state: SparsifyState) -> Iterator[Finding]:
     """Leaves may differ from their own targets where a method has one budget for all of them."""
     plan, steps = state.reparam.plan, int(jax.tree.leaves(state.step)[0])
-    pruned = {leaf.path: int(np.sum(~masks[leaf.path])) for leaf in plan.leaves}
+    pruned = {x.path: int(np.sum(~take(x, masks[x.array_path]))) for x in plan.leaves}
     missing = plan.num_pruned - sum(pruned.values())
     # A budget of the whole network is met to a group of each leaf.
     shared = any(pruned[leaf.path] > leaf.num_pruned for leaf in plan.leaves)
@@ -180,7 +181,7 @@ def _of_targets(masks: Any, state: SparsifyState) -> Iterator[Finding]:
 def _of_patterns(masks: Any, state: SparsifyState) -> Iterator[Finding]:
     for leaf in state.reparam.plan.leaves:
         try:
-            leaf.pattern.check(masks[leaf.path], leaf.path)
+            leaf.pattern.check(take(leaf, masks[leaf.array_path]), leaf.path)
         except ValueError as error:
             fix = "the state was made with another plan: make it anew with this one"
             yield Finding("pattern", (leaf.path,), f"{str(error).rstrip('.')}; {fix}.")

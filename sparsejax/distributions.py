@@ -13,12 +13,22 @@ from sparsejax.patterns import Pattern
 
 @dataclass(frozen=True)
 class PlanLeaf:
-    """A leaf, its pattern and its target sparsity."""
+    """A leaf, its pattern and its target sparsity.
+
+    A layer of a stack (`Stacked`) is a leaf, too: its path ends in its index, "layers/kernel[3]",
+    its shape is that of the layer, and `at` holds (axis, index) where it lies in the array.
+    """
 
     path: str
     shape: tuple[int, ...]
     pattern: Pattern
     sparsity: float
+    at: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def array_path(self) -> str:
+        """The path of the array that holds the leaf: of the whole stack, for a layer of one."""
+        return self.path.rpartition("[")[0] if self.at else self.path
 
     @property
     def num_weights(self) -> int:

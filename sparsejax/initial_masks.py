@@ -13,6 +13,7 @@ from sparsejax.doors import PLAN, checked
 from sparsejax.global_threshold import cut_globally
 from sparsejax.patterns import factors
 from sparsejax.soft_masks import spread
+from sparsejax.stacks import from_slices, take
 from sparsejax.tree import is_masked_node, leaves_with_paths, map_with_paths
 
 InitialMasks = Callable[[Any, Any], Any]
@@ -25,7 +26,11 @@ def full_masks(params: Any, plan: Any) -> Any:
     Under `jax.jit(tx.init)` on a mesh of Auto axes XLA chooses the sharding of masks, as of all new
     optimizer state: call `tx.init` outside jit or give `out_shardings`.
     """
-    return planned_masks(params, plan, lambda leaf, weights: jnp.ones_like(weights, dtype=bool))
+
+    def full(path: str, weights: Any) -> Any:  # a stack as a whole: its slices lose the sharding
+        return jnp.ones_like(weights, dtype=bool) if plan.slices(path) else optax.MaskedNode()
+
+    return map_with_paths(full, params)
 
 
 @checked(plan=PLAN)
@@ -50,10 +55,18 @@ def planned_masks(params: Any, plan: Any, mask_of: Callable[[PlanLeaf, Any], Any
     """The tree of `mask_of(plan leaf, weights)`; a MaskedNode where the plan has no leaf."""
 
     def at(path: str, weights: Any) -> Any:
-        leaf = plan.get(path)
-        return optax.MaskedNode() if leaf is None else mask_of(leaf, weights)
+        leaves = plan.slices(path)
+        if not leaves:
+            return optax.MaskedNode()
+        return from_slices(leaves, [mask_of(leaf, take(leaf, weights)) for leaf in leaves])
 
     return map_with_paths(at, params)
+
+
+def by_leaves(params: Any, plan: Any) -> list[Any]:
+    """Each leaf of the plan, in its order, out of a tree like the params."""
+    arrays = dict(leaves_with_paths(params))
+    return [take(leaf, arrays[leaf.array_path]) for leaf in plan.leaves]
 
 
 def masks_of_leaves(params: Any, plan: Any, masks: Sequence[Any]) -> Any:
@@ -91,8 +104,7 @@ def masks_from_scores(scores: Any, *, globally: bool = True) -> InitialMasks:
     def initial(params: Any, plan: Any) -> Any:
         if not jax.tree.leaves(params):  # a placeholder of optax.tree.map_params
             return full_masks(params, plan)
-        tree = dict(leaves_with_paths(scores(params) if callable(scores) else scores))
-        own = [tree[leaf.path] for leaf in plan.leaves]
+        own = by_leaves(scores(params) if callable(scores) else scores, plan)
         if globally:
             everything = [jnp.ones_like(score, bool) for score in own]
             masks = cut_globally(plan.leaves, own, everything, 1.0)

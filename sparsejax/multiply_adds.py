@@ -1,41 +1,37 @@
 """Multiply-adds of each parameter, counted in the jaxpr of the function that uses it."""
 
-import math
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-from jax.extend import core
+import numpy as np
 
 from sparsejax import tree
 from sparsejax.doors import FUNCTION, check_examples, checked, tracing
-
-# Equations through which a weight stays the same weights: its values move or change, none mix.
-CARRIES = (
-    "broadcast_in_dim",
-    "convert_element_type",
-    "copy",
-    "mul",
-    "optimization_barrier",
-    "pvary",
-    "reshape",
-    "select_n",
-    "sharding_constraint",
-    "squeeze",
-    "stop_gradient",
-    "transpose",
-)
-Paths = dict[Any, str]
+from sparsejax.jaxprs import Labels, Site, find_sites, multiply_adds_of
+from sparsejax.jaxprs.moves import uniform
+from sparsejax.text import SparsityWarning
 
 
 @checked(apply_fn=FUNCTION)
 def multiply_adds(apply_fn: Callable, params: Any, *example: Any) -> dict[str, int]:
     """The multiply-adds that each leaf of the params takes part in, by normalised path.
 
-    Counts convolutions and matrix products in one call `apply_fn(params, *example)`, batch
-    included, wherever they are nested; the body of a `scan` counts once a turn, that of a
-    `while_loop` once. Leaves without any, such as biases, are left out. Pass the function as it was
-    before `accelerate`: custom calls cannot be looked into.
+    Counts convolutions and matrix products in one call `apply_fn(params, *example)`, batch and
+    padding included, wherever they are nested: the body of a `scan` counts once a turn, that of a
+    `while_loop` once, of a `cond` the larger branch, the shards of a `shard_map` all of them.
+    Weights are followed through casts, transposes, slices, concatenations, masks, factors and every
+    other function of single elements. The zeros of a dilated (transposed) convolution, look-ups,
+    scales and shifts have no multiply-adds; leaves without any are left out. Pass the function as
+    it was before `accelerate`: custom calls cannot be looked into.
+
+    Warns (`SparsityWarning`) where weights reach a product in a way that cannot be followed, with
+    the leaf and the primitive.
+
+    Example:
+      >>> sj.multiply_adds(model.apply, params, x)["body/kernel"]
+      160
     """
     check_examples("multiply_adds", apply_fn, params, example)
     arrays = {path: x for path, x in tree.leaves_with_paths(params) if hasattr(x, "shape")}
@@ -44,68 +40,45 @@ def multiply_adds(apply_fn: Callable, params: Any, *example: Any) -> dict[str, i
     )
     with tracing("multiply_adds"):
         closed = jax.make_jaxpr(traced)(arrays, *example)
-    names = sorted(arrays)  # a dict's leaves come first and in the order of its keys
-    counts: dict[str, int] = {}
-    _walk(closed.jaxpr, dict(zip(closed.jaxpr.invars, names, strict=False)), 1, counts)
-    return counts
-
-
-def _walk(jaxpr: Any, paths: Paths, times: int, counts: dict[str, int]) -> Paths:
-    """Count the equations, `times` over; `paths` names the variables that hold a weight."""
-    for eqn in jaxpr.eqns:
-        held = [None if isinstance(v, core.Literal) else paths.get(v) for v in eqn.invars]
-        weights = {path for path in held if path is not None}
-        if not weights:
-            continue
-        name = eqn.primitive.name
-        if name in ("conv_general_dilated", "dot_general"):
-            for path in weights:
-                counts[path] = counts.get(path, 0) + times * _size(eqn)
-        elif name in CARRIES and len(weights) == 1:
-            paths |= dict.fromkeys(eqn.outvars, *weights)
-        else:
-            paths |= _walk_bodies(eqn, held, times, counts)
-    return paths
-
-
-def _walk_bodies(eqn: Any, held: list, times: int, counts: dict[str, int]) -> Paths:
-    """Count the functions among an equation's parameters; the weights that they return."""
-    found: Paths = {}
-    if eqn.primitive.name == "scan":
-        times *= eqn.params["length"]
-    for body in jax.tree.leaves(list(_bodies(eqn.params)), is_leaf=lambda b: hasattr(b, "eqns")):
-        # A branch of a cond lacks the index; conditions of while_loop do not align and are skipped.
-        own = held[len(held) - len(body.invars) :]
-        if len(own) != len(body.invars):
-            continue
-        inside = _walk(
-            body,
-            {v: path for v, path in zip(body.invars, own, strict=True) if path is not None},
-            times,
-            counts,
+    paths = tuple(sorted(arrays))  # a dict's leaves come first and in the order of its keys
+    labels = Labels(paths, np.arange(1, len(paths) + 1))
+    own = [uniform(i + 1, tuple(arrays[path].shape)) for i, path in enumerate(paths)]
+    kinds = [*own, *[None] * (len(closed.jaxpr.invars) - len(own))]
+    sites = find_sites(closed, kinds, labels)
+    for path, primitive in sites.lost.items():
+        warnings.warn(
+            f"multiply_adds does not count all of {path}: it cannot follow it through "
+            f"`{primitive}`; count that product by hand.",
+            SparsityWarning,
+            stacklevel=2,
         )
-        if len(body.outvars) == len(eqn.outvars):
-            results = zip(eqn.outvars, body.outvars, strict=True)
-            found |= {v: inside[o] for v, o in results if isinstance(o, core.Var) and o in inside}
-    return found
+    return _total(sites.found, labels, 0)
 
 
-def _bodies(params: Mapping[str, Any]) -> Any:
-    """The jaxprs among an equation's parameters."""
-    for value in params.values():
-        for item in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(item, core.ClosedJaxpr):
-                yield item.jaxpr
-            elif isinstance(item, core.Jaxpr):
-                yield item
+def _total(sites: Sequence[Site], labels: Labels, depth: int) -> dict[str, int]:
+    """The counts of the sites; of the branches of one `cond`, the largest."""
+    counts: dict[str, int] = {}
+    conds: dict[Any, dict[int, list[Site]]] = {}
+    for site in sites:
+        if len(site.choices) > depth:
+            where, branch = site.choices[depth]
+            conds.setdefault((where, site.steps), {}).setdefault(branch, []).append(site)
+            continue
+        size = site.times * multiply_adds_of(site.equation)
+        for path, share in _shares(site, labels).items():
+            counts[path] = counts.get(path, 0) + round(size * share)
+    for branches in conds.values():
+        totals = [_total(own, labels, depth + 1) for own in branches.values()]
+        for path in set().union(*totals):
+            most = max(total.get(path, 0) for total in totals)
+            counts[path] = counts.get(path, 0) + most
+    return dict(sorted(counts.items()))
 
 
-def _size(eqn: Any) -> int:
-    """Multiply-adds of a convolution (padding counts) or of a matrix product."""
-    left, right = (v.aval.shape for v in eqn.invars)
-    output = math.prod(eqn.outvars[0].aval.shape)
-    if eqn.primitive.name == "dot_general":
-        (contracted, _), _ = eqn.params["dimension_numbers"]
-        return output * math.prod(left[axis] for axis in contracted)
-    out_features = right[eqn.params["dimension_numbers"].rhs_spec[0]]
-    return output * math.prod(right) // max(out_features, 1)
+def _shares(site: Site, labels: Labels) -> dict[str, float]:
+    """Which share of a product's operand each leaf is; a leaf on both sides counts once."""
+    shares: dict[str, float] = {}
+    for kind in site.kinds:
+        for path, count in labels.owners(kind.labels).items():
+            shares[path] = max(shares.get(path, 0.0), count / kind.labels.size)  # type: ignore[union-attr]
+    return shares

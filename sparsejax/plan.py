@@ -24,9 +24,10 @@ from sparsejax.patterns import (
     Unstructured,
 )
 from sparsejax.rules import check_rules, hint
+from sparsejax.stacks import Stacked, array_shape, name_of, slice_shape, take
 
 PATTERNS = (Unstructured, Block, NM, Channel, KernelPattern, BlockColumnRow, KernelGroup)
-Rule = Pattern | tuple[Pattern, float] | None
+Rule = Pattern | Stacked | tuple[Pattern | Stacked, float] | None
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,34 @@ class Plan:
         return self._by_path[path]
 
     def get(self, path: str) -> PlanLeaf | None:
-        """The leaf of this path, or None where it is dense."""
-        return self._by_path.get(path)
+        """The leaf of this path, or None where it is dense; a stack has a leaf for each layer."""
+        leaf = self._by_path.get(path)
+        if leaf is None and path in self._by_array:
+            raise KeyError(
+                f"{path!r} is a stack of {len(self._by_array[path])} leaves, the first of them "
+                f"{self._by_array[path][0].path!r}; ask for one of them, or for slices({path!r})."
+            )
+        return leaf
+
+    def slices(self, path: str) -> tuple[PlanLeaf, ...]:
+        """The leaves in the array of this path: one, all layers of a stack, or none if dense."""
+        return self._by_array.get(path, ())
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each array that holds planned leaves, by its path."""
+        return {path: array_shape(leaves) for path, leaves in self._by_array.items()}
 
     @cached_property
     def _by_path(self) -> dict[str, PlanLeaf]:
         return {leaf.path: leaf for leaf in self.leaves}
+
+    @cached_property
+    def _by_array(self) -> dict[str, tuple[PlanLeaf, ...]]:
+        found: dict[str, tuple[PlanLeaf, ...]] = {}
+        for leaf in self.leaves:
+            found[leaf.array_path] = (*found.get(leaf.array_path, ()), leaf)
+        return found
 
     @property
     def num_weights(self) -> int:
@@ -86,6 +109,7 @@ class Plan:
                 "shape": leaf.shape,
                 "pattern": {type(leaf.pattern).__name__: asdict(leaf.pattern)},  # type: ignore[call-overload]
                 "sparsity": leaf.sparsity,
+                **({"at": leaf.at} if leaf.at else {}),
             }
             for leaf in self.leaves
         ]
@@ -104,8 +128,9 @@ class Plan:
                     "pass it in from_json(..., patterns=...)."
                 )
             pattern = known[name](**options)
+            at = tuple((axis, index) for axis, index in entry.get("at", ()))
             leaves.append(
-                PlanLeaf(entry["path"], tuple(entry["shape"]), pattern, entry["sparsity"])
+                PlanLeaf(entry["path"], tuple(entry["shape"]), pattern, entry["sparsity"], at)
             )
         return cls(tuple(leaves))
 
@@ -121,8 +146,9 @@ def plan(
     """The plan that the rules make of the params.
 
     A rule is a regular expression, searched in the normalised path ("layers/0/kernel"), and what
-    to do with the leaf: a Pattern, (Pattern, sparsity), or None for dense. The first match wins;
-    what no rule matches is dense. `NM` leaves have the sparsity 1 - n/m unless the rule gives one.
+    to do with the leaf: a Pattern, (Pattern, sparsity), or None for dense. `Stacked(Pattern)` takes
+    each layer of an array that a scan goes over for a leaf of its own. The first match wins; what
+    no rule matches is dense. `NM` leaves have the sparsity 1 - n/m unless the rule gives one.
 
     Args:
       params: any pytree of arrays, or of shapes where the allocator looks at shapes only.
@@ -141,13 +167,18 @@ def plan(
     check_rules(rules)
     arrays = {path: leaf for path, leaf in tree.leaves_with_paths(params) if hasattr(leaf, "shape")}
     claims = _claims(rules, list(arrays))
-    leaves = [_planned(path, arrays[path], rule) for path, rule in claims if rule is not None]
+    leaves = [
+        leaf
+        for path, rule in claims
+        if rule is not None
+        for leaf in _planned(path, arrays[path], rule)
+    ]
     open_leaves = [leaf for leaf in leaves if np.isnan(leaf.sparsity)]
     allocated: dict[str, float] = {}
     if open_leaves:
         if not isinstance(sparsity, int | float | np.floating) or not 0.0 <= sparsity < 1.0:
             raise ValueError(f"plan needs a sparsity in [0, 1), got {sparsity!r}.")
-        weights = {leaf.path: arrays[leaf.path] for leaf in open_leaves}
+        weights = {leaf.path: take(leaf, arrays[leaf.array_path]) for leaf in open_leaves}
         allocated = allocate(open_leaves, weights, sparsity)
     return Plan(
         tuple(replace(leaf, sparsity=allocated.get(leaf.path, leaf.sparsity)) for leaf in leaves)
@@ -172,19 +203,24 @@ def _claims(rules: Mapping[str, Rule], paths: list[str]) -> list[tuple[str, Rule
     return [(path, rules[regex]) for path, regex in claimed.items()]
 
 
-def _planned(path: str, leaf: Any, rule: Pattern | tuple[Pattern, float]) -> PlanLeaf:
-    """The leaf with its own sparsity, or NaN where the allocator decides."""
+def _planned(path: str, leaf: Any, rule: Any) -> list[PlanLeaf]:
+    """The leaf, or the layers of a stack, with its sparsity, or NaN where the allocator decides."""
     pattern, sparsity = rule if isinstance(rule, tuple) else (rule, float("nan"))
+    places: list[Any] = [()]
+    shape = tuple(leaf.shape)
+    if isinstance(pattern, Stacked):
+        places = list(pattern.places(shape, path))
+        pattern = pattern.pattern
+        shape = slice_shape(shape, places[0]) if places else shape
     if not jnp.issubdtype(leaf.dtype, jnp.floating):
         raise TypeError(f"{path}: a sparse leaf must be floating point, got {leaf.dtype}.")
-    shape = tuple(leaf.shape)
     pattern.validate(shape, path)
     highest = pattern.max_sparsity(shape)
     if highest < 1.0 and np.isnan(sparsity):
         sparsity = highest
     if not np.isnan(sparsity) and not 0.0 <= sparsity <= highest:
         raise ValueError(f"{path}: {pattern} needs a sparsity in [0, {highest:g}], got {sparsity}.")
-    return PlanLeaf(path, shape, pattern, sparsity)
+    return [PlanLeaf(name_of(path, at), shape, pattern, sparsity, at) for at in places]
 
 
 def _numbers(part: PlanLeaf | Plan) -> tuple[str, str, str]:

@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, Float
 
 from sparsejax.doors import Need, checked
+from sparsejax.stacks import map_slices
 from sparsejax.tree import is_masked_node, map_with_paths
 
 Factory = TypeVar("Factory", bound=Callable[..., Any])
@@ -80,7 +81,7 @@ def map_weights(f: Callable[..., Any], context: Any, params: Any, masks: Any, *r
     def at(path: str, weights: Any, mask: Any, *others: Any) -> Any:
         if is_masked_node(weights) or is_masked_node(mask):
             return weights
-        return f(context.plan.get(path), weights, mask, *others)
+        return map_slices(f, context.plan.slices(path), weights, mask, *others)
 
     return map_with_paths(at, params, masks, *rest)
 
@@ -89,8 +90,8 @@ def init_learned(f: Callable[..., Any], context: Any, params: Any) -> Any:
     """The tree of `f(plan leaf, weights)`, with a MaskedNode where the plan has no leaf."""
 
     def at(path: str, weights: Any) -> Any:
-        leaf = context.plan.get(path)
-        return optax.MaskedNode() if leaf is None else f(leaf, weights)
+        leaves = context.plan.slices(path)
+        return map_slices(f, leaves, weights) if leaves else optax.MaskedNode()
 
     return map_with_paths(at, params)
 

@@ -1,7 +1,7 @@
 """How sparse a network is: nonzeros, parameters and multiply-adds of each leaf and in total."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from sparsejax.doors import FUNCTION, PLAN, check_examples, checked
 from sparsejax.multiply_adds import multiply_adds
 from sparsejax.opt_states import masks_of
 from sparsejax.plan import Plan
+from sparsejax.stacks import take
 
 CAPTION = "sparsity = zeros / parameters of the row, where a dense leaf counts whole"
 
@@ -132,7 +133,7 @@ def report(
     arrays = [
         (path, leaf) for path, leaf in tree.leaves_with_paths(params) if hasattr(leaf, "shape")
     ]
-    missing = {leaf.path for leaf in plan.leaves} - {path for path, _ in arrays}
+    missing = plan.shapes.keys() - {path for path, _ in arrays}
     if missing:
         raise ValueError(
             f"report needs the params that the plan was made for, they lack {sorted(missing)[0]}."
@@ -144,21 +145,24 @@ def report(
         check_examples("report", apply_fn, params, inputs)
         counts = multiply_adds(apply_fn, params, *inputs)
     findings = () if opt_state is None else check(params, opt_state).findings
-    return Report(tuple(_leaf(plan, path, leaf, masks, counts) for path, leaf in arrays), findings)
+    rows = (row for path, leaf in arrays for row in _rows(plan, path, leaf, masks, counts))
+    return Report(tuple(rows), findings)
 
 
-def _leaf(
-    plan: Plan, path: str, leaf: Any, masks: dict[str, Any], counts: dict[str, int] | None
-) -> LeafReport:
-    planned = plan.get(path)
-    parameters = math.prod(jnp.shape(leaf))
-    kept = parameters
-    if planned is not None:
-        kept = int(jnp.count_nonzero(masks.get(path, leaf)))
-    adds = None if counts is None else counts.get(path, 0)
-    sparse = None if adds is None else adds * kept // max(parameters, 1)
-    pattern = "dense" if planned is None else str(planned.pattern)
-    return LeafReport(path, tuple(jnp.shape(leaf)), pattern, parameters, kept, adds, sparse)
+def _rows(
+    plan: Plan, path: str, array: Any, masks: dict[str, Any], counts: dict[str, int] | None
+) -> Iterator[LeafReport]:
+    """The rows of an array: one, or one for each layer of a stack."""
+    leaves, shape = plan.slices(path), tuple(jnp.shape(array))
+    adds = None if counts is None else counts.get(path, 0) // max(len(leaves), 1)
+    for leaf in leaves:
+        kept = int(jnp.count_nonzero(take(leaf, masks.get(path, array))))
+        sparse = None if adds is None else adds * kept // max(leaf.num_weights, 1)
+        pattern = str(leaf.pattern)
+        yield LeafReport(leaf.path, leaf.shape, pattern, leaf.num_weights, kept, adds, sparse)
+    if not leaves:
+        size = math.prod(shape)
+        yield LeafReport(path, shape, "dense", size, size, adds, adds)
 
 
 def _sum(name: str, leaves: Any) -> LeafReport:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sparsejax.doors import named
 from sparsejax.patterns import Pattern
+from sparsejax.stacks import Stacked
 
 MAX_LISTED = 8
 
@@ -45,13 +46,14 @@ def from_glob(glob: str) -> str:
 
 def _check_rule(regex: str, rule: Any) -> None:
     pattern = rule[0] if isinstance(rule, tuple) and len(rule) == 2 else rule
+    pattern = pattern.pattern if isinstance(pattern, Stacked) else pattern
     if isinstance(pattern, type) and hasattr(pattern, "max_sparsity"):
         todo = f"call it: {pattern.__name__}(...)"
     elif isinstance(pattern, int | float):
         todo = f"pass (sj.Unstructured(), {pattern:g})"
     else:
         todo = "pass sj.Unstructured(), say"
-    whole = pattern is None and not isinstance(rule, tuple)
+    whole = rule is None
     if not whole and (isinstance(pattern, type) or not isinstance(pattern, Pattern)):
         raise TypeError(
             f"plan needs a pattern, (pattern, sparsity) or None for {regex!r}, "

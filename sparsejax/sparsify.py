@@ -191,19 +191,19 @@ def _check_plan(plan: Any, params: Any) -> None:
     leaves = dict(leaves_with_paths(params))
     if not leaves:  # optax.tree.map_params calls init on a placeholder without leaves
         return
-    for leaf in plan.leaves:
-        there = leaves.get(leaf.path)
+    for path, shape in plan.shapes.items():
+        there = leaves.get(path)
         if is_masked_node(there):
             raise ValueError(
-                f"sparsify needs every leaf of its plan, {leaf.path} is masked out by an "
+                f"sparsify needs every leaf of its plan, {path} is masked out by an "
                 "optax.masked, partition or multi_transform around it; let its mask or label cover "
                 "the leaf, or give sparsify a plan without it."
             )
-        if there is None or jnp.shape(there) != leaf.shape:
+        if there is None or jnp.shape(there) != shape:
             there = "no such leaf" if there is None else jnp.shape(there)
             raise ValueError(
-                f"sparsify needs the params that the plan was made for: {leaf.path} has shape "
-                f"{leaf.shape} in the plan and {there} in the params; make the plan anew."
+                f"sparsify needs the params that the plan was made for: {path} has shape "
+                f"{shape} in the plan and {there} in the params; make the plan anew."
             )
 
 

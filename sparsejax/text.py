@@ -1,10 +1,20 @@
-"""Tables as text."""
+"""Tables as text, and the warning that says what is probably not meant."""
 
 import io
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.table import Table
+
+
+class SparsityWarning(UserWarning):
+    """What was asked for is possible, but probably not what is meant; it names leaf and rule.
+
+    Example:
+      >>> import warnings
+      >>> warnings.filterwarnings("error", category=sj.SparsityWarning)
+      >>> warnings.filterwarnings("default", category=sj.SparsityWarning)
+    """
 
 
 def table(

@@ -12,8 +12,7 @@ from scipy import stats
 
 from sparsejax.doors import PLAN, checked
 from sparsejax.global_threshold import cut_globally
-from sparsejax.initial_masks import full_masks, masks_of_leaves
-from sparsejax.tree import leaves_with_paths
+from sparsejax.initial_masks import by_leaves, full_masks, masks_of_leaves
 
 Train = Callable[[Any], Any]
 
@@ -78,11 +77,10 @@ def magnitude_overlap(before: Any, after: Any, plan: Any) -> Float[Array, ""]:
     arXiv 2107.00166.
     """
     one, other = (
-        dict(leaves_with_paths(_largest(params, full_masks(params, plan), plan, 1.0)))
+        by_leaves(_largest(params, full_masks(params, plan), plan, 1.0), plan)
         for params in (before, after)
     )
-    paths = [leaf.path for leaf in plan.leaves]
-    common = sum(jnp.sum(one[path] & other[path]) for path in paths)
+    common = sum(jnp.sum(mine & theirs) for mine, theirs in zip(one, other, strict=True))
     return common / max(plan.num_weights - plan.num_pruned, 1)
 
 
@@ -152,10 +150,8 @@ def jackpot(
 
 def _largest(params: Any, masks: Any, plan: Any, share: float) -> Any:
     """The masks cut to `share` of the plan's budget by one threshold on |w|."""
-    weights, allowed = dict(leaves_with_paths(params)), dict(leaves_with_paths(masks))
-    paths = [leaf.path for leaf in plan.leaves]
-    scores = [jnp.abs(weights[path]) for path in paths]
-    cut = cut_globally(plan.leaves, scores, [allowed[path] for path in paths], share)
+    scores = [jnp.abs(weights) for weights in by_leaves(params, plan)]
+    cut = cut_globally(plan.leaves, scores, by_leaves(masks, plan), share)
     return masks_of_leaves(params, plan, cut)
 
 

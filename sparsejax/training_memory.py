@@ -70,10 +70,12 @@ def training_memory(
     if peak < 1.0:
         raise ValueError(f"training_memory needs peak >= 1, got {peak}.")
     groups = {leaf.path: _kept_groups(leaf, peak) for leaf in plan.leaves}
-    sizes = {leaf.path: leaf.group_size for leaf in plan.leaves}
-    kept = map_with_paths(
-        lambda path, x: groups[path] * sizes[path] if path in groups else x.size, params
-    )
+
+    def kept_weights(path: str, x: Any) -> int:
+        leaves = plan.slices(path)
+        return sum(groups[leaf.path] * leaf.group_size for leaf in leaves) if leaves else x.size
+
+    kept = map_with_paths(kept_weights, params)
     shapes = jax.eval_shape(lambda p: p, params)
     bytes_of = lambda leaf, count: min(count, leaf.size) * leaf.dtype.itemsize
     weights = sum(jax.tree.leaves(jax.tree.map(bytes_of, shapes, kept)))

@@ -170,10 +170,12 @@ def test_a_weight_used_twice_sees_both_inputs():
 
 
 REFUSED = {
-    "no product": (lambda p, x: x * p["w"][0, 0], "no matrix product .* it ends in `slice`"),
-    "unused": (lambda p, x: x, "no matrix product .* it is not used"),
+    "no product": (lambda p, x: x * p["w"][0, 0], "no matrix product .* it meets none"),
+    "unused": (lambda p, x: x, "no matrix product .* it meets none"),
     "both ways": (lambda p, x: x @ p["w"] @ p["w"].T, "used one way, got two products"),
-    "stacked": (lambda p, x: x @ (p["w"] * 2.0), "it ends in `mul`"),
+    "in part": (lambda p, x: x @ p["w"][:, 1:], "the whole leaf in products, got 12 of its 16"),
+    "sorted": (lambda p, x: x @ jnp.sort(p["w"]), "cannot be followed through `sort`"),
+    "curved": (lambda p, x: x @ jnp.tanh(p["w"]), "the leaf itself .* what `tanh` made of it"),
     "infinite": (lambda p, x: (x / 0.0) @ p["w"], "its inputs are not finite"),
 }
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import sparsejax
 
 LAYERS = [
-    {"tree", "text", "doors", "asked", "_xla_ops"},
+    {"tree", "text", "doors", "asked", "jaxprs", "_xla_ops"},
     {"patterns", "channels", "multiply_adds"},
+    {"stacks"},
     {
         "scores",
         "importance",

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from sparsejax.distributions import PlanLeaf
 from sparsejax.doors import PLAN, checked
+from sparsejax.stacks import map_slices
 from sparsejax.tree import is_masked_node, leaves_with_paths, map_with_paths
 
 Projection = Callable[[str, Float[Array, "..."]], Float[Array, "..."] | None]
@@ -113,12 +115,19 @@ def onto_patterns(plan: Any) -> Projection:
     Method of Multipliers", ECCV 2018, arXiv 1804.03294, section 3.3.
     """
 
-    def project(path: str, weights: Float[Array, "..."]) -> Float[Array, "..."] | None:
-        leaf = plan.get(path)
-        if leaf is None:
-            return None
+    def nearest(leaf: PlanLeaf, weights: Float[Array, "..."]) -> Float[Array, "..."]:
         kept = leaf.pattern.mask(weights**2, leaf.sparsity)
         return jnp.where(kept, weights, jnp.zeros((), weights.dtype))
+
+    return leafwise_projection(plan, nearest)
+
+
+def leafwise_projection(plan: Any, nearest: Callable[[PlanLeaf, Any], Any]) -> Projection:
+    """The projection of each planned leaf by `nearest(leaf, weights)`; other leaves are free."""
+
+    def project(path: str, weights: Float[Array, "..."]) -> Float[Array, "..."] | None:
+        leaves = plan.slices(path)
+        return map_slices(nearest, leaves, weights) if leaves else None
 
     return project
 

@@ -19,8 +19,9 @@ from sparsejax.algorithms.surgeon import (
     inverse_hessian,
     prune_layers,
 )
-from sparsejax.calibrate import inputs_of
+from sparsejax.calibrate import LayerInputs, inputs_of
 from sparsejax.doors import PLAN, checked
+from sparsejax.stacks import name_of
 from sparsejax.tree import is_masked_node, map_with_paths
 
 MAX_BYTES = 2**28  # of the inverses that are held at once, one for each output
@@ -85,13 +86,23 @@ def obs_correct(params: Any, masks: Any, calibration: Calibration, *, damping: f
     def correct(path: str, weights: Any, mask: Any) -> Any:
         if is_masked_node(mask):
             return weights
-        inputs = inputs_of(calibration, path, "obs_correct")
-        matrices = inputs.to_matrices(np.asarray(weights).astype(np.float64))
-        kept = inputs.to_matrices(np.asarray(mask))
+        layers = [
+            key for key, own in calibration.items() if own.at and key == name_of(path, own.at)
+        ]
+        new = np.array(weights)
+        for key in layers or [path]:
+            inputs = inputs_of(calibration, key, "obs_correct")
+            own = dict(inputs.at)
+            where = tuple(own.get(axis, slice(None)) for axis in range(new.ndim))
+            new[where] = corrected(key, inputs, new[where], np.asarray(mask)[where])
+        return jnp.asarray(new)
+
+    def corrected(path: str, inputs: LayerInputs, weights: Any, mask: Any) -> Any:
+        matrices = inputs.to_matrices(weights.astype(np.float64))
         grams = gram_of(inputs, path, "obs_correct")
-        new = [_reconstructed(*own, damping) for own in zip(matrices, grams, kept, strict=True)]
-        shaped = inputs.from_matrices(np.stack(new), weights.shape)
-        return jnp.asarray(shaped.astype(weights.dtype))
+        layers = zip(matrices, grams, inputs.to_matrices(mask), strict=True)
+        new = np.stack([_reconstructed(*own, damping) for own in layers])
+        return inputs.from_matrices(new, weights.shape).astype(weights.dtype)
 
     return map_with_paths(correct, params, masks)
 

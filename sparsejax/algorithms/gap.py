@@ -7,10 +7,11 @@ from jaxtyping import Array, Int
 
 from sparsejax.distributions import PlanLeaf
 from sparsejax.doors import PLAN, checked
-from sparsejax.initial_masks import InitialMasks, planned_masks
-from sparsejax.masks import MaskContext, MaskTransform, chain, map_planned, start
+from sparsejax.initial_masks import InitialMasks, masks_of_leaves, planned_masks
+from sparsejax.masks import MaskContext, MaskTransform, chain, each_leaf, start
 from sparsejax.masks import every as at_every
 from sparsejax.scores import magnitude
+from sparsejax.stacks import from_slices, take
 from sparsejax.tree import map_with_paths
 
 
@@ -55,7 +56,8 @@ def gap(num_parts: int, every: int, *, rounds: int = 1) -> MaskTransform:
             target = leaf.pattern.mask(jnp.abs(weights), leaf.sparsity, allowed=mask) & mask
             return (grown == parts[leaf.path]) | target
 
-        return map_planned(cut, context, masks, params), state
+        cuts = each_leaf(cut, context, masks, params)
+        return masks_of_leaves(masks, context.plan, cuts), state
 
     grow_and_prune = MaskTransform(lambda masks, params, context: (masks, ()), update)
     return chain(start(magnitude), at_every(every, grow_and_prune, end=num_phases * every))
@@ -116,10 +118,13 @@ def combine_parts(copies: Any, plan: Any, num_parts: int) -> Any:
                 f"{path}: combine_parts needs a leading axis of {num_parts} copies, got shape "
                 f"{stacked.shape}."
             )
-        leaf = plan.get(path)
-        if leaf is None:
+        leaves = plan.slices(path)
+        if not leaves:
             return stacked.mean(0)
-        weights = stacked[parts[path]]
+        own = [take(leaf, stacked[parts[leaf.path]]) for leaf in leaves]
+        return from_slices(leaves, [pruned(*pair) for pair in zip(leaves, own, strict=True)])
+
+    def pruned(leaf: PlanLeaf, weights: Any) -> Any:
         return jnp.where(leaf.pattern.mask(jnp.abs(weights), leaf.sparsity), weights, 0)
 
     return map_with_paths(combined, copies)

@@ -5,7 +5,8 @@ from typing import Any
 from sparsejax.distributions import PlanLeaf
 from sparsejax.doors import SCHEDULE, SCORE, checked
 from sparsejax.global_threshold import budget_of, cut_globally, most_pruned
-from sparsejax.masks import MaskContext, MaskTransform, Schedule, Score, map_planned
+from sparsejax.initial_masks import masks_of_leaves
+from sparsejax.masks import MaskContext, MaskTransform, Schedule, Score, each_leaf
 from sparsejax.masks import every as at_every
 from sparsejax.schedules import cubic
 from sparsejax.scores import magnitude
@@ -70,16 +71,14 @@ def prune_globally(score: Score, ramp: Schedule, *, min_weights: int = 0) -> Mas
     def update(
         masks: Any, state: Any, params: Any, grads: Any, context: MaskContext
     ) -> tuple[Any, Any]:
-        leaves = context.plan.leaves
-        scored: dict[str, Any] = {}
+        def scored(leaf: PlanLeaf, mask: Any, weights: Any, grad: Any, key: Any) -> Any:
+            return score(weights, grad, key), mask
 
-        def collect(leaf: PlanLeaf, mask: Any, weights: Any, grad: Any, key: Any) -> Any:
-            scored[leaf.path] = score(weights, grad, key), mask
-            return mask
-
-        map_planned(collect, context, masks, params, grads)
-        scores, allowed = zip(*(scored[leaf.path] for leaf in leaves), strict=True)
-        cut = cut_globally(leaves, scores, allowed, ramp(context.step), min_weights=min_weights)
-        return map_planned(lambda leaf, mask, key: cut[leaves.index(leaf)], context, masks), state
+        pairs = each_leaf(scored, context, masks, params, grads)
+        scores, allowed = zip(*pairs, strict=True)
+        cut = cut_globally(
+            context.plan.leaves, scores, allowed, ramp(context.step), min_weights=min_weights
+        )
+        return masks_of_leaves(masks, context.plan, cut), state
 
     return MaskTransform(init, update)

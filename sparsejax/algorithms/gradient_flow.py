@@ -11,7 +11,8 @@ from jaxtyping import Array, Float
 from sparsejax.distributions import PlanLeaf
 from sparsejax.global_threshold import cut_globally
 from sparsejax.importance import Loss, Measure, gradient_norm, loss_based, mean_gradient
-from sparsejax.masks import MaskContext, MaskTransform, map_planned
+from sparsejax.initial_masks import by_leaves, masks_of_leaves
+from sparsejax.masks import MaskContext, MaskTransform, each_leaf
 from sparsejax.masks import every as at_every
 from sparsejax.patterns import Unstructured
 from sparsejax.soft_masks import spread
@@ -107,27 +108,24 @@ def gradient_flow(
     def update(
         masks: Any, state: Any, params: Any, grads: Any, context: MaskContext
     ) -> tuple[Any, Any]:
-        found: dict[str, Any] = {}
-
-        def collect(leaf: PlanLeaf, mask: Any, values: Any, key: Any) -> Any:
+        def ranked(leaf: PlanLeaf, mask: Any, values: Any, key: Any) -> Any:
             filters = jnp.asarray(leaf.pattern.group_scores(values.astype(jnp.float32)))
             kept = jnp.asarray(leaf.pattern.group_scores(mask.astype(jnp.float32))) > 0
             importance = measure.of_sum(filters)
             best = top_k_mask(importance, int(protected * filters.size) + 1, allowed=kept)
-            found[leaf.path] = jnp.where(best & kept, jnp.inf, importance), kept
-            return mask
+            return jnp.where(best & kept, jnp.inf, importance), kept
 
-        map_planned(collect, context, masks, measure.weights(params))
         leaves = context.plan.leaves
-        scores, kept = zip(*(found[leaf.path] for leaf in leaves), strict=True)
+        pairs = each_leaf(ranked, context, masks, measure.weights(params))
+        scores, kept = zip(*pairs, strict=True)
         share = _share(context.step // every, rounds, context.plan.sparsity)
         cut = cut_globally([_of_filters(leaf) for leaf in leaves], scores, kept, share)
 
-        def keep(leaf: PlanLeaf, mask: Any, key: Any) -> Any:
-            groups = cut[leaves.index(leaf)].astype(jnp.float32)
-            return mask & (spread(leaf.pattern, groups, mask) > 0)
+        def left(leaf: PlanLeaf, mask: Any, groups: Any) -> Any:
+            return mask & (spread(leaf.pattern, groups.astype(jnp.float32), mask) > 0)
 
-        return map_planned(keep, context, masks), state
+        parts = zip(leaves, by_leaves(masks, context.plan), cut, strict=True)
+        return masks_of_leaves(masks, context.plan, [left(*own) for own in parts]), state
 
     rank_and_prune = MaskTransform(lambda masks, params, context: (masks, ()), update)
     return at_every(every, rank_and_prune, begin=every, end=rounds * every)

@@ -92,7 +92,7 @@ def _best_order(
     places: Places, plan: Any, arrays: Mapping[str, Any]
 ) -> Int[np.ndarray, " channels"] | None:
     """An order that keeps more than the present one, if one is found."""
-    makers = [plan.get(path) for path, axis in places if _produces(plan.get(path), axis)]
+    makers = [leaf for path, axis in places for leaf in plan.slices(path) if _produces(leaf, axis)]
     if not makers:
         return None
     scores = [_channel_scores(leaf, arrays[leaf.path]) for leaf in makers]
@@ -102,9 +102,10 @@ def _best_order(
     return order if kept(order) > kept(np.arange(len(order))) else None
 
 
-def _produces(leaf: PlanLeaf | None, axis: int) -> bool:
-    grouped = leaf is not None and isinstance(leaf.pattern, Block | BlockColumnRow | KernelGroup)
-    return grouped and leaf.pattern.output_axis % len(leaf.shape) == axis  # type: ignore[union-attr]
+def _produces(leaf: PlanLeaf, axis: int) -> bool:
+    if leaf.at or not isinstance(leaf.pattern, Block | BlockColumnRow | KernelGroup):
+        return False
+    return leaf.pattern.output_axis % len(leaf.shape) == axis
 
 
 def _group_size(pattern: Any) -> int:

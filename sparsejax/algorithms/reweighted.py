@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from sparsejax.distributions import PlanLeaf
 from sparsejax.doors import PLAN, checked
 from sparsejax.patterns import factors
+from sparsejax.stacks import map_slices
 from sparsejax.tree import is_masked_node, map_with_paths
 
 
@@ -61,9 +63,10 @@ def reweighted(
         )
 
     def strength(path: str, weights: Any) -> Any:
-        leaf = plan.get(path)
-        if leaf is None:
-            return optax.MaskedNode()
+        leaves = plan.slices(path)
+        return map_slices(of_leaf, leaves, weights) if leaves else optax.MaskedNode()
+
+    def of_leaf(leaf: PlanLeaf, weights: Any) -> Any:
         squares = jnp.square(weights.astype(jnp.float32))
 
         def logarithm(squares: Float[Array, "..."]) -> Float[Array, ""]:

@@ -9,9 +9,10 @@ from jaxtyping import Bool, Float, Int
 
 from sparsejax.calibrate import LayerInputs, inputs_of
 from sparsejax.distributions import PlanLeaf
-from sparsejax.initial_masks import planned_masks
+from sparsejax.initial_masks import by_leaves, planned_masks
 from sparsejax.patterns import NM, Unstructured
-from sparsejax.tree import leaves_with_paths, map_with_paths
+from sparsejax.stacks import from_slices
+from sparsejax.tree import map_with_paths
 
 Calibration = Mapping[str, LayerInputs]
 Matrix = Float[np.ndarray, "outputs inputs"]
@@ -74,13 +75,18 @@ def prune_layers(
     asker: str,
 ) -> tuple[Any, Any]:
     """The params and masks after `prune` on each planned layer: (weights, kept) of a Layer."""
-    weights = dict(leaves_with_paths(params))
     done = {
-        leaf.path: _prune_leaf(prune, weights[leaf.path], leaf, calibration, asker)
-        for leaf in plan.leaves
+        leaf.path: _prune_leaf(prune, weights, leaf, calibration, asker)
+        for leaf, weights in zip(plan.leaves, by_leaves(params, plan), strict=True)
     }
-    pruned = map_with_paths(lambda path, x: done[path][0] if path in done else x, params)
-    return pruned, planned_masks(params, plan, lambda leaf, weights: done[leaf.path][1])
+
+    def pruned(path: str, weights: Any) -> Any:
+        leaves = plan.slices(path)
+        return from_slices(leaves, [done[leaf.path][0] for leaf in leaves]) if leaves else weights
+
+    return map_with_paths(pruned, params), planned_masks(
+        params, plan, lambda leaf, weights: done[leaf.path][1]
+    )
 
 
 def _prune_leaf(

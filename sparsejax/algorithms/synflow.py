@@ -9,8 +9,13 @@ from jaxtyping import Array, Float
 
 from sparsejax.doors import FUNCTION, checked
 from sparsejax.global_threshold import cut_globally
-from sparsejax.initial_masks import InitialMasks, full_masks, masked, masks_of_leaves
-from sparsejax.tree import leaves_with_paths
+from sparsejax.initial_masks import (
+    InitialMasks,
+    by_leaves,
+    full_masks,
+    masked,
+    masks_of_leaves,
+)
 
 
 @checked(apply_fn=FUNCTION)
@@ -64,17 +69,14 @@ def synflow(
         def one_round(index: Any, carry: Any) -> Any:
             masks, flows = carry
             kept = left(masks)
-            by_path = dict(
-                leaves_with_paths(jax.tree.map(jnp.multiply, kept, jax.grad(flow)(kept)))
-            )
-            scores = [by_path[path] for path in paths]
+            scores = by_leaves(jax.tree.map(jnp.multiply, kept, jax.grad(flow)(kept)), plan)
             now = jnp.stack([own.sum(dtype=jnp.float32) for own in scores])
             share = (1.0 - density ** ((index + 1) / rounds)) / (1.0 - density)
             masks = cut_globally(plan.leaves, scores, masks, share)
             return masks, jnp.where(index == 0, now, flows)
 
-        everything = dict(leaves_with_paths(full_masks(params, plan)))
-        start = [everything[path] for path in paths], jnp.zeros(len(paths), jnp.float32)
+        everything = by_leaves(full_masks(params, plan), plan)
+        start = everything, jnp.zeros(len(paths), jnp.float32)
         masks, flows = jax.lax.fori_loop(0, rounds, one_round, start)
         for path, before in zip(paths, flows, strict=True):
             _check_flow(before, f"{path}; pass a smaller positive x")

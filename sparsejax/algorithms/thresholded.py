@@ -7,6 +7,7 @@ import jax
 
 from sparsejax.distributions import PlanLeaf
 from sparsejax.global_threshold import cut_globally
+from sparsejax.initial_masks import by_leaves, masks_of_leaves
 from sparsejax.masks import MaskContext, MaskTransform, map_planned
 from sparsejax.schedules import cubic
 from sparsejax.soft_masks import spread
@@ -46,25 +47,22 @@ def thresholded(
     def update(
         masks: Any, state: Any, params: Any, grads: Any, context: MaskContext
     ) -> tuple[Any, Any]:
-        scored: dict[str, tuple[Any, Any]] = {}
+        def scored(leaf: PlanLeaf, mask: Any, weights: Any, learned: Any, key: Any) -> Any:
+            return spread(leaf.pattern, excess(leaf, weights, learned, context.step), mask)
 
-        def cut(leaf: PlanLeaf, mask: Any, weights: Any, learned: Any, key: Any) -> Any:
-            scores = spread(leaf.pattern, excess(leaf, weights, learned, context.step), mask)
-            scored[leaf.path] = scores, scores > 0
-            return scores > 0
-
-        masks = map_planned(cut, context, masks, params, context.learned)
+        scores = map_planned(scored, context, masks, params, context.learned)
+        masks = jax.tree.map(lambda own: own > 0, scores)
         if exact_from is None:
             return masks, state
 
         def cut_exactly() -> Any:
             leaves = context.plan.leaves
-            scores, above = zip(*(scored[leaf.path] for leaf in leaves), strict=True)
+            own, above = by_leaves(scores, context.plan), by_leaves(masks, context.plan)
             num_kept = context.plan.num_weights - context.plan.num_pruned
             floor = num_kept // (4 * max(len(leaves), 1))
             share = 1.0 if exact_by is None else cubic(exact_from, exact_by)(context.step)
-            kept = cut_globally(leaves, scores, above, share, min_weights=floor)
-            return map_planned(lambda leaf, mask, key: kept[leaves.index(leaf)], context, masks)
+            kept = cut_globally(leaves, own, above, share, min_weights=floor)
+            return masks_of_leaves(masks, context.plan, kept)
 
         return jax.lax.cond(context.step >= exact_from, cut_exactly, lambda: masks), state
 

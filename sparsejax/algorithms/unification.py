@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from sparsejax.algorithms.admm import Projection
+from sparsejax.algorithms.admm import Projection, leafwise_projection
 from sparsejax.distributions import PlanLeaf
 from sparsejax.doors import PLAN, checked
+from sparsejax.initial_masks import by_leaves
 from sparsejax.reparams import Reparam, init_learned, map_weights, memoized
 from sparsejax.soft_masks import group_means, spread
-from sparsejax.tree import leaves_with_paths, top_k_mask
+from sparsejax.tree import top_k_mask
 
 
 @checked(plan=PLAN)
@@ -36,14 +37,11 @@ def onto_unified(plan: Any, *, share: float) -> Projection:
     """
     _check_share("onto_unified", share)
 
-    def project(path: str, weights: Float[Array, "..."]) -> Float[Array, "..."] | None:
-        leaf = plan.get(path)
-        if leaf is None:
-            return None
+    def nearest(leaf: PlanLeaf, weights: Float[Array, "..."]) -> Float[Array, "..."]:
         kept = leaf.pattern.mask(weights**2, leaf.sparsity)
         return jnp.where(kept, _tie(leaf, weights, _choose(leaf, weights, kept, share)), 0.0)
 
-    return project
+    return leafwise_projection(plan, nearest)
 
 
 @memoized
@@ -133,10 +131,9 @@ def unified_storage(params: Any, plan: Any, *, kind_bits: int = 2) -> UnifiedSto
     Reference: Lin et al., "Efficient Micro-Structured Weight Unification and Pruning", 2021,
     arXiv 2106.08301.
     """
-    weights = dict(leaves_with_paths(params))
     pruned = unified = free = bits = 0
-    for leaf in plan.leaves:
-        sizes = jnp.abs(weights[leaf.path].astype(jnp.float32))
+    for leaf, weights in zip(plan.leaves, by_leaves(params, plan), strict=True):
+        sizes = jnp.abs(weights.astype(jnp.float32))
         means = group_means(leaf.pattern, sizes)
         own = spread(leaf.pattern, means, sizes)
         off = (jnp.abs(sizes - own) > 1e-6 * own).astype(jnp.float32)

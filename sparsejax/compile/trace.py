@@ -126,7 +126,7 @@ def _holds_layers(body: core.ClosedJaxpr) -> bool:
     for equation in body.jaxpr.eqns:
         if equation.primitive.name in LAYER_NAMES:
             return True
-        inner = equation.params.get("jaxpr") or fold.body_of(equation)
+        inner = fold.body_of(equation) or equation.params.get("jaxpr")
         if isinstance(inner, core.ClosedJaxpr) and _holds_layers(inner):
             return True
     return False

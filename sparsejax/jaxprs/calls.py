@@ -1,0 +1,23 @@
+"""Equations that call a function with their own operands."""
+
+from typing import Any
+
+from jax.extend import core
+
+INLINED = (
+    *("jit", "pjit", "closed_call", "core_call", "composite", "remat", "remat2", "checkpoint"),
+)
+CUSTOM = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
+
+
+def body_of(equation: Any) -> core.ClosedJaxpr | None:
+    """The function that a call runs, None for other equations."""
+    if equation.primitive.name not in INLINED + CUSTOM:
+        return None
+    for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
+        body = equation.params.get(name)
+        if isinstance(body, core.ClosedJaxpr):
+            return body
+        if isinstance(body, core.Jaxpr):
+            return core.ClosedJaxpr(body, ())
+    return None

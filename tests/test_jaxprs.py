@@ -1,0 +1,95 @@
+"""What a function does with its weights: multiply-adds by hand, and calibrate sees the same."""
+
+import contextlib
+import math
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import sparsejax as sj
+from tests.traced_functions import CASES
+
+
+def arrays(case):
+    rng = np.random.default_rng(0)
+    draw = lambda shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+    return {name: draw(shape) for name, shape in case.params.items()}, draw(case.x)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_multiply_adds_are_those_worked_by_hand(name):
+    case = CASES[name]
+    params, x = jax.eval_shape(lambda: arrays(case))
+    named = "|".join(f"all of {leaf}: .* through `{how}`" for leaf, how in case.lost.items())
+    with pytest.warns(sj.SparsityWarning, match=named) if named else contextlib.nullcontext():
+        assert sj.multiply_adds(case.f, params, x) == case.counts
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_calibrate_finds_the_same_weights_or_names_what_it_cannot_follow(name):
+    case = CASES[name]
+    params, x = arrays(case)
+    pattern = lambda shape: (
+        sj.Stacked(sj.Unstructured()) if case.stacked and len(shape) == 3 else sj.Unstructured()
+    )
+    plan_of = lambda leaves: sj.plan(
+        params, {f"^{leaf}$": pattern(case.params[leaf]) for leaf in leaves}, sparsity=0.5
+    )
+    for leaf in set(params) - set(case.counts):
+        with pytest.raises(ValueError, match=f"^{leaf}: .* with this leaf, it"):
+            sj.calibrate(case.f, params, plan_of([leaf]), [x])
+    if not case.counts:
+        return
+    plan = plan_of(case.counts)
+    if case.refused:
+        with pytest.raises(ValueError, match=f"^[wab]: calibrate .*{case.refused}"):
+            sj.calibrate(case.f, params, plan, [x])
+        return
+    calibration = sj.calibrate(case.f, params, plan, [x])
+    for leaf in plan.leaves:
+        positions = calibration[leaf.path].positions
+        assert sorted(positions.ravel()) == list(range(math.prod(leaf.shape)))
+
+
+def test_each_layer_of_a_scan_sees_its_own_inputs():
+    case = CASES["scanned"]
+    params, x = arrays(case)
+    plan = sj.plan(params, {"w": sj.Stacked(sj.NM(2, 4))}, sparsity=0.5)
+    calibration = sj.calibrate(case.f, params, plan, [x, 2 * x])
+    wanted, rows = [0.0, 0.0, 0.0], [x, 2 * x]
+    for index, kernel in enumerate(params["w"]):
+        wanted[index] = sum(np.asarray(row, np.float64).T @ np.asarray(row) for row in rows)
+        rows = [jnp.tanh(row @ kernel) for row in rows]
+    for index, leaf in enumerate(plan.leaves):
+        np.testing.assert_allclose(calibration[leaf.path].gram[0], wanted[index], rtol=1e-5)
+    pruned, masks = sj.sparse_gpt(params, plan, calibration)
+    by_wanda = sj.wanda(calibration)(params, plan)["w"]
+    corrected = sj.obs_correct(params, masks, calibration)["w"]
+    assert masks["w"].shape == by_wanda.shape == (3, 4, 4)
+    for index, leaf in enumerate(plan.leaves):
+        one = {"w": params["w"][index]}
+        own = sj.plan(one, {"w": sj.NM(2, 4)}, sparsity=0.5)
+        seen = {"w": replace(calibration[leaf.path], at=())}
+        alone, kept = sj.sparse_gpt(one, own, seen)
+        np.testing.assert_array_equal(masks["w"][index], kept["w"])
+        np.testing.assert_array_equal(by_wanda[index], sj.wanda(seen)(one, own)["w"])
+        np.testing.assert_allclose(pruned["w"][index], alone["w"])
+        np.testing.assert_array_equal(corrected[index], sj.obs_correct(one, kept, seen)["w"])
+
+
+def test_a_transposed_convolution_has_no_zeros_of_dilation():
+    conv = lambda w, x: jax.lax.conv_transpose(x, w, (2, 2), "SAME")
+    shape = lambda *sizes: jax.ShapeDtypeStruct(sizes, jnp.float32)
+    assert sj.multiply_adds(conv, shape(4, 4, 16, 8), shape(1, 16, 16, 16)) == {"": 524_288}
+
+
+def test_slices_of_a_fused_kernel_are_one_layer():
+    case = CASES["sliced"]
+    params, x = arrays(case)
+    plan = sj.plan(params, {"w": sj.Unstructured()}, sparsity=0.5)
+    inputs = sj.calibrate(case.f, params, plan, [x])["w"]
+    assert inputs.positions.shape == (1, 8, 4)
+    np.testing.assert_allclose(inputs.gram[0], np.asarray(x).T @ np.asarray(x), rtol=1e-5)

@@ -17,7 +17,7 @@ $(BUILT): pyproject.toml $(wildcard xla_ops/*)
 	$(PYTHON) is " + sys.version.split()[0] + ": try make PYTHON=/path/to/a/newer/python")'
 	@echo "setting up $(VENV) (a few minutes the first time)"
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	@$(PY) -m pip install -qq "scikit-build-core>=0.10" "nanobind>=2.4" "jaxlib>=0.10" "cmake>=3.26" "ninja>=1.11"
+	@$(PY) -m pip install -qq "scikit-build-core>=0.10" "nanobind>=2.4" "jaxlib>=0.10" "cmake>=3.26" "ninja>=1.11.1"
 	@$(PY) -m pip install -qq --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -33,7 +33,7 @@ build: $(BUILT)  ## rebuild the C++ extension after an edit (seconds)
 	@$(PY) -m pip install -qq --no-deps --no-build-isolation -e .
 
 demo: $(BUILT) $(VENV)/.extra-experiments  ## train sparse, run sparse on Fashion-MNIST; writes demo-output/
-	$(PY) -m experiments.demo
+	$(PY) -m experiments.demo $(DEMO)
 
 demo-smoke: $(BUILT) $(VENV)/.extra-experiments  ## the demo in under a minute, to see that it works
 	$(PY) -m experiments.demo --smoke

@@ -23,8 +23,10 @@ def build(kind: str, out: Path) -> Path:
 
 def check_contents(names: list[Path]):
     shipped = {name for name in names if name.parts[0] == "sparsejax"}
-    files = (ROOT / "sparsejax").rglob("*.py*")
-    sources = {path.relative_to(ROOT) for path in files if path.suffix in {".py", ".pyi"}}
+    files = (ROOT / "sparsejax").rglob("*")
+    kinds = {".py", ".pyi", ".typed"}
+    sources = {path.relative_to(ROOT) for path in files if path.suffix in kinds}
+    assert Path("sparsejax/py.typed") in sources
     assert sources <= shipped
     assert [name.name.partition(".")[0] for name in shipped - sources] == ["_xla_ops"]
     assert all(name.parts[0].endswith(".dist-info") for name in set(names) - shipped)

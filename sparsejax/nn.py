@@ -18,6 +18,18 @@ def is_module(node: Any) -> bool:
     )
 
 
+def unboxed(tree: Any) -> Any:
+    """The tree with what NNX variables hold in their place."""
+    nnx = sys.modules.get("flax.nnx")
+    if nnx is None:
+        return tree
+    is_box = lambda node: isinstance(node, nnx.Variable)
+    if not any(map(is_box, jax.tree.leaves(tree, is_leaf=is_box))):
+        return tree
+    open_ = lambda node: node.get_value() if is_box(node) else node
+    return jax.tree.map(open_, tree, is_leaf=is_box)
+
+
 def with_weights(model: Any, paths: Container[str], f: Callable[[Any], Any]) -> Any:
     """The NNX module with `f` of the variables at these paths in their place.
 

@@ -16,6 +16,7 @@ from sparsejax.doors import INITIAL_MASKS, PLAN, checked
 from sparsejax.initial_masks import InitialMasks, full_masks
 from sparsejax.masked_step import masked_step
 from sparsejax.masks import METHOD, OPTIMIZER, MaskContext, MaskTransform, Method
+from sparsejax.nn import unboxed
 from sparsejax.opt_states import SparsifyState
 from sparsejax.reparam_state import ReparamState, ReparamTrainer
 from sparsejax.reparams import REPARAM, Reparam, chain_reparams
@@ -81,7 +82,9 @@ def sparsify(
 
     def init(params: Any) -> SparsifyState:
         _check_no_lookahead(params)
-        params = trained(params)
+        boxed = trained(params)
+        # Masks in variables of NNX would hold a MaskedNode where a leaf is dense.
+        params = unboxed(boxed)
         _check_plan(plan, params)
         step = jnp.zeros((), jnp.int32)
         own = ReparamState(None, plan) if trainer is None else trainer.init(params)
@@ -91,7 +94,7 @@ def sparsify(
         masks, method_state = method.init(masks, params, context)
         if trainer is not None:
             trainer.check(own)
-        inner_state = inner.init(params)
+        inner_state = inner.init(boxed)
         _check_no_lookahead(inner_state)
         return SparsifyState(masks, method_state, inner_state, step, jnp.array(key_data), own)
 
@@ -122,14 +125,19 @@ def sparsify(
         if params is None:
             raise ValueError("sparsify needs the params: call tx.update(grads, opt_state, params).")
         grads, params = followed(state.masks, grads), followed(state.masks, params)
+        boxed = grads, state
+        grads, params, state = unboxed(grads), unboxed(params), unboxed(state)
         own = state.reparam
         if trainer is not None and not uses_forward(own, state.step):
             own = replace(own, num_blind=optax.safe_increment(own.num_blind))
             state = state._replace(reparam=own)
         if all(map(_is_data, jax.tree.leaves(extra))):
-            return advance_compiled(grads, state, params, extra)
-        # A loss for a line search: its closure changes from call to call, and a jit would keep it.
-        return advance(grads, state, params, extra)
+            updates, state = advance_compiled(grads, state, params, extra)
+        else:
+            # The loss of a line search: its closure changes from call to call, a jit would keep it.
+            updates, state = advance(grads, state, params, extra)
+        inner_state = _as_in(boxed[1].inner_state, state.inner_state)
+        return _as_in(boxed[0], updates), state._replace(inner_state=inner_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -167,6 +175,13 @@ def _mask_changer(method: MaskTransform, plan: Any, wrap: Callable[[Any], Any]) 
         *(state.masks, state.method_state, params, grads),
         *(state.step, state.key, state.reparam.learned),
     )
+
+
+def _as_in(like: Any, tree: Any) -> Any:
+    """The tree in the variables of NNX that `like` has."""
+    if unboxed(like) is like:
+        return tree
+    return jax.tree.unflatten(jax.tree.structure(like), jax.tree.leaves(tree))
 
 
 def _is_data(leaf: Any) -> bool:

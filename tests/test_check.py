@@ -132,6 +132,12 @@ def test_lookahead_goes_around_and_its_slow_weights_are_hardened():
             inside.init(given)
 
 
+def test_averages_of_schedule_free_are_hardened():
+    params, state = at(train(sparsified(INSIDE["schedule_free"], method=ramp(3)), 5))
+    averaged = optax.contrib.schedule_free_eval_params(state.inner_state, params)
+    assert sj.check(params, state) and sj.check(sj.harden(averaged, state), state)
+
+
 @pytest.mark.parametrize("end", [4, 100])
 def test_a_ramp_that_ends_late_is_named(end):
     assert sj.check(*at(train(sparsified(method=ramp(3)), 4)))

@@ -61,6 +61,8 @@ def test_nnx_optimizer_trains_sparse_and_its_masks_are_found():
 
     losses = [float(one_step(model, optimizer)) for _ in range(10)]
     assert losses[-1] < losses[0]
+    for _, variable in nnx.to_flat_state(nnx.state(optimizer)):
+        assert hasattr(variable[...], "dtype"), "each variable of the optimizer holds an array"
     kernel = np.asarray(model.layers[0].kernel[...])
     masks = dict(sj.tree.leaves_with_paths(sj.masks_of(optimizer.opt_state)))
     mask = np.asarray(masks["layers/0/kernel"])

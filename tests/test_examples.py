@@ -22,7 +22,7 @@ def test_example_trains_sparse_resumes_reports_and_compiles(name, capsys):
 
 def test_the_language_model_is_pruned_and_compiled(capsys):
     example = runpy.run_path(str(EXAMPLES / "language_model.py"))
-    results = example["main"](steps=25, width=32, num_test=64)
+    results = example["main"](steps=25, width=32, num_blocks=1, num_test=64)
     assert results.keys() == {
         "dense",
         *(f"{m} {p}" for m in ("magnitude", "Wanda", "SparseGPT") for p in ("50 %", "2:4")),

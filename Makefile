@@ -7,7 +7,7 @@ CPP = $$(git ls-files '*.h' '*.cc')
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-smoke test test-arm test-sanitize bench lint format docs wheel clean
+.PHONY: help setup build demo demo-smoke test test-arm test-sanitize fuzz bench lint format docs wheel clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -44,8 +44,11 @@ test: $(BUILT) $(VENV)/.extra-test  ## the test suite
 test-arm: $(VENV)/.extra-experiments  ## the NEON kernels inside an emulated aarch64 Python
 	tests/arm/run.sh
 
-test-sanitize:  ## the C++ tests under ASan and UBSan
+test-sanitize: $(BUILT)  ## the C++ tests under ASan, UBSan and TSan
 	tests/cpp/run.sh
+
+fuzz: $(BUILT)  ## fuzz programs and custom calls for SECONDS (600)
+	tests/cpp/run.sh fuzz $(or $(SECONDS),600)
 
 bench: $(BUILT) $(VENV)/.extra-peers  ## kernels and mask updates against dense
 	$(PY) -m benchmarks

@@ -3,12 +3,16 @@
 # with TSan on one of them: what threads share does not depend on the instruction set.
 # On a CPU without AVX-512 its 16-lane templates are built for AVX2, so that they run there, too; NEON runs under
 # emulation where a cross compiler and qemu are there (without sanitizers: those need the target's libraries).
+# With `fuzz SECONDS` programs and custom calls are fuzzed instead: by libFuzzer where clang++ has it, else by seeds.
 set -euo pipefail
 cd "$(dirname "$0")"
 readonly source=../../xla_ops
+python=../../.venv/bin/python
+[ -x "$python" ] || python=python3
+xla=$("$python" -c "import importlib.util as u; print(u.find_spec('jaxlib').submodule_search_locations[0])")/include
 readonly kernels=(spmm bcr depthwise depthwise_planes window depthwise_rows columns pool elementwise
   product product_rows product_blocks product_masks product_vector)
-readonly common=(-std=c++17 -ffp-contract=fast -Wall -Wextra -Werror -Wno-psabi)
+readonly common=(-std=c++17 -ffp-contract=fast -Wall -Wextra -Werror -Wno-psabi -isystem "$xla")
 readonly sanitize=(-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all)
 readonly sanitize_threads=(-O1 -g -fsanitize=thread)
 readonly avx512=(16 -mavx512f -mavx512dq -mavx512vl -mfma)
@@ -32,9 +36,13 @@ start() {  # build folder, compiler, flags
   mkdir -p "$build"
 }
 
+readonly engine=("$source"/{kernels,matrix,bcr_matrix,run_spmm,run_bcr,run_depthwise,pack_product,product_layout,program}.cc
+  "$source"/{plan,executable,run_step,program_store,spmm_handlers,bcr_handlers,depthwise_handlers,program_handlers}.cc
+  {programs,random_program,reference,calls,handlers_test}.cc)
+
 link() {  # flags of the tests
-  for file in "$source"/{kernels,matrix,bcr_matrix,run_spmm,run_bcr,run_depthwise,pack_product,product_layout,program,plan,executable,run_step}.cc \
-    {main,spmm_test,bcr_test,depthwise_test,window_test,elementwise_test,product_test,program_test,programs,random_program,reference}.cc; do
+  for file in "${engine[@]}" \
+    {main,spmm_test,bcr_test,depthwise_test,window_test,elementwise_test,product_test,program_test,refused_test,threads_test}.cc; do
     name=$(basename "$file" .cc)
     compile "$name" "$file" "$@" &
     objects+=("$build/$name.o")
@@ -42,6 +50,42 @@ link() {  # flags of the tests
   wait
   "$compiler" "${flags[@]}" "${objects[@]}" -lpthread -o "$build/kernel_tests"
 }
+
+fuzz() {  # seconds
+  local libfuzzer=()
+  start fuzz "${CXX:-g++}" "${sanitize[@]}"
+  if echo 'extern "C" int LLVMFuzzerTestOneInput(const char*, unsigned long) { return 0; }' |
+    clang++ -x c++ -fsanitize=fuzzer,address - -o "$build/probe" 2>/dev/null; then
+    libfuzzer=(-fsanitize=fuzzer-no-link -DSPARSEJAX_LIBFUZZER -Wno-unknown-warning-option)
+    start fuzz clang++ "${sanitize[@]}" "${libfuzzer[@]}"
+  fi
+  if [ "$(uname -m)" = x86_64 ]; then
+    add_kernels sse2 4
+    add_kernels avx2 8 -mavx2 -mfma
+    add_kernels avx512 "${avx512[@]}"
+  else
+    add_kernels neon 4
+  fi
+  for file in "${engine[@]}" fuzz.cc; do
+    name=$(basename "$file" .cc)
+    compile "$name" "$file" &
+    objects+=("$build/$name.o")
+  done
+  wait
+  if [ "${#libfuzzer[@]}" = 0 ]; then
+    "$compiler" "${flags[@]}" "${objects[@]}" -lpthread -o "$build/fuzz"
+    "$build/fuzz" "$1"
+  else
+    "$compiler" "${flags[@]}" -fsanitize=fuzzer "${objects[@]}" -lpthread -o "$build/fuzz"
+    mkdir -p "$build/corpus"
+    "$build/fuzz" -max_total_time="$1" -max_len=600 -print_final_stats=1 -artifact_prefix="$build/" "$build/corpus"
+  fi
+}
+
+if [ "${1:-}" = fuzz ]; then
+  fuzz "${2:-600}"
+  exit
+fi
 
 start sanitize "${CXX:-g++}" "${sanitize[@]}"
 if [ "$(uname -m)" = x86_64 ]; then

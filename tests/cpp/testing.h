@@ -97,7 +97,9 @@ void test_window(const Kernels& kernels);
 void test_elementwise(const Kernels& kernels);
 void test_product(const Kernels& kernels);
 void test_program(const Kernels& kernels);
+void test_refused();
 void test_matrix();
-void test_parallel_for();
+void test_handlers();
+void test_threads();
 
 }  // namespace sparsejax::test

@@ -1,0 +1,86 @@
+// Calls of XLA's custom calls as XLA makes them, without XLA: buffers that end where they end,
+// attributes, a pool of threads, errors that are counted.
+#pragma once
+#include <map>
+#include <memory>
+
+#include "testing.h"
+#include "xla/ffi/api/c_api.h"
+
+struct XLA_FFI_Error {
+  std::string message;
+};
+
+struct XLA_FFI_ExecutionContext {
+  sparsejax::test::Threads threads;
+  int64_t num_threads = 1;
+  bool has_pool = true;
+  void* state = nullptr;
+};
+
+extern "C" {
+XLA_FFI_Error* sparsejax_spmm(XLA_FFI_CallFrame*);
+XLA_FFI_Error* sparsejax_spmm_grad_values(XLA_FFI_CallFrame*);
+XLA_FFI_Error* sparsejax_bcr(XLA_FFI_CallFrame*);
+XLA_FFI_Error* sparsejax_bcr_grad_values(XLA_FFI_CallFrame*);
+XLA_FFI_Error* sparsejax_depthwise(XLA_FFI_CallFrame*);
+XLA_FFI_Error* sparsejax_depthwise_grad_x(XLA_FFI_CallFrame*);
+XLA_FFI_Error* sparsejax_depthwise_grad_kernel(XLA_FFI_CallFrame*);
+XLA_FFI_Error* sparsejax_program_instantiate(XLA_FFI_CallFrame*);
+XLA_FFI_Error* sparsejax_program(XLA_FFI_CallFrame*);
+}
+
+namespace sparsejax::test {
+
+using Dims = std::vector<int64_t>;
+
+// A buffer; `words` are the bits of its elements of 4 bytes.
+struct Tensor {
+  XLA_FFI_DataType dtype;
+  Dims dims;
+  std::vector<uint32_t> words;
+  int64_t shift = 0;              // bytes by which the address is wrong
+  uint32_t* elsewhere = nullptr;  // the memory of another tensor
+
+  int64_t elements() const;
+  // The part of slice i of so many.
+  Tensor slice(int64_t i, int64_t slices) const;
+};
+Tensor float_tensor(Dims dims);  // random
+Tensor int_tensor(Dims dims, const std::vector<int32_t>& values);
+
+struct Attribute {
+  std::vector<int64_t> numbers;
+  enum { kNumber, kFlag, kNumbers, kText } kind = kNumber;
+  std::string text = {};
+};
+
+// Errors that were made and not yet destroyed.
+inline int64_t living_errors = 0;
+// Frees what instantiate has left in `state`, as XLA does.
+void delete_state(void* state);
+// What RegisterTypeId is to say next; empty for success.
+inline std::string registration_error;
+
+struct Call {
+  XLA_FFI_Handler* handler;
+  std::vector<Tensor> operands, results;
+  std::map<std::string, Attribute> attributes;
+  std::string name;
+  int64_t num_threads = 1;
+  bool has_pool = true;
+
+  // What the handler says, or nothing.
+  std::string run(XLA_FFI_ExecutionStage stage = XLA_FFI_ExecutionStage_EXECUTE,
+                  void** state = nullptr);
+};
+
+// A small valid call of each handler but the program's, all arrays with these leading dimensions.
+std::vector<Call> valid_calls(const Dims& leading);
+
+// One call that `bytes` describe, mostly wrong; a sanitizer watches.
+void call_by_bytes(const uint8_t* bytes, size_t size);
+
+void test_handlers();
+
+}  // namespace sparsejax::test

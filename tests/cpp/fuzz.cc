@@ -1,0 +1,48 @@
+// Fuzzes whole programs (by value) and the custom calls (by a sanitizer) with bytes: those of
+// libFuzzer where there is one, else of seeds 0, 1, 2, ... for so many seconds.
+#include <chrono>
+#include <cstdlib>
+
+#include "calls.h"
+#include "programs.h"
+
+namespace sparsejax::test {
+namespace {
+
+// The first byte chooses between the two targets and the instruction sets.
+void fuzz_once(const uint8_t* bytes, size_t size) {
+  if (size == 0) return;
+  const std::vector<Kernels>& sets = usable_kernels();
+  const Kernels& set = sets[bytes[0] / 2 % sets.size()];
+  use(set.isa);
+  if (bytes[0] % 2) return call_by_bytes(bytes + 1, size - 1);
+  const std::string problem = program_problem(set, bytes + 1, size - 1);
+  if (problem.empty()) return;
+  std::printf("FAILED on %s: %s\n", set.isa, problem.c_str());
+  std::abort();
+}
+
+}  // namespace
+}  // namespace sparsejax::test
+
+#ifdef SPARSEJAX_LIBFUZZER
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
+  sparsejax::test::fuzz_once(bytes, size);
+  return 0;
+}
+#else
+int main(int num_arguments, char** arguments) {
+  using Clock = std::chrono::steady_clock;
+  const auto end =
+      Clock::now() + std::chrono::seconds(num_arguments > 1 ? std::atoi(arguments[1]) : 60);
+  const uint32_t first = num_arguments > 2 ? std::atoi(arguments[2]) : 0;
+  uint32_t seed = first;
+  for (; Clock::now() < end; seed++) {
+    sparsejax::test::random().seed(seed);
+    const std::vector<uint8_t> bytes = sparsejax::test::random_bytes(20 + seed % 500);
+    std::printf("\rseed %u", seed);  // the one that fails is the last
+    sparsejax::test::fuzz_once(bytes.data(), bytes.size());
+  }
+  std::printf("\r%u executions without a failure\n", seed - first);
+}
+#endif

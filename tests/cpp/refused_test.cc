@@ -1,0 +1,299 @@
+// What parse_program refuses: one valid program with every kind of step, and all the ways to damage
+// it that a check is there for.
+#include <functional>
+#include <stdexcept>
+
+#include "programs.h"
+
+namespace sparsejax::test {
+namespace {
+
+constexpr ImageSize kImage = {4, 6, 5}, kPixel = {4, 1, 1};
+
+// Steps of the valid program, in order; the values that they make have the same numbers.
+enum : size_t {
+  kX,
+  kG,
+  kProduct,
+  kDepthwise,
+  kPool,
+  kMean,
+  kAffine,
+  kBinary,
+  kConcat,
+  kChannels,
+  kPad,
+  kFlatten,
+  kFirstOutput,
+  kSecondOutput  // clang-format off
+};  // clang-format on
+
+void weigh(Draft& d, Step& step, int64_t weights, int64_t bias) {
+  step.weights = static_cast<int64_t>(d.floats.size());
+  step.bias = step.weights + weights;
+  d.floats.resize(d.floats.size() + weights + bias, 0.5f);
+}
+
+Draft valid() {
+  Draft d;
+  d.add(Op::kInput, kImage, {}).index = {0, 3};
+  d.add(Op::kInput, kPixel, {}).index = {1, 1};
+  Step& product = d.add(Op::kProduct, kImage, {kX});
+  product.window = {3, 3, 1, 1, 1, 1, 1, 0, 0};
+  product.pad_top = 1;
+  product.residual = kX;
+  product.gate = kG;
+  weigh(d, d.steps.back(), 4 * 36, 4);
+  Step& depthwise = d.add(Op::kDepthwise, kImage, {kProduct});
+  depthwise.window = {3, 3, 1, 1, 1, 1, 1, 0, 0};
+  depthwise.pad_top = 1;
+  weigh(d, d.steps.back(), 36, 4);
+  d.add(Op::kPool, {4, 3, 2}, {kDepthwise}).window = {2, 2, 2, 2, 1, 1, 0, 0, 0};
+  d.add(Op::kMean, kPixel, {kX});
+  weigh(d, d.add(Op::kAffine, kImage, {kX}), 4, 4);
+  d.add(Op::kBinary, kImage, {kAffine, kMean});
+  d.add(Op::kConcat, {8, 6, 5}, {kBinary, kX});
+  d.add(Op::kChannels, {3, 6, 5}, {kConcat}).index = {7, 0, 3};
+  d.add(Op::kPad, {3, 8, 7}, {kChannels}).pad_top = 1;
+  d.add(Op::kFlatten, {24, 1, 1}, {kPool});
+  d.add(Op::kOutput, {}, {kPad}).index = {0, 3};
+  d.add(Op::kOutput, {}, {kFlatten}).index = {1, 1};
+  return d;
+}
+
+// What is refused, or "" if nothing is.
+std::string refusal(const std::vector<int64_t>& words, const std::vector<float>& floats) {
+  try {
+    parse(words, floats);
+    return "";
+  } catch (const std::invalid_argument& error) {
+    return error.what();
+  }
+}
+
+struct Damage {
+  const char* message;  // a part of what is said
+  std::function<void(Draft&)> apply;
+};
+
+// One number at a time: value or step, and what it becomes.
+const std::vector<Damage>& damages() {
+  static const std::vector<Damage> all = {
+      {"a value's size", [](Draft& d) { d.values[kX].channels = 0; }},
+      {"a value's size", [](Draft& d) { d.values[kX].height = -1; }},
+      {"a value's size", [](Draft& d) { d.values[kX].width = (1 << 24) + 1; }},
+      {"a value is too large", [](Draft& d) { d.values[kX] = {1, 1 << 16, (1 << 15) + 1}; }},
+      {"a value is too large", [](Draft& d) { d.values[kX] = {3, 1 << 15, 1 << 15}; }},
+      {"a step's kind", [](Draft& d) { d.steps[kX].op = static_cast<Op>(kNumOps); }},
+      {"a step's kind", [](Draft& d) { d.steps[kX].op = static_cast<Op>(-1); }},
+      {"a step's output", [](Draft& d) { d.steps[kX].output = 12; }},
+      {"a step's output", [](Draft& d) { d.steps[kX].output = -2; }},
+      {"a window's size", [](Draft& d) { d.steps[kProduct].window.kernel_y = 0; }},
+      {"a window's size", [](Draft& d) { d.steps[kProduct].window.kernel_x = 1025; }},
+      {"a window's size", [](Draft& d) { d.steps[kPool].window.stride_y = 0; }},
+      {"a window's size", [](Draft& d) { d.steps[kPool].window.stride_x = -1; }},
+      {"a window's size", [](Draft& d) { d.steps[kPool].window.dilation_y = 0; }},
+      {"a window's size", [](Draft& d) { d.steps[kPool].window.dilation_x = 1025; }},
+      {"padding", [](Draft& d) { d.steps[kPool].pad_top = -1; }},
+      {"padding", [](Draft& d) { d.steps[kPool].window.pad_left = (1 << 24) + 1; }},
+      {"a function", [](Draft& d) { d.steps[kAffine].activation.function = Function(12); }},
+      {"a function", [](Draft& d) { d.steps[kAffine].activation.function = Function(-1); }},
+      {"a residual", [](Draft& d) { d.steps[kProduct].residual = 12; }},
+      {"a residual", [](Draft& d) { d.steps[kProduct].residual = -2; }},
+      {"a gate", [](Draft& d) { d.steps[kProduct].gate = 12; }},
+      {"a gate", [](Draft& d) { d.steps[kProduct].gate = -2; }},
+      {"a storage", [](Draft& d) { d.steps[kProduct].layout.storage = Storage(3); }},
+      {"a block", [](Draft& d) { d.steps[kProduct].layout.block = 9; }},
+      {"a block", [](Draft& d) { d.steps[kProduct].layout.block = -1; }},
+      {"a tile", [](Draft& d) { d.steps[kProduct].layout.tile = 17; }},
+      {"a chunk", [](Draft& d) { d.steps[kProduct].layout.chunk_cols = -1; }},
+      {"a number of parts", [](Draft& d) { d.steps[kProduct].layout.num_parts = 65; }},
+      {"a mode", [](Draft& d) { d.steps[kBinary].mode = 4; }},
+      {"a mode", [](Draft& d) { d.steps[kBinary].mode = -1; }},
+      {"the begin of weights", [](Draft& d) { d.steps[kProduct].weights = 1 << 20; }},
+      {"the begin of a bias", [](Draft& d) { d.steps[kProduct].bias = -2; }},
+      {"few or many inputs", [](Draft& d) { d.steps[kConcat].inputs.clear(); }},
+      {"what no earlier step", [](Draft& d) { d.steps[kMean].inputs = {12}; }},
+      {"what no earlier step", [](Draft& d) { d.steps[kMean].inputs = {-1}; }},
+      {"what no earlier step", [](Draft& d) { d.steps[kAffine].inputs = {kAffine}; }},
+      {"what no earlier step", [](Draft& d) { d.steps[kProduct].residual = kProduct; }},
+      {"what no earlier step", [](Draft& d) { d.steps[kProduct].residual = kAffine; }},
+      {"what no earlier step", [](Draft& d) { d.steps[kProduct].gate = kMean; }},
+      {"what no earlier step", [](Draft& d) { std::swap(d.steps[kPool], d.steps[kDepthwise]); }},
+      {"output is missing", [](Draft& d) { d.steps[kMean].output = kNone; }},
+      {"output is missing", [](Draft& d) { d.steps[kFirstOutput].output = kMean; }},
+      {"made twice", [](Draft& d) { d.steps[kMean].output = kG; }},
+      {"never made", [](Draft& d) { d.values.push_back(kPixel); }},
+      {"pools and", [](Draft& d) { d.values[kPool].channels = 3; }},
+      {"pools and", [](Draft& d) { d.values[kPool].channels = 5; }},
+      {"a mean", [](Draft& d) { d.values[kMean].channels = 5; }},
+      {"a mean", [](Draft& d) { d.values[kMean].height = 2; }},
+      {"a flatten", [](Draft& d) { d.values[kFlatten].channels = 25; }},
+      {"a flatten", [](Draft& d) { d.values[kFlatten] = {12, 2, 1}; }},
+      {"an affine", [](Draft& d) { d.steps[kAffine].inputs = {kPool}; }},
+      {"an affine", [](Draft& d) { d.values[kAffine].width = 4; }},
+      {"a binary", [](Draft& d) { d.values[kBinary].channels = 3; }},
+      {"sides do not fit", [](Draft& d) { d.steps[kBinary].inputs[1] = kPool; }},
+      {"inputs differ", [](Draft& d) { d.steps[kConcat].inputs[1] = kPool; }},
+      {"inputs differ", [](Draft& d) { d.values[kConcat].height = 7; }},
+      {"inputs differ", [](Draft& d) { d.values[kConcat].width = 4; }},
+      {"do not add up", [](Draft& d) { d.values[kConcat].channels = 9; }},
+      {"do not add up", [](Draft& d) { d.values[kConcat].channels = 7; }},
+      {"do not add up", [](Draft& d) { d.steps[kConcat].inputs.pop_back(); }},
+      {"choice of channels does not", [](Draft& d) { d.values[kChannels].channels = 2; }},
+      {"choice of channels does not", [](Draft& d) { d.values[kChannels].height = 7; }},
+      {"choice of channels does not", [](Draft& d) { d.values[kChannels].width = 4; }},
+      {"one that is not there", [](Draft& d) { d.steps[kChannels].index[1] = 8; }},
+      {"one that is not there", [](Draft& d) { d.steps[kChannels].index[1] = -1; }},
+      {"pools and padding", [](Draft& d) { d.values[kPad].channels = 4; }},
+      {"a residual must", [](Draft& d) { d.steps[kProduct].residual = kG; }},
+      {"a residual must", [](Draft& d) { d.values[kProduct].channels = 3; }},
+      {"a gate must", [](Draft& d) { d.steps[kProduct].gate = kX; }},
+      {"a gate must", [](Draft& d) { d.values[kG].channels = 3; }},
+      {"a gate must", [](Draft& d) { d.values[kG].width = 2; }},
+      {"a depthwise", [](Draft& d) { d.values[kDepthwise].channels = 5; }},
+      {"a depthwise", [](Draft& d) { d.values[kDepthwise].channels = 3; }},
+      {"lie outside",
+       [](Draft& d) { d.steps[kProduct].weights = static_cast<int64_t>(d.floats.size()) - 143; }},
+      {"lie outside",
+       [](Draft& d) { d.steps[kProduct].bias = static_cast<int64_t>(d.floats.size()) - 3; }},
+      {"lie outside",
+       [](Draft& d) { d.steps[kDepthwise].weights = static_cast<int64_t>(d.floats.size()) - 35; }},
+      {"lie outside",
+       [](Draft& d) { d.steps[kDepthwise].bias = static_cast<int64_t>(d.floats.size()) - 3; }},
+      {"lie outside",
+       [](Draft& d) { d.steps[kAffine].weights = static_cast<int64_t>(d.floats.size()) - 3; }},
+      {"lie outside",
+       [](Draft& d) { d.steps[kAffine].bias = static_cast<int64_t>(d.floats.size()) - 3; }},
+      {"lie outside", [](Draft& d) { d.floats.pop_back(); }},
+      {"lie outside", [](Draft& d) { d.steps[kProduct].weights = d.steps[kProduct].bias = kNone; }},
+      {"come together", [](Draft& d) { d.steps[kProduct].bias = kNone; }},
+      {"come together", [](Draft& d) { d.steps[kAffine].bias = kNone; }},
+      {"come together", [](Draft& d) { d.steps[kAffine].weights = kNone; }},
+      {"reaches too far", [](Draft& d) { d.values[kPool] = {4, 1 << 24, 1}; }},
+      {"reaches too far", [](Draft& d) { d.values[kPool] = {4, 1, 1 << 24}; }},
+      {"reaches too far", [](Draft& d) { d.values[kProduct] = {1, 1 << 24, 1}; }},
+      {"reaches too far", [](Draft& d) { d.values[kDepthwise] = {4, 1, 1 << 24}; }},
+      {"too many columns",
+       [](Draft& d) {
+         d.values[kX] = {1 << 24, 1, 1};
+         d.steps[kProduct].residual = d.steps[kProduct].gate = kNone;
+       }},
+      {"numbered wrongly", [](Draft& d) { d.steps[kX].index = {0}; }},
+      {"numbered wrongly", [](Draft& d) { d.steps[kX].index = {0, 3, 1}; }},
+      {"numbered wrongly", [](Draft& d) { d.steps[kX].index[0] = 1; }},
+      {"numbered wrongly", [](Draft& d) { d.steps[kX].index[0] = 2; }},
+      {"numbered wrongly", [](Draft& d) { d.steps[kX].index[0] = -1; }},
+      {"numbered wrongly", [](Draft& d) { d.steps[kX].index[1] = 0; }},
+      {"numbered wrongly", [](Draft& d) { d.steps[kX].index[1] = 17; }},
+      {"numbered wrongly", [](Draft& d) { d.steps[kFirstOutput].index[0] = 2; }},
+      {"numbered wrongly", [](Draft& d) { d.steps[kFirstOutput].index[0] = 1; }},
+  };
+  return all;
+}
+
+// What each kind may say beside its inputs: an activation, a window, padding, weights, a layout, a
+// residual and a gate, an index; and how many modes it has.
+struct May {
+  size_t step;
+  std::string fields;
+  int64_t modes;
+};
+const May kMay[] = {{kX, "i", 2},      {kProduct, "awplrb", 1}, {kDepthwise, "awpb", 1},
+                    {kPool, "wp", 3},  {kMean, "", 1},          {kAffine, "ab", 1},
+                    {kBinary, "a", 4}, {kConcat, "", 1},        {kChannels, "i", 1},
+                    {kPad, "p", 1},    {kFlatten, "", 2},       {kFirstOutput, "i", 2}};
+
+// Sets one field of a step to something that does no harm where it is allowed.
+const std::vector<std::pair<char, std::function<void(Step&)>>> kSet = {
+    {'a', [](Step& s) { s.activation.function = Function::kTanh; }},
+    {'w', [](Step& s) { s.window.kernel_y = 1 + s.window.kernel_y % 2; }},
+    {'w', [](Step& s) { s.window.kernel_x = 1 + s.window.kernel_x % 2; }},
+    {'w', [](Step& s) { s.window.stride_y = 3; }},
+    {'w', [](Step& s) { s.window.stride_x = 3; }},
+    {'w', [](Step& s) { s.window.dilation_y = 2; }},
+    {'w', [](Step& s) { s.window.dilation_x = 2; }},
+    {'p', [](Step& s) { s.pad_top = 2; }},
+    {'p', [](Step& s) { s.window.pad_left = 2; }},
+    {'b', [](Step& s) { s.weights = s.bias = 0; }},
+    {'l', [](Step& s) { s.layout.storage = Storage::kMasks; }},
+    {'l', [](Step& s) { s.layout.block = 4; }},
+    {'l', [](Step& s) { s.layout.tile = 1; }},
+    {'l', [](Step& s) { s.layout.chunk_cols = 1; }},
+    {'l', [](Step& s) { s.layout.num_parts = 1; }},
+    {'r', [](Step& s) { s.residual = kX; }},
+    {'r', [](Step& s) { s.gate = kG; }},
+};
+
+void test_fields() {
+  for (const May& may : kMay) {
+    const std::string name = "step " + std::to_string(may.step);
+    for (size_t i = 0; i < kSet.size(); i++) {
+      Draft d = valid();
+      kSet[i].second(d.steps[may.step]);
+      const bool allowed = may.fields.find(kSet[i].first) != std::string::npos;
+      const std::string said = refusal(d.words(), d.floats);
+      expect(said.empty() == allowed,
+             name + ", field " + std::to_string(i) + " of " + kSet[i].first + ": " + said);
+    }
+    for (int64_t mode = 0; mode < 4; mode++) {
+      Draft d = valid();
+      d.steps[may.step].mode = mode;
+      expect(refusal(d.words(), d.floats).empty() == (mode < may.modes),
+             name + ", mode " + std::to_string(mode));
+    }
+    Draft indexed = valid(), more = valid(), fewer = valid();
+    if (may.fields.find('i') == std::string::npos) indexed.steps[may.step].index = {0};
+    expect(refusal(indexed.words(), indexed.floats).empty() ==
+               (may.fields.find('i') != std::string::npos),
+           name + " with an index");
+    more.steps[may.step].inputs.push_back(kX);
+    expect(!refusal(more.words(), more.floats).empty(), name + " with another input");
+    if (fewer.steps[may.step].inputs.empty()) continue;
+    fewer.steps[may.step].inputs.pop_back();
+    expect(!refusal(fewer.words(), fewer.floats).empty(), name + " with an input less");
+  }
+}
+
+void test_words() {
+  const Draft d = valid();
+  const std::vector<int64_t> words = d.words();
+  const auto changed = [&](size_t at, int64_t word) {
+    std::vector<int64_t> other = words;
+    other[at] = word;
+    return refusal(other, d.floats);
+  };
+  expect(refusal(words, d.floats).empty(), "the valid program: " + refusal(words, d.floats));
+  expect(!changed(0, kMagic + 1).empty(), "another mark");
+  expect(!changed(1, -1).empty(), "a negative number of values");
+  expect(!changed(1, int64_t{1} << 62).empty(), "a huge number of values");
+  const size_t steps = 2 + 3 * d.values.size();
+  expect(!changed(steps, -1).empty(), "a negative number of steps");
+  expect(!changed(steps, int64_t{1} << 62).empty(), "a huge number of steps");
+  expect(!changed(steps + 12, int64_t{1} << 32).empty(), "a float of 33 bits");
+  expect(!changed(steps + 12, -1).empty(), "a float of negative bits");
+  expect(!changed(words.size() - 3, int64_t{1} << 62).empty(), "a list without end");
+  expect(!changed(words.size() - 3, 3).empty(), "a list that ends too late");
+  expect(!changed(words.size() - 3, -1).empty(), "a list of negative length");
+  for (size_t n = 0; n < words.size(); n++)
+    expect(!refusal({words.begin(), words.begin() + n}, d.floats).empty(), "a program cut short");
+  std::vector<int64_t> longer = words;
+  longer.push_back(0);
+  expect(!refusal(longer, d.floats).empty(), "a word too many");
+}
+
+}  // namespace
+
+void test_refused() {
+  test_words();
+  test_fields();
+  for (size_t i = 0; i < damages().size(); i++) {
+    Draft d = valid();
+    damages()[i].apply(d);
+    const std::string said = refusal(d.words(), d.floats);
+    expect(said.find(damages()[i].message) != std::string::npos,
+           std::to_string(i) + ": " + damages()[i].message + ", but: " + said);
+  }
+}
+
+}  // namespace sparsejax::test

@@ -175,7 +175,9 @@ class Classify:
 
     def plan(self, params: Any) -> sj.Plan:
         """What is pruned of a network, and how much."""
-        rules = {**dict(self.exceptions), self.prunable: self.pattern}
+        own = self.pattern
+        rule = (own, own.max_sparsity(())) if isinstance(own, sj.NM) else own
+        rules = {**dict(self.exceptions), self.prunable: rule}
         return sj.plan(params, rules, sparsity=self.sparsity, allocate=self.allocate)
 
     def batches(self, dataset: Dataset, seed: int, count: int) -> list:

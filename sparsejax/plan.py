@@ -13,6 +13,7 @@ import numpy as np
 from sparsejax import text, tree
 from sparsejax.distributions import Allocator, PlanLeaf, uniform
 from sparsejax.doors import ALLOCATOR, checked
+from sparsejax.orientation import check_orientation, warn_of_cap, warn_of_vectors
 from sparsejax.patterns import (
     NM,
     Block,
@@ -157,7 +158,11 @@ def plan(
       allocate: divides it among them: `uniform`, `erk`, `lamp`, `global_magnitude`, ...
 
     Raises:
-      ValueError: a rule claims no leaf, or a pattern does not fit its leaf.
+      ValueError: a rule claims no leaf, a pattern does not fit its leaf, or it is not known which
+        of the leaf's axes the pattern counts along.
+
+    Warns (`SparsityWarning`) where a rule prunes vectors among matrices, and where a pattern does
+    not reach the sparsity.
 
     Example:
       >>> params = {"body": {"kernel": jnp.ones((8, 4))}, "head": {"kernel": jnp.ones((4, 2))}}
@@ -169,10 +174,11 @@ def plan(
     claims = _claims(rules, list(arrays))
     leaves = [
         leaf
-        for path, rule in claims
-        if rule is not None
-        for leaf in _planned(path, arrays[path], rule)
+        for path, regex in claims
+        if rules[regex] is not None
+        for leaf in _planned(path, arrays[path], rules[regex], regex, sparsity)
     ]
+    _warn_of_vectors(rules, claims, arrays)
     open_leaves = [leaf for leaf in leaves if np.isnan(leaf.sparsity)]
     allocated: dict[str, float] = {}
     if open_leaves:
@@ -185,7 +191,7 @@ def plan(
     )
 
 
-def _claims(rules: Mapping[str, Rule], paths: list[str]) -> list[tuple[str, Rule]]:
+def _claims(rules: Mapping[str, Rule], paths: list[str]) -> list[tuple[str, str]]:
     """Each path with the first rule that matches it; every rule must claim one."""
     claimed: dict[str, str] = {}
     for path in paths:
@@ -200,10 +206,19 @@ def _claims(rules: Mapping[str, Rule], paths: list[str]) -> list[tuple[str, Rule
             else:
                 why = hint(regex, paths)
             raise ValueError(f"plan needs each rule to claim a leaf, {regex!r} claims none; {why}.")
-    return [(path, rules[regex]) for path, regex in claimed.items()]
+    return list(claimed.items())
 
 
-def _planned(path: str, leaf: Any, rule: Any) -> list[PlanLeaf]:
+def _warn_of_vectors(rules: Mapping[str, Rule], claims: Any, arrays: Mapping[str, Any]) -> None:
+    """Say where a rule that matches matrices prunes scales or biases as well."""
+    for regex in rules:
+        own = [path for path, other in claims if other == regex and rules[regex] is not None]
+        vectors = [path for path in own if len(arrays[path].shape) < 2]
+        matrices = [p for p, x in arrays.items() if len(x.shape) > 1 and re.search(regex, p)]
+        warn_of_vectors(regex, vectors, len(vectors) + len(matrices))
+
+
+def _planned(path: str, leaf: Any, rule: Any, regex: str, wanted: Any) -> list[PlanLeaf]:
     """The leaf, or the layers of a stack, with its sparsity, or NaN where the allocator decides."""
     pattern, sparsity = rule if isinstance(rule, tuple) else (rule, float("nan"))
     places: list[Any] = [()]
@@ -214,10 +229,12 @@ def _planned(path: str, leaf: Any, rule: Any) -> list[PlanLeaf]:
         shape = slice_shape(shape, places[0]) if places else shape
     if not jnp.issubdtype(leaf.dtype, jnp.floating):
         raise TypeError(f"{path}: a sparse leaf must be floating point, got {leaf.dtype}.")
+    check_orientation(pattern, shape, path, regex)
     pattern.validate(shape, path)
     highest = pattern.max_sparsity(shape)
     if highest < 1.0 and np.isnan(sparsity):
         sparsity = highest
+        warn_of_cap(path, pattern, regex, 0.0 if wanted is None else wanted, highest)
     if not np.isnan(sparsity) and not 0.0 <= sparsity <= highest:
         raise ValueError(f"{path}: {pattern} needs a sparsity in [0, {highest:g}], got {sparsity}.")
     return [PlanLeaf(name_of(path, at), shape, pattern, sparsity, at) for at in places]

@@ -13,7 +13,9 @@ from tests import cases
 
 def trainer(method, reparam=None):
     params = cases.dict_params()
-    plan = sj.plan(params, {"conv/kernel": sj.Unstructured(), "dense": sj.NM(2, 4)}, sparsity=0.75)
+    plan = sj.plan(
+        params, {"conv/kernel": sj.Unstructured(), "dense": (sj.NM(2, 4), 0.5)}, sparsity=0.75
+    )
     inner = optax.chain(sj.add_penalty(sj.margin(), 0.01), optax.adamw(0.05))
     key = jax.random.key(0, impl="rbg")
     tx = sj.sparsify(inner, cases.METHODS[method].transform, plan, key=key, reparam=reparam)

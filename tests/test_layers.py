@@ -14,6 +14,7 @@ LAYERS = [
         "importance",
         "distributions",
         "rules",
+        "orientation",
         "schedules",
         "penalties",
         "reparams",

@@ -87,7 +87,7 @@ def test_line_searches_train_while_masks_change(optimizer):
 
 def test_several_sparsify_under_one_partition_are_one():
     params = cases.dict_params()
-    rules = {"conv": {"conv/kernel": sj.Unstructured()}, "dense": {"dense": sj.NM(2, 4)}}
+    rules = {"conv": {"conv/kernel": sj.Unstructured()}, "dense": {"dense": (sj.NM(2, 4), 0.5)}}
     plans = {label: sj.plan(params, rule, sparsity=0.75) for label, rule in rules.items()}
     soft = {"conv": sj.one_shot(), "dense": sj.sr_ste()}
     labels = {name: jax.tree.map(lambda _, name=name: name, leaf) for name, leaf in params.items()}

@@ -22,7 +22,9 @@ RULES = {r"head": None, r"layers/1": (sj.NM(1, 4), 0.5), r"bias": None, r"kernel
 
 def test_the_first_matching_rule_wins():
     plan = sj.plan(
-        PARAMS, {"head": None, "0/kernel": sj.Block(4, 1), "kernel$": sj.NM(2, 4)}, sparsity=0.75
+        PARAMS,
+        {"head": None, "0/kernel": sj.Block(4, 1), "kernel$": (sj.NM(2, 4), 0.5)},
+        sparsity=0.75,
     )
     assert [(leaf.path, leaf.pattern, leaf.sparsity) for leaf in plan.leaves] == [
         ("layers/0/kernel", sj.Block(4, 1), 0.75),
@@ -105,7 +107,9 @@ def test_the_table_shows_each_leaf_and_the_total():
 def test_the_plans_masks_have_the_plans_counts():
     rng = np.random.default_rng(0)
     params = {"a": rng.normal(size=(8, 12)), "b": rng.normal(size=(3, 3, 4, 8))}
-    plan = sj.plan(params, {"a": sj.NM(2, 4), "b": sj.Block(2, 2)}, sparsity=0.6, allocate=sj.lamp)
+    plan = sj.plan(
+        params, {"a": (sj.NM(2, 4), 0.5), "b": sj.Block(2, 2)}, sparsity=0.6, allocate=sj.lamp
+    )
     for leaf in plan.leaves:
         mask = leaf.pattern.mask(jnp.abs(jnp.asarray(params[leaf.path])), leaf.sparsity)
         assert int((~mask).sum()) == leaf.num_pruned

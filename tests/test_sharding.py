@@ -38,7 +38,7 @@ def put(params, mesh, specs):
 
 PLANS = {
     "unstructured": {"conv/kernel": sj.Unstructured(), "dense": sj.Unstructured()},
-    "groups": {"conv/kernel": sj.Block(2, 1), "dense": sj.NM(2, 4)},
+    "groups": {"conv/kernel": sj.Block(2, 1), "dense": (sj.NM(2, 4), 0.5)},
     "one leaf": {"conv/kernel": sj.Unstructured()},
 }
 

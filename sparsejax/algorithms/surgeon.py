@@ -98,7 +98,7 @@ def _prune_leaf(
 ) -> tuple[Any, Any]:
     inputs = inputs_of(calibration, leaf.path, asker)
     grams = gram_of(inputs, leaf.path, asker)
-    orders = _column_orders(leaf, inputs, asker)
+    orders = column_orders(leaf, inputs, asker)
     before = inputs.to_matrices(np.asarray(weights).astype(np.float64))
     before = np.where(inputs.squares[:, None] > 0.0, before, 0.0)  # of no use: these go first
     after, kept = before.copy(), np.ones(before.shape, bool)
@@ -127,7 +127,7 @@ def gram_of(inputs: LayerInputs, path: str, asker: str) -> Float[np.ndarray, "gr
     return inputs.gram
 
 
-def _column_orders(
+def column_orders(
     leaf: PlanLeaf, inputs: LayerInputs, asker: str
 ) -> list[Int[np.ndarray, " inputs"]]:
     """For each group, its inputs in an order in which n:m groups are consecutive."""

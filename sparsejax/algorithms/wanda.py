@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
+from sparsejax.algorithms.surgeon import column_orders
 from sparsejax.calibrate import LayerInputs, inputs_of
 from sparsejax.distributions import PlanLeaf
 from sparsejax.initial_masks import InitialMasks, planned_masks
-from sparsejax.patterns import Unstructured
+from sparsejax.patterns import NM, Unstructured
 
 
 def wanda(calibration: Mapping[str, LayerInputs]) -> InitialMasks:
@@ -41,6 +42,8 @@ def wanda(calibration: Mapping[str, LayerInputs]) -> InitialMasks:
         scores = jnp.abs(inputs.to_matrices(weights.astype(jnp.float32))) * norms
         if isinstance(leaf.pattern, Unstructured):
             return inputs.from_matrices(_by_output(scores, leaf.num_pruned), leaf.shape)
+        if isinstance(leaf.pattern, NM):
+            column_orders(leaf, inputs, "wanda")  # refuses groups across outputs
         return leaf.pattern.mask(inputs.from_matrices(scores, leaf.shape), leaf.sparsity)
 
     return initial

@@ -1,0 +1,91 @@
+"""Patterns go along the axes that are contracted, or say which option they need."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import linen, nnx
+
+import sparsejax as sj
+
+
+def attention():
+    model = linen.MultiHeadDotProductAttention(4, qkv_features=64)
+    return model.init(jax.random.key(0), jnp.ones((2, 3, 64)))["params"]
+
+
+def nnx_attention():
+    model = nnx.MultiHeadAttention(4, 64, decode=False, rngs=nnx.Rngs(0))
+    return nnx.state(model, nnx.Param)
+
+
+PARAMS = {
+    "linen": attention,
+    "nnx": nnx_attention,
+    "equinox": lambda: eqx.filter(eqx.nn.Linear(8, 12, key=jax.random.key(0)), eqx.is_array),
+    "equinox_conv": lambda: eqx.filter(
+        eqx.nn.Conv2d(8, 12, 3, key=jax.random.key(0)), eqx.is_array
+    ),
+    "table": lambda: {"embedding": jnp.ones((16, 8))},
+    "line": lambda: {"kernel": jnp.ones((3, 8, 4))},
+}
+REFUSED = [
+    ("linen", "query/kernel", sj.NM(2, 4), "axis=0 or 1, counted from the front"),
+    ("linen", "out/kernel", sj.Block(4, 4), "output_axis=2, counted from the front"),
+    ("nnx", "key/kernel", sj.NM(2, 4), "axis=0 or 1"),
+    ("line", "kernel", sj.NM(2, 4), "axis=0 or 1"),
+    ("equinox", "weight", sj.NM(2, 4), "pass axis=1"),
+    ("equinox", "weight", sj.Block(4, 1), "pass output_axis=0"),
+    ("equinox", "weight", sj.Channel(), "axis=0 for outputs, axis=1 for inputs"),
+    ("equinox_conv", "weight", sj.KernelGroup(2), "pass output_axis=0"),
+    ("equinox_conv", "weight", sj.BlockColumnRow(4, 4), "pass output_axis=0"),
+    ("table", "embedding", sj.NM(2, 4), "pass axis=1"),
+]
+TAKEN = [
+    ("linen", "query/kernel", sj.NM(2, 4, axis=0)),
+    ("linen", "out/kernel", sj.NM(2, 4, axis=1)),
+    ("linen", "query/kernel", sj.Block(4, 1)),
+    ("line", "kernel", sj.NM(2, 4, axis=1)),
+    ("equinox", "weight", sj.NM(2, 4, axis=-1)),
+    ("equinox", "weight", sj.Block(4, 1, output_axis=0)),
+    ("equinox", "weight", sj.Unstructured()),
+    ("equinox_conv", "weight", sj.KernelGroup(2, 0, 1)),
+    ("table", "embedding", sj.NM(2, 4, axis=1)),
+]
+
+
+@pytest.mark.parametrize(("params", "rule", "pattern", "option"), REFUSED)
+def test_axes_that_are_not_known_are_asked_for(params, rule, pattern, option):
+    with pytest.raises(ValueError, match=rf"{rule}: .* of the rule '{rule}' .*{option}"):
+        sj.plan(PARAMS[params](), {rule: pattern}, sparsity=0.5)
+
+
+@pytest.mark.parametrize(("params", "rule", "pattern"), TAKEN)
+def test_axes_that_are_given_are_taken(params, rule, pattern):
+    assert sj.plan(PARAMS[params](), {rule: pattern}, sparsity=0.5).sparsity == 0.5
+
+
+def test_wanda_refuses_groups_across_outputs():
+    params = {"w": jnp.ones((8, 4, 4))}
+    apply = lambda p, x: jnp.einsum("ri,ihe->rhe", x, p["w"])
+    for axis in (1, 2):
+        plan = sj.plan(params, {"w": sj.NM(2, 4, axis=axis)}, sparsity=0.5)
+        calibration = sj.calibrate(apply, params, plan, [jnp.ones((3, 8))], gram=False)
+        with pytest.raises(ValueError, match=f"wanda needs NM.* along the inputs.* axis {axis}"):
+            sj.wanda(calibration)(params, plan)
+
+
+def test_vectors_among_matrices_are_said():
+    params = {"layer": {"weight": jnp.ones((8, 4))}, "norm": {"weight": jnp.ones(8)}}
+    with pytest.warns(sj.SparsityWarning, match=r"prunes norm/weight .* rule '\.\*weight'"):
+        sj.plan(params, {r".*weight": sj.Unstructured()}, sparsity=0.5)
+    sj.plan(params, {"norm": None, r".*weight": sj.Unstructured()}, sparsity=0.5)
+    sj.plan(params, {"norm": sj.Unstructured(), r".*weight": sj.Unstructured()}, sparsity=0.5)
+
+
+def test_a_pattern_that_does_not_reach_the_sparsity_is_said():
+    params = {"kernel": jnp.ones((8, 4))}
+    with pytest.warns(sj.SparsityWarning, match="kernel at sparsity 0.5, not 0.9: .*'kern'"):
+        plan = sj.plan(params, {"kern": sj.NM(2, 4)}, sparsity=0.9)
+    assert plan.sparsity == 0.5
+    sj.plan(params, {"kern": (sj.NM(2, 4), 0.5)}, sparsity=0.9)

@@ -206,8 +206,8 @@ def cpu_name() -> str:
 
 
 def show(title: str, rows: list[dict[str, Any]]) -> None:
-    table = Table(title=f"{title}, one core")
-    for column in ("", "wall ms", "CPU ms", f"times {rows[0]['baseline']}, wall (CPU)", "error"):
+    table = Table(title=f"{title}, one core; speedup over {rows[0]['baseline']}")
+    for column in ("", "wall ms", "CPU ms", "speedup (CPU)", "error"):
         table.add_column(column)
     for row in rows:
         table.add_row(

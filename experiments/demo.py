@@ -113,6 +113,9 @@ def main(demo: Demo) -> None:
     prepare(demo)
     # A run that goes on after Ctrl-C need not compile again.
     jax.config.update("jax_compilation_cache_dir", str((demo.output / "checkpoint/xla").absolute()))
+    cost = "under a minute" if demo.smoke else f"about {1 + demo.steps / 600:.0f} minutes"
+    console.print(f"Two trainings of {demo.steps:,} steps, then timing: {cost} on two cores.")
+    console.print("Ctrl-C saves and stops; the same command goes on from there.")
     dataset = data.load(say=console.print)
     try:
         results, variables = train_both(demo, dataset, console)
@@ -243,7 +246,9 @@ def train_one(
 
     with (
         contextlib.closing(Checkpoints(demo.output / "checkpoint" / name)) as checkpoints,
-        Progress(*columns, TimeRemainingColumn(), console=console) as progress,
+        Progress(
+            *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
+        ) as progress,
     ):
         task = progress.add_task(name, total=demo.steps, loss=0.0, accuracy=0.0, sparsity=0.0)
 
@@ -254,6 +259,8 @@ def train_one(
             if done % 5 == 0:
                 last["sparsity"] = sparsity_of(state.opt_state)
             progress.update(task, completed=done, **smooth, **last)
+            if not console.is_terminal and done % max(1, demo.steps // 20) == 0:
+                print(plain_line(name, done, demo.steps, {**smooth, **last}), flush=True)
 
         state, history = train(
             step,
@@ -268,6 +275,13 @@ def train_one(
         end = {name: history[-1][name] for name in ("loss", "accuracy", "sparsity")}
         progress.update(task, completed=demo.steps, **end)
     return state, history
+
+
+def plain_line(name: str, done: int, total: int, numbers: dict[str, float]) -> str:
+    """What the progress bar shows, for a log."""
+    loss, accuracy, sparsity = (numbers[key] for key in ("loss", "accuracy", "sparsity"))
+    shares = f"accuracy {accuracy:.1%}  sparsity {sparsity:.1%}"
+    return f"{name:>6} {done}/{total}  loss {loss:.3f}  {shares}"
 
 
 def describe(dataset: data.Dataset) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def _on_cpu(ctx: Any, *values: Any, kernel: Kernel, call: Call, **_: Any) -> Any
     names = kernel.names(call, [operand.ndim for operand in operands])
     run: Callable = partial(_on_device, kernel, call, names)
     if not any(math.prod(array.shape) == 0 for array in (operands[-1], *call.results)):
-        run = placement.partitioned(run, names, [operand.shape for operand in operands])
+        run = placement.partitioned(run, names, operands)
     return _lowered(run, ctx, operands, values)
 
 

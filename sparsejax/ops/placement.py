@@ -85,15 +85,16 @@ def result_shardings(names: Names, operands: Sequence[Any]) -> list[NamedShardin
 
 
 def partitioned(
-    function: Callable[..., list[Array]], names: Names, shapes: Sequence[Sequence[int]]
+    function: Callable[..., list[Array]], names: Names, operands: Sequence[Any]
 ) -> Callable[..., list[Array]]:
     """The function, run by each device on its own part once XLA has placed the operands.
 
     Args:
         function: of the operands of one device, all of it in their shapes.
         names: of the axes.
-        shapes: of the operands as wholes.
+        operands: shapes and dtypes of them as wholes.
     """
+    shapes = [operand.shape for operand in operands]
     # XLA's rule of propagation knows no empty arrays: they are made where they are needed.
     full = [i for i, shape in enumerate(shapes) if 0 not in shape]
     own = Names(tuple(names.operands[i] for i in full), names.results)
@@ -103,7 +104,7 @@ def partitioned(
         rest = dict(zip(full, given, strict=True))
         sizes = (zip(*pair, strict=True) for pair in zip(names.operands, shapes, strict=True))
         made = [[1 if may_be_cut(name) else size for name, size in pairs] for pairs in sizes]
-        empty = lambda i: jnp.zeros(made[i], given[-1].dtype)
+        empty = lambda i: jnp.zeros(made[i], operands[i].dtype)
         return function(*(rest[i] if i in rest else empty(i) for i in range(len(shapes))))
 
     def partition(mesh: Any, arguments: Any, results: Any) -> Any:
@@ -124,7 +125,7 @@ def partitioned(
     whole = custom_partitioning(on_device)
     rule, fixed = _rule(own, own_shapes)
     whole.def_partition(partition, sharding_rule=rule, need_replication_factors=fixed)
-    return lambda *operands: whole(*(operands[i] for i in full))
+    return lambda *arrays: whole(*(arrays[i] for i in full))
 
 
 @cache

@@ -118,6 +118,7 @@ from sparsejax.penalties import margin as margin
 from sparsejax.penalties import soft_min_max as soft_min_max
 from sparsejax.plan import Plan as Plan
 from sparsejax.plan import plan as plan
+from sparsejax.plots import plot as plot
 from sparsejax.quantizers import asymmetric_quantizer as asymmetric_quantizer
 from sparsejax.quantizers import dkm as dkm
 from sparsejax.quantizers import dorefa as dorefa

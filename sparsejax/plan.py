@@ -29,6 +29,7 @@ from sparsejax.stacks import Stacked, array_shape, name_of, slice_shape, take
 
 PATTERNS = (Unstructured, Block, NM, Channel, KernelPattern, BlockColumnRow, KernelGroup)
 Rule = Pattern | Stacked | tuple[Pattern | Stacked, float] | None
+CAPTION = "sparsity = zeros / weights of the leaves listed here; all others are dense"
 
 
 @dataclass(frozen=True)
@@ -89,17 +90,24 @@ class Plan:
         return self.num_pruned / max(self.num_weights, 1)
 
     def __str__(self) -> str:
-        """The plan as a table."""
+        """The plan as a table of 80 columns."""
+        return str(self._table())
+
+    def _repr_html_(self) -> str:
+        return self._table().html()
+
+    def _table(self) -> text.Table:
+        paths, note = text.shortened([leaf.path for leaf in self.leaves])
         rows = [
-            (leaf.path, "x".join(map(str, leaf.shape)), str(leaf.pattern), *_numbers(leaf))
-            for leaf in self.leaves
+            (path, "x".join(map(str, leaf.shape)), text.brief(leaf.pattern), *_numbers(leaf))
+            for path, leaf in zip(paths, self.leaves, strict=True)
         ]
-        return text.table(
+        return text.Table(
             "Plan",
             ["leaf", "shape", "pattern", "weights", "sparsity", "kept"],
             rows,
             footer=("total", "", "", *_numbers(self)),
-            caption="sparsity = zeros / weights of the leaves listed here; all others are dense",
+            caption=note + CAPTION,
         )
 
     def to_json(self) -> str:

@@ -1,5 +1,6 @@
 """How sparse a network is: nonzeros, parameters and multiply-adds of each leaf and in total."""
 
+import html
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -16,6 +17,8 @@ from sparsejax.plan import Plan
 from sparsejax.stacks import take
 
 CAPTION = "sparsity = zeros / parameters of the row, where a dense leaf counts whole"
+COUNTED = "MMAdds = million multiply-adds, with a kept weight / all"
+ZEROS = "; kept 0.0 = kept weights that are 0.0: their unit has no way in or out, or they are new"
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,9 @@ class LeafReport:
             dense leaf counts whole, zeros or not.
         multiply_adds: of one call on the example; None when no function was given.
         sparse_multiply_adds: those with a kept weight.
+        kept_zeros: kept weights that are exactly 0.0, by a state's masks; None without a state.
+            They stay so where their unit has no way in or out, and take a place for nothing;
+            weights that were grown in the last update count, too.
     """
 
     path: str
@@ -40,6 +46,7 @@ class LeafReport:
     nonzeros: int
     multiply_adds: int | None
     sparse_multiply_adds: int | None
+    kept_zeros: int | None = None
 
     @property
     def sparsity(self) -> float:
@@ -78,21 +85,28 @@ class Report:
         }
 
     def __str__(self) -> str:
-        """A table; dense leaves of fewer than two axes are summed up in one row."""
-        counted = self.total.multiply_adds is not None
+        """A table of 80 columns; dense leaves of fewer than two axes are one row."""
+        return "\n".join([str(self._table()), *(f"! {finding}" for finding in self.findings)])
+
+    def _repr_html_(self) -> str:
+        found = "".join(f"<p>{html.escape(str(finding))}</p>" for finding in self.findings)
+        return self._table().html() + found
+
+    def _table(self) -> text.Table:
+        counted, zeros = self.total.multiply_adds is not None, bool(self.total.kept_zeros)
         columns = ["leaf", "shape", "pattern", "parameters", "nonzeros", "sparsity"]
-        columns += ["multiply-adds", "sparse"] if counted else []
+        columns += (["kept 0.0"] if zeros else []) + (["MMAdds"] if counted else [])
         small = [leaf for leaf in self.leaves if leaf.pattern == "dense" and len(leaf.shape) < 2]
         shown = [leaf for leaf in self.leaves if leaf not in small]
-        shown += [_sum(f"{len(small)} vectors", small)] if small else []
-        table = text.table(
-            "Report",
-            columns,
-            [_row(leaf, counted) for leaf in (*shown, self.planned)],
-            footer=_row(self.total, counted),
-            caption=CAPTION,
-        )
-        return "\n".join([table, *(f"! {finding}" for finding in self.findings)])
+        paths, note = text.shortened([leaf.path for leaf in shown])
+        rows = [
+            [path, *_row(leaf, counted, zeros)] for path, leaf in zip(paths, shown, strict=True)
+        ]
+        sums = [_sum(f"{len(small)} vectors", small)] if small else []
+        rows += [[leaf.path, *_row(leaf, counted, zeros)] for leaf in (*sums, self.planned)]
+        caption = note + CAPTION + (f"; {COUNTED}" if counted else "") + (ZEROS if zeros else "")
+        footer = ["total", *_row(self.total, counted, zeros)]
+        return text.Table("Report", columns, rows, footer, caption)
 
 
 @checked(plan=PLAN, apply_fn=FUNCTION)
@@ -157,12 +171,18 @@ def _rows(
     adds = None if counts is None else counts.get(path, 0) // max(len(leaves), 1)
     for leaf in leaves:
         kept = int(jnp.count_nonzero(take(leaf, masks.get(path, array))))
+        zeros = _kept_zeros(leaf, masks[path], array) if path in masks else None
         sparse = None if adds is None else adds * kept // max(leaf.num_weights, 1)
-        pattern = str(leaf.pattern)
-        yield LeafReport(leaf.path, leaf.shape, pattern, leaf.num_weights, kept, adds, sparse)
+        pattern, size = text.brief(leaf.pattern), leaf.num_weights
+        yield LeafReport(leaf.path, leaf.shape, pattern, size, kept, adds, sparse, zeros)
     if not leaves:
         size = math.prod(shape)
-        yield LeafReport(path, shape, "dense", size, size, adds, adds)
+        zeros = 0 if masks else None
+        yield LeafReport(path, shape, "dense", size, size, adds, adds, zeros)
+
+
+def _kept_zeros(leaf: Any, mask: Any, array: Any) -> int:
+    return int(jnp.count_nonzero(take(leaf, mask) & (take(leaf, array) == 0)))
 
 
 def _sum(name: str, leaves: Any) -> LeafReport:
@@ -175,11 +195,16 @@ def _sum(name: str, leaves: Any) -> LeafReport:
         sum(leaf.nonzeros for leaf in leaves),
         add([leaf.multiply_adds for leaf in leaves]),
         add([leaf.sparse_multiply_adds for leaf in leaves]),
+        add([leaf.kept_zeros for leaf in leaves]),
     )
 
 
-def _row(leaf: LeafReport, counted: bool) -> list[str]:
+def _row(leaf: LeafReport, counted: bool, zeros: bool) -> list[str]:
+    """What stands behind the path."""
     shape = "x".join(map(str, leaf.shape))
-    row = [leaf.path, shape, leaf.pattern, f"{leaf.parameters:,}", f"{leaf.nonzeros:,}"]
-    row.append(f"{leaf.sparsity:.4f}")
-    return row + ([f"{leaf.multiply_adds:,}", f"{leaf.sparse_multiply_adds:,}"] if counted else [])
+    row = [shape, leaf.pattern, f"{leaf.parameters:,}", f"{leaf.nonzeros:,}"]
+    row += [f"{leaf.sparsity:.4f}", *([f"{leaf.kept_zeros or 0:,}"] if zeros else [])]
+    if counted:
+        sparse, whole = leaf.sparse_multiply_adds or 0, leaf.multiply_adds or 0
+        row.append(f"{sparse / 1e6:.4g}/{whole / 1e6:.4g}")
+    return row

@@ -186,6 +186,7 @@ def assert_close(actual, expected):
         np.testing.assert_allclose(a / scale, b / scale, rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.filterwarnings("ignore:compile leaves all")
 @pytest.mark.parametrize("name", GRAPHS)
 def test_a_graph_that_almost_fits_is_right(name):
     fn, activations = GRAPHS[name]
@@ -211,6 +212,7 @@ def test_custom_derivatives_are_kept():
     assert np.abs(grad).max() > 0
 
 
+@pytest.mark.filterwarnings("ignore:compile leaves all")
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_half_precision_models_stay_in_xla_and_right(dtype):
     fn, _ = GRAPHS["norm then relu"]
@@ -258,6 +260,7 @@ def test_values_that_are_not_finite_pass_through():
     np.testing.assert_allclose(fast[~touched], dense[~touched], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:compile leaves all")
 def test_weights_that_are_not_finite_stay_in_xla():
     kernel = PARAMS["pointwise"].at[0, 0, 0, 0].set(jnp.nan)
     fast = compiled(lambda p, x: conv(x, p), kernel, X)
@@ -282,6 +285,7 @@ def test_mistakes_are_named():
         jax.jit(lambda p: sj.compile(lambda p, x: x, {"layer": {"kernel": p}}, X)(X))(X)
 
 
+@pytest.mark.filterwarnings("ignore:compile found random numbers")
 def test_keys_among_the_params_are_allowed():
     params = {**PARAMS, "key": jax.random.key(0)}
     fn = lambda p, x: conv(x, p["pointwise"]) + jax.random.normal(p["key"], x.shape)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
@@ -192,6 +193,7 @@ def test_random_networks_are_right_in_float64(network):
             np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6 * largest)
 
 
+@pytest.mark.filterwarnings("ignore:compile leaves all")
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(networks())
 def test_random_networks_run_as_programs(network):

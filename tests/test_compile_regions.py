@@ -135,7 +135,7 @@ def test_what_stayed_in_xla_is_named_with_its_reason():
     fn = lambda p, x: conv(x, p["one"].astype(jnp.float16), preferred_element_type=None)
     graph = rewritten(fn, P, X.astype(jnp.float16))
     split(graph)
-    assert graph.left["conv_general_dilated"].reason == "weights are not constant float32"
+    assert graph.left["conv_general_dilated"].reason == "float16 (its weights), not float32"
 
 
 def test_a_graph_in_one_region_has_nothing_left():

@@ -36,6 +36,7 @@ LAYERS = [
     {"opt_states"},
     {"sparsify", "check", "keras_bridge"},
     {"compile", "report"},
+    {"plots"},
     {"__init__"},
 ]
 ROOT = Path(sparsejax.__file__).parent

@@ -92,14 +92,7 @@ def test_the_table_shows_each_leaf_and_the_total():
     plan = sj.plan(PARAMS, {"head": None, "kernel": sj.Block(4, 1)}, sparsity=0.75)
     lines = str(plan).splitlines()
     row = next(line for line in lines if "layers/1/kernel" in line)
-    assert [cell.strip() for cell in row.strip("│").split("│")] == [
-        "layers/1/kernel",
-        "8x12",
-        "Block(rows=4, cols=1, output_axis=-1)",
-        "96",
-        "0.7500",
-        "24",
-    ]
+    assert row.split() == ["layers/1/kernel", "8x12", "Block(4)", "96", "0.7500", "24"]
     assert any("total" in line and "192" in line and "48" in line for line in lines)
     assert "sparsity = zeros / weights of the leaves listed here" in lines[-1]
 

@@ -47,8 +47,50 @@ def test_masks_are_counted_whatever_the_weights_are():
 def test_table_and_dict_hold_the_same_sums():
     found = sj.report(PLAN, PARAMS, apply_fn=conv_net, example=X)
     total = found.to_dict()["total"]
-    assert f"{total['multiply_adds']:,}" in str(found) and "1 vectors" in str(found)
-    assert "multiply-adds" not in str(sj.report(PLAN, PARAMS))
+    assert f"/{total['multiply_adds'] / 1e6:.4g}" in str(found) and "1 vectors" in str(found)
+    assert "MMAdds" not in str(sj.report(PLAN, PARAMS))
+
+
+def test_kept_weights_that_are_zero_are_counted():
+    """Of two units in the middle one has no way in: what it sends out is kept, and 0.0."""
+    params = {"in": jnp.ones((4, 2)), "out": jnp.ones((2, 3))}
+    plan = sj.plan(params, {"": sj.Unstructured()}, sparsity=0.25)
+    tx = sj.sparsify(optax.sgd(0.1), sj.static_random(), plan, key=jax.random.key(0))
+    state = tx.init(params)
+    masks = {"in": jnp.ones((4, 2), bool), "out": jnp.array([[1, 1, 0], [1, 1, 0]], bool)}
+    params = {"in": params["in"], "out": params["out"].at[1].set(0.0).at[0, 2].set(0.0)}
+    found = sj.report(plan, params, state._replace(masks=masks))
+    assert [leaf.kept_zeros for leaf in found.leaves] == [0, 2]
+    assert found.total.kept_zeros == 2 == found.to_dict()["total"]["kept_zeros"]
+    assert "kept 0.0 = kept weights" in " ".join(str(found).split())
+    assert sj.report(plan, params).total.kept_zeros is None
+
+
+def test_report_and_plan_fit_80_columns_and_notebooks():
+    name = "a_rather_long_name_of_a_layer"
+    params = {f"block_{i}": {name: {"kernel": jnp.ones((512, 512))}} for i in range(2)}
+    rules = {"block_0": sj.Block(4, 1), "block_1": sj.Unstructured()}
+    plan = sj.plan(params, rules, sparsity=0.5)
+    net = lambda p, x: x @ p["block_0"][name]["kernel"]
+    found = sj.report(plan, params, apply_fn=net, example=jnp.ones((1000, 512)))
+    for table in (plan, found):
+        assert max(map(len, str(table).splitlines())) <= 80
+        assert "block_1" in str(table)
+        assert "<table>" in table._repr_html_() and "block_1" in table._repr_html_()
+
+
+def test_a_plot_has_a_bar_for_each_leaf():
+    import matplotlib
+
+    matplotlib.use("Agg")
+    found = sj.report(PLAN, {**PARAMS, "conv": PARAMS["conv"].at[0].set(0.0)})
+    axes = sj.plot(found)
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx([1 / 3, 0.0])
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["conv", "head"]
+    again = sj.plot(PLAN, axes=axes)
+    assert again is axes and len(axes.patches) == 3
+    with pytest.raises(TypeError, match="plot needs a report or a plan, got dict; pass"):
+        sj.plot(PARAMS)
 
 
 def test_mobilenet_has_its_569_million_multiply_adds():

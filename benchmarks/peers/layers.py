@@ -19,7 +19,7 @@ def show(row: dict[str, Any]) -> None:
         table.add_column(column)
     table.add_column("of load bound")
     for layer in rows:
-        useful, effective = rates(layer, row["batch"])
+        useful, effective = rates(layer)
         table.add_row(
             layer["path"],
             layer["pattern"],
@@ -32,7 +32,7 @@ def show(row: dict[str, Any]) -> None:
     Console(width=150).print(table)
 
 
-def rates(layer: dict[str, Any], batch: int) -> tuple[float, float]:
-    """Useful and effective GFLOP/s; the time is of one image."""
-    per_image = 2 / batch / layer["microseconds"] / 1e3
-    return layer["sparse_multiply_adds"] * per_image, layer["multiply_adds"] * per_image
+def rates(layer: dict[str, Any]) -> tuple[float, float]:
+    """Useful and effective GFLOP/s of one call."""
+    per_call = 2 / layer["microseconds"] / 1e3
+    return layer["sparse_multiply_adds"] * per_call, layer["multiply_adds"] * per_call

@@ -2,12 +2,15 @@
 
 import dataclasses
 import threading
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 from jax.extend import core
 
+from sparsejax import text
+from sparsejax.compile.doubts import in_training, left_in_xla
 from sparsejax.compile.frozen import are_same, fingerprint, frozen
 from sparsejax.compile.fusion_plan import plan_fusion
 from sparsejax.compile.program import build
@@ -25,6 +28,7 @@ class _Program(NamedTuple):
     run: Callable
     output_tree: Any
     report: CompileReport
+    doubts: list[str]
 
 
 class CompiledFunction:
@@ -75,6 +79,10 @@ class CompiledFunction:
         graph, _ = trace(self._apply_fn, self._params, self._example)
         return dataclasses.replace(made, fusion=plan_fusion(graph))
 
+    def _doubts(self) -> list[str]:
+        leaves, treedef = jax.tree.flatten(self._example)
+        return self._program(leaves, treedef).doubts
+
     def _with(self, params: Any) -> "CompiledFunction":
         leaves, treedef = jax.tree.flatten(params)
         needed: Any = jax.tree.structure(self._params)
@@ -107,10 +115,14 @@ class CompiledFunction:
     def _make(self, args: tuple) -> _Program:
         closed, known, output_tree = traced(self._apply_fn, self._params, args)
         self._check_unchanged(closed)
-        graph = rewrite(lift(closed, known))
+        graph = lift(closed, known)
+        doubts = in_training(graph)
+        graph = rewrite(graph)
         schedule = split(graph)
         run, choices = build(graph, schedule, self._plan, self._tune)
-        return _Program(jax.jit(run), output_tree, report(graph, schedule, choices))
+        made = report(graph, schedule, choices)
+        doubts += left_in_xla(graph, made, self._plan)
+        return _Program(jax.jit(run), output_tree, made, doubts)
 
     def _check_unchanged(self, closed: core.ClosedJaxpr) -> None:
         """Raise unless the function is, on the first example, what it was: else two would mix."""
@@ -167,6 +179,9 @@ def compile(
             each way to store them; times are kept in $SPARSEJAX_CACHE or the user's cache folder,
             and nowhere if that is "off". False: by a model of an AVX2 core.
 
+    A warning says at once where all stays in XLA (half precision, no layers), where a leaf of the
+    plan does, and where the model looks like one in training (BatchNorm's statistics, dropout).
+
     Raises:
         TypeError: when apply_fn cannot be called, an example is no array, or a weight is traced.
 
@@ -176,7 +191,12 @@ def compile(
         >>> logits = jax.jit(fast)(x)
     """
     check_examples("compile", apply_fn, params, example)
-    return compile_function(apply_fn, params, jax.tree.map(_type_of, example), plan, tune)
+    compiled = compile_function(apply_fn, params, jax.tree.map(_type_of, example), plan, tune)
+    for doubt in compiled._doubts():
+        warnings.warn(
+            doubt, text.SparsityWarning, stacklevel=3
+        )  # the caller of the checked function
+    return compiled
 
 
 def _type_of(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -17,11 +17,15 @@ def to_conv(edit: Edit, node: Node) -> bool:
         return False
     (x, kernel), params = node.inputs, node.op.equation.params
     weights = constant_of(kernel)
-    if weights is None or not is_float(*node.inputs, *node.outputs):
-        return edit.refuse(node, "weights are not constant float32")
+    if weights is None:
+        return edit.refuse(node, "its weights are computed")
+    if not is_float(*node.inputs, *node.outputs):
+        return edit.refuse(node, _not_float32(node))
+    if len(x.shape) != 4:
+        return edit.refuse(node, f"in {len(x.shape) - 2} dimensions, not in two")
     layout = params["dimension_numbers"]
     if layout.lhs_spec != layout.out_spec or layout.lhs_spec not in (NHWC, NCHW):
-        return edit.refuse(node, "not in two dimensions as NHWC or NCHW")
+        return edit.refuse(node, "neither NHWC nor NCHW")
     if tuple(params["lhs_dilation"]) != (1, 1) or params["batch_group_count"] != 1:
         return edit.refuse(node, "a transposed or batch-grouped convolution")
     padding: Any = tuple((int(low), int(high)) for low, high in params["padding"])
@@ -43,6 +47,15 @@ def to_conv(edit: Edit, node: Node) -> bool:
     return edit.replace(node, made(op, [x], node.outputs[0].shape))
 
 
+def _not_float32(node: Node) -> str:
+    """Which of the values are of another type."""
+    names = ("its weights", "its input", "its result")
+    values = (*sorted(node.inputs, key=lambda v: v.constant is None), *node.outputs)
+    typed = [(np.dtype(v.dtype).name, name) for v, name in zip(values, names, strict=True)]
+    dtype, name = next(pair for pair in typed if pair[0] != "float32")
+    return f"{dtype} ({name}), not float32"
+
+
 def _pair(numbers: Any) -> tuple[int, int]:
     return int(numbers[0]), int(numbers[1])
 
@@ -58,7 +71,7 @@ def to_linear(edit: Edit, node: Node) -> bool:
     if array is None or x.constant is not None:
         return edit.refuse(node, "both sides are computed")
     if not is_float(x, weights, *node.outputs):
-        return edit.refuse(node, "weights are not constant float32")
+        return edit.refuse(node, _not_float32(node))
     if batch[0]:
         return edit.refuse(node, "weights differ along the batch")
     if not np.isfinite(array).all():

@@ -1,16 +1,15 @@
 """The plan: which leaves are sparse, in which pattern and how much; static and serialisable."""
 
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from sparsejax import text, tree
+from sparsejax import plan_json, text, tree
 from sparsejax.distributions import Allocator, PlanLeaf, uniform
 from sparsejax.doors import ALLOCATOR, checked
 from sparsejax.orientation import check_orientation, warn_of_cap, warn_of_vectors
@@ -37,6 +36,13 @@ class Plan:
     """The sparse leaves in the order of the params; leaves that it does not name are dense."""
 
     leaves: tuple[PlanLeaf, ...]
+
+    def __post_init__(self) -> None:
+        paths = [leaf.path for leaf in self.leaves]
+        for leaf in self.leaves:
+            if paths.count(leaf.path) > 1:
+                raise ValueError(f"{leaf.path}: a plan needs each leaf once, got it twice.")
+            _check_leaf(leaf)
 
     def __getitem__(self, path: str) -> PlanLeaf:
         """The leaf of this path."""
@@ -112,36 +118,29 @@ class Plan:
 
     def to_json(self) -> str:
         """The plan as JSON; patterns by class name and fields."""
-        leaves = [
-            {
-                "path": leaf.path,
-                "shape": leaf.shape,
-                "pattern": {type(leaf.pattern).__name__: asdict(leaf.pattern)},  # type: ignore[call-overload]
-                "sparsity": leaf.sparsity,
-                **({"at": leaf.at} if leaf.at else {}),
-            }
-            for leaf in self.leaves
-        ]
-        return json.dumps({"leaves": leaves}, indent=1)
+        return plan_json.to_json(self.leaves)
 
     @classmethod
     def from_json(cls, source: str, *, patterns: tuple[type, ...] = PATTERNS) -> "Plan":
-        """The plan that `to_json` wrote; name your own pattern classes in `patterns`."""
-        known = {pattern.__name__: pattern for pattern in patterns}
-        leaves = []
-        for entry in json.loads(source)["leaves"]:
-            ((name, options),) = entry["pattern"].items()
-            if name not in known:
-                raise ValueError(
-                    f"{entry['path']}: no pattern class {name}, only {', '.join(known)}; "
-                    "pass it in from_json(..., patterns=...)."
-                )
-            pattern = known[name](**options)
-            at = tuple((axis, index) for axis, index in entry.get("at", ()))
-            leaves.append(
-                PlanLeaf(entry["path"], tuple(entry["shape"]), pattern, entry["sparsity"], at)
-            )
-        return cls(tuple(leaves))
+        """The plan that `to_json` wrote; name your own pattern classes in `patterns`.
+
+        Raises:
+            ValueError: it is not what `to_json` writes, or no plan can be so: the leaf is named.
+        """
+        return cls(plan_json.from_json(source, patterns))
+
+
+def _check_leaf(leaf: PlanLeaf) -> None:
+    """Its pattern fits its shape, and its sparsity is one that the pattern reaches."""
+    if not all(0 <= length < 2**63 for length in leaf.shape):
+        raise ValueError(f"{leaf.path}: a leaf's lengths must be in [0, 2**63), got {leaf.shape}.")
+    leaf.pattern.validate(leaf.shape, leaf.path)
+    highest = leaf.pattern.max_sparsity(leaf.shape)
+    if not 0.0 <= leaf.sparsity <= highest:
+        raise ValueError(
+            f"{leaf.path}: {leaf.pattern} needs a sparsity in [0, {highest:g}], "
+            f"got {leaf.sparsity}."
+        )
 
 
 @checked(allocate=ALLOCATOR)
@@ -243,8 +242,6 @@ def _planned(path: str, leaf: Any, rule: Any, regex: str, wanted: Any) -> list[P
     if highest < 1.0 and np.isnan(sparsity):
         sparsity = highest
         warn_of_cap(path, pattern, regex, 0.0 if wanted is None else wanted, highest)
-    if not np.isnan(sparsity) and not 0.0 <= sparsity <= highest:
-        raise ValueError(f"{path}: {pattern} needs a sparsity in [0, {highest:g}], got {sparsity}.")
     return [PlanLeaf(name_of(path, at), shape, pattern, sparsity, at) for at in places]
 
 

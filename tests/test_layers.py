@@ -21,7 +21,7 @@ LAYERS = [
         "soft_masks",
     },
     {"global_threshold"},
-    {"masks", "initial_masks", "calibrate", "ops", "nn"},
+    {"masks", "initial_masks", "calibrate", "ops", "nn", "plan_json"},
     {
         "plan",
         "algorithms",

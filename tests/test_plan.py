@@ -1,7 +1,6 @@
 """Plans: rules on normalised paths, JSON, tables, and errors that help."""
 
 import json
-from dataclasses import dataclass
 
 import equinox as eqx
 import jax
@@ -11,7 +10,6 @@ import pytest
 from flax import linen, nnx
 
 import sparsejax as sj
-from sparsejax.patterns import Unstructured
 
 PARAMS = {
     "layers": [{"kernel": jnp.ones((8, 12)), "bias": jnp.ones(12)} for _ in range(2)],
@@ -74,18 +72,6 @@ def test_plans_hash_compare_and_survive_json():
     assert again["layers/0/kernel"].shape == (8, 12)
     assert json.loads(plan.to_json())["leaves"][0]["path"] == plan.leaves[0].path
     assert jax.jit(lambda x, plan: x * plan.sparsity, static_argnums=1)(1.0, plan) > 0
-
-
-@dataclass(frozen=True)
-class Everywhere(Unstructured):
-    pass
-
-
-def test_json_knows_your_own_pattern_when_you_name_it():
-    plan = sj.plan(PARAMS, {"head/kernel": Everywhere()}, sparsity=0.5)
-    with pytest.raises(ValueError, match=r"head/kernel: no pattern class Everywhere, only .*NM"):
-        sj.Plan.from_json(plan.to_json())
-    assert sj.Plan.from_json(plan.to_json(), patterns=(Everywhere,)) == plan
 
 
 def test_the_table_shows_each_leaf_and_the_total():

@@ -4,7 +4,6 @@ Every method of a table gets the same budget: steps, batches, clipped gradients,
 schedule. What is reported is the last step's accuracy on the whole test set with hard masks.
 """
 
-import contextlib
 import functools
 import statistics
 import time
@@ -136,7 +135,7 @@ class Classify:
     ) -> tuple[train.TrainState, list[dict[str, Any]]]:
         """Train until `num_steps` on a data set; goes on from the folder's checkpoint."""
         order = batches(dataset, batch_size=self.batch_size, seed=job.seed)
-        with contextlib.closing(train.Checkpoints(folder)) as checkpoints:
+        with sj.checkpoint(folder) as checkpoints:
             return train.train(
                 step, state, order, num_steps=num_steps, checkpoints=checkpoints, **options
             )

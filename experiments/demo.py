@@ -11,7 +11,6 @@ Cost: under 8 minutes on two cores, under one with `--smoke`. Written to the out
 report.html, results.json, the weights as dense.npz and sparse.npz, checkpoint/.
 """
 
-import contextlib
 import json
 import os
 import shutil
@@ -36,7 +35,6 @@ from experiments.latency import build
 from experiments.measure import check_compiled, count_zeros, fingerprint, measure_latency
 from experiments.showcase import samples, write_weights
 from experiments.train import (
-    Checkpoints,
     Interrupted,
     TrainState,
     initial_state,
@@ -245,7 +243,7 @@ def train_one(
         return {"test_accuracy": evaluate(state.params, state.statistics, limit), **last}
 
     with (
-        contextlib.closing(Checkpoints(demo.output / "checkpoint" / name)) as checkpoints,
+        sj.checkpoint(demo.output / "checkpoint" / name) as checkpoints,
         Progress(
             *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
         ) as progress,

@@ -107,16 +107,26 @@ def work(
     failed: set[Task] = set()
     while True:
         for task in tasks:
-            if task in failed or place.store.read(task.setting, task.seed):
+            if task in failed or is_settled(task, place, failed):
                 continue
             with claim(place.checkpoints(task)) as mine:
                 # Another process may have finished it since.
-                if mine and not place.store.read(task.setting, task.seed):
+                if mine and not is_settled(task, place, failed):
                     if not _run_and_record(task, place, start, done):
                         failed.add(task)
                     break
         else:
             return len(failed)
+
+
+def is_settled(task: Task, place: Place, failed: set[Task]) -> bool:
+    """Whether nothing is left to run; a damaged record is printed and goes to the failed ones."""
+    try:
+        return place.store.read(task.setting, task.seed) is not None
+    except ValueError as error:
+        print(error, file=sys.stderr, flush=True)
+        failed.add(task)
+        return True
 
 
 def _run_and_record(task: Task, place: Place, start: Callable, done: Callable) -> bool:

@@ -8,7 +8,7 @@ the same folder, else from the beginning.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from experiments.engines import Place, Task, run_task
+from experiments.engines import Place, Task, is_settled, run_task
 
 NOT_HERE = "The engine ray needs the package ray: pip install 'sparsejax[ray]'."
 
@@ -41,9 +41,10 @@ def work_on_ray(
     if not ray.is_initialized():
         ray.init(address=address, log_to_driver=False)
     remote = ray.remote(num_cpus=cpus_per_task, max_retries=5)(_run)
-    open_tasks = [t for t in tasks if place.store.read(t.setting, t.seed) is None]
+    damaged: set[Task] = set()
+    open_tasks = [task for task in tasks if not is_settled(task, place, damaged)]
     running = {remote.remote(task, place): task for task in open_tasks}
-    failed = 0
+    failed = len(damaged)
     while running:
         (reference,), _ = ray.wait(list(running), num_returns=1)
         task = running.pop(reference)

@@ -97,12 +97,12 @@ class Store:
         """The record, or None before it is written.
 
         Raises:
-            ValueError: its setting is another one: a default has changed since.
+            ValueError: it is damaged, or its setting is another one: a default has changed since.
         """
         path = self.path(setting, seed)
         if not path.exists():
             return None
-        record = json.loads(path.read_text())
+        record = _parsed(path)
         now = describe(setting)
         changed = [name for name, old in record["setting"].items() if now.get(name) != old]
         if changed:
@@ -148,6 +148,22 @@ class Store:
         files = sorted(self._folder(row.setting).glob("seed*.json"))
         seeds = sorted(int(file.stem.removeprefix("seed")) for file in files)
         return [record for seed in seeds if (record := self.read(row.setting, seed))]
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    """The record in the file, or a ValueError that names it."""
+    try:
+        record = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged, delete it to run its task again: {error}") from None
+    parts = {"setting": dict, "seed": int, "result": dict}
+    kinds = {name: type(record.get(name)) for name in parts} if isinstance(record, dict) else {}
+    if kinds != parts:
+        raise ValueError(
+            f"{path} needs setting, seed and result of a record, got {str(record)[:80]}; "
+            "delete it to run its task again."
+        )
+    return record
 
 
 @contextlib.contextmanager

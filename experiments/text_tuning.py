@@ -1,6 +1,5 @@
 """The setting of sparse fine-tuning: MiniLM's layers and a head trained on movie sentiment."""
 
-import contextlib
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -54,7 +53,7 @@ class FineTuneText:
         plan = make_plan(network.params, self.pattern, self.sparsity)
         tx = self._optimizer(network, task, plan, steps, job.seed)
         clock = Clock(job.report, steps)
-        with contextlib.closing(train.Checkpoints(job.folder)) as checkpoints:
+        with sj.checkpoint(job.folder) as checkpoints:
             state, history = train.train(
                 train.make_step(make_gradients(network), tx),
                 train.initial_state(network, tx),

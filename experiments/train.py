@@ -1,14 +1,13 @@
 """Training of an NNX classifier in epochs of nothing but steps: resumable bit for bit.
 
 Everything that decides the next step is in `TrainState` and in the position of the data iterator;
-both go into an orbax checkpoint. Ctrl-C finishes the step, saves and stops; the same call goes on.
+both go into a checkpoint. Ctrl-C finishes the step, saves and stops; the same call goes on.
 """
 
 import contextlib
 import functools
 import signal
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import grain
@@ -16,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import orbax.checkpoint as ocp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
@@ -181,41 +179,6 @@ def make_evaluate(network: Network, images: Any, labels: np.ndarray, *, batch_si
     return evaluate
 
 
-class Checkpoints:
-    """Training states with notes in JSON in a folder; the newest one is kept."""
-
-    def __init__(self, folder: Path):
-        options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
-
-    def save(self, state: TrainState, notes: dict[str, Any]) -> None:
-        """Write one checkpoint, named by the step, unless it is there."""
-        step = int(state.step)
-        if self._manager.latest_step() == step:
-            return
-        items = ocp.args.Composite(
-            state=ocp.args.StandardSave(state._asdict()), notes=ocp.args.JsonSave(notes)
-        )
-        self._manager.save(step, args=items)
-        self._manager.wait_until_finished()
-
-    def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
-        """The newest state and its notes, or None before the first save."""
-        step = self._manager.latest_step()
-        if step is None:
-            return None
-        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())
-        items = ocp.args.Composite(
-            state=ocp.args.StandardRestore(shapes), notes=ocp.args.JsonRestore()
-        )
-        restored = self._manager.restore(step, args=items)
-        return TrainState(**restored["state"]), restored["notes"]
-
-    def close(self) -> None:
-        """Release the manager's threads."""
-        self._manager.close()
-
-
 @contextlib.contextmanager
 def ctrl_c() -> Iterator[Callable[[], bool]]:
     """A function that says whether Ctrl-C was pressed inside; the second press is the usual one."""
@@ -239,7 +202,7 @@ def train(
     batches: grain.DatasetIterator,
     *,
     num_steps: int,
-    checkpoints: Checkpoints,
+    checkpoints: sj.Checkpoints,
     measure: Callable[[TrainState], dict[str, float]],
     measure_every: int,
     report: Callable[[TrainState, dict[str, float]], None],
@@ -260,18 +223,18 @@ def train(
     """
     smooth: dict[str, float] = {}
     history: list[dict[str, float]] = []
-    restored = checkpoints.restore(state)
-    if restored is not None:
-        state, notes = restored
+    start, state = checkpoints.restore(state)
+    if start:
+        notes = checkpoints.notes(start)
         batches.set_state(notes["position"])
         smooth, history = notes["smooth"], notes["history"]
 
     def save() -> None:
         notes = {"position": batches.get_state(), "smooth": smooth, "history": history}
-        checkpoints.save(state, notes)
+        checkpoints.save(int(state.step), state, notes=notes)
 
     with ctrl_c() as pressed:
-        for number in range(int(state.step) + 1, num_steps + 1):
+        for number in range(start + 1, num_steps + 1):
             state, metrics = step(state, *next(batches))
             smooth = {
                 name: 0.95 * smooth.get(name, float(value)) + 0.05 * float(value)

@@ -57,6 +57,8 @@ from sparsejax.channels import coupled_channels as coupled_channels
 from sparsejax.check import Check as Check
 from sparsejax.check import Finding as Finding
 from sparsejax.check import check as check
+from sparsejax.checkpoints import Checkpoints as Checkpoints
+from sparsejax.checkpoints import checkpoint as checkpoint
 from sparsejax.compile import CompiledFunction as CompiledFunction
 from sparsejax.compile import CompileReport as CompileReport
 from sparsejax.compile import LayerReport as LayerReport

@@ -14,13 +14,16 @@ from jaxtyping import PRNGKeyArray
 from sparsejax.asked import Watch, uses_forward
 from sparsejax.doors import INITIAL_MASKS, PLAN, checked
 from sparsejax.initial_masks import InitialMasks, full_masks
+from sparsejax.mask_checks import check_params, check_state
 from sparsejax.masked_step import masked_step
 from sparsejax.masks import METHOD, OPTIMIZER, MaskContext, MaskTransform, Method
 from sparsejax.nn import unboxed
 from sparsejax.opt_states import SparsifyState
 from sparsejax.reparam_state import ReparamState, ReparamTrainer
 from sparsejax.reparams import REPARAM, Reparam, chain_reparams
-from sparsejax.tree import followed, is_masked_node, leaves_with_paths, trained
+from sparsejax.tree import followed, trained
+
+_ANEW = "call tx.init(params), with initial_masks=masks_from_zeros to keep their zeros"
 
 
 @checked(
@@ -65,7 +68,8 @@ def sparsify(
     Raises:
       TypeError: key is not a PRNG key.
       ValueError: the plan names a leaf that the params lack or that has another shape there, or
-        `update` is called without params, or learned_tx is missing.
+        `update` is called without params or with the state of another plan, or learned_tx is
+        missing.
 
     Example:
       >>> tx = sj.sparsify(optax.adamw(1e-3), sj.gmp(500, 5_000, every=100), plan, key=key)
@@ -85,7 +89,7 @@ def sparsify(
         boxed = trained(params)
         # Masks in variables of NNX would hold a MaskedNode where a leaf is dense.
         params = unboxed(boxed)
-        _check_plan(plan, params)
+        check_params(plan, params)
         step = jnp.zeros((), jnp.int32)
         own = ReparamState(None, plan) if trainer is None else trainer.init(params)
         context = MaskContext(plan, step, wrap(key_data), own.learned)
@@ -99,6 +103,7 @@ def sparsify(
         return SparsifyState(masks, method_state, inner_state, step, jnp.array(key_data), own)
 
     def advance(grads: Any, state: SparsifyState, params: Any, extra: Any) -> Any:
+        check_state(state, plan, asker="tx.update", hint=_ANEW)
         masks, method_state = change_masks(state, params, grads)
         own, step_of = state.reparam, partial(masked_step, inner, masks)
         if trainer is not None:
@@ -199,27 +204,6 @@ def _check_no_lookahead(tree: Any) -> None:
             "around, optax.lookahead(sj.sparsify(...), ...), and deploy "
             "sj.harden(params.slow, opt_state)."
         )
-
-
-def _check_plan(plan: Any, params: Any) -> None:
-    """Each planned leaf is there, with its shape."""
-    leaves = dict(leaves_with_paths(params))
-    if not leaves:  # optax.tree.map_params calls init on a placeholder without leaves
-        return
-    for path, shape in plan.shapes.items():
-        there = leaves.get(path)
-        if is_masked_node(there):
-            raise ValueError(
-                f"sparsify needs every leaf of its plan, {path} is masked out by an "
-                "optax.masked, partition or multi_transform around it; let its mask or label cover "
-                "the leaf, or give sparsify a plan without it."
-            )
-        if there is None or jnp.shape(there) != shape:
-            there = "no such leaf" if there is None else jnp.shape(there)
-            raise ValueError(
-                f"sparsify needs the params that the plan was made for: {path} has shape "
-                f"{shape} in the plan and {there} in the params; make the plan anew."
-            )
 
 
 def _key_parts(key: Any) -> tuple[Any, Callable[[Any], Any]]:

@@ -119,3 +119,15 @@ def test_the_report_shows_the_fusion_plan_when_asked():
     report = fast.report(fusion=True)
     assert report.fusion.num_after < report.fusion.num_before
     assert "DNNFusion's plan" in str(report)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.int32, jnp.float32])
+def test_inputs_of_another_dtype_are_another_program(dtype):
+    apply_fn = lambda weights, x: (x @ weights, x // 2)
+    weights, x = jnp.eye(8), jnp.arange(16.0).reshape(2, 8)
+    fast = sj.compile(apply_fn, weights, x, tune=False)
+    fast(x)
+    x = x.astype(dtype)
+    for ours, plain in zip(fast(x), apply_fn(weights, x), strict=True):
+        assert ours.dtype == plain.dtype
+        np.testing.assert_array_equal(ours, plain)

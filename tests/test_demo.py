@@ -30,8 +30,7 @@ IMAGE = png(np.zeros((28, 28), np.uint8))
 # A training of a small network through the demo's own loop: prints its progress and, at the end,
 # a hash of every bit of the state.
 TRAINING = """
-    import contextlib, hashlib, sys
-    from pathlib import Path
+    import hashlib, sys
     import jax, numpy as np, optax
     from flax import nnx
     import sparsejax as sj
@@ -53,7 +52,7 @@ TRAINING = """
     network = train.take_apart(Small(nnx.Rngs(0)))
     plan = sj.plan(network.params, {"hidden/kernel": sj.Unstructured()}, sparsity=0.9)
     tx = sj.sparsify(optax.adamw(1e-2), sj.gmp(10, 80, every=5), plan, key=jax.random.key(0))
-    with contextlib.closing(train.Checkpoints(Path(sys.argv[1]))) as checkpoints:
+    with sj.checkpoint(sys.argv[1]) as checkpoints:
         try:
             state, history = train.train(
                 train.make_step(train.make_gradients(network), tx),

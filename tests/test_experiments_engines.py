@@ -96,6 +96,18 @@ def test_a_broken_row_does_not_end_the_sweep(tmp_path, capsys):
     assert "told to fail" in capsys.readouterr().err
 
 
+def test_a_damaged_record_is_named_and_does_not_end_the_sweep(tmp_path, capsys):
+    tasks = [Task("damaged", Count(1), 0), Task("good", Count(2), 0)]
+    run(tasks[:1], place(tmp_path))
+    file = place(tmp_path).store.path(*tasks[0][1:])
+    file.write_text(file.read_text()[:-20])
+    finished, failed = run(tasks, place(tmp_path))
+    assert [name for name, _ in finished] == ["good"] and failed == 1
+    assert f"{file} is damaged, delete it to run its task again" in capsys.readouterr().err
+    file.unlink()
+    assert [name for name, _ in run(tasks, place(tmp_path))[0]] == ["damaged"]
+
+
 def test_what_another_process_has_is_left_to_it(tmp_path):
     tasks = [Task("theirs", Count(1), 0), Task("ours", Count(2), 0)]
     with claim(place(tmp_path).checkpoints(tasks[0])):

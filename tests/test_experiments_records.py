@@ -46,6 +46,16 @@ def test_a_result_that_json_cannot_hold_leaves_no_record(tmp_path):
     assert store.read(Count(), 0) is None
 
 
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff{}", b"[]", b"{}", b'{"setting": 3, "seed": 0, "result": {}}']
+)
+def test_a_damaged_record_names_its_file(content, tmp_path):
+    path = Store(tmp_path).write(Count(), 2, {"total": 5})
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{path} .*delete it to run its task again"):
+        Store(tmp_path).read(Count(), 2)
+
+
 def test_settings_are_described_by_names():
     setting = describe(Classify(magnitude.gmp, 0.9, pattern=sj.Block(4, 1)))
     assert json.loads(json.dumps(setting)) == setting

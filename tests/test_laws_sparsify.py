@@ -130,6 +130,20 @@ def test_negative_zero_and_infinite_gradients():
     np.testing.assert_allclose(after[1], [1.9, -3.1], rtol=1e-6)
 
 
+@pytest.mark.parametrize("narrow", ["float16", "bfloat16", "float32"])
+def test_updates_of_any_dtype_land_on_zero_in_the_dtype_of_the_params(narrow):
+    """-w rounded to 8 bits would miss it."""
+    params = {"kernel": jnp.array([[1.001, 2.003], [300.7, -400.9]])}
+    plan = sj.plan(params, {"kernel": sj.Unstructured()}, sparsity=0.5)
+    inner = optax.stateless(lambda updates, _: jax.tree.map(lambda u: u.astype(narrow), updates))
+    tx = sj.sparsify(inner, sj.one_shot(), plan, key=jax.random.key(0))
+    updates, _ = tx.update(jax.tree.map(jnp.ones_like, params), tx.init(params), params)
+    assert updates["kernel"].dtype == jnp.float32
+    after = optax.apply_updates(params, updates)["kernel"]
+    np.testing.assert_array_equal(after[0], [0.0, 0.0])
+    np.testing.assert_array_equal(after[1], params["kernel"][1] + 1)
+
+
 def test_the_optimizer_sees_the_pruned_network():
     params = {"kernel": jnp.array([[1.0, 2.0], [3.0, 4.0]])}
     plan = sj.plan(params, {"kernel": sj.Unstructured()}, sparsity=0.5)

@@ -7,7 +7,7 @@ import sparsejax
 
 LAYERS = [
     {"tree", "text", "doors", "asked", "jaxprs", "_xla_ops"},
-    {"patterns", "channels", "multiply_adds"},
+    {"patterns", "channels", "multiply_adds", "stored_trees"},
     {"stacks"},
     {
         "scores",
@@ -21,7 +21,7 @@ LAYERS = [
         "soft_masks",
     },
     {"global_threshold"},
-    {"masks", "initial_masks", "calibrate", "ops", "nn", "plan_json"},
+    {"masks", "initial_masks", "calibrate", "ops", "nn", "plan_json", "mask_checks"},
     {
         "plan",
         "algorithms",
@@ -35,7 +35,7 @@ LAYERS = [
     },
     {"opt_states"},
     {"sparsify", "check", "keras_bridge"},
-    {"compile", "report"},
+    {"compile", "report", "checkpoints"},
     {"plots"},
     {"__init__"},
 ]

@@ -25,7 +25,7 @@ RULES = {
     "more": sj.KernelGroup(2),
     "kernel": sj.Block(4, 2),
     "bias": sj.Unstructured(0),
-    "head": sj.NM(2, 4),
+    "head": (sj.NM(2, 4), 0.5),
     "gru": sj.BlockColumnRow(4, 8, kept_rows=2),
     "norm": (sj.Channel(), 0.25),
 }
@@ -159,7 +159,7 @@ def test_errors_name_the_leaf_and_what_is_wrong(error):
 
 
 def test_a_plan_made_by_hand_is_checked_as_well():
-    (good,) = sj.plan(PARAMS, {"head": sj.NM(2, 4)}).leaves
+    (good,) = sj.plan(PARAMS, {"head": (sj.NM(2, 4), 0.5)}).leaves
     for changes, message in (
         ({"sparsity": 0.75}, r"head: NM.* in \[0, 0.5\], got 0.75"),
         ({"sparsity": float("nan")}, "got nan"),

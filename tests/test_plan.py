@@ -61,9 +61,9 @@ def test_every_kind_of_params_is_planned(name):
 
 def test_plans_hash_compare_and_survive_json():
     rules = {
-        "head": sj.Channel(),
+        "head/kernel": sj.Channel(),
         "0/kernel": sj.Block(4, 2),
-        "1/kernel": sj.NM(2, 4),
+        "1/kernel": (sj.NM(2, 4), 0.5),
         "bias": sj.Unstructured(0),
     }
     plan = sj.plan(PARAMS, rules, sparsity=1 / 3, allocate=sj.erk)

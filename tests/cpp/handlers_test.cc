@@ -146,6 +146,12 @@ void test_indices_and_attributes() {
   }
 }
 
+Call instantiation(const std::string& name) {
+  Call make = {sparsejax_program_instantiate, {}, {}, {}, "instantiate"};
+  make.attributes["program"] = {{}, Attribute::kText, name};
+  return make;
+}
+
 void test_programs() {
   const std::vector<uint8_t> bytes = random_bytes(300);
   Choices choices(bytes.data(), bytes.size());
@@ -155,13 +161,7 @@ void test_programs() {
       load_program("a program", words.data(), static_cast<int64_t>(words.size()),
                    draft.floats.data(), static_cast<int64_t>(draft.floats.size()), {24, 60});
   void* state = nullptr;
-  Call make = {sparsejax_program_instantiate, {}, {}, {}, "instantiate"};
-  make.attributes["program"] = {{}, Attribute::kText, "a program"};
-  for (const char* said : {"no types today", "nor tomorrow"}) {
-    registration_error = said;
-    expect(make.run(XLA_FFI_ExecutionStage_INSTANTIATE, &state) == said, "an error comes once");
-  }
-  registration_error.clear();
+  Call make = instantiation("a program");
   expect(make.run(XLA_FFI_ExecutionStage_INSTANTIATE, &state).empty() && state, "instantiated");
   make.attributes["program"].text = "another";
   void* none = nullptr;
@@ -245,6 +245,16 @@ void call_by_bytes(const uint8_t* bytes, size_t size) {
     fit(tensor);
   }
   call.run();
+}
+
+void test_registration() {
+  Call make = instantiation("no program");
+  void* state = nullptr;
+  for (const char* said : {"no types today", "nor tomorrow"}) {
+    registration_error = said;
+    expect(make.run(XLA_FFI_ExecutionStage_INSTANTIATE, &state) == said, "an error comes once");
+  }
+  registration_error.clear();
 }
 
 void test_handlers() {

@@ -21,6 +21,7 @@ int main(int num_arguments, char** arguments) {
   test::test_refused();
   test::test_matrix();
   test::test_bcr_matrix();
+  test::test_registration();
   test::expect(!use("none"), "an unknown instruction set is refused");
   std::vector<Kernels> sets = usable_kernels();
 #ifdef SPARSEJAX_TEST_WIDE

@@ -99,6 +99,7 @@ void test_product(const Kernels& kernels);
 void test_program(const Kernels& kernels);
 void test_refused();
 void test_matrix();
+void test_registration();  // before the first of them
 void test_handlers();
 void test_threads();
 

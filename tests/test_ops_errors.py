@@ -161,7 +161,8 @@ def test_gradients_refuse_bad_matrices_too():
     module = importlib.import_module("sparsejax.ops.spmm")
     options = module._Options(2, 3, 1, 0, True)
     results = (jax.ShapeDtypeStruct((3, 1), np.float32), jax.ShapeDtypeStruct((2,), np.float32))
-    operands = (packed.indices, packed.row_starts, X, np.ones((4, 2), np.float32))
+    arrays = (packed.indices, packed.row_starts, X, np.ones((4, 2), np.float32))
+    operands = map(jnp.asarray, arrays)
     with pytest.raises(jax.errors.JaxRuntimeError, match="spmm gradient: indices must"):
         jax.block_until_ready(module._KERNELS.weights(Call(options, results), *operands))
 

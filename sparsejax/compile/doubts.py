@@ -116,8 +116,10 @@ def _advice(graph: Graph, layers: Sequence[LayerReport]) -> str:
 def _lost(report: CompileReport, plan: Plan) -> dict[str, str]:
     """The leaves of the plan that no kernel runs, and why."""
     rows: dict[str, list[LayerReport]] = {}
-    for layer in report.layers:
-        rows.setdefault(re.sub(r"\[\d+\]$", "", layer.path), []).append(layer)
+    for layer in report.layers:  # those of a scan as turns of a loop, path[1][2]
+        own = layer.path.replace("][", ", ")
+        for name in {own, re.sub(r"\[[\d, ]+\]$", "", own)}:
+            rows.setdefault(name, []).append(layer)
     lost = {}
     for leaf in plan.leaves:
         own = rows.get(leaf.path, [])

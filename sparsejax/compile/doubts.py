@@ -117,8 +117,8 @@ def _lost(report: CompileReport, plan: Plan) -> dict[str, str]:
     """The leaves of the plan that no kernel runs, and why."""
     rows: dict[str, list[LayerReport]] = {}
     for layer in report.layers:  # those of a scan as turns of a loop, path[1][2]
-        own = layer.path.replace("][", ", ")
-        for name in {own, re.sub(r"\[[\d, ]+\]$", "", own)}:
+        path = layer.path.replace("][", ", ")
+        for name in {path, re.sub(r"\[[\d, ]+\]$", "", path)}:
             rows.setdefault(name, []).append(layer)
     lost = {}
     for leaf in plan.leaves:

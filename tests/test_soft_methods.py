@@ -188,7 +188,7 @@ def test_errors_at_the_door():
                 method(**steps)
     with pytest.raises(ValueError, match="top_kast needs 0 <= explored"):
         sj.top_kast(explored=1.5)
-    params, plan, _ = planned(np.float32([[4.0], [3.0], [-2.0], [1.0]]), sj.NM(3, 4))
+    params, plan, _ = planned(np.float32([[4.0], [3.0], [-2.0], [1.0]]), sj.NM(3, 4), 0.25)
     for method, message in (
         (sj.str_(), "kernel: a learned threshold needs a pattern"),
         (sj.soft_movement(0, 1), "kernel: a learned threshold needs a pattern"),

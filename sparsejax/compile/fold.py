@@ -8,6 +8,8 @@ import numpy as np
 from jax.extend import core
 from scipy.special import erf, erfc, expit
 
+from sparsejax.jaxprs import body_of
+
 
 def _select(which: np.ndarray, *cases: np.ndarray) -> np.ndarray:
     return np.choose(which.astype(np.int32), cases)
@@ -163,20 +165,3 @@ def _body_in_numpy(
 def known(literal: Any) -> np.ndarray:
     """The array of a literal, which may hold a Python number."""
     return np.asarray(literal.val, literal.aval.dtype)
-
-
-INLINED = ("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint")
-CUSTOM = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
-
-
-def body_of(equation: Any) -> core.ClosedJaxpr | None:
-    """The function that a call runs, None for other equations."""
-    if equation.primitive.name not in INLINED + CUSTOM:
-        return None
-    for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
-        body = equation.params.get(name)
-        if isinstance(body, core.ClosedJaxpr):
-            return body
-        if isinstance(body, core.Jaxpr):
-            return core.ClosedJaxpr(body, ())
-    return None

@@ -9,9 +9,10 @@ from sparsejax.compile import fold
 from sparsejax.compile.activation import Activation, recognise
 from sparsejax.compile.edit import Edit, constant_of, is_float, made
 from sparsejax.compile.graph import Elementwise, Node, Primitive, Value
+from sparsejax.jaxprs import calls
 
 MAX_NODES = 24  # of one activation; gelu has 9
-OTHERS = ("integer_pow", "convert_element_type", *fold.CUSTOM)
+OTHERS = ("integer_pow", "convert_element_type", *calls.CUSTOM)
 
 
 def to_activation(edit: Edit, node: Node) -> bool:

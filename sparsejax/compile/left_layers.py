@@ -10,9 +10,10 @@ from sparsejax.compile import fold
 from sparsejax.compile.graph import Graph, Node, Primitive, Value
 from sparsejax.compile.layer_report import LayerReport
 from sparsejax.compile.trace import LAYER_NAMES
+from sparsejax.jaxprs import calls
 from sparsejax.multiply_adds import multiply_adds
 
-HOLDERS = (*LAYER_NAMES, *fold.INLINED, *fold.CUSTOM, "scan", "while", "cond")
+HOLDERS = (*LAYER_NAMES, *calls.INLINED, *calls.CUSTOM, "scan", "while", "cond")
 
 
 def left_layers(graph: Graph, node: Node) -> list[LayerReport]:

@@ -13,6 +13,7 @@ from sparsejax import tree
 from sparsejax.compile import fold
 from sparsejax.compile.graph import Graph, Node, Primitive, Reshape, Transpose, Value
 from sparsejax.doors import tracing
+from sparsejax.jaxprs import calls
 
 # Elements that folding may make beyond those it reads: 16 MB of float32.
 MAX_NEW_ELEMENTS = 1 << 22
@@ -112,8 +113,8 @@ def _lifted(graph: Graph, equation: Any, inputs: list[Value]) -> list[Value]:
     """The outputs of an equation: folded, opened or added."""
     if _foldable(equation, inputs):
         return _folded(equation, inputs)
-    body = fold.body_of(equation)
-    if body is not None and (equation.primitive.name in fold.INLINED or _holds_layers(body)):
+    body = calls.body_of(equation)
+    if body is not None and (equation.primitive.name in calls.INLINED or _holds_layers(body)):
         return _walk(graph, body, inputs)
     short = equation.primitive.name == "scan" and equation.params["length"] <= MAX_UNROLLED
     if short and _holds_layers(equation.params["jaxpr"]):
@@ -126,7 +127,7 @@ def _holds_layers(body: core.ClosedJaxpr) -> bool:
     for equation in body.jaxpr.eqns:
         if equation.primitive.name in LAYER_NAMES:
             return True
-        inner = fold.body_of(equation) or equation.params.get("jaxpr")
+        inner = calls.body_of(equation) or equation.params.get("jaxpr")
         if isinstance(inner, core.ClosedJaxpr) and _holds_layers(inner):
             return True
     return False

@@ -31,7 +31,7 @@ def multiply_adds(apply_fn: Callable, params: Any, *example: Any) -> dict[str, i
 
     Example:
       >>> sj.multiply_adds(model.apply, params, x)["body/kernel"]
-      160
+      96
     """
     check_examples("multiply_adds", apply_fn, params, example)
     arrays = {path: x for path, x in tree.leaves_with_paths(params) if hasattr(x, "shape")}

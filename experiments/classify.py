@@ -98,8 +98,7 @@ class Classify:
         clock = Clock(job.report, steps)
 
         def measure(state: train.TrainState) -> dict[str, float]:
-            weights = train.forward_weights(state.params, state.opt_state)
-            accuracy = evaluate(weights, state.statistics, 2_000)
+            accuracy = evaluate(train.forward(state), state.statistics, 2_000)
             return {"test_accuracy": accuracy, "sparsity": train.sparsity_of(state.opt_state)}
 
         lesson = functools.partial(
@@ -188,7 +187,7 @@ class Classify:
         self, network: train.Network, state: train.TrainState, dataset: Dataset, seed: int
     ) -> train.TrainState:
         """The state with hard weights, and statistics to match where these are not the trained."""
-        trained = train.forward_weights(state.params, state.opt_state)
+        trained = train.forward(state)
         hard = train.hard_weights(state.params, state.opt_state)
         if all(jax.tree.leaves(jax.tree.map(np.array_equal, trained, hard))):
             return state._replace(params=hard)

@@ -103,7 +103,7 @@ def _judge(network: train.Network, dataset: Dataset) -> Callable[[train.TrainSta
     judge = train.make_judge(network, images, dataset.train_labels, batch_size=400)
 
     def right(state: train.TrainState) -> Bool[np.ndarray, "examples"]:
-        return judge(train.forward_weights(state.params, state.opt_state), state.statistics)
+        return judge(train.forward(state), state.statistics)
 
     return right
 

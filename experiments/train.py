@@ -110,21 +110,19 @@ def make_step(gradients: Callable, tx: optax.GradientTransformation) -> Callable
         return optax.apply_updates(params, updates), opt_state
 
     def step(state: TrainState, images: Array, labels: Array) -> tuple[TrainState, Metrics]:
-        weights = forward_weights(state.params, state.opt_state)
-        grads, statistics, metrics = gradients(weights, state.statistics, images, labels)
+        grads, statistics, metrics = gradients(forward(state), state.statistics, images, labels)
         params, opt_state = update(state.params, state.opt_state, grads)
         return TrainState(params, statistics, opt_state, state.step + 1), metrics
 
     return step
 
 
-_effective = jax.jit(sj.effective)
+_forward = jax.jit(sj.forward)
 
 
-def forward_weights(params: Any, opt_state: Any) -> Any:
-    """The weights the forward pass uses: the params, or what a Reparam makes of them."""
-    soft = any(state.reparam.reparam is not None for state in _sparsify_states(opt_state))
-    return _effective(params, opt_state) if soft else params
+def forward(state: TrainState) -> Any:
+    """The weights at which the loss is computed; a dense training's are its params."""
+    return _forward(state.params, state.opt_state) if is_sparse(state.opt_state) else state.params
 
 
 def hard_weights(params: Any, opt_state: Any) -> Any:

@@ -18,6 +18,7 @@ from experiments.engines import Task, place_of, spawn, tasks_of, work
 from experiments.ray_engine import work_on_ray
 from experiments.records import ROOT, Store
 from experiments.scalars import also_to_tensorboard
+from experiments.table import Paper
 from experiments.train import Interrupted
 
 
@@ -26,16 +27,28 @@ class List:
     """List the papers with how much of each is run."""
 
     def main(self) -> None:
-        """Print them."""
-        store = Store()
+        """Print them; exits with 1 if there are damaged records, which it names."""
+        store, damaged = Store(), {}
         for paper in suite.PAPERS:
             wanted = sum(row.seeds for row in paper.ROWS)
-            there = sum(
-                store.read(row.setting, seed) is not None
-                for row in paper.ROWS
-                for seed in range(row.seeds)
-            )
+            there, unreadable = look(paper, store)
+            damaged |= unreadable
             print(f"{suite.name_of(paper):28} {there:3}/{wanted:<3} {paper.TITLE}")
+        if damaged:
+            sys.exit("\n".join(damaged))
+
+
+def look(paper: Paper, store: Store) -> tuple[int, dict[str, None]]:
+    """How many of a paper's records are there, and what is the matter with those not counted."""
+    there, damaged = 0, {}
+    for row in paper.ROWS:
+        for seed in store.seeds(row.setting):
+            try:
+                store.read(row.setting, seed)
+                there += seed < row.seeds
+            except ValueError as error:
+                damaged[str(error)] = None
+    return there, damaged
 
 
 @dataclass(frozen=True)
@@ -100,7 +113,9 @@ class Table:
     """Write experiments/README.md, its pictures and the table of methods from the records."""
 
     def main(self) -> None:
-        """Write them."""
+        """Write them, unless there are damaged records, which it names."""
+        if damaged := {error: None for paper in suite.PAPERS for error in look(paper, Store())[1]}:
+            sys.exit("\n".join([*damaged, "Nothing is written."]))
         readme.write(suite.PAPERS, [suite.name_of(paper) for paper in suite.PAPERS], Store())
         methods_page.write(Store())
         print(f"Written: {readme.README.relative_to(ROOT)}, {readme.PLOTS.relative_to(ROOT)}/")

@@ -16,6 +16,7 @@ from experiments.classify import UNSTRUCTURED, Classify
 from experiments.networks import MakeNet
 from experiments.recipes import Recipe
 from experiments.records import slug
+from experiments.stored import read_npz
 from experiments.table import Job
 
 Account = Callable[[Any, sj.Plan], dict[str, Any]]
@@ -99,9 +100,9 @@ class Compress:
             state, result = self.pretraining.train_from(network, first)
             trained = jax.tree.leaves((state.params, state.statistics))
             _save(file, [np.asarray(leaf) for leaf in trained], result["accuracy"])
-        with np.load(file) as stored:
-            trained = [stored[str(index)] for index in range(len(leaves))]
-            accuracy = float(stored["accuracy"])
+        shapes = {str(index): np.shape(leaf) for index, leaf in enumerate(leaves)}
+        stored = read_npz(file, {**shapes, "accuracy": ()}, "delete it to train it again")
+        trained, accuracy = [stored[name] for name in shapes], float(stored["accuracy"])
         params, statistics = jax.tree.unflatten(structure, trained)
         return network._replace(params=params, statistics=statistics), accuracy
 

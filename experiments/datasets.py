@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 from experiments import data
 from experiments.data import Dataset
 from experiments.packages import NotHereError, default_cache
+from experiments.stored import damaged
 
 Loader = Callable[[Path | None], Dataset]
 
@@ -153,8 +154,13 @@ def _tfds_split(
 def _open(file: Path) -> np.ndarray:
     from PIL import Image
 
-    with Image.open(file) as image:
-        return np.asarray(image.convert("RGB"))
+    try:
+        with Image.open(file) as image:
+            return np.asarray(image.convert("RGB"))
+    except OSError as error:  # of a truncated file it has no name
+        raise damaged(
+            file, error, "replace it by an image that pillow can read, or delete it"
+        ) from None
 
 
 def _fitted(image: np.ndarray, size: int) -> UInt8[np.ndarray, "size size 3"]:

@@ -34,6 +34,7 @@ from experiments import data, report_page
 from experiments.latency import build
 from experiments.measure import check_compiled, count_zeros, fingerprint, measure_latency
 from experiments.showcase import samples, write_weights
+from experiments.stored import read_json
 from experiments.train import (
     Interrupted,
     TrainState,
@@ -147,7 +148,11 @@ def prepare(demo: Demo) -> None:
             (demo.output / name).unlink(missing_ok=True)
     recipe = demo.recipe()
     if recipe_file.exists():
-        before = json.loads(recipe_file.read_text())
+        hint = "pass --fresh to delete the run that it belongs to, or another --output"
+        try:
+            before = read_json(recipe_file, {}, hint)
+        except ValueError as error:
+            raise SystemExit(str(error)) from None
         changed = [name for name in recipe if before.get(name) != recipe[name]]
         if changed:
             raise SystemExit(

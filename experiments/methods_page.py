@@ -5,7 +5,6 @@ are those of benchmarks/results/method_costs.json (`python -m benchmarks.method_
 """
 
 import inspect
-import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,10 +17,12 @@ import sparsejax as sj
 from experiments.classify import Classify
 from experiments.recipes import Recipe, dynamic, elastic, initial, magnitude, soft
 from experiments.records import RESULTS, ROOT, Store
+from experiments.stored import read_json
 from experiments.train import take_apart
 
 FILE = RESULTS / "methods.md"
 COSTS = ROOT / "benchmarks" / "results" / "method_costs.json"
+MEASURE = "write it again with python -m benchmarks.method_costs"
 
 
 class Entry(NamedTuple):
@@ -82,7 +83,7 @@ nothing where dense weights are trained.
 
 def write(store: Store, *, file: Path = FILE, costs: Path = COSTS) -> None:
     """Write the table from the records and the costs that there are."""
-    known = json.loads(costs.read_text()) if costs.exists() else {}
+    known = read_json(costs, {}, MEASURE) if costs.exists() else {}
     rows = [HEAD, ["---"] * len(HEAD), *(line(entry, store, known) for entry in METHODS)]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     dense = accuracy(store, Classify())

@@ -16,12 +16,13 @@ from typing import Any
 
 import jax
 
+from experiments.stored import damaged, read_json
 from experiments.table import Paper, Results, Row, Setting
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
 WORK = ROOT / "build" / "experiments"  # checkpoints, locks, compiled programs, smoke results
-
+ANEW = "delete it to run its task again"
 
 # Today's name of a function or class -> its name in the records, once it has been renamed.
 RENAMED: dict[str, str] = {}
@@ -102,7 +103,9 @@ class Store:
         path = self.path(setting, seed)
         if not path.exists():
             return None
-        record = _parsed(path)
+        record = read_json(path, {"setting": dict, "seed": int, "result": dict}, ANEW)
+        if setting.headline not in record["result"]:
+            raise damaged(path, f"its result has no {setting.headline}", ANEW)
         now = describe(setting)
         changed = [name for name, old in record["setting"].items() if now.get(name) != old]
         if changed:
@@ -144,26 +147,15 @@ class Store:
             {row.name: row.setting.headline for row in paper.ROWS},
         )
 
+    def seeds(self, setting: Setting) -> list[int]:
+        """The seeds of which there are records, ascending."""
+        files = self._folder(setting).glob("seed*.json")
+        names = (file.stem.removeprefix("seed") for file in files)
+        return sorted(int(name) for name in names if name.isdecimal())
+
     def _seeds(self, row: Row) -> list[dict[str, Any]]:
-        files = sorted(self._folder(row.setting).glob("seed*.json"))
-        seeds = sorted(int(file.stem.removeprefix("seed")) for file in files)
-        return [record for seed in seeds if (record := self.read(row.setting, seed))]
-
-
-def _parsed(path: Path) -> dict[str, Any]:
-    """The record in the file, or a ValueError that names it."""
-    try:
-        record = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged, delete it to run its task again: {error}") from None
-    parts = {"setting": dict, "seed": int, "result": dict}
-    kinds = {name: type(record.get(name)) for name in parts} if isinstance(record, dict) else {}
-    if kinds != parts:
-        raise ValueError(
-            f"{path} needs setting, seed and result of a record, got {str(record)[:80]}; "
-            "delete it to run its task again."
-        )
-    return record
+        setting = row.setting
+        return [record for seed in self.seeds(setting) if (record := self.read(setting, seed))]
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from jaxtyping import Int, UInt8
 
 import sparsejax as sj
 from experiments.data import Dataset
+from experiments.stored import read_npz
 
 NUM_SAMPLES = 8
 
@@ -95,11 +96,11 @@ def packed_arrays(path: str, weights: Any) -> dict[str, np.ndarray]:
 def load_weights(path: Path) -> dict[str, np.ndarray]:
     """The variables by path from a file of `save_weights`, dense."""
     weights = {}
-    with np.load(path) as file:
-        for name in file.files:
-            leaf_path, _, part = name.partition(":")
-            if part in ("", "values"):
-                weights[leaf_path] = file[name] if not part else _unpack(file, leaf_path)
+    file = read_npz(path, {}, "write it again with save_weights")
+    for name in file:
+        leaf_path, _, part = name.partition(":")
+        if part in ("", "values"):
+            weights[leaf_path] = file[name] if not part else _unpack(file, leaf_path)
     return weights
 
 

@@ -1,7 +1,6 @@
 """The command line runs what is named, says how it ended, and hands its options on."""
 
 import sys
-import types
 
 import pytest
 import tyro
@@ -9,7 +8,7 @@ import tyro
 from experiments import __main__ as command_line
 from experiments import engines, records, suite
 from experiments.table import Row
-from tests.small_settings import Count
+from tests.small_settings import Count, paper_of
 
 
 @pytest.fixture
@@ -17,10 +16,7 @@ def small_suite(monkeypatch, tmp_path):
     """A suite of one paper, with its records and checkpoints below a temporary folder."""
 
     def install(*rows):
-        paper = types.SimpleNamespace(
-            __name__="experiments.small2026", TITLE="Small", ROWS=rows, PAPER=(), CLAIMS=()
-        )
-        monkeypatch.setattr(suite, "PAPERS", (paper,))
+        monkeypatch.setattr(suite, "PAPERS", (paper_of(*rows),))
 
     place = engines.Place(records.Store(tmp_path / "results"), tmp_path / "work", None, False)
     monkeypatch.setattr(command_line, "place_of", lambda smoke, data: place._replace(smoke=smoke))

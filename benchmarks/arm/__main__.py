@@ -19,6 +19,7 @@ from rich.table import Table
 
 from benchmarks.arm import count
 from benchmarks.arm.tools import ROOT, MissingError
+from experiments.stored import read_json
 
 BASELINE = Path(__file__).with_name("baseline.json")
 PAGE = ROOT / "benchmarks" / "results" / "arm.md"  # the documentation includes it
@@ -104,7 +105,9 @@ def leanest(rows: dict[str, Any], kind: str, layer: str) -> dict[str, float]:
 
 def compare(found: dict[str, Any]) -> None:
     """End with an error when a count grew by more than 3 % against the baseline."""
-    baseline = json.loads(BASELINE.read_text())
+    baseline = read_json(
+        BASELINE, {"compiler": str, "counts": dict}, "write it again with --update"
+    )
     if baseline["compiler"] != found["compiler"]:
         print(f"arm counts: NOT COMPARED, the baseline is of {baseline['compiler']}")
         return

@@ -3,14 +3,14 @@
 python -m benchmarks.peers.headline       draws what is in benchmarks/results/peers.json
 """
 
-import json
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from benchmarks.peers.process import ROOT
-from benchmarks.peers.results import FILE
+from benchmarks.peers.results import CURE, FILE, PARTS
 from experiments.figures import DARK, LIGHT, NARROW, Look, draw
+from experiments.stored import read_json
 
 CASE = {"net": "mobilenet_v1", "pattern": "unstructured", "sparsity": 0.9, "batch": 1, "threads": 1}
 WORDS = {
@@ -29,7 +29,7 @@ PICTURES = {
 
 
 def main() -> None:
-    rows = json.loads(FILE.read_text())["cases"]
+    rows = read_json(FILE, PARTS, CURE)["cases"]
     row = next(row for row in rows if CASE.items() <= row.items())
     for path, look in PICTURES.items():
         path.write_text(picture(row["engines"], look))

@@ -11,9 +11,12 @@ from benchmarks.mobilenet import cpu_name
 from benchmarks.peers.bars import BARS, Bar, cases
 from benchmarks.peers.case import Case
 from benchmarks.peers.process import ROOT
+from experiments.stored import read_json
 from sparsejax.ops._ffi import instruction_set
 
 FILE = ROOT / "benchmarks" / "results" / "peers.json"
+PARTS = {"machine": dict, "cases": list}
+CURE = "delete it to measure anew"
 
 
 def machine() -> dict[str, Any]:
@@ -24,7 +27,7 @@ def machine() -> dict[str, Any]:
 def read(file: Path) -> dict[str, Any]:
     """The results so far; those of another machine do not count."""
     if file.exists():
-        found = json.loads(file.read_text())
+        found = read_json(file, PARTS, CURE)
         if found["machine"] == machine():
             return found
     return {"machine": machine(), "cases": []}

@@ -8,13 +8,13 @@ counts those weights alone. A product is timed inside the whole network, fastest
 
 import argparse
 import math
-import os
 
 import jax
 import numpy as np
 from scipy.optimize import nnls
 
 from benchmarks import publish
+from experiments.cores import bind, usable_cores
 from experiments.models.mobilenet_v1 import MobileNetV1Linen
 from sparsejax.compile.engine import load
 from sparsejax.compile.graph import Node, Region
@@ -97,7 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json")
     arguments = parser.parse_args()
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    bind(usable_cores()[-1:])
     rows = measure()
     fitted = {f"{('CSR', 'block', 'masks')[k[0]]} {k[1]}": fit(rows, k) for k in COSTS}
     columns = ("layout", *next(iter(fitted.values())))

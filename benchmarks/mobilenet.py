@@ -12,25 +12,25 @@ speed-ups are medians of the ratios within a turn.
 import argparse
 import functools
 import json
-import os
 import time
 from collections.abc import Callable
 from typing import Any
 
 if __name__ == "__main__":  # before jax makes its thread pool
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
+    from experiments.cores import use_one_core
+
+    use_one_core()
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import ArrayLike, Float
-from rich.console import Console
-from rich.table import Table
 
 import sparsejax as sj
+from experiments.cores import cpu_name
 from experiments.models.mobilenet_v1 import MobileNetV1Linen, shifted_depthwise
+from sparsejax.text import table
 
 TOLERANCE = 3e-5  # relative, between two float32 orders of summation
 
@@ -199,25 +199,19 @@ def tree_error(tree: Any, expected: Any) -> float:
     return float(optax.tree.norm(difference) / optax.tree.norm(expected))
 
 
-def cpu_name() -> str:
-    with open("/proc/cpuinfo") as file:
-        names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
-    return names[0] if names else "unknown"
-
-
 def show(title: str, rows: list[dict[str, Any]]) -> None:
-    table = Table(title=f"{title}, one core; speedup over {rows[0]['baseline']}")
-    for column in ("", "wall ms", "CPU ms", "speedup (CPU)", "error"):
-        table.add_column(column)
-    for row in rows:
-        table.add_row(
+    cells = (
+        (
             row["name"],
             f"{row['wall_ms']:.2f}",
             f"{row['cpu_ms']:.2f}",
             f"{row['wall_speedup']:.2f} ({row['cpu_speedup']:.2f})",
             f"{row['relative_error']:.1e}",
         )
-    Console().print(table)
+        for row in rows
+    )
+    columns = ("", "wall ms", "CPU ms", "speedup (CPU)", "error")
+    print(table(f"{title}, one core; speedup over {rows[0]['baseline']}", columns, cells))
 
 
 if __name__ == "__main__":

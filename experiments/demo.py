@@ -12,7 +12,6 @@ report.html, results.json, the weights as dense.npz and sparse.npz, checkpoint/.
 """
 
 import json
-import os
 import shutil
 import sys
 import time
@@ -31,6 +30,7 @@ from rich.progress import BarColumn, Progress, TimeRemainingColumn
 import sparsejax as sj
 from benchmarks import mobilenet as bench
 from experiments import data, report_page
+from experiments.cores import usable_cores
 from experiments.latency import build
 from experiments.measure import check_compiled, count_zeros, fingerprint, measure_latency
 from experiments.showcase import samples, write_weights
@@ -197,7 +197,7 @@ def train_both(
     results: dict[str, Any] = {
         "dataset": {**describe(dataset), "test": len(labels)},
         "recipe": demo.recipe(),
-        "machine": {"cores": len(os.sched_getaffinity(0)), "jax": jax.__version__},
+        "machine": {"cores": len(usable_cores()), "jax": jax.__version__},
     }
     states = {}
     for name, tx in optimizers.items():
@@ -215,7 +215,7 @@ def train_both(
     report = sj.report(
         plan, sparse.params, sparse.opt_state, apply_fn=apply_params, example=images[:1]
     )
-    console.print(str(report))
+    print(report, flush=True)  # it fits 80 columns by itself
     results["report"] = report.to_dict()
     results["compile"], predicted = check_compiled(network, states, images, labels, console.print)
     results["samples"] = samples(dataset, **predicted)

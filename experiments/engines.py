@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import jax
 
+from experiments.cores import bind, usable_cores
 from experiments.records import WORK, Store, claim, commit, slug
 from experiments.table import Job, Paper, Setting
 from experiments.train import Interrupted
@@ -148,25 +149,25 @@ def spawn(jobs: int, arguments: Sequence[str]) -> int:
     """Run the command line in `jobs` processes, each with its own share of the cores.
 
     One network on one core makes better use of it than one network on all of them; locks keep the
-    processes apart. Ctrl-C reaches all of them.
+    processes apart. Ctrl-C reaches all of them. They share all cores where none can be bound.
 
     Returns:
         The largest exit status.
     """
-    cores = sorted(os.sched_getaffinity(0))
+    cores = usable_cores()
     flags = os.environ.get("XLA_FLAGS", "")
     if jobs >= len(cores):
         flags += " --xla_cpu_multi_thread_eigen=false"
     processes = []
     for index in range(jobs):
-        os.sched_setaffinity(0, set(cores[index % len(cores) :: jobs]))  # children inherit it
+        bind(cores[index % len(cores) :: jobs])  # children inherit it
         processes.append(
             subprocess.Popen(
                 [sys.executable, "-m", "experiments", *arguments],
                 env={**os.environ, "XLA_FLAGS": flags.strip()},
             )
         )
-    os.sched_setaffinity(0, set(cores))
+    bind(cores)
     try:
         return max(process.wait() for process in processes)
     except KeyboardInterrupt:

@@ -9,13 +9,13 @@ and the checks of outputs are those of `benchmarks.mobilenet`.
 import argparse
 import functools
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":  # before jax makes its thread pool
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
+    from experiments.cores import use_one_core
+
+    use_one_core()
 
 import jax
 import numpy as np
@@ -23,6 +23,7 @@ from flax import nnx
 
 import sparsejax as sj
 from benchmarks import mobilenet as bench
+from experiments.cores import cpu_name
 from experiments.models.mobilenet_v1 import MobileNetV1, shifted_depthwise
 from experiments.train import take_apart
 
@@ -40,7 +41,7 @@ def main() -> None:
     tables = {"trained": trained_rows(options.variables, repeats, smoke=options.smoke)}
     if not options.smoke:
         tables["224"] = bench.forward(224, repeats)
-    machine = {"cpu": bench.cpu_name(), "threads": 1, "jax": jax.__version__, "repeats": repeats}
+    machine = {"cpu": cpu_name(), "threads": 1, "jax": jax.__version__, "repeats": repeats}
     options.json.write_text(json.dumps({"machine": machine, **tables}, indent=1))
 
 

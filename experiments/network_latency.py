@@ -5,15 +5,15 @@ python -m experiments.network_latency '{"sparsity": 0.3, "block_rows": 4, "round
 
 import functools
 import json
-import os
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 if __name__ == "__main__":  # before jax makes its thread pool
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
+    from experiments.cores import use_one_core
+
+    use_one_core()
 
 import jax
 

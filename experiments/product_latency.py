@@ -7,7 +7,6 @@ ratios of medians.
 """
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -15,8 +14,9 @@ from functools import partial
 from typing import Any, ClassVar
 
 if __name__ == "__main__":  # before jax makes its thread pool
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
+    from experiments.cores import use_one_core
+
+    use_one_core()
 
 import jax
 import jax.numpy as jnp

@@ -7,7 +7,6 @@ import functools
 import hashlib
 import json
 import os
-import platform
 import re
 import subprocess
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import Any
 
 import jax
 
+from experiments.cores import cpu_name, usable_cores
 from experiments.stored import damaged, read_json
 from experiments.table import Paper, Results, Row, Setting
 
@@ -189,19 +189,9 @@ def commit() -> str:
 
 def machine() -> dict[str, Any]:
     """The processor, the cores this process may use, and the accelerator if there is one."""
-    names = re.findall(r"model name\s*: (.*)", _cpuinfo())
     return {
-        "cpu": names[0] if names else platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cpu": cpu_name(),
+        "cores": len(usable_cores()),
         "device": jax.devices()[0].device_kind,
         "jax": jax.__version__,
     }
-
-
-def _cpuinfo() -> str:
-    try:
-        return Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return ""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,14 @@ ROOT = Path(__file__).parents[2]
 OWN = ("ours", "jax", "jax shifted")  # the ways of `own_worker`
 
 
+def bound_to(cores: Sequence[int]) -> list[str]:
+    """The beginning of a command that runs on these cores; none where the system has no such."""
+    if shutil.which("taskset") is None:
+        print("There is no taskset: the engines run on whatever cores they like.", file=sys.stderr)
+        return []
+    return ["taskset", "--cpu-list", ",".join(map(str, cores))]
+
+
 class Worker:
     """A process that answers lines of JSON; pinned before its first instruction."""
 
@@ -27,7 +36,7 @@ class Worker:
         self._errors = errors
         with errors.open("w") as log:
             self._process = subprocess.Popen(
-                ["taskset", "--cpu-list", ",".join(map(str, cores)), *command],
+                [*bound_to(cores), *command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -7,10 +7,10 @@ from typing import Any
 
 import jax
 
-from benchmarks.mobilenet import cpu_name
 from benchmarks.peers.bars import BARS, Bar, cases
 from benchmarks.peers.case import Case
 from benchmarks.peers.process import ROOT
+from experiments.cores import cpu_name
 from experiments.stored import read_json
 from sparsejax.ops._ffi import instruction_set
 

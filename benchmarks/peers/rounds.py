@@ -1,6 +1,5 @@
 """The rounds of one case: outputs are compared first, then the engines are timed in turns."""
 
-import os
 import statistics
 import sys
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ import numpy as np
 from benchmarks.peers.case import Files
 from benchmarks.peers.environments import CannotBeHadError, Engine
 from benchmarks.peers.process import Worker, start
+from experiments.cores import usable_cores
 
 # Of the largest output; Winograd convolutions differ by more than an order of summation.
 TOLERANCE = 1e-3
@@ -23,7 +23,7 @@ def name_of(engine: Engine | str) -> str:
 
 def cores(threads: int) -> list[int]:
     """The last cores of those we may use."""
-    usable = sorted(os.sched_getaffinity(0))
+    usable = usable_cores()
     if threads > len(usable):
         raise SystemExit(f"--threads needs as many cores, got {threads} of {len(usable)}.")
     return usable[-threads:]

@@ -8,12 +8,15 @@ import jax
 import numpy as np
 import optax
 
+from sparsejax.mask_checks import check_layout, check_mask, check_plans
 from sparsejax.nn import is_module, weights_of
 from sparsejax.opt_states import SparsifyState, states_of
 from sparsejax.stacks import take
+from sparsejax.text import wrapped
 from sparsejax.tree import is_masked_node, leaves_with_paths
 
 _SHOWN = 3
+_ANEW = "the state was made with another plan: make it anew with this one"
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,12 @@ class Check:
         return not self.findings
 
     def __str__(self) -> str:
-        """A line for each finding."""
-        lines = [f"! {finding}" for finding in self.findings]
+        """A sentence for each finding, in lines of 80 columns."""
+        lines = [wrapped(f"! {finding}") for finding in self.findings]
         return "\n".join(lines) or "Masks, weights and plan fit together."
 
 
-def check(params: Any, opt_state: Any) -> Check:
+def check(params: Any, opt_state: Any, *, plan: Any = None) -> Check:
     """What does not fit together after a training, each with what to do; true if all is well.
 
     It compares the masks with the weights that are really 0, with the plan's targets and patterns,
@@ -61,9 +64,11 @@ def check(params: Any, opt_state: Any) -> Check:
       params: the trained weights: any pytree, an Equinox or an NNX module. Under a method that
         keeps pruned weights underneath, the raw or the hardened ones.
       opt_state: the optimizer's state after the last step, or what holds it.
+      plan: the one that the training should have; None asks the state.
 
     Returns:
-      A Check. The names of its findings are "leaves" (weights and state are of different
+      A Check. The names of its findings are "plan" (the state is of another one), "masks" (they
+      are not on the leaves of the state's plan), "leaves" (weights and state are of different
       networks), "nonzero" (pruned weights are not 0), "forward" (the loss was not computed at
       `forward(params, opt_state)`), "target" (fewer weights are pruned than planned) and
       "pattern" (masks that the plan's pattern does not allow).
@@ -77,20 +82,38 @@ def check(params: Any, opt_state: Any) -> Check:
     """
     states = states_of(opt_state, "check")
     weights = dict(leaves_with_paths(weights_of(params) if is_module(params) else params))
-    findings: list[Finding] = []
+    findings = list(_of_plan(states, plan))
     for state in states:
+        if misplaced := list(_of_layout(state)):
+            findings += misplaced
+            continue
         masks = {
             path: np.asarray(mask)
             for path, mask in leaves_with_paths(state.masks)
             if not is_masked_node(mask)
         }
         findings += _of_leaves(weights, masks)
-        if not findings:
+        if not any(finding.name == "leaves" for finding in findings):
             findings += _of_zeros(weights, masks, state, opt_state)
         findings += _of_forward(state)
         findings += _of_targets(masks, state)
         findings += _of_patterns(masks, state)
     return Check(tuple(findings))
+
+
+def _of_plan(states: list[SparsifyState], plan: Any) -> Iterator[Finding]:
+    if plan is not None:
+        try:
+            check_plans(states, plan, asker="check", hint="pass the plan that sparsify was given")
+        except ValueError as error:
+            yield Finding("plan", (), str(error))
+
+
+def _of_layout(state: SparsifyState) -> Iterator[Finding]:
+    try:
+        check_layout(state.masks, state.reparam.plan, asker="check", hint=_ANEW)
+    except ValueError as error:
+        yield Finding("masks", (), str(error))
 
 
 def _of_leaves(weights: Any, masks: Any) -> Iterator[Finding]:
@@ -181,10 +204,9 @@ def _of_targets(masks: Any, state: SparsifyState) -> Iterator[Finding]:
 def _of_patterns(masks: Any, state: SparsifyState) -> Iterator[Finding]:
     for leaf in state.reparam.plan.leaves:
         try:
-            leaf.pattern.check(take(leaf, masks[leaf.array_path]), leaf.path)
+            check_mask(leaf, take(leaf, masks[leaf.array_path]))
         except ValueError as error:
-            fix = "the state was made with another plan: make it anew with this one"
-            yield Finding("pattern", (leaf.path,), f"{str(error).rstrip('.')}; {fix}.")
+            yield Finding("pattern", (leaf.path,), f"{str(error).rstrip('.')}; {_ANEW}.")
 
 
 def _followed_by_others(opt_state: Any, state: SparsifyState) -> bool:

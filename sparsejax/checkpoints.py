@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from sparsejax.mask_checks import check_masks, check_same_plan, check_state
+from sparsejax.mask_checks import check_masks, check_plans, check_same_plan, check_state
 from sparsejax.opt_states import SparsifyState
 from sparsejax.plan import PATTERNS, Plan
 from sparsejax.stored_trees import (
@@ -185,13 +185,10 @@ class Checkpoints:
         states = _sparsify_states(trees)
         if not states:
             return self._plan
-        # Several under optax.partition plan a leaf each, in an order of their own.
         leaves = {leaf.path: leaf for state in states for leaf in state.reparam.plan.leaves}
         plan = self._plan or Plan(tuple(leaves.values()))
-        own = {leaf.path: leaves[leaf.path] for leaf in plan.leaves if leaf.path in leaves} | leaves
         hint = "pass the plan that sparsify was given"
-        others = Plan(tuple(own.values()))
-        check_same_plan(others, plan, asker="checkpoint", whose="the state", hint=hint)
+        check_plans(states, plan, asker="checkpoint", hint=hint)
         for state in states:
             check_state(state, state.reparam.plan, asker="checkpoint", hint=hint)
         return plan

@@ -1,5 +1,7 @@
 """Whether plans, states and masks belong together; each error names the leaf."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -39,6 +41,17 @@ def check_state(state: Any, plan: Any, *, asker: str, hint: str) -> None:
     """
     check_same_plan(state.reparam.plan, plan, asker=asker, whose="the state", hint=hint)
     check_layout(state.masks, plan, asker=asker, hint=hint)
+
+
+def check_plans(states: Sequence[Any], plan: Any, *, asker: str, hint: str) -> None:
+    """Raise a ValueError naming the first leaf in which the states' plans differ from the plan.
+
+    Several states, such as optax.partition's, plan a leaf each, in an order of their own.
+    """
+    theirs = {leaf.path: leaf for state in states for leaf in state.reparam.plan.leaves}
+    ordered = {leaf.path: theirs[leaf.path] for leaf in plan.leaves if leaf.path in theirs} | theirs
+    whole = replace(plan, leaves=tuple(ordered.values()))
+    check_same_plan(whole, plan, asker=asker, whose="the state", hint=hint)
 
 
 def check_same_plan(other: Any, plan: Any, *, asker: str, whose: str, hint: str) -> None:

@@ -86,7 +86,8 @@ class Report:
 
     def __str__(self) -> str:
         """A table of 80 columns; dense leaves of fewer than two axes are one row."""
-        return "\n".join([str(self._table()), *(f"! {finding}" for finding in self.findings)])
+        found = (text.wrapped(f"! {finding}") for finding in self.findings)
+        return "\n".join([str(self._table()), *found])
 
     def _repr_html_(self) -> str:
         found = "".join(f"<p>{html.escape(str(finding))}</p>" for finding in self.findings)
@@ -152,13 +153,14 @@ def report(
         raise ValueError(
             f"report needs the params that the plan was made for, they lack {sorted(missing)[0]}."
         )
-    masks = {} if opt_state is None else dict(tree.leaves_with_paths(masks_of(opt_state)))
+    found = [] if opt_state is None else tree.leaves_with_paths(masks_of(opt_state))
+    masks = {path: mask for path, mask in found if not tree.is_masked_node(mask)}
     counts = None
     if apply_fn is not None:
         inputs = example if isinstance(example, tuple) else (example,)
         check_examples("report", apply_fn, params, inputs)
         counts = multiply_adds(apply_fn, params, *inputs)
-    findings = () if opt_state is None else check(params, opt_state).findings
+    findings = () if opt_state is None else check(params, opt_state, plan=plan).findings
     rows = (row for path, leaf in arrays for row in _rows(plan, path, leaf, masks, counts))
     return Report(tuple(rows), findings)
 

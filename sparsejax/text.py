@@ -118,6 +118,14 @@ def table(
     return str(Table(title, columns, list(rows), footer, caption or ""))
 
 
+def wrapped(line: str) -> str:
+    """The sentence in lines of 80 columns, those after the first indented."""
+    lines = textwrap.wrap(
+        line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(lines)
+
+
 def brief(pattern: Any) -> str:
     """A pattern without its defaults: Block(4, 1)."""
     if not is_dataclass(pattern):

@@ -159,20 +159,12 @@ def prune(score: Score, ramp: Schedule, *, regrow: bool = False) -> MaskTransfor
         them, so that by magnitude only a Reparam makes use of it.
     """
 
-    def update(
-        masks: Any, state: Any, params: Any, grads: Any, context: MaskContext
-    ) -> tuple[Any, Any]:
-        reached = ramp(context.step)
+    def cut(leaf: PlanLeaf, mask: Any, scores: Any, reached: Any) -> Any:
+        if regrow:
+            return leaf.pattern.mask(scores, reached * leaf.sparsity)
+        return leaf.pattern.mask(scores, reached * leaf.sparsity, allowed=mask) & mask
 
-        def cut(leaf: PlanLeaf, mask: Any, weights: Any, grad: Any, key: Any) -> Any:
-            scores = score(weights, grad, key)
-            if regrow:
-                return leaf.pattern.mask(scores, reached * leaf.sparsity)
-            return leaf.pattern.mask(scores, reached * leaf.sparsity, allowed=mask) & mask
-
-        return map_planned(cut, context, masks, params, grads), state
-
-    return MaskTransform(lambda masks, params, context: (masks, ()), update)
+    return _by_score(score, ramp, cut)
 
 
 @checked(score=SCORE, fraction=SCHEDULE)
@@ -182,21 +174,13 @@ def drop(score: Score, fraction: Schedule) -> MaskTransform:
     The number of dropped groups is floor(fraction * kept + 0.5). N:M leaves drop single weights.
     """
 
-    def update(
-        masks: Any, state: Any, params: Any, grads: Any, context: MaskContext
-    ) -> tuple[Any, Any]:
-        share = fraction(context.step)
+    def cut(leaf: PlanLeaf, mask: Any, scores: Any, share: Any) -> Any:
+        num_kept = _num_kept(leaf, mask)
+        dropped = jnp.asarray(share, jnp.float32) * num_kept.astype(jnp.float32)
+        num_left = num_kept - jnp.floor(dropped + 0.5).astype(jnp.int32)
+        return _single(leaf).mask(scores, _sparsity(leaf, num_left), allowed=mask) & mask
 
-        def cut(leaf: PlanLeaf, mask: Any, weights: Any, grad: Any, key: Any) -> Any:
-            num_kept = _num_kept(leaf, mask)
-            dropped = jnp.asarray(share, jnp.float32) * num_kept.astype(jnp.float32)
-            num_left = num_kept - jnp.floor(dropped + 0.5).astype(jnp.int32)
-            scores = score(weights, grad, key)
-            return _single(leaf).mask(scores, _sparsity(leaf, num_left), allowed=mask) & mask
-
-        return map_planned(cut, context, masks, params, grads), state
-
-    return MaskTransform(lambda masks, params, context: (masks, ()), update)
+    return _by_score(score, fraction, cut)
 
 
 @checked(score=SCORE)
@@ -231,19 +215,27 @@ def resize(score: Score, size: Schedule) -> MaskTransform:
     floor(size * kept at the target + 0.5).
     """
 
+    def cut(leaf: PlanLeaf, mask: Any, scores: Any, reached: Any) -> Any:
+        num_groups = leaf.pattern.num_groups(leaf.shape)
+        target = num_groups - leaf.num_pruned // leaf.group_size
+        count = jnp.floor(jnp.asarray(reached, jnp.float32) * target + 0.5).astype(jnp.int32)
+        return _resized(leaf, mask, scores, jnp.minimum(count, num_groups))
+
+    return _by_score(score, size, cut)
+
+
+def _by_score(score: Score, schedule: Schedule, cut: Callable[..., Any]) -> MaskTransform:
+    """Each leaf's mask is `cut(leaf, mask, scores, schedule(step))`; there is no state."""
+
     def update(
         masks: Any, state: Any, params: Any, grads: Any, context: MaskContext
     ) -> tuple[Any, Any]:
-        reached = size(context.step)
+        now = schedule(context.step)
 
-        def cut(leaf: PlanLeaf, mask: Any, weights: Any, grad: Any, key: Any) -> Any:
-            num_groups = leaf.pattern.num_groups(leaf.shape)
-            target = num_groups - leaf.num_pruned // leaf.group_size
-            count = jnp.floor(jnp.asarray(reached, jnp.float32) * target + 0.5).astype(jnp.int32)
-            scores = score(weights, grad, key)
-            return _resized(leaf, mask, scores, jnp.minimum(count, num_groups))
+        def own(leaf: PlanLeaf, mask: Any, weights: Any, grad: Any, key: Any) -> Any:
+            return cut(leaf, mask, score(weights, grad, key), now)
 
-        return map_planned(cut, context, masks, params, grads), state
+        return map_planned(own, context, masks, params, grads), state
 
     return MaskTransform(lambda masks, params, context: (masks, ()), update)
 
@@ -270,11 +262,8 @@ def each_leaf(f: Callable[..., Any], context: MaskContext, masks: Any, *rest: An
     """What `f(plan leaf, mask, *others, key)` returns for each leaf, in the plan's order."""
     keys = _keys(context)
     trees = [dict(leaves_with_paths(tree)) for tree in (masks, *rest)]
-    found = []
-    for leaf in context.plan.leaves:
-        key = keys[leaf.array_path].pop(0)
-        found.append(f(leaf, *(take(leaf, tree[leaf.array_path]) for tree in trees), key))
-    return found
+    slices = lambda leaf: (take(leaf, tree[leaf.array_path]) for tree in trees)
+    return [f(leaf, *slices(leaf), keys[leaf.array_path].pop(0)) for leaf in context.plan.leaves]
 
 
 def _keys(context: MaskContext) -> dict[str, list[Any]]:

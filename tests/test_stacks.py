@@ -173,6 +173,49 @@ def test_scans_of_remat_are_compiled_and_each_layer_has_its_row():
     assert [row.multiply_adds for row in rows] == [4 * 16 * 16] * LAYERS
 
 
+def test_without_training_a_stack_is_pruned_as_its_layers():
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(32, 8)), jnp.float32)
+
+    def apply(params, x):
+        step = lambda x, kernel: (jnp.tanh(x @ kernel), None)
+        if not isinstance(params["layers"], dict):
+            return jax.lax.scan(step, x, params["layers"])[0]
+        for kernel in params["layers"].values():
+            x = step(x, kernel)[0]
+        return x
+
+    loss = lambda params, x: jnp.mean((apply(params, x) - x) ** 2)
+    found = []
+    kernels = layers(shape=(8, 8))
+    for params, rule in (
+        (stacked(kernels), sj.Stacked(sj.Unstructured())),
+        (written_out(kernels), sj.Unstructured()),
+    ):
+        plan = sj.plan(params, {"layers": rule}, sparsity=0.5, allocate=sj.uniform)
+        seen = sj.calibrate(apply, params, plan, [x])
+        masks = {
+            "snip": sj.snip(loss, [x])(params, plan),
+            "grasp": sj.grasp(loss, [x], globally=False)(params, plan),
+            "synflow": sj.synflow(apply, jnp.full((1, 8), 0.1), rounds=3)(params, plan),
+            "wanda": sj.wanda(seen)(params, plan),
+        }
+        weights, masks["exact_obs"] = sj.exact_obs(params, plan, seen)
+        corrected = sj.obs_correct(params, masks["wanda"], seen)
+        found.append((masks, {"exact_obs": weights, "obs_correct": corrected}))
+    for name, mask in found[0][0].items():
+        np.testing.assert_array_equal(mask["layers"], as_stack(found[1][0][name]), err_msg=name)
+    for name, weights in found[0][1].items():
+        other = as_stack(found[1][1][name])
+        np.testing.assert_allclose(weights["layers"], other, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def test_layers_of_a_stack_are_not_rearranged():
+    params = stacked(layers(shape=(8, 8)))
+    plan = sj.plan(params, {"layers": sj.Stacked(sj.Block(2, 1))}, sparsity=0.5)
+    with pytest.raises(ValueError, match=r"rearrange needs .* layers\[0\] is one of a stack"):
+        sj.rearrange(scanned, params, plan, jnp.ones((1, 8)))
+
+
 def test_errors_name_the_axes_and_the_layers():
     params = stacked(layers())
     for axes in (3, (0, 1, 2), (0, 0), ()):

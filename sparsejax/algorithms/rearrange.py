@@ -31,6 +31,9 @@ def rearrange(apply_fn: Callable[..., Any], params: Any, plan: Any, *args: Any) 
       plan: made for these params; leaves of `Block`, `BlockColumnRow` and `KernelGroup` count.
       args: inputs, or their shapes.
 
+    Raises:
+      ValueError: one of these leaves is a layer of a stack.
+
     Example:
       >>> blocks = sj.plan(params, {"body": sj.Block(2, 1)}, sparsity=0.5)
       >>> params = sj.rearrange(model.apply, params, blocks, x)
@@ -40,6 +43,12 @@ def rearrange(apply_fn: Callable[..., Any], params: Any, plan: Any, *args: Any) 
     Reference: Xu et al., "SparseByteNN: A Novel Mobile Inference Acceleration Framework Based on
     Fine-Grained Group Sparsity", 2023, arXiv 2310.19509, abstract: whole-network rearrangement.
     """
+    for leaf in filter(_counts, plan.leaves):
+        if leaf.at:
+            raise ValueError(
+                f"rearrange needs layers in arrays of their own, {leaf.path} is one of a stack: "
+                "write the layers out, or pass a plan without them."
+            )
     arrays = dict(tree.leaves_with_paths(params))
     orders: dict[tuple[str, int], Int[np.ndarray, " channels"]] = {}
     for places in coupled_channels(apply_fn, params, *args):
@@ -102,10 +111,13 @@ def _best_order(
     return order if kept(order) > kept(np.arange(len(order))) else None
 
 
+def _counts(leaf: PlanLeaf) -> bool:
+    return isinstance(leaf.pattern, Block | BlockColumnRow | KernelGroup)
+
+
 def _produces(leaf: PlanLeaf, axis: int) -> bool:
-    if leaf.at or not isinstance(leaf.pattern, Block | BlockColumnRow | KernelGroup):
-        return False
-    return leaf.pattern.output_axis % len(leaf.shape) == axis
+    pattern: Any = leaf.pattern
+    return _counts(leaf) and pattern.output_axis % len(leaf.shape) == axis
 
 
 def _group_size(pattern: Any) -> int:

@@ -54,7 +54,7 @@ void affine(const ActivationCall& activation, const float* x, float scale, float
 }
 
 SPARSEJAX_INLINE Vec maximum(Vec a, Vec b) {  // NaN if one of them is
-  return (a > b) | (a != a) ? a : b;
+  return ((a > b) | (a != a)) ? a : b;
 }
 
 // The sums themselves are one cheap pass; the functions would be built four

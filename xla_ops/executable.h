@@ -1,5 +1,6 @@
 // A program that is ready to run: planned, packed, with the memory that its runs share.
 #pragma once
+#include <algorithm>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -61,7 +62,7 @@ class Executable {
   size_t free_memories() const { return free_.size(); }
   // Floats of scratch that one run on `threads` threads takes.
   int64_t scratch_floats(int64_t threads) const {
-    return plan_.arena_floats + threads * plan_.job_floats;
+    return plan_.arena_floats + std::min(threads, kPieces) * plan_.job_floats;
   }
 
  private:

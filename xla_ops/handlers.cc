@@ -4,6 +4,7 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 
+#include <stdexcept>
 #include <string>
 
 #include "kernels.h"
@@ -34,6 +35,22 @@ struct Program {
 template <class T>
 using Vector = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
+// What Python sees as a ValueError.
+void need(bool condition, const std::string& message) {
+  if (!condition) throw std::invalid_argument("Program " + message + ".");
+}
+
+template <class T>
+void need_aligned(const char* name, const Vector<T>& vector) {
+  need(reinterpret_cast<uintptr_t>(vector.data()) % alignof(T) == 0,
+       std::string("needs ") + name + " aligned to its elements; copy them");
+}
+
+void need_from(int64_t low, const char* name, int64_t number) {
+  need(number >= low, std::string("needs ") + name + " of at least " + std::to_string(low) +
+                          ", got " + std::to_string(number));
+}
+
 nb::capsule capsule(XLA_FFI_Handler* handler) {
   return nb::capsule(reinterpret_cast<void*>(handler));
 }
@@ -41,6 +58,7 @@ nb::capsule capsule(XLA_FFI_Handler* handler) {
 }  // namespace
 
 NB_MODULE(_xla_ops, m) {
+  using namespace nb::literals;
   using sparsejax::kernels, sparsejax::Kernels, sparsejax::usable_kernels;
   m.def("targets", [] {
     nb::dict d;
@@ -58,20 +76,29 @@ NB_MODULE(_xla_ops, m) {
     return d;
   });
   nb::class_<Program>(m, "Program")
-      .def("__init__",
-           [](Program* self, const std::string& name, Vector<const int64_t> words,
-              Vector<const float> floats, int64_t strip_pixels, int64_t whole_pixels) {
-             new (self)
-                 Program{sparsejax::load_program(name, words.data(), words.size(), floats.data(),
-                                                 floats.size(), {strip_pixels, whole_pixels})};
-           })
+      .def(
+          "__init__",
+          [](Program* self, const std::string& name, const Vector<const int64_t>& words,
+             const Vector<const float>& floats, int64_t strip_pixels, int64_t whole_pixels) {
+            need_aligned("words", words);
+            need_aligned("floats", floats);
+            need_from(1, "strip_pixels", strip_pixels);
+            need_from(0, "whole_pixels", whole_pixels);
+            new (self)
+                Program{sparsejax::load_program(name, words.data(), words.size(), floats.data(),
+                                                floats.size(), {strip_pixels, whole_pixels})};
+          },
+          "name"_a, "words"_a.noconvert(), "floats"_a.noconvert(), "strip_pixels"_a,
+          "whole_pixels"_a)
       .def("profile",
            [](const Program& self, int64_t runs) {
+             need_from(1, "runs", runs);
              nb::list seconds;
              for (double step : self.executable->profile(runs)) seconds.append(step);
              return seconds;
            })
       .def("scratch_floats", [](const Program& self, int64_t threads) {
+        need_from(1, "threads", threads);
         return self.executable->scratch_floats(threads);
       });
   m.def("isa", [] { return std::string(kernels().isa); });

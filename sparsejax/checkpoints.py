@@ -64,8 +64,7 @@ class Checkpoints:
     """The kept steps of one training; `checkpoint` makes it, `with` or `close` ends it."""
 
     def __init__(self, folder: str | os.PathLike, plan: Plan | None, every: int, keep: int):
-        import orbax.checkpoint as ocp  # 1.3 s that only its users pay
-
+        ocp = _orbax()
         self.folder = os.fspath(folder)
         self.every = every
         self._plan = plan
@@ -206,8 +205,7 @@ class Checkpoints:
         return None if source is None else Plan.from_json(source, patterns=tuple(known))
 
     def _write(self, step: int, arrays: list[dict[str, Any]], manifest: dict[str, Any]) -> None:
-        import orbax.checkpoint as ocp
-
+        ocp = _orbax()
         text = json.dumps(manifest, sort_keys=True)
         items = {
             f"tree_{index}": ocp.args.StandardSave(full)
@@ -219,8 +217,7 @@ class Checkpoints:
         self._manager.wait_until_finished()
 
     def _manifest(self, step: int) -> dict[str, Any]:
-        import orbax.checkpoint as ocp
-
+        ocp = _orbax()
         kept = self.steps
         if step not in kept:
             there = ", ".join(map(str, kept)) or "none"
@@ -244,8 +241,7 @@ class Checkpoints:
         self, step: int, leaves: list[dict[str, Any]], records: list[dict[str, Any]]
     ) -> list[list[Any]]:
         """The arrays of each tree in the order of its leaves, with the checksums of the records."""
-        import orbax.checkpoint as ocp
-
+        ocp = _orbax()
         templates = [{name: template(leaf) for name, leaf in own.items()} for own in leaves]
         items = {
             f"tree_{index}": ocp.args.StandardRestore(full)
@@ -279,6 +275,17 @@ class Checkpoints:
                 f"or delete the folder {step}, to go on from there"
             )
         return ValueError(f"Step {step} in {self.folder} is damaged: {reason}; {hint}.")
+
+
+def _orbax() -> Any:
+    try:
+        import orbax.checkpoint as ocp  # 1.3 s that only its users pay
+    except ImportError as error:
+        raise ImportError(
+            f"checkpoint needs orbax-checkpoint, which cannot be imported ({_short(error)}); "
+            "pip install 'orbax-checkpoint>=0.11.25'."
+        ) from error
+    return ocp
 
 
 def _short(error: Exception) -> str:

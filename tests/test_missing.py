@@ -6,8 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import optax
 import pytest
 
+import sparsejax as sj
+from experiments.ray_engine import work_on_ray
+from experiments.scalars import also_to_tensorboard
+from sparsejax.keras_bridge import _optimizer_class
 from sparsejax.ops._extension import SUFFIX, explained
 
 ROOT = Path(__file__).parents[1]
@@ -86,3 +91,21 @@ def test_a_module_without_its_extra_names_it(module):
     hide = "sys.modules.update(grain=None, tyro=None, jax=None)"
     said = said_by(f"{hide}; import runpy; runpy.run_module({module!r}, alter_sys=True)", ROOT)
     assert "`experiments`" in said and "jax" in said and "make setup" in said
+
+
+EXTRAS = {
+    "matplotlib.pyplot": (lambda: sj.plot(sj.Plan(())), r"pip install 'sparsejax\[plot\]'"),
+    "keras": (lambda: sj.KerasOptimizer(optax.sgd(0.1)), "pip install keras"),
+    "orbax.checkpoint": (lambda: sj.checkpoint("."), "pip install 'orbax-checkpoint>="),
+    "tensorboardX": (lambda: also_to_tensorboard(*[None] * 3), r"'sparsejax\[tensorboard\]'"),
+    "ray": (lambda: work_on_ray([], None, done=None), r"pip install 'sparsejax\[ray\]'"),
+}
+
+
+@pytest.mark.parametrize("package", EXTRAS)
+def test_a_missing_package_is_named_with_what_installs_it(package, monkeypatch):
+    call, message = EXTRAS[package]
+    _optimizer_class.cache_clear()
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises((ImportError, SystemExit), match=message):
+        call()

@@ -89,16 +89,39 @@ def product(options: Options, *operands: Array) -> Array:
     return _KERNELS.product(Call(options, (result(options, operands[-1]),)), *operands)[0]
 
 
-def _product(call: Call, *operands: Array) -> Sequence[Array]:
-    activation = np.int64(call.options.activation)
-    return _custom_call("bcr", call, *operands, activation=activation, transpose=False)
+class Calls(NamedTuple):
+    """The custom calls of one kind of packed matrix.
+
+    Attributes:
+        target: the product's; that of the gradient of the values is `target`_grad_values.
+        sizes: the options that they have as attributes, beside the layout.
+    """
+
+    target: str
+    sizes: tuple[str, ...]
+
+    def product(self, call: Call, *operands: Array) -> Sequence[Array]:
+        activation = np.int64(call.options.activation)
+        return self._call("", call, *operands, activation=activation, transpose=False)
+
+    def transposed(self, call: Call, *operands: Array) -> Sequence[Array]:
+        *matrix, grad_y = operands
+        bias = jnp.zeros((*(1,) * call.lead, 0), grad_y.dtype)
+        operands = (*matrix, bias, grad_y)
+        return self._call("", call, *operands, activation=np.int64(0), transpose=True)
+
+    def weights(self, call: Call, *operands: Array) -> Sequence[Array]:
+        return self._call("_grad_values", call, *operands)
+
+    def _call(self, which: str, call: Call, *operands: Array, **more: Any) -> Sequence[Array]:
+        sizes = {key: np.int64(getattr(call.options, key)) for key in self.sizes}
+        layout = {"channels_last": call.options.channels_last}
+        return _ffi.custom_call(
+            self.target + which, call.results, *operands, **sizes, **layout, **more
+        )
 
 
-def _transposed(call: Call, *operands: Array) -> Sequence[Array]:
-    *matrix, grad_y = operands
-    bias = jnp.zeros((*(1,) * call.lead, 0), grad_y.dtype)
-    operands = (*matrix, bias, grad_y)
-    return _custom_call("bcr", call, *operands, activation=np.int64(0), transpose=True)
+_CALLS = Calls("bcr", ("rows", "cols"))
 
 
 def _weights(call: Call, *operands: Array) -> Sequence[Array]:
@@ -108,15 +131,7 @@ def _weights(call: Call, *operands: Array) -> Sequence[Array]:
     values, bias = call.results
     grad_bias = jnp.broadcast_to(grad_y.sum(pixels), bias.shape)
     call = call._replace(results=(values,))
-    return *_custom_call("bcr_grad_values", call, *operands), grad_bias
-
-
-def _custom_call(name: str, call: Call, *operands: Array, **attributes: Any) -> Sequence[Array]:
-    sizes = {key: np.int64(getattr(call.options, key)) for key in ("rows", "cols")}
-    channels_last = call.options.channels_last
-    return _ffi.custom_call(
-        name, call.results, *operands, **sizes, channels_last=channels_last, **attributes
-    )
+    return *_CALLS.weights(call, *operands), grad_bias
 
 
 def _axes(options: Options, rank: int) -> Sequence[tuple[str, ...]]:
@@ -130,8 +145,8 @@ _KERNELS = linear.Kernels(
         reference=lambda options, values, lists, bias, x: reference(
             options, values, Structure(*lists), bias, x
         ),
-        product=_product,
-        transposed=_transposed,
+        product=_CALLS.product,
+        transposed=_CALLS.transposed,
         weights=_weights,
         tail=lambda options: 1 if options.channels_last else 2,
         axes=_axes,

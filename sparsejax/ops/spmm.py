@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jaxtyping import Float, Int
 
-from sparsejax.ops import _ffi, activations, bcr, linear
+from sparsejax.ops import activations, bcr, linear
 from sparsejax.ops.kernel import Call
 from sparsejax.patterns import BCRC, BSR, CSR
 
@@ -118,28 +117,7 @@ def _reference(
     return activations.apply(options.activation, y + bias_at if bias.size else y)
 
 
-def _product(call: Call, *operands: Array) -> Sequence[Array]:
-    activation = np.int64(call.options.activation)
-    return _custom_call("spmm", call, *operands, activation=activation, transpose=False)
-
-
-def _transposed(call: Call, *operands: Array) -> Sequence[Array]:
-    *matrix, grad_y = operands
-    bias = jnp.zeros((*(1,) * call.lead, 0), grad_y.dtype)
-    operands = (*matrix, bias, grad_y)
-    return _custom_call("spmm", call, *operands, activation=np.int64(0), transpose=True)
-
-
-def _weights(call: Call, *operands: Array) -> Sequence[Array]:
-    return _custom_call("spmm_grad_values", call, *operands)
-
-
-def _custom_call(name: str, call: Call, *operands: Array, **attributes: Any) -> Sequence[Array]:
-    sizes = {key: np.int64(getattr(call.options, key)) for key in ("rows", "cols", "block")}
-    channels_last = call.options.channels_last
-    return _ffi.custom_call(
-        name, call.results, *operands, **sizes, channels_last=channels_last, **attributes
-    )
+_CALLS = bcr.Calls("spmm", ("rows", "cols", "block"))
 
 
 def _axes(options: _Options, rank: int) -> Sequence[tuple[str, ...]]:
@@ -153,9 +131,9 @@ _KERNELS = linear.Kernels(
         reference=lambda options, values, lists, bias, x: _reference(
             options, values, lists[0], lists[1], bias, x
         ),
-        product=_product,
-        transposed=_transposed,
-        weights=_weights,
+        product=_CALLS.product,
+        transposed=_CALLS.transposed,
+        weights=_CALLS.weights,
         tail=lambda options: 1 if options.channels_last else 2,
         axes=_axes,
         supports=lambda call, operands: operands[-1].dtype == jnp.float32,

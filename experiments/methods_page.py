@@ -86,6 +86,7 @@ def write(store: Store, *, file: Path = FILE, costs: Path = COSTS) -> None:
     known = read_json(costs, {}, MEASURE) if costs.exists() else {}
     rows = [HEAD, ["---"] * len(HEAD), *(line(entry, store, known) for entry in METHODS)]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    table = table.replace(" %", "\u00a0%")  # a number and its sign stay on one line
     dense = accuracy(store, Classify())
     file.write_text(table + "\n" + NOTE.format(dense=dense or "is not run yet"))
 

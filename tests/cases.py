@@ -157,16 +157,6 @@ OPTIMIZERS = {
 }
 
 
-def quick_jit(f: Callable[..., Any]) -> Callable[..., Any]:
-    """jax.jit that compiles in a third of the time: the laws run each program once."""
-    options = {
-        "xla_backend_optimization_level": 0,
-        "xla_cpu_use_fusion_emitters": False,
-        "xla_llvm_disable_expensive_passes": True,
-    }
-    return jax.jit(f, compiler_options=options)
-
-
 def shapes() -> dict[str, tuple[int, ...]]:
     """A convolution, a dense layer, a head that stays dense, and biases."""
     return {

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import optax
 
 import sparsejax as sj
-from tests import cases
 
 
 def planned(weights, pattern=None, sparsity=0.5):
@@ -24,7 +23,7 @@ def forward(method, params, mask, context, learned=()):
 
 def steps_of(tx, params, num_steps, grads_of):
     """Params and states after each step, jitted."""
-    update = cases.quick_jit(tx.update)
+    update = jax.jit(tx.update)
     state, history = tx.init(params), []
     jax.eval_shape(sj.forward, params, state)  # these gradients are said to be of these weights
     for step in range(num_steps):

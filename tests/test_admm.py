@@ -55,7 +55,7 @@ def test_projection_onto_a_pattern_is_idempotent_and_nearest(pattern):
         return nearest, project("conv/kernel", nearest), others
 
     draws = jnp.asarray(np.random.default_rng(1).uniform(size=(5, *leaf.shape)), jnp.float32)
-    nearest, again, others = map(np.asarray, cases.quick_jit(whole)(weights, draws))
+    nearest, again, others = map(np.asarray, jax.jit(whole)(weights, draws))
     np.testing.assert_array_equal(again, nearest)
     assert np.sum(nearest == 0) == leaf.num_pruned
     for other in others:
@@ -80,9 +80,7 @@ def test_admm_ends_in_a_better_sparse_solution_than_pruning_once():
         updates, state = tx.update(jax.grad(loss)(params), state, params)
         return (optax.apply_updates(params, updates), state), sj.admm_residual(params, state)
 
-    end, residuals = cases.quick_jit(lambda p: jax.lax.scan(step, (p, tx.init(p)), length=600))(
-        params
-    )
+    end, residuals = jax.jit(lambda p: jax.lax.scan(step, (p, tx.init(p)), length=600))(params)
     assert residuals[-1] < 0.01 < 0.1 < residuals[0]
     pruned = lambda p: float(loss({"kernel": project("kernel", p["kernel"])}))
     assert pruned(end[0]) < 0.5 * pruned(params)

@@ -9,7 +9,6 @@ import pytest
 from flax import nnx
 
 import sparsejax as sj
-from tests import cases
 
 RATE = 0.05
 PARAMS = {"kernel": jnp.linspace(-1.0, 1.0, 32).reshape(4, 8) + 0.01, "bias": jnp.ones(8)}
@@ -37,7 +36,7 @@ def train(tx, num_steps=4, params=PARAMS, line=lambda p, state: p):
         return carry, carry
 
     run = lambda p: jax.lax.scan(one_step, (p, tx.init(p)), length=num_steps)
-    return jax.tree.map(np.asarray, cases.quick_jit(run)(params)[1])
+    return jax.tree.map(np.asarray, jax.jit(run)(params)[1])
 
 
 def at(history, step=-1):

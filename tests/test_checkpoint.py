@@ -36,13 +36,13 @@ def trainer(method, reparam=None):
     key = jax.random.key(0, impl="rbg")
     tx = sj.sparsify(inner, method, plan, key=key, reparam=reparam, learned_tx=optax.adam(0.1))
 
-    @cases.quick_jit
+    @jax.jit
     def one_step(params, opt_state):
         grads = cases.fake_grads(sj.forward(params, opt_state), opt_state.step)
         updates, opt_state = tx.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), opt_state
 
-    return plan, params, cases.quick_jit(tx.init)(params), one_step
+    return plan, params, jax.jit(tx.init)(params), one_step
 
 
 TRAINERS = {

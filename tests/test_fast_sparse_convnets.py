@@ -7,7 +7,6 @@ import pytest
 
 import sparsejax as sj
 from experiments.models.mobilenet_v1 import MobileNetV1Linen
-from tests import cases
 
 
 def test_blocks_are_chosen_at_nine_tenths_exactly():
@@ -54,7 +53,7 @@ def test_prunes_between_a_tenth_and_seven_tenths_of_the_steps():
         return masks, (~masks["kernel"]).sum()
 
     run = lambda masks: jax.lax.scan(one_step, masks, jnp.arange(50))[1]
-    pruned = cases.quick_jit(run)(sj.full_masks(params, plan))
+    pruned = jax.jit(run)(sj.full_masks(params, plan))
     assert pruned[5] == 0 < pruned[6] and pruned[30] < 180 == pruned[35] == pruned[-1]
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import sparsejax as sj
-from tests import cases
 
 # Two filters of two weights, w = (1, 2) and (-3, 1); loss = w.A w / 2.
 WEIGHTS = np.array([[1.0, -3.0], [2.0, 1.0]])
@@ -59,7 +58,7 @@ def filters_left(method, params, plan, num_steps):
 
         return jax.lax.scan(one_step, first, jnp.arange(num_steps))[1]
 
-    masks = cases.quick_jit(run)(params)
+    masks = jax.jit(run)(params)
     stacked = [np.asarray(leaf) for leaf in jax.tree.leaves(masks)]
     for leaf, mask in zip(plan.leaves, stacked, strict=True):
         leaf.pattern.check(mask[-1], leaf.path)

@@ -54,7 +54,7 @@ def test_exactly_one_part_is_dense_at_any_time(pattern):
 
         return first[0], jax.lax.scan(one_step, first, jnp.arange(15))[1]
 
-    first, masks = cases.quick_jit(run)(params)
+    first, masks = jax.jit(run)(params)
     targets = [leaf.num_weights - leaf.num_pruned for leaf in plan.leaves]
     assert [int(np.sum(mask)) for mask in jax.tree.leaves(first)] == targets
     kept = np.stack([np.asarray(m).reshape(15, -1).sum(1) for m in jax.tree.leaves(masks)], 1)
@@ -119,7 +119,7 @@ def test_parallel_parts_train_under_vmap_and_one_on_each_device():
     plan = planned(params)
     trained, loss = parallel_training(plan, 4)
     indices = jnp.arange(4)
-    copies = cases.quick_jit(jax.vmap(trained, in_axes=(0, None)))(indices, params)
+    copies = jax.jit(jax.vmap(trained, in_axes=(0, None)))(indices, params)
     for index in range(4):
         for part, leaf in enumerate(plan.leaves):
             zeros = np.sum(np.asarray(copies[f"layer{part}"]["kernel"][index]) == 0.0)
@@ -138,7 +138,7 @@ def test_parallel_parts_train_under_vmap_and_one_on_each_device():
     spread = jax.shard_map(
         own, mesh=mesh, in_specs=(P("part"), P()), out_specs=P("part"), check_vma=False
     )
-    on_devices = cases.quick_jit(spread)(indices, params)
+    on_devices = jax.jit(spread)(indices, params)
     for one, other in zip(*map(jax.tree.leaves, (copies, on_devices)), strict=True):
         assert len(other.sharding.device_set) == 4
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)

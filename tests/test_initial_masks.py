@@ -158,7 +158,7 @@ def test_initial_masks_meet_the_plan_and_survive_training(maker, pattern):
         key=jax.random.key(0),
         initial_masks=makers()[maker],
     )
-    state = cases.quick_jit(tx.init)(params)
+    state = jax.jit(tx.init)(params)
     first = sj.masks_of(state)
     pruned = sum(int(np.sum(~np.asarray(mask))) for mask in jax.tree.leaves(first))
     slack = 0 if pattern != "block_4x1" else 4

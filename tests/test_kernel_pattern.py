@@ -20,7 +20,7 @@ def scores(shape=SHAPE, seed=0):
 
 @pytest.fixture(scope="module")
 def mask_of():
-    jitted = cases.quick_jit(lambda s, share, k, a: PATTERN.mask(s, share, keep=k, allowed=a))
+    jitted = jax.jit(lambda s, share, k, a: PATTERN.mask(s, share, keep=k, allowed=a))
 
     def of(values, share, keep=None, allowed=None):
         keep = np.zeros(values.shape, bool) if keep is None else keep
@@ -109,7 +109,7 @@ def test_methods_train_kernel_patterns(method):
 
         return jax.lax.scan(one_step, first, jnp.arange(cases.NUM_STEPS))[1]
 
-    masks = np.asarray(cases.quick_jit(run)(params))
+    masks = np.asarray(jax.jit(run)(params))
     assert np.sum(~masks[-1]) == plan.num_pruned
     for mask in masks:
         if np.sum(~mask) >= 240:  # 5/9

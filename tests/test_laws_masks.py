@@ -37,7 +37,7 @@ def compiled_run(transform, plan, num_steps):
         first = transform.init(masks, params, sj.MaskContext(plan, jnp.int32(0), key))
         return first[0], jax.lax.scan(one_step, first, jnp.arange(num_steps))[1]
 
-    return cases.quick_jit(run)
+    return jax.jit(run)
 
 
 def run_masks(transform, params, plan, seed=3, num_steps=cases.NUM_STEPS):
@@ -145,6 +145,6 @@ def test_jit_equals_no_jit(method):
     update = lambda step: transform.update(
         masks, state, params, shifted(params), context._replace(step=step)
     )[0]
-    eager, traced = update(jnp.int32(3)), cases.quick_jit(update)(jnp.int32(3))
+    eager, traced = update(jnp.int32(3)), jax.jit(update)(jnp.int32(3))
     np.testing.assert_array_equal(eager["conv"]["kernel"], traced["conv"]["kernel"])
     assert np.any(eager["conv"]["kernel"] != masks["conv"]["kernel"])

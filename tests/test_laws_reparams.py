@@ -36,7 +36,7 @@ def run(tx, params, num_steps=cases.NUM_STEPS, loss=distance):
         carry, weights = jax.lax.scan(one_step, (params, tx.init(params)), length=num_steps)
         return *carry, weights, sj.harden(*carry)
 
-    return cases.quick_jit(whole)(params)
+    return jax.jit(whole)(params)
 
 
 @functools.cache
@@ -101,7 +101,7 @@ def test_update_pulls_gradients_back_through_the_reparam(name):
     key = jax.random.key(0, impl="rbg")
     tx = sj.sparsify(optax.sgd(1.0), method, plan, key=key, learned_tx=optax.sgd(1.0))
     first = lambda p, state: tx.update(sj.forward(p, state), state, p)[1]
-    state = cases.quick_jit(lambda p: first(p, tx.init(p)))(params)
+    state = jax.jit(lambda p: first(p, tx.init(p)))(params)
     grads = cases.fake_grads(params, 5)
 
     def by_hand(params, state, grads):
@@ -110,9 +110,9 @@ def test_update_pulls_gradients_back_through_the_reparam(name):
         weights, pull = jax.vjp(apply, params)
         return weights, jax.tree.map(jnp.negative, pull(grads)[0])
 
-    weights, expected = cases.quick_jit(by_hand)(params, state, grads)
+    weights, expected = jax.jit(by_hand)(params, state, grads)
     forward, pull = jax.vjp(lambda p: sj.effective(p, state), params)
-    updates, after = cases.quick_jit(tx.update)(grads, state, params)
+    updates, after = jax.jit(tx.update)(grads, state, params)
     for ours, theirs in zip(jax.tree.leaves(forward), jax.tree.leaves(weights), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
     for ours, given in zip(jax.tree.leaves(pull(grads)[0]), jax.tree.leaves(grads), strict=True):
@@ -131,7 +131,7 @@ def test_update_pulls_gradients_back_through_the_reparam(name):
 @pytest.mark.parametrize("name", cases.SOFT_METHODS)
 def test_vmap_over_trainings_equals_a_loop(name):
     _, tx, params, *_ = trained(name, cases.SOFT_METHODS[name].patterns[0])
-    single = lambda scale: run(tx, jax.tree.map(lambda leaf: scale * leaf, params), 3)[3]
+    single = jax.jit(lambda scale: run(tx, jax.tree.map(lambda leaf: scale * leaf, params), 3)[3])
     scales = jnp.array([1.0, 0.5])
     batched = jax.vmap(single)(scales)
     for index in range(2):

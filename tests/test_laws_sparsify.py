@@ -32,7 +32,7 @@ def train(tx, params, num_steps=cases.NUM_STEPS):
         start = params, tx.init(params)
         return start, *jax.lax.scan(one_step, start, jnp.arange(num_steps))
 
-    start, end, history = cases.quick_jit(run)(params)
+    start, end, history = jax.jit(run)(params)
     for before, after in zip(jax.tree.leaves(start), jax.tree.leaves(end), strict=True):
         assert (before.shape, before.dtype) == (after.shape, after.dtype)
     return history
@@ -222,7 +222,7 @@ def test_continues_from_a_sparse_checkpoint():
     plan = mixed_plan(params)
     key = jax.random.key(0, impl="rbg")
     pruner = sj.sparsify(optax.sgd(0.1), sj.static_random(), plan, key=key)
-    pruned = sj.harden(params, cases.quick_jit(pruner.init)(params))
+    pruned = sj.harden(params, jax.jit(pruner.init)(params))
     for method in ("gmp", "rigl"):
         tx = sj.sparsify(
             optax.adam(0.05),

@@ -17,10 +17,10 @@ def test_any_params_train_sparse(kind):
     plan = sj.plan(params, rules, sparsity=0.75)
     key = jax.random.key(0, impl="rbg")
     tx = sj.sparsify(optax.adamw(0.05), sj.rigl(9, every=3), plan, key=key)
-    opt_state = cases.quick_jit(tx.init)(params)
+    opt_state = jax.jit(tx.init)(params)
     structure = jax.tree.structure((params, opt_state))
 
-    @cases.quick_jit
+    @jax.jit
     def one_step(params, opt_state):
         value, grads = jax.value_and_grad(loss)(params)
         updates, opt_state = tx.update(grads, opt_state, params)

@@ -7,7 +7,6 @@ import optax
 import pytest
 
 import sparsejax as sj
-from tests import cases
 
 
 def setting(weights, pattern=None, sparsity=0.5):
@@ -20,7 +19,7 @@ def setting(weights, pattern=None, sparsity=0.5):
 
 def stepper(method, params, context):
     """method.update, compiled once for all steps."""
-    return cases.quick_jit(
+    return jax.jit(
         lambda masks, state, grads, step: method.update(masks, state, params, grads, context(step))
     )
 

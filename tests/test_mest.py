@@ -28,7 +28,7 @@ def history(method, plan, params, num_steps, grads=None):
 
         return first[0], jax.lax.scan(one_step, first, jnp.arange(num_steps))[1]
 
-    first, rest = cases.quick_jit(run)(params)
+    first, rest = jax.jit(run)(params)
     return np.concatenate([np.asarray(first["kernel"])[None], np.asarray(rest["kernel"])])
 
 

@@ -77,7 +77,7 @@ def test_line_searches_train_while_masks_change(optimizer):
         updates, state = tx.update(grads, state, params, **extra)
         return (optax.apply_updates(params, updates), state), value
 
-    run = cases.quick_jit(lambda p: jax.lax.scan(one_step, (p, tx.init(p)), length=14))
+    run = jax.jit(lambda p: jax.lax.scan(one_step, (p, tx.init(p)), length=14))
     (params, state), losses = run(params)
     mask = np.asarray(sj.masks_of(state)["dense"]["kernel"])
     assert np.sum(~mask) == plan.num_pruned
@@ -96,7 +96,7 @@ def test_several_sparsify_under_one_partition_are_one():
     )
     tx = optax.partition({**{k: make(k) for k in plans}, "head": optax.sgd(RATE)}, labels)
 
-    @cases.quick_jit
+    @jax.jit
     def two_steps(params):
         state = tx.init(params)
         for _ in range(2):

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import sparsejax as sj
-from tests import cases
 
 
 def leaf_of(quantizer, weights, mask=None, learned=None, cotangent=None):
@@ -26,7 +25,7 @@ def leaf_of(quantizer, weights, mask=None, learned=None, cotangent=None):
         forward, pull = jax.vjp(apply, params, learned)
         return forward, *pull({"w": ones})
 
-    forward, grads, slopes = cases.quick_jit(forward_and_back)(params, learned)
+    forward, grads, slopes = jax.jit(forward_and_back)(params, learned)
     own = np.asarray(slopes["w"]) if isinstance(slopes, dict) else None
     return np.asarray(forward["w"]), np.asarray(grads["w"]), own, start
 
@@ -257,7 +256,7 @@ def test_a_penalty_on_the_range_lowers_the_quantization_error(penalty, strength,
         step = lambda p, _: ({"w": p["w"] - 0.02 * jax.grad(loss)(p)["w"]}, None)
         return jax.lax.scan(step, {"w": wanted}, length=200)[0]["w"]
 
-    weights = cases.quick_jit(descend)(wanted)
+    weights = jax.jit(descend)(wanted)
     reach = lambda w: float(jnp.max(jnp.abs(w)) / jnp.std(w))
     assert reach(weights) < 0.9 * reach(wanted)
     assert relative_error(weights, quantizer) < 0.9 * relative_error(wanted, quantizer)

@@ -11,7 +11,6 @@ from experiments import networks
 from experiments.models.mobilenet_v1 import MobileNetV1, shifted_depthwise
 from experiments.models.mobilenet_v2 import MobileNetV2
 from experiments.train import take_apart
-from tests import cases
 
 X = np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32)
 
@@ -129,7 +128,7 @@ def test_rearranging_a_network_changes_nothing_and_prunes_better(name):
     }
     plan = sj.plan(variables, blocks, sparsity=0.5)
     moved = sj.rearrange(network.apply, variables, plan, x)
-    apply = cases.quick_jit(network.apply)
+    apply = jax.jit(network.apply)
     before, after = apply(variables, x), apply(moved, x)
     assert np.abs(after - before).max() <= 1e-5 * np.abs(before).max()
     assert kept(moved, plan) > 1.01 * kept(variables, plan)

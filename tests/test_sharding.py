@@ -73,7 +73,7 @@ def one_step_of(tx):
         updates, opt_state = tx.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), opt_state
 
-    return cases.quick_jit(one_step)
+    return jax.jit(one_step)
 
 
 @functools.cache

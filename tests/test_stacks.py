@@ -109,7 +109,7 @@ def test_methods_mask_a_stack_as_its_layers(method, pattern):
     stack, single = both_plans(*PATTERNS[pattern], axis=axis)
     transform = HARD[method].transform
 
-    @cases.quick_jit
+    @jax.jit
     def run():
         one = masks_of_run(transform, stack, stacked(layers(), axis), stack_split(axis))
         return one, masks_of_run(transform, single, written_out(layers()), SINGLE_SPLIT)
@@ -129,7 +129,7 @@ def test_soft_methods_train_a_stack_as_its_layers(method):
     stack, single = both_plans(sj.Unstructured(), 0.8)
     learned = optax.adam(0.05)
 
-    @cases.quick_jit
+    @jax.jit
     def run():
         ends = []
         for plan, make, apart in (

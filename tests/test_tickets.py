@@ -69,7 +69,7 @@ def test_a_ticket_trains_from_rewound_weights_and_stays_sparse():
         start = sj.masked(params, masks)
         return jax.lax.scan(one_step, (start, tx.init(start)), length=30)[0][0]
 
-    ticket = sj.lottery_ticket(cases.quick_jit(train), params, plan, rounds=2)
+    ticket = sj.lottery_ticket(jax.jit(train), params, plan, rounds=2)
     trained = train(ticket.masks)
     largest = np.sort(
         np.abs(np.concatenate([np.ravel(goal[m]["kernel"]) for m in ("conv", "dense")]))

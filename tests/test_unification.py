@@ -49,7 +49,7 @@ def test_projection_is_idempotent_for_any_groups(pattern):
     params = cases.dict_params()
     plan = cases.planned(*cases.PATTERNS[pattern], params)
     project = sj.onto_unified(plan, share=0.5)
-    run = cases.quick_jit(lambda weights: project("conv/kernel", weights))
+    run = jax.jit(lambda weights: project("conv/kernel", weights))
     once = run(params["conv"]["kernel"])
     np.testing.assert_allclose(run(once), once, rtol=1e-6)
     assert int(jnp.sum(once == 0)) == plan["conv/kernel"].num_pruned
@@ -95,7 +95,7 @@ def train(at, num_steps=20):
         return (params, state), (sj.effective(params, state), state.reparam.learned)
 
     run = lambda p: jax.lax.scan(step, (p, tx.init(p)), length=num_steps)
-    (params, state), history = cases.quick_jit(run)(params)
+    (params, state), history = jax.jit(run)(params)
     return plan, sj.harden(params, state), history
 
 

@@ -39,12 +39,16 @@ def main() -> None:
         return
     if options.results:
         options.results.mkdir(parents=True, exist_ok=True)
+    failed = []
     for name in options.names or names():
         print(f"\n{name}: {what_it_measures(name)}", flush=True)
         command = [sys.executable, "-m", f"benchmarks.{name}"]
         if options.results:
             command += ["--json", str(options.results / f"{name}.json")]
-        subprocess.run(command, check=True)
+        if subprocess.run(command).returncode:
+            failed.append(name)
+    if failed:
+        sys.exit(f"Failed: {', '.join(failed)}; what they said stands above.")
 
 
 if __name__ == "__main__":

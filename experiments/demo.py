@@ -36,6 +36,7 @@ from experiments.measure import check_compiled, count_zeros, fingerprint, measur
 from experiments.showcase import samples, write_weights
 from experiments.stored import read_json
 from experiments.train import (
+    CannotGoOnError,
     Interrupted,
     TrainState,
     initial_state,
@@ -121,6 +122,8 @@ def main(demo: Demo) -> None:
     except Interrupted as stop:
         console.print(f"[yellow]Stopped {stop}.[/] Saved; the same command goes on from there.")
         sys.exit(130)
+    except CannotGoOnError as error:
+        sys.exit(f"{error} Or pass --fresh to begin anew.")
     with console.status("Measuring latency on one core"):
         results["latency"] = measure_latency(
             demo.output / "checkpoint",

@@ -57,6 +57,10 @@ class Interrupted(Exception):
     """Ctrl-C was pressed; the state is saved."""
 
 
+class CannotGoOnError(Exception):
+    """The newest checkpoint is damaged or of another training; the message says what to do."""
+
+
 def take_apart(module: nnx.Module) -> Network:
     """The network of a module; everything that is no parameter counts as statistics.
 
@@ -217,11 +221,15 @@ def train(
         report: called after each step with the state, smoothed loss and accuracy.
 
     Raises:
+        CannotGoOnError: the newest checkpoint cannot be restored.
         Interrupted: Ctrl-C was pressed and the state is saved.
     """
     smooth: dict[str, float] = {}
     history: list[dict[str, float]] = []
-    start, state = checkpoints.restore(state)
+    try:
+        start, state = checkpoints.restore(state)
+    except ValueError as error:
+        raise CannotGoOnError(str(error)) from error
     if start:
         notes = checkpoints.notes(start)
         batches.set_state(notes["position"])

@@ -7,10 +7,11 @@ import sys
 import numpy as np
 import pytest
 
+import sparsejax as sj
 from benchmarks.arm import __main__ as arm
 from benchmarks.peers import results
 from experiments import __main__ as command_line
-from experiments import demo, methods_page, readme, suite
+from experiments import demo, methods_page, readme, suite, train
 from experiments.datasets import _open
 from experiments.records import Store
 from experiments.showcase import load_weights
@@ -96,6 +97,24 @@ def test_a_damaged_file_is_named_with_what_to_do(reader, content, tmp_path, monk
     said = str(error.value)
     assert path.name in said and str(tmp_path) in said and cure in said
     assert said.endswith(".") and "\n" not in said and len(said) < 400
+
+
+def test_a_damaged_checkpoint_ends_the_demo_with_a_sentence(tmp_path, monkeypatch):
+    state = train.TrainState({"w": np.ones(2)}, {}, (), np.int32(0))
+    with sj.checkpoint(tmp_path / "dense") as checkpoints:
+        checkpoints.save(1, state)
+    (tmp_path / "dense" / "1" / "manifest" / "metadata").write_bytes(b"{")
+
+    def train_both(*_):
+        with sj.checkpoint(tmp_path / "dense") as checkpoints:
+            options = dict.fromkeys(("num_steps", "measure", "measure_every", "report"))
+            train.train(None, state, None, checkpoints=checkpoints, **options)
+
+    monkeypatch.setattr(demo, "train_both", train_both)
+    monkeypatch.setattr(demo.data, "load", lambda say: None)
+    monkeypatch.setattr(demo.jax.config, "update", lambda *_: None)
+    with pytest.raises(SystemExit, match="Step 1 in .* is damaged: .* --fresh to begin anew"):
+        demo.main(demo.Demo(output=tmp_path))
 
 
 def test_a_damaged_record_does_not_stop_the_list(tmp_path, monkeypatch, capsys):

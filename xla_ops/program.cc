@@ -32,8 +32,7 @@ class Words {
     return word;
   }
   std::vector<int64_t> take_list() {
-    const int64_t count = take(0, left_, "a list's length");
-    need(count <= left_, "ends too early");
+    const int64_t count = take(0, left_ - 1, "a list's length");
     std::vector<int64_t> list(next_, next_ + count);
     next_ += count;
     left_ -= count;

@@ -248,4 +248,42 @@ std::vector<Call> valid_calls(const Dims& leading) {
   return calls;
 }
 
+void call_by_bytes(const uint8_t* bytes, size_t size) {
+  Choices choices(bytes, size);
+  const Dims leadings[] = {{}, {2}, {1}, {2, 3}, {0}};
+  std::vector<Call> calls = valid_calls(leadings[choices.below(5)]);
+  Call& call = calls[choices.below(static_cast<int64_t>(calls.size()))];
+  call.num_threads = choices.of({1, 1, 3});
+  for (int64_t n = choices.below(5); n > 0; n--) {
+    const bool results = choices.percent(40);
+    std::vector<Tensor>& tensors = results ? call.results : call.operands;
+    Tensor& tensor = tensors[choices.below(static_cast<int64_t>(tensors.size()))];
+    const int64_t kind = choices.below(4);
+    if (kind == 0 && !tensor.dims.empty()) {
+      tensor.dims[choices.below(static_cast<int64_t>(tensor.dims.size()))] = choices.below(10);
+    } else if (kind == 1) {
+      if (choices.percent(50) || tensor.dims.empty())
+        tensor.dims.insert(tensor.dims.begin(), choices.below(4));
+      else
+        tensor.dims.erase(tensor.dims.begin());
+    } else if (kind == 2 && !tensor.words.empty()) {
+      tensor.words[choices.below(static_cast<int64_t>(tensor.words.size()))] =
+          static_cast<uint32_t>(choices.of({0, 1, 2, 3, 4, 7, -1, INT32_MAX, INT32_MIN}));
+    } else if (kind == 3) {
+      auto attribute = std::next(call.attributes.begin(),
+                                 choices.below(static_cast<int64_t>(call.attributes.size())));
+      std::vector<int64_t>& numbers = attribute->second.numbers;
+      if (attribute->second.kind == Attribute::kFlag) {
+        numbers[0] ^= 1;
+        continue;
+      }
+      numbers[choices.below(static_cast<int64_t>(numbers.size()))] =
+          choices.of({0, 1, 2, 3, 4, 5, 8, -1, -3, 31, 33, int64_t{1} << 31, INT32_MAX, kHuge,
+                      -kHuge, choices.below(100)});
+    }
+    tensor.words.resize(tensor.elements());
+  }
+  call.run();
+}
+
 }  // namespace sparsejax::test

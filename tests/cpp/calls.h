@@ -78,9 +78,49 @@ struct Call {
 // A small valid call of each handler but the program's, all arrays with these leading dimensions.
 std::vector<Call> valid_calls(const Dims& leading);
 
+constexpr int64_t kHuge = int64_t{1} << 62;
+
+inline std::vector<Tensor>& side(Call& call, bool results) {
+  return results ? call.results : call.operands;
+}
+
+// f(array) for each operand and result of a call.
+template <class F>
+void for_each_array(const Call& call, const F& f) {
+  for (bool results : {false, true})
+    for (size_t i = 0; i < side(const_cast<Call&>(call), results).size(); i++) f(results, i);
+}
+
+// Memory for the dimensions that a tensor says it has.
+inline void fit(Tensor& tensor) { tensor.words.resize(tensor.elements()); }
+
+// What makes an array of two slices unfit.
+struct ArrayDamage {
+  const char* name;
+  void (*apply)(Tensor&);
+};
+inline const ArrayDamage kDamages[] = {
+    {"more slices", [](Tensor& t) { t.dims[0] = 3; }},
+    {"fewer slices", [](Tensor& t) { t.dims[0] = 0; }},
+    {"no leading dimension", [](Tensor& t) { t.dims.erase(t.dims.begin()); }},
+    {"a leading dimension too many", [](Tensor& t) { t.dims.insert(t.dims.begin(), 1); }},
+    {"leading dimensions alone", [](Tensor& t) { t.dims.resize(1); }},
+    {"no dimensions", [](Tensor& t) { t.dims.clear(); }},
+    {"another dtype", [](Tensor& t) { t.dtype = XLA_FFI_DataType_U32; }},
+    {"a dtype of 8 bytes", [](Tensor& t) { t.dtype = XLA_FFI_DataType_S64; }},
+};
+inline const ArrayDamage kFakes[] = {
+    // no memory has these sizes
+    {"a negative size", [](Tensor& t) { t.dims.back() = -1; }},
+    {"negative slices", [](Tensor& t) { t.dims[0] = -2; }},
+    {"a huge size", [](Tensor& t) { t.dims.back() = kHuge; }},
+    {"sizes that overflow", [](Tensor& t) { t.dims.insert(t.dims.begin(), {kHuge, 4}); }},
+    {"overflow hidden by a 0", [](Tensor& t) { t.dims.insert(t.dims.begin(), {kHuge, 4, 0}); }},
+    {"an odd address", [](Tensor& t) { t.shift = 1; }},
+    {"an address between floats", [](Tensor& t) { t.shift = 2; }},
+};
+
 // One call that `bytes` describe, mostly wrong; a sanitizer watches.
 void call_by_bytes(const uint8_t* bytes, size_t size);
-
-void test_handlers();
 
 }  // namespace sparsejax::test

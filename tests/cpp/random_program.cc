@@ -116,54 +116,48 @@ class Growth {
       gate = find([&](const ImageSize& s) { return s == ImageSize{in.channels, 1, 1}; });
     const int64_t residual =
         c_.percent(50) ? find([&](const ImageSize& s) { return s == out; }) : kNone;
-    const int64_t weights = d_.keep(out.channels * cols, cols, generator_);
-    const int64_t bias = d_.keep(out.channels, 4, generator_);
     Step& step = d_.add(Op::kProduct, out, {x});
     step.window = w;
     step.pad_top = pad_top;
-    step.weights = weights;
-    step.bias = bias;
+    weigh(step, out.channels, cols, cols);
     step.residual = residual;
     step.gate = gate;
     step.activation = activation();
     step.layout = layout();
   }
 
-  void depthwise(int64_t x) {
+  void weigh(Step& step, int64_t channels, int64_t taps, int64_t length) {
+    step.weights = d_.keep(channels * taps, length, generator_);
+    step.bias = d_.keep(channels, 4, generator_);
+  }
+
+  // A depthwise step or a pool, unless it would take long.
+  Step* sliding(Op op, int64_t x) {
     Window w = {};
     int64_t pad_top = 0;
     const ImageSize out = slide(w, pad_top, size(x), size(x).channels);
-    const int64_t taps = w.kernel_y * w.kernel_x;
-    if (out.floats() * taps > 300000) return;
-    const int64_t weights = d_.keep(out.channels * taps, taps, generator_);
-    const int64_t bias = d_.keep(out.channels, 4, generator_);
-    Step& step = d_.add(Op::kDepthwise, out, {x});
+    if (out.floats() * w.kernel_y * w.kernel_x > 300000) return nullptr;
+    Step& step = d_.add(op, out, {x});
     step.window = w;
     step.pad_top = pad_top;
-    step.weights = weights;
-    step.bias = bias;
-    step.activation = activation();
+    return &step;
+  }
+
+  void depthwise(int64_t x) {
+    Step* step = sliding(Op::kDepthwise, x);
+    if (!step) return;
+    const int64_t taps = step->window.kernel_y * step->window.kernel_x;
+    weigh(*step, size(x).channels, taps, taps);
+    step->activation = activation();
   }
 
   void pool(int64_t x) {
-    Window w = {};
-    int64_t pad_top = 0;
-    const ImageSize out = slide(w, pad_top, size(x), size(x).channels);
-    if (out.floats() * w.kernel_y * w.kernel_x > 300000) return;
-    Step& step = d_.add(Op::kPool, out, {x});
-    step.window = w;
-    step.pad_top = pad_top;
-    step.mode = c_.below(3);
+    if (Step* step = sliding(Op::kPool, x)) step->mode = c_.below(3);
   }
 
   void affine(int64_t x) {
-    const int64_t channels = size(x).channels;
-    const bool weighted = c_.percent(70);
-    const int64_t weights = weighted ? d_.keep(channels, 4, generator_) : kNone;
-    const int64_t bias = weighted ? d_.keep(channels, 4, generator_) : kNone;
     Step& step = d_.add(Op::kAffine, size(x), {x});
-    step.weights = weights;
-    step.bias = bias;
+    if (c_.percent(70)) weigh(step, size(x).channels, 1, 4);
     step.activation = activation();
   }
 

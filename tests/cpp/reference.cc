@@ -4,6 +4,39 @@
 #include "programs.h"
 
 namespace sparsejax::test {
+
+double exact(const ActivationCall& call, double x) {
+  const double hard = std::isnan(x) ? x : std::fmin(std::fmax(x + 3, 0), 6) / 6;
+  const double sigmoid = 1 / (1 + std::exp(-x));
+  switch (call.function) {
+    case Function::kIdentity:
+      return x;
+    case Function::kClamp:
+      return x < call.low ? call.low : x > call.high ? call.high : x;
+    case Function::kSigmoid:
+      return sigmoid;
+    case Function::kSilu:
+      return x * sigmoid;
+    case Function::kHardSigmoid:
+      return hard;
+    case Function::kHardSwish:
+      return x * hard;
+    case Function::kGeluTanh:
+      return x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x))) / 2;
+    case Function::kGeluErf:
+      return x * (1 + std::erf(x * M_SQRT1_2)) / 2;
+    case Function::kTanh:
+      return std::tanh(x);
+    case Function::kLeakyRelu:
+      return x > 0 ? x : call.low * x;
+    case Function::kElu:
+      return x > 0 ? x : call.low * std::expm1(x);
+    case Function::kSoftplus:
+      return x > 0 ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x));
+  }
+  return NAN;
+}
+
 namespace {
 
 struct Image {
@@ -16,38 +49,6 @@ struct Image {
     return most;
   }
 };
-
-double function(const ActivationCall& f, double x) {
-  const double sigmoid = 1 / (1 + std::exp(-x)), hard = std::clamp(x + 3, 0., 6.) / 6;
-  switch (f.function) {
-    case Function::kIdentity:
-      return x;
-    case Function::kClamp:
-      x = x < f.low ? f.low : x;
-      return x > f.high ? f.high : x;
-    case Function::kSigmoid:
-      return sigmoid;
-    case Function::kSilu:
-      return x * sigmoid;
-    case Function::kHardSigmoid:
-      return hard;
-    case Function::kHardSwish:
-      return x * hard;
-    case Function::kGeluTanh:
-      return .5 * x * (1 + std::tanh(.7978845608028654 * (x + .044715 * x * x * x)));
-    case Function::kGeluErf:
-      return .5 * x * (1 + std::erf(x * .7071067811865476));
-    case Function::kTanh:
-      return std::tanh(x);
-    case Function::kLeakyRelu:
-      return x > 0 ? x : f.low * x;
-    case Function::kElu:
-      return x > 0 ? x : f.low * std::expm1(x);
-    case Function::kSoftplus:
-      return x > 30 ? x : std::log1p(std::exp(x));
-  }
-  return NAN;
-}
 
 // Steps of this slope at most: hard_swish has 1.5.
 double steepest(const ActivationCall& f) { return std::max(1.5, 1.5 * std::abs(f.low)); }
@@ -64,7 +65,7 @@ class Reference {
     if (s.op == Op::kInput) return input(s, operands[s.index[0]], out);
     compute(s, out);
     if (s.activation.function == Function::kIdentity) return;
-    for (double& x : out.at) x = function(s.activation, x);
+    for (double& x : out.at) x = exact(s.activation, x);
     out.error = steepest(s.activation) * out.error + 4e-6 * (1 + out.most());
   }
   const Image& value(int64_t id) const { return values_[id]; }
@@ -130,16 +131,23 @@ class Reference {
         for (int64_t x = 0; x < out.size.width; x++) out.at[i++] = f(c, y, x);
   }
 
+  // The largest sum of a row's weights.
+  double longest_row(const Step& s, int64_t rows, int64_t cols) const {
+    double longest = 0;
+    for (int64_t row = 0; row < rows; row++) {
+      double sum = 0;
+      for (int64_t k = 0; k < cols; k++) sum += std::abs(weight(s.weights + row * cols + k));
+      longest = std::max(longest, sum);
+    }
+    return longest;
+  }
+
   void product(const Step& s, Image& out) const {
     const Image& from = in(s);
     const int64_t num_taps = s.window.kernel_y * s.window.kernel_x;
     const int64_t cols = from.size.channels * num_taps;
-    double longest = 0, gate_most = 1, gate_error = 0;  // longest: sum of a row's weights
-    for (int64_t m = 0; m < out.size.channels; m++) {
-      double sum = 0;
-      for (int64_t k = 0; k < cols; k++) sum += std::abs(weight(s.weights + m * cols + k));
-      longest = std::max(longest, sum);
-    }
+    const double longest = longest_row(s, out.size.channels, cols);
+    double gate_most = 1, gate_error = 0;
     if (s.gate != kNone) gate_most = values_[s.gate].most(), gate_error = values_[s.gate].error;
     fill(out, [&](int64_t m, int64_t y, int64_t x) {
       double sum = weight(s.bias + m);
@@ -162,12 +170,7 @@ class Reference {
   void depthwise(const Step& s, Image& out) const {
     const Image& from = in(s);
     const int64_t num_taps = s.window.kernel_y * s.window.kernel_x;
-    double longest = 0;
-    for (int64_t c = 0; c < out.size.channels; c++) {
-      double sum = 0;
-      for (int64_t t = 0; t < num_taps; t++) sum += std::abs(weight(s.weights + c * num_taps + t));
-      longest = std::max(longest, sum);
-    }
+    const double longest = longest_row(s, out.size.channels, num_taps);
     fill(out, [&](int64_t c, int64_t y, int64_t x) {
       double sum = weight(s.bias + c);
       taps(s, from.size, y, x, [&](int64_t at, int64_t tap) {

@@ -38,11 +38,12 @@ start() {  # build folder, compiler, flags
 
 readonly engine=("$source"/{kernels,matrix,bcr_matrix,run_spmm,run_bcr,run_depthwise,pack_product,product_layout,program}.cc
   "$source"/{plan,executable,run_step,program_store,spmm_handlers,bcr_handlers,depthwise_handlers,program_handlers}.cc
-  {programs,random_program,reference,calls,handlers_test}.cc)
+  {programs,random_program,reference,calls}.cc)
 
 link() {  # flags of the tests
   for file in "${engine[@]}" \
-    {main,spmm_test,bcr_test,depthwise_test,window_test,elementwise_test,product_test,program_test,refused_test,threads_test}.cc; do
+    {main,spmm_test,bcr_test,depthwise_test,window_test,elementwise_test,product_test,program_test,refused_test}.cc \
+    {threads_test,handlers_test,program_calls_test}.cc; do
     name=$(basename "$file" .cc)
     compile "$name" "$file" "$@" &
     objects+=("$build/$name.o")

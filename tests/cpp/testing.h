@@ -77,6 +77,9 @@ inline double activated(Activation activation, double x) {
   return activation == Activation::kRelu6 && x > 6 ? 6 : x;
 }
 
+// An activation in float64.
+double exact(const ActivationCall& call, double x);
+
 // `magnitude[i]` is the sum of the absolute values of what was added up to `expected[i]`.
 inline void expect_close(const Floats& got, const std::vector<double>& expected,
                          const std::vector<double>& magnitude, const std::string& what) {
@@ -100,6 +103,7 @@ void test_program(const Kernels& kernels);
 void test_refused();
 void test_matrix();
 void test_registration();  // before the first of them
+void test_program_calls();
 void test_handlers();
 void test_threads();
 

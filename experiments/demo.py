@@ -198,7 +198,12 @@ def train_both(
     evaluate = make_evaluate(network, images, labels, batch_size=500)
     gradients = make_gradients(network)
     results: dict[str, Any] = {
-        "dataset": {**describe(dataset), "test": len(labels)},
+        "dataset": {
+            "name": dataset.name,
+            "source": dataset.source,
+            "train": len(dataset.train_labels),
+            "test": len(labels),
+        },
         "recipe": demo.recipe(),
         "machine": {"cores": len(usable_cores()), "jax": jax.__version__},
     }
@@ -288,15 +293,6 @@ def plain_line(name: str, done: int, total: int, numbers: dict[str, float]) -> s
     loss, accuracy, sparsity = (numbers[key] for key in ("loss", "accuracy", "sparsity"))
     shares = f"accuracy {accuracy:.1%}  sparsity {sparsity:.1%}"
     return f"{name:>6} {done}/{total}  loss {loss:.3f}  {shares}"
-
-
-def describe(dataset: data.Dataset) -> dict[str, Any]:
-    """What the report says of the data."""
-    return {
-        "name": dataset.name,
-        "source": dataset.source,
-        "train": len(dataset.train_labels),
-    }
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ def test_a_damaged_checkpoint_ends_the_demo_with_a_sentence(tmp_path, monkeypatc
     monkeypatch.setattr(demo, "train_both", train_both)
     monkeypatch.setattr(demo.data, "load", lambda say: None)
     monkeypatch.setattr(demo.jax.config, "update", lambda *_: None)
-    with pytest.raises(SystemExit, match="Step 1 in .* is damaged: .* --fresh to begin anew"):
+    with pytest.raises(SystemExit, match=r"Step 1 in .* is damaged: .* --fresh to begin anew"):
         demo.main(demo.Demo(output=tmp_path))
 
 

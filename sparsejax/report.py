@@ -95,7 +95,7 @@ class Report:
 
     def _table(self) -> text.Table:
         counted, zeros = self.total.multiply_adds is not None, bool(self.total.kept_zeros)
-        columns = ["leaf", "shape", "pattern", "parameters", "nonzeros", "sparsity"]
+        columns = ["leaf", "shape", "pattern", "params", "nonzeros", "sparsity"]
         columns += (["kept 0.0"] if zeros else []) + (["MMAdds"] if counted else [])
         small = [leaf for leaf in self.leaves if leaf.pattern == "dense" and len(leaf.shape) < 2]
         shown = [leaf for leaf in self.leaves if leaf not in small]
@@ -208,5 +208,5 @@ def _row(leaf: LeafReport, counted: bool, zeros: bool) -> list[str]:
     row += [f"{leaf.sparsity:.4f}", *([f"{leaf.kept_zeros or 0:,}"] if zeros else [])]
     if counted:
         sparse, whole = leaf.sparse_multiply_adds or 0, leaf.multiply_adds or 0
-        row.append(f"{sparse / 1e6:.4g}/{whole / 1e6:.4g}")
+        row.append(f"{sparse / 1e6:.3g}/{whole / 1e6:.3g}")
     return row

@@ -15,6 +15,7 @@ from rich.table import Table as RichTable
 WIDTH = 80
 NAME, LEAST = 8, 6  # how much wider the first column is left than others, and the least of any
 LONG = 24  # from which on paths are shortened
+SLASH = re.compile("(?<=/)")
 NUMBER = re.compile(r"[\d,./%e+-]*")
 
 
@@ -38,23 +39,23 @@ class Table:
 
     def __str__(self) -> str:
         """Lines of 80 columns at most: what is too long for its column goes on below."""
+        widths, gap = self._widths()
         grid = RichTable(
             title=self.title or None,
             show_footer=bool(self.footer),
             title_justify="left",
             box=box.SIMPLE_HEAD,
-            padding=(0, 1, 0, 0),
+            padding=(0, gap - 1, 0, 0),
             pad_edge=False,
         )
-        widths = self._widths()
         for index, (column, width) in enumerate(zip(self.columns, widths, strict=True)):
             foot = self.footer[index] if self.footer else ""
             justify = "right" if index else "left"
-            grid.add_column(column, foot, justify=justify, overflow="fold", width=width + 1)  # type: ignore[arg-type]
-        for row in self.rows:
-            grid.add_row(*row)
+            grid.add_column(column, foot, justify=justify, overflow="fold", width=width + gap - 1)  # type: ignore[arg-type]
+        for name, *others in self.rows:
+            grid.add_row(_at_slashes(name, widths[0]), *others)
         out = io.StringIO()
-        width = max(WIDTH, sum(widths) + 2 * len(widths) + 1)
+        width = max(WIDTH, sum(widths) + gap * len(widths) + 1)
         console = Console(file=out, width=width, color_system=None, highlight=False, markup=False)
         console.print(grid)
         lines = [line.rstrip() for line in out.getvalue().strip("\n").splitlines()]
@@ -62,18 +63,26 @@ class Table:
             lines += textwrap.wrap(line, WIDTH)
         return "\n".join(lines)
 
-    def _widths(self) -> list[int]:
-        """Numbers have what they need; the other columns share the rest, names take it last."""
+    def _widths(self) -> tuple[list[int], int]:
+        """The columns' widths, and the spaces between: two, or one where that is too wide.
+
+        Numbers have what they need; the other columns share the rest. Paths go on below first, as
+        long as only their slashes break, and are left wider then.
+        """
         cells = list(zip(self.columns, *filter(None, (*self.rows, self.footer)), strict=True))
         widths = [max(map(len, column)) for column in cells]
         words = [i for i, column in enumerate(cells) if not all(map(NUMBER.fullmatch, column[1:]))]
         for i in set(range(len(cells))) - set(words):  # a name of two words has two lines
             widths[i] = max(map(len, (*cells[i][0].split(), *cells[i][1:])))
-        rest = WIDTH - 1 - 2 * len(widths) - sum(w for i, w in enumerate(widths) if i not in words)
+        gap = 2 if sum(widths) + 2 * len(widths) < WIDTH else 1
+        numbers = sum(w for i, w in enumerate(widths) if i not in words)
+        rest = WIDTH - 1 - gap * len(widths) - numbers
+        parts = max(len(part) for name in cells[0] for part in SLASH.split(name))
+        widths[0] = max(parts, min(widths[0], rest - sum(widths[i] for i in words if i)))
         while sum(widths[i] for i in words) > max(rest, LEAST * len(words)):
             widest = max(words, key=lambda i: widths[i] - NAME * (i == 0))
             widths[widest] -= 1
-        return widths
+        return widths, gap
 
     def html(self) -> str:
         """The same as HTML, for notebooks."""
@@ -104,6 +113,16 @@ class SparsityWarning(UserWarning):
       >>> warnings.filterwarnings("error", category=sj.SparsityWarning)
       >>> warnings.filterwarnings("default", category=sj.SparsityWarning)
     """
+
+
+def _at_slashes(path: str, width: int) -> str:
+    """The path in lines of this width, as far as its slashes allow."""
+    lines = [""]
+    for part in SLASH.split(path):
+        if lines[-1] and len(lines[-1] + part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def table(

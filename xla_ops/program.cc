@@ -272,8 +272,7 @@ Program parse_program(const int64_t* words_begin, int64_t num_words, const float
     ImageSize size;
     for (int64_t* side : {&size.channels, &size.height, &size.width})
       *side = words.take(1, kMostSide, "a value's size");
-    need(size.height <= kMostFloats / size.width && size.channels <= kMostFloats / size.pixels(),
-         "a value is too large");
+    need(size.channels <= kMostFloats / size.pixels(), "a value is too large");
     program.values.push_back(size);
   }
   const int64_t num_steps = words.take(0, num_words, "the number of steps");

@@ -19,6 +19,7 @@ int main(int num_arguments, char** arguments) {
   using namespace sparsejax;
   test::test_threads();
   test::test_refused();
+  test::test_ranges();
   test::test_matrix();
   test::test_bcr_matrix();
   test::test_registration();

@@ -43,7 +43,7 @@ readonly engine=("$source"/{kernels,matrix,bcr_matrix,run_spmm,run_bcr,run_depth
 link() {  # flags of the tests
   for file in "${engine[@]}" \
     {main,spmm_test,bcr_test,depthwise_test,window_test,elementwise_test,product_test,program_test,refused_test}.cc \
-    {threads_test,handlers_test,program_calls_test}.cc; do
+    {ranges_test,threads_test,handlers_test,program_calls_test}.cc; do
     name=$(basename "$file" .cc)
     compile "$name" "$file" "$@" &
     objects+=("$build/$name.o")

@@ -101,6 +101,7 @@ void test_elementwise(const Kernels& kernels);
 void test_product(const Kernels& kernels);
 void test_program(const Kernels& kernels);
 void test_refused();
+void test_ranges();
 void test_matrix();
 void test_registration();  // before the first of them
 void test_program_calls();

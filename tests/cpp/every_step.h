@@ -1,0 +1,64 @@
+// One valid program with every kind of step, to be damaged.
+#pragma once
+#include <stdexcept>
+
+#include "programs.h"
+
+namespace sparsejax::test {
+
+inline constexpr ImageSize kImage = {4, 6, 5}, kPixel = {4, 1, 1};
+
+// Steps of the valid program, in order; the values that they make have the same numbers.
+// clang-format off
+enum : size_t { kX, kG, kProduct, kDepthwise, kPool, kMean, kAffine, kBinary, kConcat, kChannels,
+                kPad, kFlatten, kFirstOutput };
+// clang-format on
+
+inline void weigh(Draft& d, Step& step, int64_t weights, int64_t bias) {
+  step.weights = static_cast<int64_t>(d.floats.size());
+  step.bias = step.weights + weights;
+  d.floats.resize(d.floats.size() + weights + bias, 0.5f);
+}
+
+inline int64_t before_end(const Draft& d, int64_t n) {
+  return static_cast<int64_t>(d.floats.size()) - n;
+}
+
+inline Draft valid() {
+  Draft d;
+  d.add(Op::kInput, kImage, {}).index = {0, 3};
+  d.add(Op::kInput, kPixel, {}).index = {1, 1};
+  Step& product = d.add(Op::kProduct, kImage, {kX});
+  product.window = {3, 3, 1, 1, 1, 1, 1, 0, 0};
+  product.pad_top = 1;
+  product.residual = kX;
+  product.gate = kG;
+  weigh(d, d.steps.back(), 4 * 36, 4);
+  Step& depthwise = d.add(Op::kDepthwise, kImage, {kProduct});
+  depthwise.window = {3, 3, 1, 1, 1, 1, 1, 0, 0};
+  depthwise.pad_top = 1;
+  weigh(d, d.steps.back(), 36, 4);
+  d.add(Op::kPool, {4, 3, 2}, {kDepthwise}).window = {2, 2, 2, 2, 1, 1, 0, 0, 0};
+  d.add(Op::kMean, kPixel, {kX});
+  weigh(d, d.add(Op::kAffine, kImage, {kX}), 4, 4);
+  d.add(Op::kBinary, kImage, {kAffine, kMean});
+  d.add(Op::kConcat, {8, 6, 5}, {kBinary, kX});
+  d.add(Op::kChannels, {3, 6, 5}, {kConcat}).index = {7, 0, 3};
+  d.add(Op::kPad, {3, 8, 7}, {kChannels}).pad_top = 1;
+  d.add(Op::kFlatten, {24, 1, 1}, {kPool});
+  d.add(Op::kOutput, {}, {kPad}).index = {0, 3};
+  d.add(Op::kOutput, {}, {kFlatten}).index = {1, 1};
+  return d;
+}
+
+// What is refused, or "" if nothing is.
+inline std::string refusal(const std::vector<int64_t>& words, const std::vector<float>& floats) {
+  try {
+    parse(words, floats);
+    return "";
+  } catch (const std::invalid_argument& error) {
+    return error.what();
+  }
+}
+
+}  // namespace sparsejax::test

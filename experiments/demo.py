@@ -228,12 +228,10 @@ def train_both(
     results["compile"], predicted = check_compiled(network, states, images, labels, console.print)
     results["samples"] = samples(dataset, **predicted)
     results["bytes"] = write_weights(demo.output, states, plan)
-    masks = sj.tree.leaves_with_paths(sj.masks_of(sparse.opt_state))
+    leaves = sj.tree.leaves_with_paths(sj.masks_of(sparse.opt_state))
+    masks = {path: np.asarray(mask) for path, mask in leaves if plan.get(path)}
     variables = {name: (state.params, state.statistics) for name, state in states.items()}
-    return results, {
-        **variables,
-        "masks": {path: np.asarray(mask) for path, mask in masks if plan.get(path)},
-    }
+    return results, {**variables, "masks": masks}
 
 
 def train_one(

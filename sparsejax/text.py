@@ -55,7 +55,7 @@ class Table:
         for name, *others in self.rows:
             grid.add_row(_at_slashes(name, widths[0]), *others)
         out = io.StringIO()
-        width = max(WIDTH, sum(widths) + gap * len(widths) + 1)
+        width = max(WIDTH, sum(widths) + gap * len(widths)) + 1  # the last is the right edge
         console = Console(file=out, width=width, color_system=None, highlight=False, markup=False)
         console.print(grid)
         lines = [line.rstrip() for line in out.getvalue().strip("\n").splitlines()]
@@ -74,9 +74,9 @@ class Table:
         words = [i for i, column in enumerate(cells) if not all(map(NUMBER.fullmatch, column[1:]))]
         for i in set(range(len(cells))) - set(words):  # a name of two words has two lines
             widths[i] = max(map(len, (*cells[i][0].split(), *cells[i][1:])))
-        gap = 2 if sum(widths) + 2 * len(widths) < WIDTH else 1
+        gap = 2 if sum(widths) + 2 * len(widths) <= WIDTH else 1
         numbers = sum(w for i, w in enumerate(widths) if i not in words)
-        rest = WIDTH - 1 - gap * len(widths) - numbers
+        rest = WIDTH - gap * len(widths) - numbers
         parts = max(len(part) for name in cells[0] for part in SLASH.split(name))
         widths[0] = max(parts, min(widths[0], rest - sum(widths[i] for i in words if i)))
         while sum(widths[i] for i in words) > max(rest, LEAST * len(words)):

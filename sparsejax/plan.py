@@ -12,7 +12,7 @@ import numpy as np
 from sparsejax import plan_json, text, tree
 from sparsejax.distributions import Allocator, PlanLeaf, uniform
 from sparsejax.doors import ALLOCATOR, checked
-from sparsejax.orientation import check_orientation, warn_of_cap, warn_of_vectors
+from sparsejax.orientation import check_orientation, warn_of_cap, warn_of_rounding, warn_of_vectors
 from sparsejax.patterns import (
     NM,
     Block,
@@ -23,7 +23,7 @@ from sparsejax.patterns import (
     Pattern,
     Unstructured,
 )
-from sparsejax.rules import check_rules, hint
+from sparsejax.rules import check_rules, claimed_by, hint
 from sparsejax.stacks import Stacked, array_shape, name_of, slice_shape, take
 
 PATTERNS = (Unstructured, Block, NM, Channel, KernelPattern, BlockColumnRow, KernelGroup)
@@ -168,8 +168,8 @@ def plan(
       ValueError: a rule claims no leaf, a pattern does not fit its leaf, or it is not known which
         of the leaf's axes the pattern counts along.
 
-    Warns (`SparsityWarning`) where a rule prunes vectors among matrices, and where a pattern does
-    not reach the sparsity.
+    Warns (`SparsityWarning`) where a rule prunes vectors among matrices, where a pattern does not
+    reach the sparsity, and where a sparsity comes to no group of a leaf or to all of them.
 
     Example:
       >>> params = {"body": {"kernel": jnp.ones((8, 4))}, "head": {"kernel": jnp.ones((4, 2))}}
@@ -193,9 +193,13 @@ def plan(
             raise ValueError(f"plan needs a sparsity in [0, 1), got {sparsity!r}.")
         weights = {leaf.path: take(leaf, arrays[leaf.array_path]) for leaf in open_leaves}
         allocated = allocate(open_leaves, weights, sparsity)
-    return Plan(
+    made = Plan(
         tuple(replace(leaf, sparsity=allocated.get(leaf.path, leaf.sparsity)) for leaf in leaves)
     )
+    rule_of = dict(claims)
+    for leaf in made.leaves:
+        warn_of_rounding(leaf, rule_of[leaf.array_path])
+    return made
 
 
 def _claims(rules: Mapping[str, Rule], paths: list[str]) -> list[tuple[str, str]]:
@@ -230,14 +234,16 @@ def _planned(path: str, leaf: Any, rule: Any, regex: str, wanted: Any) -> list[P
     pattern, sparsity = rule if isinstance(rule, tuple) else (rule, float("nan"))
     places: list[Any] = [()]
     shape = tuple(leaf.shape)
-    if isinstance(pattern, Stacked):
-        places = list(pattern.places(shape, path))
-        pattern = pattern.pattern
-        shape = slice_shape(shape, places[0]) if places else shape
-    if not jnp.issubdtype(leaf.dtype, jnp.floating):
-        raise TypeError(f"{path}: a sparse leaf must be floating point, got {leaf.dtype}.")
+    with claimed_by(regex):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise TypeError(f"{path}: a sparse leaf must be floating point, got {leaf.dtype}.")
+        if isinstance(pattern, Stacked):
+            places = list(pattern.places(shape, path))
+            pattern = pattern.pattern
+            shape = slice_shape(shape, places[0]) if places else shape
     check_orientation(pattern, shape, path, regex)
-    pattern.validate(shape, path)
+    with claimed_by(regex):
+        _check_leaf(PlanLeaf(path, shape, pattern, 0.0 if np.isnan(sparsity) else sparsity))
     highest = pattern.max_sparsity(shape)
     if highest < 1.0 and np.isnan(sparsity):
         sparsity = highest

@@ -1,8 +1,9 @@
 """The door of a plan's rules: what a rule must be, and which paths there are."""
 
+import contextlib
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sparsejax.doors import named
@@ -64,6 +65,15 @@ def _check_rule(regex: str, rule: Any) -> None:
             f"plan needs (pattern, sparsity) for {regex!r}, got {named(rule[1])} as the sparsity; "
             "pass a number in [0, 1)."
         )
+
+
+@contextlib.contextmanager
+def claimed_by(regex: str) -> Iterator[None]:
+    """Adds the rule to an error about a leaf that it claims."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{str(error).rstrip('.')}; the rule {regex!r} claims it.") from None
 
 
 def hint(regex: str, paths: Sequence[str]) -> str:

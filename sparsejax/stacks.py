@@ -1,5 +1,6 @@
 """Layers stacked in one array, as scans need them: each slice is a leaf of the plan by itself."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, product
@@ -54,6 +55,11 @@ class Stacked:
 def name_of(path: str, at: Places) -> str:
     """The path of a slice: "layers/kernel[3]"; the array's own where it is no stack."""
     return f"{path}[{', '.join(str(index) for _, index in at)}]" if at else path
+
+
+def array_of(path: str) -> str:
+    """The path of the array that a layer such as "layers/kernel[3]" or "kernel[1][2]" lies in."""
+    return re.sub(r"(\[[\d, ]+\])+$", "", path)
 
 
 def slice_shape(shape: tuple[int, ...], at: Places) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -106,6 +107,19 @@ def test_the_plan_decides_the_pattern(rows):
     assert row.pattern in {1: ("CSR", "mask groups"), 4: ("4x1", "2x1")}[rows]
     with pytest.raises(TypeError, match="plan made by"):
         sj.compile(apply, params, x, plan={"kernel": pattern})
+
+
+@pytest.mark.parametrize("rule", [sj.Block(4, 1), sj.Stacked(sj.Block(4, 1), (0, 1))])
+def test_the_plan_decides_the_pattern_of_the_turns_of_loops(rule):
+    def apply(params, x):
+        turn = lambda x, kernel: (jax.nn.relu(x @ kernel), None)
+        nested = lambda x, kernels: jax.lax.scan(turn, x, kernels)
+        return jax.lax.scan(nested, x, params["kernel"])[0]
+
+    params = {"kernel": jnp.stack([jnp.stack([pruned(64, 0.1, 4)] * 2)] * 2)}
+    plan = sj.plan(params, {"kernel": rule}, sparsity=0.9)
+    fast = sj.compile(apply, params, jnp.ones((49, 64)), plan=plan, tune=False)
+    assert {row.pattern for row in fast.report().layers} <= {"4x1", "2x1"}
 
 
 def test_stored_shares_count_rounded_up_groups():

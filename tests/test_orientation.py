@@ -28,6 +28,8 @@ PARAMS = {
     ),
     "table": lambda: {"embedding": jnp.ones((16, 8))},
     "line": lambda: {"kernel": jnp.ones((3, 8, 4))},
+    "fused": lambda: {"qkv": jnp.ones((64, 3, 4, 16)), "out": jnp.ones((4, 16, 64))},
+    "conv": lambda: {"kernel": jnp.ones((3, 3, 8, 4)), "row": jnp.ones((1, 8, 8, 4))},
 }
 REFUSED = [
     ("linen", "query/kernel", sj.NM(2, 4), "axis=0 or 1, counted from the front"),
@@ -40,6 +42,9 @@ REFUSED = [
     ("equinox_conv", "weight", sj.KernelGroup(2), "pass output_axis=0"),
     ("equinox_conv", "weight", sj.BlockColumnRow(4, 4), "pass output_axis=0"),
     ("table", "embedding", sj.NM(2, 4), "pass axis=1"),
+    ("fused", "qkv", sj.NM(2, 4), "axis=0 or 1, counted from the front, or axis=-2 if it is meant"),
+    ("fused", "qkv", sj.Block(4, 4), "output_axis=3, counted from the front"),
+    ("fused", "out", sj.NM(2, 4), "axis=0 or 1"),
 ]
 TAKEN = [
     ("linen", "query/kernel", sj.NM(2, 4, axis=0)),
@@ -51,6 +56,15 @@ TAKEN = [
     ("equinox", "weight", sj.Unstructured()),
     ("equinox_conv", "weight", sj.KernelGroup(2, 0, 1)),
     ("table", "embedding", sj.NM(2, 4, axis=1)),
+    ("linen", "query/kernel", sj.NM(2, 4, axis=-2)),
+    ("line", "kernel", sj.NM(2, 4, axis=-2)),
+    ("line", "kernel", sj.Block(4, 4, output_axis=-1)),
+    ("equinox", "weight", sj.Channel(axis=-1)),
+    ("fused", "qkv", sj.NM(2, 4, axis=0)),
+    ("fused", "qkv", sj.Block(4, 1)),
+    ("fused", "out", sj.NM(2, 4, axis=-2)),
+    ("conv", "kernel", sj.NM(2, 4)),
+    ("conv", "row", sj.Block(4, 8)),
 ]
 
 
@@ -89,3 +103,41 @@ def test_a_pattern_that_does_not_reach_the_sparsity_is_said():
         plan = sj.plan(params, {"kern": sj.NM(2, 4)}, sparsity=0.9)
     assert plan.sparsity == 0.5
     sj.plan(params, {"kern": (sj.NM(2, 4), 0.5)}, sparsity=0.9)
+
+
+@pytest.mark.parametrize(
+    ("shape", "pattern", "sparsity", "some"),
+    [
+        ((8, 4), sj.Block(4, 8), 0.5, "all"),
+        ((8, 4), sj.Block(4, 8), 0.4, "none"),
+        ((8, 4), sj.Channel(), 0.1, "none"),
+        ((8, 4), sj.Channel(), 0.9, "all"),
+        ((8, 4), sj.Unstructured(), 0.01, "none"),
+        ((8, 4), (sj.NM(1, 8), 0.01), 0.5, "none"),
+        ((3, 3, 2, 4), sj.KernelGroup(4), 0.02, "none"),
+        ((2, 8, 4), sj.Stacked(sj.Channel()), 0.1, "none"),
+    ],
+)
+def test_a_sparsity_that_rounds_to_no_group_or_to_all_is_said(shape, pattern, sparsity, some):
+    params = {"kernel": jnp.ones(shape)}
+    with pytest.warns(sj.SparsityWarning, match=f"prunes {some} of kernel.* of the rule 'kern'"):
+        sj.plan(params, {"kern": pattern}, sparsity=sparsity)
+    sj.plan(params, {"kern": (sj.Unstructured(), 0.0)}, sparsity=sparsity)
+
+
+@pytest.mark.parametrize(
+    ("leaf", "rule", "wanted"),
+    [
+        (jnp.ones((3, 6)), sj.NM(2, 4), "to be a multiple of 4"),
+        (jnp.ones((8, 6)), sj.Block(4, 1), "in multiples of 4"),
+        (jnp.ones((8, 6)), sj.Channel(axis=2), "needs axis 2"),
+        (jnp.ones((8, 6)), sj.KernelPattern(), "3x3"),
+        (jnp.ones((8, 6), int), sj.Unstructured(), "must be floating point, got int32"),
+        (jnp.ones((8, 6)), (sj.NM(2, 4), 0.75), "needs a sparsity in"),
+        (jnp.ones((8, 6)), sj.Stacked(sj.Unstructured(), 2), "Stacked needs axes"),
+        (jnp.ones((2, 8, 6)), sj.Stacked(sj.Block(4, 1)), "in multiples of 4"),
+    ],
+)
+def test_errors_name_the_leaf_and_the_rule(leaf, rule, wanted):
+    with pytest.raises((TypeError, ValueError), match=f"a/kernel: .*{wanted}.*; the rule 'kern' "):
+        sj.plan({"a": {"kernel": leaf}}, {"kern": rule}, sparsity=0.5)

@@ -7,6 +7,7 @@ from sparsejax.compile.graph import Graph, Node, Primitive, Value
 from sparsejax.compile.layer_report import LayerReport
 from sparsejax.compile.report import CompileReport
 from sparsejax.plan import Plan
+from sparsejax.stacks import array_of
 
 MAX_NAMED = 4
 DRAWS = ("random_bits", "threefry2x32", "rng_bit_generator", "random_gamma")
@@ -118,7 +119,7 @@ def _lost(report: CompileReport, plan: Plan) -> dict[str, str]:
     rows: dict[str, list[LayerReport]] = {}
     for layer in report.layers:  # those of a scan as turns of a loop, path[1][2]
         path = layer.path.replace("][", ", ")
-        for name in {path, re.sub(r"\[[\d, ]+\]$", "", path)}:
+        for name in {path, array_of(path)}:
             rows.setdefault(name, []).append(layer)
     lost = {}
     for leaf in plan.leaves:

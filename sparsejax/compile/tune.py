@@ -22,6 +22,7 @@ from sparsejax.compile.times import SHORTEST, read_cache, write_cache
 from sparsejax.compile.times import machine as machine
 from sparsejax.patterns import Pattern
 from sparsejax.plan import Plan
+from sparsejax.stacks import array_of
 
 BUDGET_SECONDS = 2.0  # of measuring, for one region; the model answers for the rest
 TRIAL_SECONDS = 0.05  # of running the region with each layout
@@ -43,8 +44,12 @@ def choose_layouts(region: Region, plan: Plan | None, measure: bool) -> dict[Nod
 
 
 def _pattern(plan: Plan | None, node: Node) -> Pattern | None:
-    leaf = plan.get(node.op.path) if plan is not None else None  # type: ignore[union-attr]
-    return None if leaf is None else leaf.pattern
+    """The pattern of the layer's leaf, which may be a turn of a loop over a stack."""
+    if plan is None:
+        return None
+    path: str = node.op.path  # type: ignore[union-attr]
+    leaves = plan.slices(path) or plan.slices(array_of(path))
+    return leaves[0].pattern if leaves else None
 
 
 def _key(traits: Traits, layout: Layout) -> str:

@@ -14,6 +14,7 @@ from sparsejax.patterns.pattern import (
     AnyArray,
     Boxes,
     Shape,
+    Unsaid,
     kept_weights,
     matrix_box,
 )
@@ -67,7 +68,7 @@ class Block(Boxes):
 
     rows: int
     cols: int = 1
-    output_axis: int = -1
+    output_axis: int = Unsaid(-1)
 
     def __post_init__(self) -> None:
         if min(self.rows, self.cols) < 1:

@@ -17,6 +17,7 @@ from sparsejax.patterns.pattern import (
     AnyArray,
     Pattern,
     Shape,
+    Unsaid,
     any_of_groups,
     check_mask,
     expand_groups,
@@ -77,7 +78,7 @@ class BCRC:
         """The row and the column of each value."""
         starts = (self.value_starts, self.run_starts, self.column_starts)
         value_starts, run_starts, column_starts = map(jnp.asarray, starts)
-        index = jnp.arange(self.values.shape[0])
+        index = jnp.arange(self.values.shape[0], dtype=value_starts.dtype)
         run = jnp.searchsorted(value_starts, index, side="right") - 1
         num_rows = jnp.maximum(run_starts[run + 1] - run_starts[run], 1)
         column, row = jnp.divmod(index - value_starts[run], num_rows)
@@ -110,7 +111,7 @@ class BlockColumnRow:
     rows: int = 4
     cols: int = 16
     kept_rows: int | None = None
-    output_axis: int = -1
+    output_axis: int = Unsaid(-1)
 
     def __post_init__(self) -> None:
         kept = self._kept_rows

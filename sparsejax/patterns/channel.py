@@ -13,6 +13,7 @@ from sparsejax.patterns.pattern import (
     AnyArray,
     Boxes,
     Shape,
+    Unsaid,
     kept_weights,
     subject,
 )
@@ -47,7 +48,7 @@ class KeptChannels:
 class Channel(Boxes):
     """Slices along `axis` are pruned as one: -1 output and -2 input channels of a flax kernel."""
 
-    axis: int = -1
+    axis: int = Unsaid(-1)
 
     def pack(self, weights: Any, mask: Any = None) -> KeptChannels:
         """The channels with a kept weight; pruned weights inside a stored channel are 0."""

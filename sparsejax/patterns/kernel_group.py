@@ -9,6 +9,7 @@ from sparsejax.patterns.block import BSR, Block
 from sparsejax.patterns.pattern import (
     Boxes,
     Shape,
+    Unsaid,
     subject,
 )
 
@@ -27,7 +28,7 @@ class KernelGroup(Boxes):
     """
 
     outputs: int = 4
-    output_axis: int = -1
+    output_axis: int = Unsaid(-1)
     input_axis: int = -2
 
     def __post_init__(self) -> None:

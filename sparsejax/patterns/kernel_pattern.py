@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt
 
 from sparsejax import tree
-from sparsejax.patterns.pattern import AnyArray, Shape, check_mask, kept_weights, subject
+from sparsejax.patterns.pattern import AnyArray, Shape, Unsaid, check_mask, kept_weights, subject
 
 # Row and column of the five weights that each pattern removes.
 _REMOVED = (
@@ -74,7 +74,7 @@ class KernelPattern:
     the Edge", NeurIPS 2021, arXiv 2110.14032; patterns as in the authors' code.
     """
 
-    output_axis: int = -1
+    output_axis: int = Unsaid(-1)
 
     def mask(
         self,
@@ -196,10 +196,10 @@ def _ranked(squares: Any, keep: Any, allowed: Any) -> tuple[Any, Any]:
             keys.append(held.max(-1) > 0.0)
     sums = jnp.where(candidates, squares @ patterns, -1.0)
     inside = jnp.asarray(_KEPT)[sums.argmax(-1)]
-    order = (
-        _rank_in_filter([*keys, sums.max(-1)]) * len(squares) + jnp.arange(len(squares))[:, None]
-    )
-    return inside, (4 * order[..., None] + jnp.cumsum(inside, -1) - 1).astype(jnp.float32)
+    filters = jnp.arange(len(squares), dtype=jnp.int32)[:, None]
+    order = _rank_in_filter([*keys, sums.max(-1)]) * len(squares) + filters
+    in_kernel = jnp.cumsum(inside, -1, dtype=jnp.int32)
+    return inside, (4 * order[..., None] + in_kernel - 1).astype(jnp.float32)
 
 
 def _rank_in_filter(keys: list[Any]) -> Int[Array, "filters kernels"]:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, UInt
 
 from sparsejax import tree
-from sparsejax.patterns.pattern import AnyArray, Shape, check_mask, kept_weights, subject
+from sparsejax.patterns.pattern import AnyArray, Shape, Unsaid, check_mask, kept_weights, subject
 
 
 @partial(
@@ -44,7 +44,7 @@ class PackedNM:
         axis = self.axis % len(self.leaf_shape)
         lengths = [1] * len(self.leaf_shape)
         lengths[axis] = self.indices.shape[axis]
-        group_starts = np.arange(lengths[axis]) // self.n * self.m
+        group_starts = np.arange(lengths[axis], dtype=np.int32) // self.n * self.m
         return jnp.asarray(self.indices, jnp.int32) + group_starts.reshape(lengths)
 
 
@@ -59,7 +59,7 @@ class NM:
 
     n: int
     m: int
-    axis: int = -2
+    axis: int = Unsaid(-2)
 
     def __post_init__(self) -> None:
         if not 1 <= self.n <= self.m <= 256:

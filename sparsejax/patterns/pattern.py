@@ -16,6 +16,10 @@ Shape = tuple[int, ...]
 AnyArray = Array | np.ndarray
 
 
+class Unsaid(int):
+    """An axis that the user has not given: a plan asks for it where it would be a guess."""
+
+
 @runtime_checkable
 class Packed(Protocol):
     """Nonzeros as a pytree of arrays."""

@@ -46,7 +46,7 @@ def cluster():
 
 def kill_when_there(file, killed):
     """End the process named in a file as soon as it is there."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         if file.exists() and file.read_text().isdigit():
             killed.append(int(file.read_text()))

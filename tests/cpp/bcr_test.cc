@@ -188,14 +188,24 @@ void test_bcr_matrix() {
   refused(&Case::rows, {-1, 2, 1}, "rows");
   refused(&Case::rows, {2, 2, 1}, "rows");
   refused(&Case::columns, {1, 3, 0}, "columns");
-  refused(&Case::columns, {2, 1, 0}, "columns");
-  refused(&Case::run_starts, {1, 2, 3}, "run_starts");
+  refused(&Case::columns, {2, 1, 0},
+          "columns must ascend within a run, got columns[0] = 2 before columns[1] = 1");
+  refused(&Case::run_starts, {1, 2, 3}, "run_starts must begin with 0, got run_starts[0] = 1");
   refused(&Case::run_starts, {0, 2, 2}, "run_starts");
   refused(&Case::run_starts, {0, 2147483647, 3}, "run_starts");
-  refused(&Case::column_starts, {0, 4, 3}, "column_starts");
+  refused(&Case::column_starts, {0, 4, 3},
+          "column_starts must not decrease, got column_starts[1] = 4 before column_starts[2] = 3");
   refused(&Case::column_starts, {0, -2, 3}, "column_starts");
-  refused(&Case::value_starts, {0, 3, 5}, "value_starts");
+  refused(&Case::value_starts, {0, 3, 5},
+          "value_starts must leave rows x columns values to a run, got 3 instead of 4 for run 0");
   refused(&Case::value_starts, {0, 4, 6}, "value_starts");
+  for (auto length : {&BcrLengths::rows, &BcrLengths::columns, &BcrLengths::values})
+    for (int64_t more : {-1, 1}) {
+      BcrLengths lengths = good.lengths();
+      lengths.*length += more;
+      const std::string wrong = problem(good.matrix(nullptr), lengths);
+      expect(wrong.find("_starts must end with") != std::string::npos, "a list's end: " + wrong);
+    }
   const BcrGroups groups = grouped(good.matrix(nullptr), 2);
   expect(groups.groups.size() == 2, "runs without common rows are cut apart");
   expect(groups.groups[0].num_rows == 2 && groups.groups[1].rows[0] == 1, "and so are their rows");

@@ -144,13 +144,16 @@ void test_matrix() {
     const Structure bad = {2, 3, 1, 3, ix.data(), rs.data()};
     expect(problem(bad).find(word) == 0, std::string(word) + " is named: " + problem(bad));
   };
-  refused({0, 2, 3}, {0, 2, 3}, "indices");
-  refused({-1, 2, 1}, {0, 2, 3}, "indices");
-  refused({2, 0, 1}, {0, 2, 3}, "indices");
-  refused({1, 1, 1}, {0, 2, 3}, "indices");
-  refused({0, 2, 1}, {1, 2, 3}, "row_starts");
+  refused({0, 2, 3}, {0, 2, 3}, "indices must be in [0, 3), got indices[2] = 3");
+  refused({-1, 2, 1}, {0, 2, 3}, "indices must be in [0, 3), got indices[0] = -1");
+  refused({2, 0, 1}, {0, 2, 3},
+          "indices must ascend within a row, got indices[0] = 2 before indices[1] = 0");
+  refused({1, 1, 1}, {0, 2, 3},
+          "indices must ascend within a row, got indices[0] = 1 before indices[1] = 1");
+  refused({0, 2, 1}, {1, 2, 3}, "row_starts must begin with 0, got row_starts[0] = 1");
   refused({0, 2, 1}, {0, 2, 2}, "row_starts");
-  refused({0, 2, 1}, {0, 4, 3}, "row_starts");
+  refused({0, 2, 1}, {0, 4, 3},
+          "row_starts must not decrease, got row_starts[1] = 4 before row_starts[2] = 3");
   refused({0, 2, 1}, {0, -2, 3}, "row_starts");
   refused({0, 2, 1}, {0, 2, 2147483647}, "row_starts");
 }

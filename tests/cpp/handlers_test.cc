@@ -51,6 +51,31 @@ void test_batches() {
   for (Call call : valid_calls({2, 0})) expect(call.run().empty(), call.name + " of no slices");
 }
 
+// Two leading dimensions are as many slices as their product; where one is 1, it repeats.
+void test_two_leading_dimensions() {
+  for (const Call& call : valid_calls({2, 3}))
+    for (size_t i = 0; i <= call.operands.size(); i++) {
+      Call grid = call;
+      if (i < call.operands.size()) {
+        Tensor& tensor = grid.operands[i];
+        tensor = tensor.slice(0, 2);
+        tensor.dims.insert(tensor.dims.begin(), 1);
+      }
+      Call row = grid;
+      for_each_array(grid, [&](bool results, size_t j) {
+        Tensor& tensor = side(row, results)[j];
+        const std::vector<uint32_t> words = tensor.words;
+        if (tensor.dims[0] == 1)
+          tensor.words.insert(tensor.words.end(), words.begin(), words.end());
+        tensor.dims.erase(tensor.dims.begin());
+        tensor.dims[0] = 6;
+      });
+      expect(grid.run().empty() && row.run().empty(), call.name + " with two leading dimensions");
+      for (size_t r = 0; r < row.results.size(); r++)
+        expect(same_words(grid.results[r], row.results[r]), call.name + ": 2 x 3 slices are 6");
+    }
+}
+
 void test_arrays_are_refused() {
   for (const Call& call : valid_calls({2}))
     for_each_array(call, [&](bool results, size_t i) {
@@ -63,6 +88,8 @@ void test_arrays_are_refused() {
                                        std::to_string(i) + ": " + damage.name);
       };
       for (const ArrayDamage& damage : kDamages) expect_refused(damage, true);
+      if (results && call.results.size() > 1)
+        expect_refused({"a slice beside two", [](Tensor& t) { t.dims[0] = 1; }}, true);
       for (const ArrayDamage& damage : kFakes) expect_refused(damage, false);
       for (int64_t more : {-1, 1})  // refused or harmless: a kernel may have more taps
         for (size_t d = 1; d < side(const_cast<Call&>(call), results)[i].dims.size(); d++) {
@@ -181,6 +208,7 @@ void test_far_sizes() {
 
 void test_handlers() {
   test_batches();
+  test_two_leading_dimensions();
   test_arrays_are_refused();
   test_indices_and_attributes();
   test_far_sizes();

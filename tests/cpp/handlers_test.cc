@@ -53,7 +53,7 @@ void test_batches() {
 
 // Two leading dimensions are as many slices as their product; where one is 1, it repeats.
 void test_two_leading_dimensions() {
-  for (const Call& call : valid_calls({2, 3}))
+  for (const Call& call : valid_calls({2, 2}))
     for (size_t i = 0; i <= call.operands.size(); i++) {
       Call grid = call;
       if (i < call.operands.size()) {
@@ -68,11 +68,11 @@ void test_two_leading_dimensions() {
         if (tensor.dims[0] == 1)
           tensor.words.insert(tensor.words.end(), words.begin(), words.end());
         tensor.dims.erase(tensor.dims.begin());
-        tensor.dims[0] = 6;
+        tensor.dims[0] = 4;
       });
       expect(grid.run().empty() && row.run().empty(), call.name + " with two leading dimensions");
       for (size_t r = 0; r < row.results.size(); r++)
-        expect(same_words(grid.results[r], row.results[r]), call.name + ": 2 x 3 slices are 6");
+        expect(same_words(grid.results[r], row.results[r]), call.name + ": 2 x 2 slices are 4");
     }
 }
 

@@ -178,7 +178,7 @@ def _replacement(eqn: Any) -> Any:
 
 def _exchanged(eqn: Any, call: Callable) -> Any:
     """The equation of one jitted call with the inputs and outputs of `eqn`."""
-    with eqn.ctx.manager:
+    with eqn.ctx.manager, jax.disable_jit(False):  # one call, and not what is in it
         jaxpr = jax.make_jaxpr(call)(*(_like(v.aval) for v in eqn.invars)).jaxpr
     (new,) = jaxpr.eqns
     if jaxpr.outvars[0].aval != eqn.outvars[0].aval:  # a mesh that cuts height or width

@@ -72,12 +72,13 @@ def _pruned_under_threshold(
 
     def try_bit(step: Any, found: Any) -> Any:
         candidate = found | (jnp.uint32(1) << jnp.asarray(31 - step, jnp.uint32))
-        return jnp.where(count(lambda own: own >= candidate).sum() >= num_kept, candidate, found)
+        at_least = jnp.sum(count(lambda own: own >= candidate), dtype=jnp.int32)
+        return jnp.where(at_least >= num_kept, candidate, found)
 
     nothing, *_ = vary_alike(jnp.uint32(0), *keys)
     threshold = jax.lax.fori_loop(0, 32, try_bit, nothing)
     kept = count(lambda own: own > threshold)
-    kept += _fill(count(lambda own: own == threshold), num_kept - kept.sum())
+    kept += _fill(count(lambda own: own == threshold), num_kept - jnp.sum(kept, dtype=jnp.int32))
     return jnp.array([leaf.num_weights for leaf in leaves], jnp.int32) - kept
 
 
@@ -101,17 +102,17 @@ def _scale_to_budget(pruned: Any, most: Any, budget: Any) -> Int[Array, "num_lea
     def halve(_: Any, bounds: Any) -> Any:
         low, high = bounds
         middle = 0.5 * (low + high)
-        fits = scaled(middle).sum() <= budget
+        fits = jnp.sum(scaled(middle), dtype=jnp.int32) <= budget
         return jnp.where(fits, middle, low), jnp.where(fits, high, middle)
 
     highest = jnp.max(jnp.where(pruned > 0, most / jnp.maximum(pruned, 1), 0.0)) + 1.0
     bounds = vary_alike(jnp.float32(0.0), highest.astype(jnp.float32))
     low, _ = jax.lax.fori_loop(0, 40, halve, bounds)
     base = scaled(low)
-    return base + _fill(most - base, budget - base.sum())
+    return base + _fill(most - base, budget - jnp.sum(base, dtype=jnp.int32))
 
 
 def _fill(room: Int[Array, "num_leaves"], amount: Any) -> Int[Array, "num_leaves"]:
     """`amount` spread over the leaves in order, each up to its room."""
-    before = jnp.cumsum(room) - room
+    before = jnp.cumsum(room, dtype=jnp.int32) - room
     return jnp.clip(amount - before, 0, room)

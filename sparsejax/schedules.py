@@ -18,9 +18,10 @@ def cubic(begin: int, end: int) -> Schedule:
     """
     if not 0 <= begin < end:
         raise ValueError(f"cubic needs 0 <= begin < end, got begin={begin}, end={end}.")
-    return optax.polynomial_schedule(
+    schedule = optax.polynomial_schedule(
         0.0, 1.0, 3, transition_steps=end - begin, transition_begin=begin
     )
+    return lambda step: jnp.asarray(schedule(step), jnp.float32)
 
 
 def cosine_decay(initial: float, end: int) -> Schedule:

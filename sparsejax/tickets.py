@@ -80,8 +80,9 @@ def magnitude_overlap(before: Any, after: Any, plan: Any) -> Float[Array, ""]:
         by_leaves(_largest(params, full_masks(params, plan), plan, 1.0), plan)
         for params in (before, after)
     )
-    common = sum(jnp.sum(mine & theirs) for mine, theirs in zip(one, other, strict=True))
-    return common / max(plan.num_weights - plan.num_pruned, 1)
+    pairs = zip(one, other, strict=True)
+    common = sum(jnp.sum(mine & theirs, dtype=jnp.int32) for mine, theirs in pairs)
+    return jnp.asarray(common, jnp.float32) / max(plan.num_weights - plan.num_pruned, 1)
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,7 @@ def gradient_flow(
 
 def _share(index: Any, rounds: int, sparsity: float) -> Float[Array, ""]:
     """What is pruned after round `index`, as a share of the target."""
+    index = jnp.asarray(index, jnp.float32)
     left = rounds * (1.0 - sparsity) / (index * sparsity + rounds * (1.0 - sparsity))
     return (1.0 - left) / max(sparsity, 1e-12)
 

@@ -71,7 +71,7 @@ def reweighted(
 
         def logarithm(squares: Float[Array, "..."]) -> Float[Array, ""]:
             energies = [jnp.asarray(p.group_scores(squares)) for p in factors(leaf.pattern)]
-            return sum((jnp.log(e + epsilon).sum() for e in energies), jnp.zeros(()))
+            return sum((jnp.log(e + epsilon).sum() for e in energies), jnp.zeros((), jnp.float32))
 
         return jax.grad(logarithm)(squares)  # 1 / (energy + epsilon) of each group it is in
 

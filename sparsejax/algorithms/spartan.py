@@ -72,7 +72,7 @@ def _transported(initial: float, final: float, freeze: int) -> Reparam:
             num_kept = jnp.sum(mask, dtype=jnp.int32) // leaf.group_size
             soft = soft_top_k(values, num_kept, anneal(step) * leaf.group_size**0.5)
             soft = spread(leaf.pattern, soft, weights)
-            frozen = jax.lax.stop_gradient(soft) * mask
+            frozen = jnp.where(mask, jax.lax.stop_gradient(soft), 0.0)
             soft = jnp.where(step < freeze, soft, frozen)
             weights = (soft * weights).astype(weights.dtype)
             return in_place_of(weights, jnp.where(mask, weights, jnp.zeros((), weights.dtype)))

@@ -159,7 +159,7 @@ def _choose(
     means = spread(leaf.pattern, group_means(leaf.pattern, sizes), sizes)
     losses = group_means(leaf.pattern, (sizes - means) ** 2)
     allowed = group_means(leaf.pattern, kept.astype(jnp.float32)) > 0
-    num_tied = jnp.floor(share * jnp.sum(allowed) + 0.5).astype(jnp.int32)
+    num_tied = jnp.floor(share * jnp.sum(allowed).astype(jnp.float32) + 0.5).astype(jnp.int32)
     tied = top_k_mask(-losses, num_tied, allowed=allowed)
     signs = jnp.where(weights < 0, -1.0, 1.0)
     return jnp.where(spread(leaf.pattern, tied.astype(jnp.float32), sizes) > 0, signs, 0.0)

@@ -104,7 +104,8 @@ def _reference(
     x: Float[Array, "..."],
 ) -> Float[Array, "..."]:
     block_rows = options.rows // options.block
-    row = jnp.searchsorted(row_starts, jnp.arange(len(indices)), side="right") - 1
+    positions = jnp.arange(len(indices), dtype=row_starts.dtype)
+    row = jnp.searchsorted(row_starts, positions, side="right") - 1
     blocks = jnp.zeros((block_rows, options.cols, options.block), values.dtype)
     blocks = blocks.at[row, indices].set(values)
     matrix = blocks.transpose(0, 2, 1).reshape(options.rows, options.cols)

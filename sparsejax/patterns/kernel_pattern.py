@@ -20,7 +20,7 @@ _REMOVED = (
 _KEPT = np.array(
     [[f"{r}{c}" not in removed.split() for r in range(3) for c in range(3)] for removed in _REMOVED]
 )
-_POSITIONS = np.stack([np.flatnonzero(pattern) for pattern in _KEPT])
+_POSITIONS = np.stack([np.flatnonzero(pattern) for pattern in _KEPT]).astype(np.int32)
 
 
 @partial(
@@ -51,9 +51,8 @@ class PackedKernels:
 
     def _where(self) -> tuple[Any, Any, Any]:
         counts = jnp.diff(jnp.asarray(self.row_starts))
-        filters = jnp.repeat(
-            jnp.arange(len(counts)), counts, total_repeat_length=self.indices.shape[0]
-        )
+        filters = jnp.arange(len(counts), dtype=counts.dtype)
+        filters = jnp.repeat(filters, counts, total_repeat_length=self.indices.shape[0])
         positions = jnp.asarray(_POSITIONS)[jnp.asarray(self.patterns)]
         return filters[:, None], jnp.asarray(self.indices)[:, None], positions
 

@@ -42,9 +42,13 @@ def dkm(bits: int, *, temperature: float = 1e-4, num_iterations: int = 3) -> Rep
         )
 
     def init(weights: Float[Array, "..."]) -> Float[Array, "num_centroids"]:
-        positions = (jnp.arange(2**bits) + 0.5) / 2**bits
-        kept = jnp.where(weights != 0, weights, jnp.nan)
-        return jnp.nan_to_num(jnp.nanquantile(kept, positions))
+        # nanquantile would meet jax.debug_nans.
+        ordered = jnp.sort(jnp.where(weights != 0, weights, jnp.inf), axis=None)
+        last = jnp.maximum(jnp.sum(weights != 0), 1).astype(jnp.float32) - 1.0
+        positions = (jnp.arange(2**bits, dtype=jnp.float32) + 0.5) / 2**bits * last
+        lower = jnp.floor(positions)
+        at = lambda index: jnp.nan_to_num(ordered[index.astype(jnp.int32)], posinf=0.0)
+        return at(lower) + (positions - lower) * (at(jnp.ceil(positions)) - at(lower))
 
     def closeness(
         weights: Float[Array, "n"], centroids: Float[Array, "num_centroids"]
@@ -63,7 +67,7 @@ def dkm(bits: int, *, temperature: float = 1e-4, num_iterations: int = 3) -> Rep
         flat, kept = weights.ravel(), mask.ravel()
         for _ in range(num_iterations):
             close = closeness(flat, centroids)
-            shares = kept / jnp.sum(close, axis=0)
+            shares = kept.astype(jnp.float32) / jnp.sum(close, axis=0)
             # Products and not sums over the rows: their gradients are 2x faster on CPU.
             totals = _product(close, shares)
             means = _product(close, shares * flat) / jnp.maximum(totals, TINY)

@@ -70,7 +70,9 @@ def check_bits(name: str, bits: int, lowest: int) -> None:
 
 def kept_mean(values: Float[Array, "..."], mask: Bool[Array, "..."]) -> Float[Array, ""]:
     """The mean over the kept weights, 0 if there are none."""
-    return jnp.sum(jnp.where(mask, values, 0.0)) / jnp.maximum(jnp.sum(mask), 1)
+    return jnp.sum(jnp.where(mask, values, 0.0)) / jnp.maximum(jnp.sum(mask), 1).astype(
+        values.dtype
+    )
 
 
 @jax.custom_jvp

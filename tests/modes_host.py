@@ -1,0 +1,116 @@
+"""Calls of the public functions that look at values, and names that need no call of their own."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import optax
+
+import sparsejax as sj
+from tests.modes_table import (
+    BLOCKS,
+    BOTH,
+    CONV,
+    KERNEL,
+    KEY,
+    MASKS,
+    PARAMS,
+    PLAN,
+    UNIFIED,
+    X,
+    apply,
+    loss,
+)
+
+
+def allocated(allocate) -> Callable[[], Any]:
+    rules = {"kernel": sj.Unstructured()}
+    return lambda: sj.plan(PARAMS, rules, sparsity=0.5, allocate=allocate)
+
+
+def state_of(make=lambda: sj.one_shot(0), plan=PLAN) -> Any:
+    return sj.sparsify(optax.sgd(0.1), make(), plan, key=KEY).init(PARAMS)
+
+
+CALIBRATION = sj.calibrate(apply, PARAMS, PLAN, [X])
+ADMM = sj.admm(sj.onto_patterns(PLAN), every=1)
+STATE = state_of(lambda: sj.start(sj.magnitude))
+
+# What looks at values in Python: what it gives is the same in every mode.
+ON_THE_HOST = {
+    "plan": allocated(sj.uniform),
+    "erk": allocated(sj.erk),
+    "lamp": allocated(sj.lamp),
+    "global_magnitude": allocated(sj.global_magnitude),
+    "global_magnitude_with_minimum": allocated(sj.global_magnitude_with_minimum(min_weights=4)),
+    "calibrate": lambda: sj.calibrate(apply, PARAMS, PLAN, [X]),
+    "LayerInputs": lambda: CALIBRATION["body/kernel"].to_matrices(KERNEL),
+    "wanda": lambda: sj.wanda(CALIBRATION)(PARAMS, PLAN),
+    "sparse_gpt": lambda: sj.sparse_gpt(PARAMS, PLAN, CALIBRATION),
+    "exact_obs": lambda: sj.exact_obs(PARAMS, PLAN, CALIBRATION),
+    "obs_correct": lambda: sj.obs_correct(PARAMS, MASKS, CALIBRATION),
+    "snip": lambda: sj.snip(loss, [X])(PARAMS, PLAN),
+    "grasp": lambda: sj.grasp(loss, [X])(PARAMS, PLAN),
+    "synflow": lambda: sj.synflow(apply, X, rounds=2)(PARAMS, PLAN),
+    "rearrange": lambda: sj.rearrange(apply, PARAMS, BLOCKS, X),
+    "operator_patterns": lambda: sj.operator_patterns(PARAMS),
+    "unified_storage": lambda: sj.unified_storage(CONV, UNIFIED),
+    "block_rows": lambda: sj.block_rows(np.asarray(KERNEL) > 0),
+    "gap_parts": lambda: sj.gap_parts(BOTH, 2),
+    "finest_fast_pattern": lambda: sj.finest_fast_pattern(
+        [sj.Block(4, 1), sj.Block(8, 1)], (4, 8), 0.5, measure=lambda packed: [2.0, 1.0]
+    ),
+    "coupled_channels": lambda: sj.coupled_channels(apply, PARAMS, X),
+    "multiply_adds": lambda: sj.multiply_adds(apply, PARAMS, X),
+    "report": lambda: sj.report(PLAN, PARAMS, STATE, apply_fn=apply, example=X).to_dict(),
+    "check": lambda: str(sj.check(PARAMS, STATE)),
+    "training_memory": lambda: sj.training_memory(PLAN, PARAMS, optax.sgd(0.1)),
+    "admm_residual": lambda: sj.admm_residual(PARAMS, ADMM.init(PARAMS)),
+    "count_forgetting": lambda: sj.count_forgetting(
+        sj.no_forgetting(2), np.arange(2), np.arange(2) > 0
+    ),
+}
+
+# Public names whose calls are within those of other names.
+WITHIN = {
+    "sparsify": "gmp",
+    "forward": "gmp",
+    "effective": "gmp",
+    "harden": "gmp",
+    "masks_of": "gmp",
+    "drop": "chain",
+    "grow": "chain",
+    "gradient_flow": "flow_loss",
+    "onto_patterns": "admm",
+    "add_penalty": "linf",
+    "uniform": "plan",
+    "no_forgetting": "count_forgetting",
+    "Pattern": "Unstructured",
+    "CSR": "Unstructured",
+    "BSR": "Block",
+    "BCRC": "BlockColumnRow",
+    "CompiledFunction": "compile",
+    "Plan": "plan",
+    "Report": "report",
+    "Check": "check",
+    "Finding": "check",
+}
+# Public names that no mode can reach, and why.
+OUTSIDE = {
+    **dict.fromkeys(
+        ["FlowMeasure", "MaskContext", "MaskTransform", "Method", "Penalty", "Reparam"],
+        "a record of functions, which have rows of their own",
+    ),
+    **dict.fromkeys(
+        ["CompileReport", "LayerReport", "LeafReport", "PlanLeaf", "TrainingMemory", "Ticket"],
+        "a record of Python values",
+    ),
+    **dict.fromkeys(["SparsifyState", "ForgettingCounts"], "a record of arrays"),
+    **dict.fromkeys(["ForwardWarning", "SparsityWarning"], "a warning"),
+    **dict.fromkeys(["jackpot", "Jackpot"], "statistics of Python numbers"),
+    **dict.fromkeys(["most_forgotten", "KeptExamples"], "NumPy only"),
+    **dict.fromkeys(["KerasOptimizer", "keras_params"], "Keras runs it in its own modes"),
+    **dict.fromkeys(["checkpoint", "Checkpoints"], "reads and writes files"),
+    "plot": "matplotlib only",
+    "Stacked": "a rule of the plan, in Python; tests/test_stacks.py traces its layers",
+}

@@ -1,0 +1,233 @@
+"""A call of each public function that can be traced, on tiny arrays, for the laws of modes."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import sparsejax as sj
+from tests import cases
+
+RNG = np.random.default_rng(0)
+X = jnp.asarray(RNG.normal(size=(2, 4)), jnp.float32)
+PARAMS = {"body": {"kernel": jnp.asarray(RNG.normal(size=(4, 8)), jnp.float32)}}
+PARAMS |= {"head": {"kernel": jnp.asarray(RNG.normal(size=(8, 4)), jnp.float32)}}
+KERNEL = PARAMS["body"]["kernel"]
+CONV = {"kernel": jnp.asarray(RNG.normal(size=(3, 3, 2, 4)), jnp.float32)}
+FILTERS = jnp.ones((3, 3, 1, 2))
+IMAGE = jnp.asarray(RNG.normal(size=(1, 3, 3, 2)), jnp.float32)
+
+
+def planned(pattern, params=PARAMS):
+    return sj.plan(params, {"body|^kernel": pattern}, sparsity=0.5)
+
+
+PLAN = planned(sj.Unstructured())
+BOTH = sj.plan(PARAMS, {"kernel": sj.Unstructured()}, sparsity=0.5)
+BLOCKS = planned(sj.Block(4, 1))
+MASKS = {"body": {"kernel": jnp.arange(32).reshape(4, 8) % 2 > 0}, "head": {"kernel": True}}
+MASKS["head"]["kernel"] = optax.MaskedNode()
+KEY = jax.random.key_data(jax.random.key(0))
+
+
+def unheard(total):
+    """What a debug callback does."""
+
+
+def apply(params, x):
+    """A model that has an effect, as has every function that this table hands over."""
+    jax.debug.callback(unheard, x.sum())
+    return jax.nn.relu(x @ params["body"]["kernel"]) @ params["head"]["kernel"]
+
+
+def loss(params, x):
+    return jnp.sum(apply(params, x) ** 2)
+
+
+def loud(weights, grads, key):
+    """A score that has an effect."""
+    jax.debug.callback(unheard, weights.sum())
+    return sj.magnitude(weights, grads, key)
+
+
+class Call(NamedTuple):
+    """A function of arrays, as a user would call it, and the arrays."""
+
+    run: Callable[..., Any]
+    args: tuple[Any, ...] = (PARAMS,)
+
+
+def training(make, plan=PLAN, *, params=PARAMS, num_steps=1, **options) -> Call:
+    """Steps of a method, and all that a loop asks of its state."""
+
+    def run(params):
+        tx = sj.sparsify(optax.sgd(0.1), make(), plan, key=KEY, **options)
+        state = tx.init(params)
+        for step in range(num_steps):
+            forward = sj.forward(params, state)
+            updates, state = tx.update(cases.fake_grads(forward, step), state, params)
+            params = optax.apply_updates(params, updates)
+        return sj.harden(params, state), sj.effective(params, state), sj.masks_of(state)
+
+    return Call(run, (params,))
+
+
+def quantized(make) -> Call:
+    learned_tx = optax.sgd(0.1)
+    return training(lambda: sj.gmp(0, 1, 1), reparam=make(), learned_tx=learned_tx)
+
+
+def stepped(make, params=PARAMS) -> Call:
+    """A step of an optax transform that is no sparsify."""
+
+    def run(params):
+        tx = make()
+        return tx.update(params, tx.init(params), params)[0]
+
+    return Call(run, (params,))
+
+
+def penalised(penalty) -> Call:
+    return stepped(lambda: sj.add_penalty(penalty, 0.1, scalars_optimizer=optax.sgd(0.1)))
+
+
+def initial(make, plan=PLAN) -> Call:
+    return Call(lambda params: make()(params, plan))
+
+
+def pattern(made, leaf=KERNEL, sparsity=0.5) -> Call:
+    """The pattern's mask and group scores, and its packed leaf: a structure that is known."""
+    packed = jax.tree.map(jnp.asarray, made.pack(leaf, np.asarray(made.mask(leaf, sparsity))))
+
+    def run(weights):
+        allowed = weights > -1.0
+        mask = made.mask(weights, jnp.asarray(0.4, jnp.float32), keep=weights > 1, allowed=allowed)
+        return mask, made.group_scores(weights), packed.gather(weights).todense()
+
+    return Call(run, (leaf,))
+
+
+half = lambda step: jnp.asarray(0.5, jnp.float32)
+regrown = lambda: sj.chain(sj.drop(loud, half), sj.grow(sj.gradient))
+STARTED = {"initial_masks": sj.masks_from_scores(PARAMS)}
+UNIFIED = planned(sj.KernelPattern(), CONV)
+PACKED = jax.tree.map(jnp.asarray, sj.Unstructured().pack(KERNEL, np.asarray(KERNEL) > 0))
+LEARNED_TX = optax.sgd(0.1)
+measures = {
+    "flow_magnitude": sj.flow_magnitude,
+    "flow_loss": lambda: sj.flow_loss(loss, [X]),
+    "flow_biased_loss": lambda: sj.flow_biased_loss(loss, [X]),
+    "flow_gradient_norm": lambda: sj.flow_gradient_norm(loss, [X]),
+    "flow_gradient_preserving": lambda: sj.flow_gradient_preserving(loss, [X]),
+}
+
+# What may be traced: by public name, "/" and what tells two calls of one name apart.
+TRACED = {
+    "gmp": training(lambda: sj.gmp(0, 2, 2, score=loud), num_steps=2),
+    "gmp/blocks": training(lambda: sj.gmp(0, 1, 1), BLOCKS),
+    "gmp/n_of_m": training(lambda: sj.gmp(0, 1, 1), planned(sj.NM(2, 4))),
+    "rigl": training(lambda: sj.rigl(9, every=1), num_steps=2),
+    "rigl/n_of_m": training(lambda: sj.rigl(9, every=1), planned(sj.NM(2, 4))),
+    "ac_dc": training(lambda: sj.ac_dc(0, 9, 1)),
+    "ac_dc/local": training(lambda: sj.ac_dc(0, 9, 1, globally=False)),
+    "gap": training(lambda: sj.gap(2, 1), BOTH),
+    "global_mp": training(lambda: sj.global_mp(0, 1, min_weights=4)),
+    "mest_em": training(lambda: sj.mest_em((1, 2), 1)),
+    "mest_ems": training(lambda: sj.mest_ems((1, 2), 1)),
+    "one_shot": training(lambda: sj.one_shot(0)),
+    "sparse_evolution": training(lambda: sj.sparse_evolution(every=1)),
+    "static_random": training(lambda: sj.static_random()),
+    "fast_sparse_convnets": training(lambda: sj.fast_sparse_convnets(10)),
+    "prune_globally": training(lambda: sj.prune_globally(loud, half)),
+    "movement": training(lambda: sj.movement(0, 1), learned_tx=LEARNED_TX),
+    "soft_movement": training(lambda: sj.soft_movement(0, 1), learned_tx=LEARNED_TX),
+    "str_": training(lambda: sj.str_(initial=-0.5), learned_tx=LEARNED_TX),
+    "pdp": training(lambda: sj.pdp(0, 1, temperature=0.1)),
+    "pdp/local": training(lambda: sj.pdp(0, 1, temperature=0.1, globally=False)),
+    "spartan": training(lambda: sj.spartan(2)),
+    "sr_ste": training(lambda: sj.sr_ste(), planned(sj.NM(2, 4))),
+    "top_kast": training(lambda: sj.top_kast(every=1)),
+    **{
+        name: training(lambda make=make: sj.gradient_flow(make(), 1))
+        for name, make in measures.items()
+    },
+    "chain": training(regrown, **STARTED),
+    "every": training(lambda: sj.every(1, regrown(), end=9), **STARTED),
+    "prune": training(lambda: sj.prune(loud, sj.cubic(0, 2), regrow=True)),
+    "resize": training(lambda: sj.resize(loud, half)),
+    "start": training(lambda: sj.start(loud)),
+    "straight_through": training(
+        lambda: sj.Method(sj.gmp(0, 1, 1, regrow=True), sj.straight_through())
+    ),
+    "chain_reparams": quantized(
+        lambda: sj.chain_reparams(sj.straight_through(), sj.symmetric_quantizer(2))
+    ),
+    "tied_blocks": training(
+        lambda: sj.one_shot(0), UNIFIED, params=CONV, reparam=sj.tied_blocks(0.5)
+    ),
+    "symmetric_quantizer": quantized(lambda: sj.symmetric_quantizer(2, axis=-1)),
+    "asymmetric_quantizer": quantized(lambda: sj.asymmetric_quantizer(2)),
+    "dorefa": quantized(lambda: sj.dorefa(2)),
+    "dorefa/one_bit": quantized(lambda: sj.dorefa(1)),
+    "lsq": quantized(lambda: sj.lsq(2)),
+    "ewgs": quantized(lambda: sj.ewgs(1)),
+    "dkm": quantized(lambda: sj.dkm(1, num_iterations=1)),
+    "quantized": Call(lambda params: sj.quantized(params, PLAN, sj.symmetric_quantizer(2))),
+    "pact": Call(lambda x: sj.pact(x, jnp.float32(1.0), bits=2), (X,)),
+    "admm": stepped(lambda: sj.admm(sj.onto_patterns(PLAN), every=1)),
+    "onto_unified": stepped(lambda: sj.admm(sj.onto_unified(UNIFIED, share=0.5), every=1), CONV),
+    "reweighted": stepped(lambda: sj.reweighted(PLAN, 0.1, every=1)),
+    "linf": penalised(sj.linf()),
+    "margin": penalised(sj.margin()),
+    "soft_min_max": penalised(sj.soft_min_max()),
+    "kure": penalised(sj.kure()),
+    "group_lasso": penalised(sj.group_lasso()),
+    "full_masks": initial(lambda: sj.full_masks),
+    "masks_from_zeros": initial(lambda: sj.masks_from_zeros),
+    "masks_from_scores": initial(lambda: sj.masks_from_scores(PARAMS)),
+    "masked": Call(lambda params: sj.masked(params, MASKS)),
+    "grown_part": Call(lambda params: sj.grown_part(1, 2)(params, BOTH)),
+    "combine_parts": Call(
+        lambda params: sj.combine_parts(jax.tree.map(lambda x: jnp.stack([x, -x]), params), BOTH, 2)
+    ),
+    "magnitude_overlap": Call(lambda params: sj.magnitude_overlap(params, PARAMS, PLAN)),
+    "lottery_ticket": Call(
+        lambda params: sj.lottery_ticket(
+            lambda masks: sj.masked(params, masks), params, PLAN, rounds=2
+        )
+    ),
+    "magnitude": Call(lambda w: sj.magnitude(w, None, KEY), (KERNEL,)),
+    "gradient": Call(lambda w: sj.gradient(None, w, KEY), (KERNEL,)),
+    "saliency": Call(lambda w: sj.saliency(w, w, KEY), (KERNEL,)),
+    "random_score": Call(lambda w: sj.random_score(w, None, KEY), (KERNEL,)),
+    "cosine_decay": Call(lambda step: sj.cosine_decay(0.3, 4)(step), (jnp.int32(2),)),
+    "cubic": Call(lambda step: sj.cubic(0, 4)(step), (jnp.int32(2),)),
+    "spmm": Call(lambda x: sj.spmm(PACKED, x), (X,)),
+    "spmm_reference": Call(lambda x: sj.spmm_reference(PACKED, x), (X,)),
+    "depthwise_conv2d": Call(lambda x: sj.depthwise_conv2d(x, FILTERS), (IMAGE,)),
+    "depthwise_conv2d_reference": Call(
+        lambda x: sj.depthwise_conv2d_reference(x, FILTERS), (IMAGE,)
+    ),
+    "accelerate": Call(
+        sj.accelerate(
+            lambda x: jax.lax.conv_general_dilated(
+                x + 0 * loss(PARAMS, X),
+                *(FILTERS, (1, 1), "SAME"),
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                feature_group_count=2,
+            )
+        ),
+        (IMAGE,),
+    ),
+    "compile": Call(lambda x: sj.compile(apply, PARAMS, X, tune=False)(x), (X,)),
+    "Unstructured": pattern(sj.Unstructured()),
+    "Block": pattern(sj.Block(4, 1)),
+    "NM": pattern(sj.NM(2, 4)),
+    "Channel": pattern(sj.Channel()),
+    "KernelGroup": pattern(sj.KernelGroup(2), CONV["kernel"]),
+    "KernelPattern": pattern(sj.KernelPattern(), CONV["kernel"], 0.7),
+    "BlockColumnRow": pattern(sj.BlockColumnRow(4, 4, kept_rows=2)),
+}

@@ -22,12 +22,16 @@ def multiply_adds(apply_fn: Callable, params: Any, *example: Any) -> dict[str, i
     padding included, wherever they are nested: the body of a `scan` counts once a turn, that of a
     `while_loop` once, of a `cond` the larger branch, the shards of a `shard_map` all of them.
     Weights are followed through casts, transposes, slices, concatenations, masks, factors and every
-    other function of single elements. The zeros of a dilated (transposed) convolution, look-ups,
-    scales and shifts have no multiply-adds; leaves without any are left out. Pass the function as
-    it was before `accelerate`: custom calls cannot be looked into.
+    other function of single elements, and through factors of one number made of the inputs. The
+    zeros of a dilated (transposed) convolution, look-ups, scales and shifts have no multiply-adds;
+    leaves without any are left out. Scales and shifts are what meets the inputs one by one: vectors
+    (also rows of a matrix, as of a depthwise convolution written as shifted multiplies) and what is
+    repeated along the batch, as (heads, size), unless a sum follows. Pass the function as it was
+    before `accelerate`: custom calls cannot be looked into.
 
     Warns (`SparsityWarning`) where weights reach a product in a way that cannot be followed, with
-    the leaf and the primitive.
+    the leaf and the primitive: masked by or added to data, joined with it, or multiplied and summed
+    one by one.
 
     Example:
       >>> sj.multiply_adds(model.apply, params, x)["body/kernel"]

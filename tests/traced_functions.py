@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec as P
@@ -51,6 +52,15 @@ def attention(p, x):
     scores = jax.nn.softmax(jnp.einsum("the,she->hts", q, k))
     return jnp.einsum("the,hed->td", jnp.einsum("hts,she->the", scores, v), p["o"])
 
+
+def heads(p, x):
+    """Queries and keys with shifts and scales of (heads, size)."""
+    q, k = (jnp.einsum("btd,dhe->bthe", x, p[name]) + p["b"] for name in "qk")
+    scores = jnp.einsum("bthe,bshe->bhts", rms(q) * p["s"], rms(k) * p["s"])
+    return jnp.einsum("bhts,bshe->bthe", jax.nn.softmax(scores), k)
+
+
+HEADS = {**dict.fromkeys("qk", (6, 2, 3)), **dict.fromkeys("bs", (2, 3))}
 
 CASES = {
     "dense": Case(lambda p, x: x @ p["w"], W, X, {"w": 64}),
@@ -181,6 +191,51 @@ CASES = {
         )(x, p["w"]),
         *(W, X, {"w": 64}),
         refused="shard_map",
+    ),
+    "rolled": Case(lambda p, x: x @ jnp.roll(p["w"], 1, 0), W, X, {"w": 64}),
+    "where": Case(lambda p, x: x @ jnp.where(np.eye(4, 8) > 0, p["w"], 0.0), W, X, {"w": 64}),
+    "updated": Case(lambda p, x: x @ p["w"].at[0].set(0.0), W, X, {}, {"w": "scatter"}),
+    "picked": Case(lambda p, x: x @ p["w"][np.array([3, 1, 0, 2])], W, X, {}, {"w": "gather"}),
+    "window": Case(
+        lambda p, x: x @ lax.dynamic_slice(p["w"], (jnp.argmax(x[0]), 0), (4, 8)),
+        *({"w": (6, 8)}, X, {"w": 64}),
+        refused="dynamic_slice",
+    ),
+    "scaled_by_data": Case(lambda p, x: x @ (p["w"] * x.mean()), W, X, {"w": 64}, refused="mul"),
+    "switched_by_data": Case(
+        lambda p, x: x @ jnp.where(x[0, 0] > 0, p["w"], 0.0), W, X, {"w": 64}, refused="select_n"
+    ),
+    "masked_by_data": Case(lambda p, x: x @ (p["w"] * (x[0] > 0)[:, None]), W, X, {}, {"w": "mul"}),
+    "masked_twice": Case(
+        lambda p, x: x @ (2 * (p["w"] * (x[0] > 0)[:, None]) * x[1][:, None]),
+        W,
+        X,
+        {},
+        {"w": "mul"},
+    ),
+    "vector": Case(lambda p, x: x @ (p["w"] * x.mean()), {"w": (4,)}, X, {"w": 8}, refused="mul"),
+    "heads": Case(heads, HEADS, (2, 4, 6), {"q": 288, "k": 288}),
+    "heads_of_one_token": Case(heads, HEADS, (1, 1, 6), {"q": 36, "k": 36}),
+    "shifted_by_data": Case(lambda p, x: x @ (p["w"] + x.mean()), W, X, {}, {"w": "add"}),
+    "joined_with_data": Case(
+        lambda p, x: x @ jnp.concatenate([p["w"], x.T], 1), W, X, {}, {"w": "concatenate"}
+    ),
+    "written_out": Case(lambda p, x: (x[:, :, None] * p["w"]).sum(1), W, X, {}, {"w": "mul"}),
+    "position": Case(lambda p, x: (x + p["t"]) @ p["w"], {"t": (2, 4), "w": (4, 8)}, X, {"w": 64}),
+    "outer": Case(lambda p, x: jnp.outer(x[:, 0], p["w"]), {"w": (8,)}, X, {}),
+    "einsum_of_batches": Case(
+        lambda p, x: jnp.einsum("bgi,gio->bgo", x.reshape(2, 2, 2), p["w"]),
+        *({"w": (2, 2, 8)}, X, {"w": 64}),
+        stacked=True,
+    ),
+    "mapped": Case(lambda p, x: lax.map(lambda row: row @ p["w"], x), W, X, {"w": 64}),
+    "mapped_weights": Case(
+        lambda p, x: lax.map(lambda w: x @ w, p["w"]),
+        *({"w": (3, 4, 8)}, X, {"w": 192}),
+        stacked=True,
+    ),
+    "nested_jits": Case(
+        lambda p, x: jax.jit(lambda p, x: jax.jit(jnp.dot)(x, p["w"].T.T))(p, x), W, X, {"w": 64}
     ),
     "sorted": Case(lambda p, x: x @ jnp.sort(p["w"]), W, X, {}, {"w": "sort"}),
     "of_an_expert": Case(

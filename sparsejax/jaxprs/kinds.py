@@ -32,16 +32,20 @@ class Kind(NamedTuple):
 
     Attributes:
       labels: of weights: which weight each element is, 0 for none.
-      spread: weights that were spread over more elements: scales, shifts.
+      spread: weights that were spread over more elements: scales, shifts; data of one number.
+      wide: weights that were spread from a matrix, or only got axes of 1 in front.
       data: depends on the inputs, or is what a product put out.
       sources: (label, primitive) of the weights that went into it, lost from sight there.
+      terms: the same of weights times data, which are a product written out if they are added up.
       through: the equations that made more of the weights than a multiple of them.
     """
 
     labels: Label | None = None
     spread: bool = False
+    wide: bool = False
     data: bool = False
     sources: frozenset[tuple[int, str]] = frozenset()
+    terms: frozenset[tuple[int, str]] = frozenset()
     through: frozenset[str] = frozenset()
 
     @property
@@ -67,6 +71,8 @@ def outputs_of(equation: Any, kinds: Sequence[Kind], lost: Lost, unknown: Any) -
     name, count = equation.primitive.name, len(equation.outvars)
     held = [kind for kind in kinds if kind.labels is not None]
     if not held:
+        if name == "reduce_sum":
+            unknown(kinds[0].terms)
         return [_without_weights(equation, kinds, index) for index in range(count)]
     if name == "gather" or (name == "dynamic_slice" and kinds[0].labels is not None):
         out = moved(equation, [kinds[0].labels]) if name != "gather" else None  # type: ignore[list-item]
@@ -78,7 +84,7 @@ def outputs_of(equation: Any, kinds: Sequence[Kind], lost: Lost, unknown: Any) -
     if any(kind.data for kind in kinds):
         if name not in ELEMENTWISE and name not in JOINS:
             unknown(frozenset().union(*(lost(kind, name) for kind in held)))
-        return [DATA] * count
+        return [_met_by_data(equation, kinds, lost)] * count
     if name in ELEMENTWISE:
         return [_elementwise(equation, kinds, lost)] * count
     whole = [_labels_or_none(kind, v) for kind, v in zip(kinds, equation.invars, strict=True)]
@@ -89,6 +95,7 @@ def outputs_of(equation: Any, kinds: Sequence[Kind], lost: Lost, unknown: Any) -
         held[0]._replace(
             labels=labels,
             spread=any(kind.spread for kind in held) or _is_spread(equation, held[0], labels),
+            wide=any(kind.wide for kind in held) or _is_wide(held[0], labels),
             through=frozenset().union(*(kind.through for kind in held)),
         )
         for labels in out
@@ -102,19 +109,55 @@ def _labels_or_none(kind: Kind, variable: Any) -> Label:
 
 def _is_spread(equation: Any, kind: Kind, labels: Label) -> bool:
     assert kind.labels is not None
+    if kind.labels.ndim < 2 <= labels.ndim and max(labels.shape) == labels.size:
+        return True  # a vector along one axis of the data
     return (
         equation.primitive.name in ("broadcast_in_dim", "tile") and labels.size > kind.labels.size
     )
 
 
+def _is_wide(kind: Kind, labels: Label) -> bool:
+    """Was a matrix put beside others, or given axes of 1 as if it were?"""
+    assert kind.labels is not None
+    matrix = not kind.spread and sum(size > 1 for size in kind.labels.shape) > 1
+    in_front = labels.ndim > kind.labels.ndim and len(labels) == 1
+    return matrix and (in_front or labels.size > kind.labels.size)
+
+
+def _met_by_data(equation: Any, kinds: Sequence[Kind], lost: Lost) -> Kind:
+    """Weights times a number that depends on data stay weights, others are lost among the data."""
+    name = equation.primitive.name
+    held = [kind for kind in kinds if kind.labels is not None]
+    data = zip(kinds, equation.invars, strict=True)
+    numbers = all(k.spread or math.prod(v.aval.shape) == 1 for k, v in data if k.data)
+    own = any(not kind.spread and kind.labels.size > 1 for kind in held)  # type: ignore[union-attr]
+    if own and numbers and name in ("mul", "div", "select_n"):
+        rest = [CONSTANT if kind.data else kind for kind in kinds]
+        out = _elementwise(equation, rest, lost)
+        return out._replace(through=out.through | {name})
+    matrices = [kind for kind in held if not _is_scale(kind)]
+    gone = lambda kinds: frozenset().union(*(lost(kind, name) for kind in kinds))
+    terms = gone(kind for kind in held if kind.wide or kind in matrices) if name == "mul" else ()
+    sources = gone(kind for kind in matrices if not kind.wide)
+    return Kind(data=True, sources=sources, terms=frozenset(terms))
+
+
 def _without_weights(equation: Any, kinds: Sequence[Kind], index: int) -> Kind:
     """What is made of data, constants and mixtures."""
-    if equation.primitive.name in SAME and len(equation.outvars) == len(kinds):
+    name = equation.primitive.name
+    if name in SAME and len(equation.outvars) == len(kinds):
         return kinds[index]
     sources: frozenset[tuple[int, str]] = frozenset().union(*(kind.sources for kind in kinds))
     if not any(kind.data for kind in kinds):
         return Kind(sources=sources)
-    return Kind(data=True, sources=sources if len(kinds) == 1 else frozenset())
+    # A number that is spread to the shape of weights.
+    spread = name == "broadcast_in_dim" and math.prod(equation.invars[0].aval.shape) == 1
+    own = [kind for kind in kinds if not kind.is_constant]
+    if len(own) > 1:
+        factors = LINEAR if name in LINEAR or all(kind.sources for kind in own) else ()
+        return Kind(data=True, sources=frozenset(s for s in sources if s[1] in factors))
+    terms = own[0].terms if name in LINEAR else frozenset()
+    return Kind(data=True, spread=spread, sources=sources, terms=terms)
 
 
 def _elementwise(equation: Any, kinds: Sequence[Kind], lost: Lost) -> Kind:
@@ -130,7 +173,7 @@ def _elementwise(equation: Any, kinds: Sequence[Kind], lost: Lost) -> Kind:
     if any(not equal(one.labels, kind.labels) for kind in (full or held)):  # type: ignore[arg-type]
         return Kind(sources=frozenset().union(*(lost(kind, name) for kind in held)))
     if not full and held_back:  # the scale of a norm on inputs that the function holds itself
-        return DATA
+        return Kind(data=True, sources=frozenset().union(*(lost(kind, name) for kind in held)))
     labels = one.labels
     assert labels is not None
     if labels.shape != shape:

@@ -12,19 +12,20 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
+# --no-compile halves pip's time: Python compiles what it imports, which is less than what was installed.
 $(BUILT): pyproject.toml $(wildcard xla_ops/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sparsejax needs Python 3.11 or newer, \
 	$(PYTHON) is " + sys.version.split()[0] + ": try make PYTHON=/path/to/a/newer/python")'
 	@echo "setting up $(VENV) (a few minutes the first time)"
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	@$(PY) -m pip install -qq "scikit-build-core>=0.10" "nanobind>=2.4" "jaxlib>=0.10" "cmake>=3.26" "ninja>=1.11.1"
+	@$(PY) -m pip install -qq --no-compile "scikit-build-core>=0.10" "nanobind>=2.4" "jaxlib>=0.10" "cmake>=3.26" "ninja>=1.11.1"
 	@$(PY) -m pip install -qq --no-deps --no-build-isolation -e .
 	@touch $@
 
 # What an extra of pyproject.toml needs; the stamp is pip's report of what it installed, which tests/test_install.py
 # reads. The package is there by now, so that nothing else is built without isolation.
 $(VENV)/.extra-%: pyproject.toml | $(BUILT)
-	@$(PY) -m pip install -qq --report $(VENV)/.part-$* "sparsejax[$*]"
+	@$(PY) -m pip install -qq --no-compile --report $(VENV)/.part-$* "sparsejax[$*]"
 	@mv $(VENV)/.part-$* $@
 
 setup: $(VENV)/.extra-test $(VENV)/.extra-lint  ## create .venv and install the package with its test tools

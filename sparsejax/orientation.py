@@ -75,8 +75,8 @@ def warn_of_vectors(regex: str, vectors: Sequence[str], matches: int) -> None:
 
 
 def warn_of_rounding(leaf: Any, regex: str) -> None:
-    """Say that a target above 0 comes to no group of the leaf, or to all of them."""
-    if leaf.sparsity > 0.0 and leaf.num_pruned in (0, leaf.num_weights) and leaf.num_weights:
+    """Say that a target between 0 and 1 comes to no group of the leaf, or to all of them."""
+    if 0.0 < leaf.sparsity < 1.0 and leaf.num_pruned in (0, leaf.num_weights) and leaf.num_weights:
         count = leaf.pattern.num_groups(leaf.shape)
         all_or_none = "all" if leaf.num_pruned else "none"
         warnings.warn(

@@ -169,7 +169,7 @@ def plan(
         of the leaf's axes the pattern counts along.
 
     Warns (`SparsityWarning`) where a rule prunes vectors among matrices, where a pattern does not
-    reach the sparsity, and where a sparsity comes to no group of a leaf or to all of them.
+    reach the sparsity, and where one that you gave rounds to no group of a leaf or to all of them.
 
     Example:
       >>> params = {"body": {"kernel": jnp.ones((8, 4))}, "head": {"kernel": jnp.ones((4, 2))}}
@@ -198,7 +198,8 @@ def plan(
     )
     rule_of = dict(claims)
     for leaf in made.leaves:
-        warn_of_rounding(leaf, rule_of[leaf.array_path])
+        if allocate is uniform or leaf.path not in allocated:  # else it is the allocator's choice
+            warn_of_rounding(leaf, rule_of[leaf.array_path])
     return made
 
 

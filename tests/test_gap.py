@@ -31,8 +31,8 @@ def test_parts_are_contiguous_and_of_about_equal_sizes():
     assert parts_of(10, 10, 10, 10, num_parts=2) == [0, 0, 1, 1]
     assert parts_of(10, 10, 20, 40, num_parts=2) == [0, 0, 0, 1]
     assert parts_of(8, 16, 32, 64, 64, 64, num_parts=4) == [0, 0, 0, 1, 2, 3]
-    assert parts_of(1000, 1, 1, num_parts=3) == [0, 1, 2]
-    assert parts_of(1, 1, 1000, num_parts=3) == [0, 1, 2]
+    assert parts_of(1000, 4, 4, num_parts=3) == [0, 1, 2]
+    assert parts_of(4, 4, 1000, num_parts=3) == [0, 1, 2]
     assert parts_of(5, 5, num_parts=1) == [0, 0]
     with pytest.raises(ValueError, match="2 leaves in the plan for 3 parts"):
         parts_of(5, 5, num_parts=3)

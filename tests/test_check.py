@@ -81,23 +81,41 @@ OUTSIDE = {
 }
 
 
+def assert_zeros_agree(params, state):
+    """Weights, masks, what harden gives and the report have the 16 zeros of the plan."""
+    pruned = ~np.asarray(sj.masks_of(state)["kernel"])
+    assert pruned.sum() == 16
+    for weights in (params, sj.harden(params, state)):
+        np.testing.assert_array_equal(weights["kernel"] == 0.0, pruned)
+        np.testing.assert_array_equal(weights["bias"], params["bias"])
+    assert not sj.report(PLAN, params, state).to_dict()["findings"]
+
+
 @pytest.mark.parametrize("name", INSIDE)
 def test_sparsify_around_it_is_fine(name):
     tx = sparsified(INSIDE[name], plan=PLAN)
     params, state = at(train(tx))
     found = sj.check(params, state)
     assert found and str(found) == "Masks, weights and plan fit together.", str(found)
-    assert np.sum(params["kernel"] == 0.0) == 16
+    assert_zeros_agree(params, state)
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_it_around_sparsify_is_fine(name):
     params, state = at(train(OUTSIDE[name](sparsified())))
     assert sj.check(params, state), str(sj.check(params, state))
-    assert np.sum(params["kernel"] == 0.0) == 16
+    assert_zeros_agree(params, state)
 
 
-@pytest.mark.parametrize("after", [optax.scale(0.5), optax.ema(0.9), optax.clip(0.01)])
+AFTER = {
+    "scale": optax.scale(0.5),
+    "ema": optax.ema(0.9),
+    "clip": optax.clip(0.01),
+    "masked": optax.masked(optax.set_to_zero(), {"kernel": True, "bias": False}),
+}
+
+
+@pytest.mark.parametrize("after", AFTER.values(), ids=AFTER)
 def test_what_comes_after_sparsify_is_named(after):
     params, state = at(train(optax.chain(sparsified(), after), 2))
     found = sj.check(params, state)

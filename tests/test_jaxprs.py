@@ -93,3 +93,57 @@ def test_slices_of_a_fused_kernel_are_one_layer():
     inputs = sj.calibrate(case.f, params, plan, [x])["w"]
     assert inputs.positions.shape == (1, 8, 4)
     np.testing.assert_allclose(inputs.gram[0], np.asarray(x).T @ np.asarray(x), rtol=1e-5)
+
+
+TOKENS, WIDTH, HEADS, SIZE, WIDE, VOCABULARY, LAYERS = 5, 8, 2, 4, 12, 11, 2
+LAYER = {
+    **dict.fromkeys(("norm_attention", "norm_mlp"), (WIDTH,)),
+    **dict.fromkeys("qkv", (WIDTH, HEADS, SIZE)),
+    "out": (HEADS, SIZE, WIDTH),
+    **dict.fromkeys(("gate", "up"), (WIDTH, WIDE)),
+    "down": (WIDE, WIDTH),
+}
+
+
+def rms_norm(x, scale):
+    return x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + 1e-6) * scale
+
+
+def layer_of(p, x):
+    h = rms_norm(x, p["norm_attention"])
+    q, k, v = (jnp.einsum("btd,dhe->bthe", h, p[name]) for name in "qkv")
+    scores = jnp.einsum("bthe,bshe->bhts", q, k) / SIZE**0.5
+    causal = jnp.tril(jnp.ones((TOKENS, TOKENS), bool))
+    weights = jax.nn.softmax(jnp.where(causal, scores, -jnp.inf))
+    mixed = jnp.einsum("bhts,bshe->bthe", weights, v)
+    x = x + jnp.einsum("bthe,hed->btd", mixed, p["out"])
+    h = rms_norm(x, p["norm_mlp"])
+    return x + (jax.nn.silu(h @ p["gate"]) * (h @ p["up"])) @ p["down"]
+
+
+def language_model(p, tokens):
+    x = p["embedding"][tokens]
+    for layer in p["layers"]:
+        x = layer_of(layer, x)
+    return rms_norm(x, p["norm"]) @ (p["head"] if "head" in p else p["embedding"].T)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_causal_language_model_counts_as_by_hand(tied, batch):
+    shapes = {"embedding": (VOCABULARY, WIDTH), "norm": (WIDTH,), "layers": [LAYER] * LAYERS}
+    shapes |= {} if tied else {"head": (WIDTH, VOCABULARY)}
+    is_shape = lambda x: isinstance(x, tuple)
+    params = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s, jnp.float32), shapes, is_leaf=is_shape)
+    counts = sj.multiply_adds(
+        language_model, params, jax.ShapeDtypeStruct((batch, TOKENS), jnp.int32)
+    )
+    rows = batch * TOKENS
+    by_hand = {"embedding" if tied else "head": rows * WIDTH * VOCABULARY}
+    for layer in range(LAYERS):
+        by_hand |= {f"layers/{layer}/{name}": rows * WIDTH * HEADS * SIZE for name in "qkv"}
+        by_hand[f"layers/{layer}/out"] = rows * HEADS * SIZE * WIDTH
+        by_hand |= {
+            f"layers/{layer}/{name}": rows * WIDTH * WIDE for name in ("gate", "up", "down")
+        }
+    assert counts == by_hand

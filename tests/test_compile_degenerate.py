@@ -185,3 +185,25 @@ def test_neighbours_of_another_layout_leave_a_layer_in_its_region(layout):
         np.testing.assert_allclose(
             stepwise(graph)(x)[0], net((), x), rtol=1e-4, atol=1e-4, err_msg=name
         )
+
+
+def convnext(x):
+    """Two stages of a block each; the second has one pixel."""
+    for stage, width in enumerate((4, 8)):
+        side = 2 if stage else 4
+        down = image(side, side, x.shape[-1], width, seed=stage)
+        x = layer_norm(x, -1) if stage else x
+        numbers = ("NHWC", "HWIO", "NHWC")
+        x = lax.conv_general_dilated(x, down, (side, side), "VALID", dimension_numbers=numbers)
+        depthwise = image(7, 7, 1, width, seed=2)
+        y = conv(x, depthwise, "NHWC", feature_group_count=width)
+        y = layer_norm(y, -1) * image(width, seed=3) + image(width, seed=4)
+        y = jax.nn.gelu(y @ image(width, 4 * width, seed=5)) @ image(4 * width, width, seed=6)
+        x = x + y * image(width, seed=7)
+    return [layer_norm(x.mean((1, 2)), -1) @ image(8, 3, seed=8)]
+
+
+@pytest.mark.filterwarnings("ignore:compile leaves all")
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_convnext_whose_last_stage_is_one_pixel_is_right(batch):
+    assert_runs(convnext, image(batch, 8, 8, 3, seed=9))

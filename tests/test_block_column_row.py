@@ -118,6 +118,7 @@ def test_rows_are_grouped_wherever_they_are():
 ERRORS = {
     "kept_rows": (lambda: sj.BlockColumnRow(4, 8, kept_rows=5), "kept_rows of 1 to rows"),
     "cols": (lambda: sj.BlockColumnRow(4, 9, kept_rows=2), "cols in multiples of kept_rows"),
+    "cols_of_rows": (lambda: sj.BlockColumnRow(4, 8, kept_rows=3), "in multiples of kept_rows"),
     "shape": (lambda: sj.BlockColumnRow(4, 8).validate((9, 8), "a/b"), "^a/b: BlockColumnRow.*8"),
     "mask": (
         lambda: sj.BlockColumnRow(2, 2).check(np.eye(4, dtype=bool)),

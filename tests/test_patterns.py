@@ -185,6 +185,7 @@ ERRORS = {
     "nm_path": (lambda: NM(2, 4).validate((3, 6), "head/kernel"), r"^head/kernel: NM\(2, 4\) .*-2"),
     "nm_vector": (lambda: NM(2, 4).validate((8,)), "NM.*axis -2"),
     "nm_sizes": (lambda: NM(3, 2), r"NM\(3, 2\) needs 1 <= n <= m"),
+    "nm_bytes": (lambda: NM(1, 257), "m <= 256"),
     "nm_sparsity": (
         lambda: NM(2, 4).mask(jnp.ones((4, 4)), 0.9),
         "at most 0.5 .* got sparsity 0.9",
@@ -211,6 +212,22 @@ def test_errors_say_who_what_and_got(error):
     make, message = ERRORS[error]
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_group_of_which_some_is_kept_or_not_allowed_is_so_as_one():
+    some = np.array([[True], [False], [False], [False]])
+    scores = jnp.array([[1.0], [1.0], [3.0], [3.0]])
+    block = Block(1, 2)
+    assert block.mask(scores, 0.5)[:, 0].tolist() == [False, False, True, True]
+    assert block.mask(scores, 0.5, keep=some)[:, 0].tolist() == [True, True, False, False]
+    allowed = block.mask(scores[::-1], 0.5, allowed=some | (scores[::-1] < 2.0))
+    assert allowed[:, 0].tolist() == [False, False, True, True]
+
+
+def test_half_precision_groups_are_summed_in_float32():
+    scores = np.array([[256.0], [1.0], [256.0], [0.0]], jnp.bfloat16)
+    for kind in (np.asarray, jnp.asarray):
+        assert Block(1, 2).group_scores(kind(scores)).ravel().tolist() == [257.0, 256.0]
 
 
 def test_type_errors():

@@ -196,6 +196,7 @@ ERRORS = {
     "outputs": (lambda: sj.KernelGroup(0), "at least 1 output"),
     "shape": (lambda: sj.KernelGroup(4).validate((3, 3, 4, 6), "w"), "^w: KernelGroup.*of 4, got"),
     "axes": (lambda: sj.KernelGroup(4).validate((8,), "w"), "needs axes"),
+    "same_axis": (lambda: sj.KernelGroup(4, 1, -1).validate((3, 8)), r"needs axes \(1, -1\)"),
     "mask": (lambda: sj.KernelGroup(2).check(np.eye(4, dtype=bool)), "4 of 8 groups in between"),
 }
 

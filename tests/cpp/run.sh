@@ -13,8 +13,8 @@ xla=$("$python" -c "import importlib.util as u; print(u.find_spec('jaxlib').subm
 readonly kernels=(spmm bcr depthwise depthwise_planes window depthwise_rows columns pool elementwise
   product product_rows product_blocks product_masks product_vector)
 readonly common=(-std=c++17 -ffp-contract=fast -Wall -Wextra -Werror -Wno-psabi -isystem "$xla")
-readonly sanitize=(-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all)
-readonly sanitize_threads=(-O1 -g -fsanitize=thread)
+readonly sanitize=(-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all)
+readonly sanitize_threads=(-O1 -g1 -fsanitize=thread)
 readonly avx512=(16 -mavx512f -mavx512dq -mavx512vl -mfma)
 readonly not_run=(-O0 -fno-sanitize=all)  # of kernels that kernels.cc asks for, and nothing else
 
@@ -122,7 +122,7 @@ TSAN_OPTIONS=halt_on_error=1 setarch -R "$build/kernel_tests" $only
 
 emulator=$(command -v qemu-aarch64-static || command -v qemu-aarch64 || true)
 if [ "$(uname -m)" = x86_64 ] && [ -n "$emulator" ] && command -v aarch64-linux-gnu-g++ >/dev/null; then
-  start cross aarch64-linux-gnu-g++ -O2 -static
+  start cross aarch64-linux-gnu-g++ -O1 -static
   add_kernels neon 4
   link
   "$emulator" "$build/kernel_tests"

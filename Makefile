@@ -18,7 +18,7 @@ $(BUILT): pyproject.toml $(wildcard xla_ops/*)
 	$(PYTHON) is " + sys.version.split()[0] + ": try make PYTHON=/path/to/a/newer/python")'
 	@echo "setting up $(VENV) (a few minutes the first time)"
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	@$(PY) -m pip install -qq --no-compile "scikit-build-core>=0.10" "nanobind>=2.4" "jaxlib>=0.10" "cmake>=3.26" "ninja>=1.11.1"
+	@$(PY) -m pip install -qq --no-compile "scikit-build-core>=0.11" "nanobind>=2.4" "jaxlib>=0.10" "cmake>=3.26" "ninja>=1.11.1"
 	@$(PY) -m pip install -qq --no-deps --no-build-isolation -e .
 	@touch $@
 

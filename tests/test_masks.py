@@ -192,6 +192,7 @@ def test_the_floor_of_global_pruning_agrees_with_the_allocator():
     np.testing.assert_allclose(pruned, [leaf.num_pruned for leaf in wanted.leaves], atol=2)
 
 
+@pytest.mark.filterwarnings("ignore:plan prunes all of d/kernel")  # two weights
 def test_the_floor_spends_the_last_weights_of_the_budget():
     # 26 weights go; the floor gives back the 2 of "d", and three equal leaves cannot share them.
     params = {name: {"kernel": jnp.arange(1.0, 11.0)} for name in "abc"}

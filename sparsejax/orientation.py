@@ -1,12 +1,11 @@
 """Does a pattern go along the axes that a layer contracts? As far as a leaf's name and rank say."""
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from sparsejax.patterns import NM, Block, BlockColumnRow, Channel, Unstructured
 from sparsejax.patterns.pattern import Unsaid
-from sparsejax.text import SparsityWarning
+from sparsejax.text import warn
 
 HEADS = "(in, heads, size) contracts 0, (heads, size, out) contracts 0 and 1, (width, in, out) 1"
 
@@ -65,12 +64,10 @@ def _needs_inputs(pattern: Any) -> bool:
 def warn_of_vectors(regex: str, vectors: Sequence[str], matches: int) -> None:
     """Say that a rule for kernels takes scales or biases, too."""
     if vectors and matches > len(vectors):
-        warnings.warn(
+        warn(
             f"plan prunes {vectors[0]} and {len(vectors) - 1} more vectors by the rule {regex!r}, "
             "which matches matrices as well: scales and biases are best left dense; put a rule "
-            "that names them before it, with None, or with a pattern if they are meant.",
-            SparsityWarning,
-            stacklevel=3,
+            "that names them before it, with None, or with a pattern if they are meant."
         )
 
 
@@ -79,21 +76,17 @@ def warn_of_rounding(leaf: Any, regex: str) -> None:
     if 0.0 < leaf.sparsity < 1.0 and leaf.num_pruned in (0, leaf.num_weights) and leaf.num_weights:
         count = leaf.pattern.num_groups(leaf.shape)
         all_or_none = "all" if leaf.num_pruned else "none"
-        warnings.warn(
+        warn(
             f"plan prunes {all_or_none} of {leaf.path} at sparsity {leaf.sparsity:g}: there are "
             f"{count} groups of {leaf.pattern} of the rule {regex!r}, each goes as a whole; choose "
-            "smaller groups or another sparsity, or leave it dense with None.",
-            SparsityWarning,
-            stacklevel=3,
+            "smaller groups or another sparsity, or leave it dense with None."
         )
 
 
 def warn_of_cap(path: str, pattern: Any, regex: str, sparsity: float, highest: float) -> None:
     """Say that a pattern does not reach the sparsity that was asked for."""
     if sparsity > highest + 1e-9:
-        warnings.warn(
+        warn(
             f"plan has {path} at sparsity {highest:g}, not {sparsity:g}: more is not in {pattern} "
-            f"of the rule {regex!r}; pass ({pattern}, {highest:g}) if it is meant.",
-            SparsityWarning,
-            stacklevel=4,
+            f"of the rule {regex!r}; pass ({pattern}, {highest:g}) if it is meant."
         )

@@ -3,7 +3,9 @@
 import html
 import io
 import re
+import sys
 import textwrap
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
@@ -113,6 +115,14 @@ class SparsityWarning(UserWarning):
       >>> warnings.filterwarnings("error", category=sj.SparsityWarning)
       >>> warnings.filterwarnings("default", category=sj.SparsityWarning)
     """
+
+
+def warn(message: str) -> None:
+    """A SparsityWarning at the user's line: the first on the stack outside of this package."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith("sparsejax."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, SparsityWarning, stacklevel=level)
 
 
 def _at_slashes(path: str, width: int) -> str:

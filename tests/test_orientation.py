@@ -126,6 +126,21 @@ def test_a_sparsity_that_rounds_to_no_group_or_to_all_is_said(shape, pattern, sp
 
 
 @pytest.mark.parametrize(
+    ("params", "rule", "sparsity"),
+    [
+        ({"a": jnp.ones((4, 4)), "b": jnp.ones(40)}, sj.Unstructured(), 0.5),
+        ({"a": jnp.ones((8, 4))}, sj.NM(2, 4), 0.9),
+        ({"a": jnp.ones((2, 2))}, sj.Channel(axis=1), 0.1),
+    ],
+    ids=["vectors", "cap", "rounding"],
+)
+def test_warnings_point_at_the_line_that_asked_for_the_plan(params, rule, sparsity):
+    with pytest.warns(sj.SparsityWarning) as caught:
+        sj.plan(params, {".*": rule}, sparsity=sparsity)
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+@pytest.mark.parametrize(
     ("leaf", "rule", "wanted"),
     [
         (jnp.ones((3, 6)), sj.NM(2, 4), "to be a multiple of 4"),

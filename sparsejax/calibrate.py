@@ -196,7 +196,8 @@ def _labelled(plan: Any, arrays: dict[str, Any]) -> tuple[Labels, list[Label | N
         else:
             kinds.append(uniform(start, shape))
         start += max(size, 1) if plan.slices(path) else 1
-    return Labels(tuple(sorted(arrays)), np.array(starts)), kinds
+    coarse = frozenset(path for path in arrays if not plan.slices(path))
+    return Labels(tuple(sorted(arrays)), np.array(starts), coarse), kinds
 
 
 def _check_site(site: Site, side: int, labels: Labels) -> None:

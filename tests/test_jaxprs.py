@@ -11,12 +11,7 @@ import pytest
 
 import sparsejax as sj
 from tests.traced_functions import CASES
-
-
-def arrays(case):
-    rng = np.random.default_rng(0)
-    draw = lambda shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
-    return {name: draw(shape) for name, shape in case.params.items()}, draw(case.x)
+from tests.traced_functions import drawn as arrays
 
 
 @pytest.mark.parametrize("name", CASES)

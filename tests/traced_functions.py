@@ -22,6 +22,13 @@ class Case(NamedTuple):
     stacked: bool = False  # the first axis of three is that of layers
 
 
+def drawn(case):
+    """Params and inputs."""
+    rng = np.random.default_rng(0)
+    draw = lambda shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+    return {name: draw(shape) for name, shape in case.params.items()}, draw(case.x)
+
+
 W = {"w": (4, 8)}
 X = (2, 4)  # two rows into (4, 8): 64 multiply-adds
 
@@ -220,7 +227,9 @@ CASES = {
     "joined_with_data": Case(
         lambda p, x: x @ jnp.concatenate([p["w"], x.T], 1), W, X, {}, {"w": "concatenate"}
     ),
-    "written_out": Case(lambda p, x: (x[:, :, None] * p["w"]).sum(1), W, X, {}, {"w": "mul"}),
+    "written_out": Case(
+        lambda p, x: (x[:, :, None] * p["w"]).sum(1), W, X, {"w": 64}, refused="mul"
+    ),
     "position": Case(lambda p, x: (x + p["t"]) @ p["w"], {"t": (2, 4), "w": (4, 8)}, X, {"w": 64}),
     "outer": Case(lambda p, x: jnp.outer(x[:, 0], p["w"]), {"w": (8,)}, X, {}),
     "einsum_of_batches": Case(

@@ -36,7 +36,8 @@ class Kind(NamedTuple):
       wide: weights that were spread from a matrix, or only got axes of 1 in front.
       data: depends on the inputs, or is what a product put out.
       sources: (label, primitive) of the weights that went into it, lost from sight there.
-      terms: the same of weights times data, which are a product written out if they are added up.
+      terms: of what is nothing but sums of weights times data: the products, see `written_out`.
+      met: labels of the weights that were lost anywhere on the way of the data.
       through: the equations that made more of the weights than a multiple of them.
     """
 
@@ -45,7 +46,8 @@ class Kind(NamedTuple):
     wide: bool = False
     data: bool = False
     sources: frozenset[tuple[int, str]] = frozenset()
-    terms: frozenset[tuple[int, str]] = frozenset()
+    terms: tuple[Any, ...] = ()
+    met: frozenset[int] = frozenset()
     through: frozenset[str] = frozenset()
 
     @property
@@ -57,6 +59,11 @@ class Kind(NamedTuple):
 CONSTANT = Kind()
 DATA = Kind(data=True)
 Lost = Callable[[Kind, str], frozenset[tuple[int, str]]]
+
+
+def met_by(kinds: Sequence[Kind]) -> frozenset[int]:
+    """What the outputs of an equation of these have met."""
+    return frozenset().union(*(kind.met | {label for label, _ in kind.sources} for kind in kinds))
 
 
 def outputs_of(equation: Any, kinds: Sequence[Kind], lost: Lost, unknown: Any) -> list[Kind]:
@@ -71,14 +78,13 @@ def outputs_of(equation: Any, kinds: Sequence[Kind], lost: Lost, unknown: Any) -
     name, count = equation.primitive.name, len(equation.outvars)
     held = [kind for kind in kinds if kind.labels is not None]
     if not held:
-        if name == "reduce_sum":
-            unknown(kinds[0].terms)
         return [_without_weights(equation, kinds, index) for index in range(count)]
     if name == "gather" or (name == "dynamic_slice" and kinds[0].labels is not None):
         out = moved(equation, [kinds[0].labels]) if name != "gather" else None  # type: ignore[list-item]
         if out is not None:
             return [kinds[0]._replace(labels=out[0])]
-        return [Kind(data=True, sources=lost(kinds[0], name))]
+        picked_by_data = any(kind.data for kind in kinds[1:])  # a look-up
+        return [Kind(data=picked_by_data, sources=lost(kinds[0], name))]
     if name in SAME and count == len(kinds):
         return list(kinds)
     if any(kind.data for kind in kinds):
@@ -91,7 +97,7 @@ def outputs_of(equation: Any, kinds: Sequence[Kind], lost: Lost, unknown: Any) -
     out = moved(equation, whole)
     if out is None:
         return [Kind(sources=frozenset().union(*(lost(kind, name) for kind in kinds)))] * count
-    own = [
+    return [
         held[0]._replace(
             labels=labels,
             spread=any(kind.spread for kind in held) or _is_spread(equation, held[0], labels),
@@ -100,7 +106,6 @@ def outputs_of(equation: Any, kinds: Sequence[Kind], lost: Lost, unknown: Any) -
         )
         for labels in out
     ]
-    return own
 
 
 def _labels_or_none(kind: Kind, variable: Any) -> Label:
@@ -135,11 +140,8 @@ def _met_by_data(equation: Any, kinds: Sequence[Kind], lost: Lost) -> Kind:
         rest = [CONSTANT if kind.data else kind for kind in kinds]
         out = _elementwise(equation, rest, lost)
         return out._replace(through=out.through | {name})
-    matrices = [kind for kind in held if not _is_scale(kind)]
-    gone = lambda kinds: frozenset().union(*(lost(kind, name) for kind in kinds))
-    terms = gone(kind for kind in held if kind.wide or kind in matrices) if name == "mul" else ()
-    sources = gone(kind for kind in matrices if not kind.wide)
-    return Kind(data=True, sources=sources, terms=frozenset(terms))
+    matrices = [kind for kind in held if not _is_scale(kind) and not kind.wide]
+    return Kind(data=True, sources=frozenset().union(*(lost(kind, name) for kind in matrices)))
 
 
 def _without_weights(equation: Any, kinds: Sequence[Kind], index: int) -> Kind:
@@ -156,8 +158,7 @@ def _without_weights(equation: Any, kinds: Sequence[Kind], index: int) -> Kind:
     if len(own) > 1:
         factors = LINEAR if name in LINEAR or all(kind.sources for kind in own) else ()
         return Kind(data=True, sources=frozenset(s for s in sources if s[1] in factors))
-    terms = own[0].terms if name in LINEAR else frozenset()
-    return Kind(data=True, spread=spread, sources=sources, terms=terms)
+    return Kind(data=True, spread=spread, sources=sources)
 
 
 def _elementwise(equation: Any, kinds: Sequence[Kind], lost: Lost) -> Kind:
@@ -199,4 +200,6 @@ def merged(one: Kind, other: Kind, lost: Lost) -> Kind:
     sources = one.sources | other.sources
     if one.labels is not None or other.labels is not None:
         sources = sources | lost(one, "cond") | lost(other, "cond")
-    return Kind(data=one.data or other.data, sources=sources)
+    own = {term.key: term for term in (*one.terms, *other.terms)}
+    data, met = one.data or other.data, one.met | other.met
+    return Kind(data=data, sources=sources, terms=tuple(own.values()), met=met)

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sparsejax.jaxprs.places import Labels, Site
 from sparsejax.jaxprs.products import as_matrices
-from sparsejax.jaxprs.sites import Labels, Site
 
 
 class Part(NamedTuple):

@@ -17,6 +17,8 @@ def multiply_adds_of(equation: Any) -> int:
     if name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
         return math.prod(output) * math.prod(left[axis] for axis in contracted)
+    if name == "mul":  # one by one, and added up elsewhere
+        return math.prod(output)
     if name != "conv_general_dilated":  # each row meets the matrix of its group
         return math.prod(output) * left[-1]
     layout = params["dimension_numbers"]

@@ -1,96 +1,37 @@
 """Every product that weights take part in, wherever it is nested."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from sparsejax.jaxprs.calls import body_of
-from sparsejax.jaxprs.kinds import CONSTANT, DATA, Kind, merged, outputs_of
+from sparsejax.jaxprs.kinds import CONSTANT, DATA, Kind, merged, met_by, outputs_of
 from sparsejax.jaxprs.moves import Label, is_uniform, uniform
+from sparsejax.jaxprs.places import Labels, Place, Site
 from sparsejax.jaxprs.products import PRODUCTS
-
-Trail = tuple[int, ...]
-
-
-class Labels(NamedTuple):
-    """The labels of the weights: those of `paths[i]` begin at `starts[i]`; labels[i] None is data.
-
-    Labels are > 0; 0 is no weight.
-    """
-
-    paths: tuple[str, ...]
-    starts: np.ndarray
-
-    def owners(self, labels: Label | None) -> dict[str, int]:
-        """How many elements each leaf has there."""
-        if labels is None:
-            return {}
-        if labels.size and is_uniform(labels):
-            own, counts = np.asarray(labels[(0,) * labels.ndim])[None], np.array([labels.size])
-            numbers = np.searchsorted(self.starts, own, side="right")
-        else:
-            numbers = np.searchsorted(self.starts, labels.ravel(), side="right")
-            counts = np.bincount(numbers, minlength=1)
-            numbers = np.flatnonzero(counts)
-            counts = counts[numbers]
-        found = zip(numbers.tolist(), counts.tolist(), strict=True)
-        return {self.paths[number - 1]: count for number, count in found if number}
-
-    def path(self, label: int) -> str:
-        """The leaf that a label belongs to."""
-        return self.paths[int(np.searchsorted(self.starts, label, side="right")) - 1]
-
-
-class Site(NamedTuple):
-    """A product with a weight.
-
-    Attributes:
-      trail: the ids of the equations around it, and its own.
-      steps: of each loop around it, which turn; None if all turns are alike.
-      times: how often it runs.
-      choices: (trail, branch) of each `cond` around it.
-      equation: the product.
-      kinds: of its two operands.
-    """
-
-    trail: Trail
-    steps: tuple[int | None, ...]
-    times: int
-    choices: tuple[tuple[Trail, int], ...]
-    equation: Any
-    kinds: tuple[Kind, Kind]
+from sparsejax.jaxprs.written_out import Term, Terms, stacked, terms_of, uses_of, with_terms
 
 
 class Sites(NamedTuple):
-    """All products with weights, and the weights that were lost before one, with where."""
+    """All products with weights, and the weights that were lost before one, with where.
+
+    Coarse labels leave it in doubt whether weights are contracted or scale the data.
+    """
 
     found: list[Site]
     lost: dict[str, str]
+    doubtful: frozenset[str]
 
 
 def find_sites(closed: Any, kinds: Sequence[Label | None], labels: Labels) -> Sites:
     """The products in a jaxpr; `kinds` are the labels of its inputs, None for data."""
     reader = _Reader(labels)
     own = [DATA if label is None else Kind(label) for label in kinds]
-    reader.walk(closed.jaxpr, own, _Place((), (), 1, ()))
-    return Sites(reader.found, reader.lost)
-
-
-class _Place(NamedTuple):
-    """Where the reader is."""
-
-    trail: Trail
-    steps: tuple[int | None, ...]
-    times: int
-    choices: tuple[tuple[Trail, int], ...]
-
-    def inside(self, equation: Any) -> "_Place":
-        return self._replace(trail=(*self.trail, id(equation)))
-
-    def turn(self, step: int | None, times: int) -> "_Place":
-        return self._replace(steps=(*self.steps, step), times=self.times * times)
+    reader.walk(closed.jaxpr, own, Place((), (), 1, ()))
+    return Sites(reader.found, reader.lost, frozenset(reader.doubtful))
 
 
 class _Reader:
@@ -100,18 +41,25 @@ class _Reader:
         self.labels = labels
         self.found: list[Site] = []
         self.lost: dict[str, str] = {}
+        self.doubtful: set[str] = set()
+        self.written: set[Any] = set()
+        self.uses: dict[int, Counter] = {}
 
-    def walk(self, jaxpr: Any, kinds: Sequence[Kind], place: _Place) -> list[Kind]:
+    def walk(self, jaxpr: Any, kinds: Sequence[Kind], place: Place) -> list[Kind]:
         """The kinds of the outputs."""
-        env: dict[Any, Kind] = dict(zip(jaxpr.invars, kinds, strict=True))
+        uses = self.uses.setdefault(id(jaxpr), uses_of(jaxpr))
+        once = lambda v, kind: kind if uses[v] == 1 or not kind.terms else kind._replace(terms=())
+        pairs = zip(jaxpr.invars, kinds, strict=True)
+        env: dict[Any, Kind] = {v: once(v, kind) for v, kind in pairs}
         read = lambda v: CONSTANT if hasattr(v, "val") else env.get(v, CONSTANT)
         for equation in jaxpr.eqns:
             own = [read(v) for v in equation.invars]
             results = self._equation(equation, own, place)
-            env.update(zip(equation.outvars, results, strict=True))
+            pairs = zip(equation.outvars, results, strict=True)
+            env.update((v, once(v, kind)) for v, kind in pairs)
         return [read(v) for v in jaxpr.outvars]
 
-    def _equation(self, equation: Any, kinds: list[Kind], place: _Place) -> Sequence[Kind]:
+    def _equation(self, equation: Any, kinds: list[Kind], place: Place) -> Sequence[Kind]:
         name = equation.primitive.name
         if name in PRODUCTS:
             return [self._product(equation, kinds, place)]
@@ -121,18 +69,25 @@ class _Reader:
             return self.walk(body.jaxpr, kinds, place.inside(equation))
         if name in CONTROL:
             return CONTROL[name](self, equation, kinds, place.inside(equation))
-        return outputs_of(equation, kinds, self.sources, self.note)
+        results = outputs_of(equation, kinds, self.sources, self.note)
+        terms = terms_of(equation, kinds, self.labels, place, self.contracted)
+        met = met_by(kinds)
+        return [
+            with_terms(kind._replace(met=met), own)
+            for kind, own in zip(results, terms, strict=True)
+        ]
 
-    def _product(self, equation: Any, kinds: list[Kind], place: _Place) -> Kind:
+    def _product(self, equation: Any, kinds: list[Kind], place: Place) -> Kind:
         left, right = kinds[:2]
         for kind, other in ((left, right), (right, left)):
-            if kind.sources and other.labels is None:
-                self.note(kind.sources)
+            if other.labels is None:  # what is in both, as positions, is a shift of the data
+                shifts = met_by([other])
+                self.note(frozenset(s for s in kind.sources if s[0] not in shifts))
         if left.labels is not None or right.labels is not None:
             own = place.inside(equation)
             self.found.append(Site(*own, equation, (left, right)))
         weighty = all(not k.data and (k.labels is not None or k.sources) for k in (left, right))
-        return CONSTANT if weighty else DATA
+        return CONSTANT if weighty else DATA._replace(met=met_by(kinds[:2]))
 
     def sources(self, kind: Kind, primitive: str) -> frozenset[tuple[int, str]]:
         """Where the weights that a variable holds were lost."""
@@ -148,54 +103,85 @@ class _Reader:
         for label, primitive in sources:
             self.lost.setdefault(self.labels.path(label), primitive)
 
+    def contracted(self, term: Term) -> None:
+        """This product is written out."""
+        if term.site is None:
+            self.lost.setdefault(term.leaf, term.lost)
+        elif term.leaf in self.labels.coarse:
+            self.doubtful.add(term.leaf)
+        elif term.key not in self.written:
+            self.written.add(term.key)
+            self.found.append(term.site)
+
     def settled(
-        self, turn: Callable[[list[Kind]], Sequence[Kind]], carry: list[Kind]
-    ) -> list[Kind]:
-        """What the variables that a loop carries may hold at the start of any turn."""
+        self, turn: Callable[[list[Kind]], Sequence[Kind]], carry: Sequence[Kind]
+    ) -> tuple[list[Kind], list[Terms]]:
+        """What the variables that a loop carries may hold at the start of any turn, and add up."""
+        begun = [kind.terms for kind in carry]
+        carry = [with_terms(kind, ()) for kind in carry]
+        after: Sequence[Kind] = carry
         for _ in range(2 * len(carry) + 2):
-            found, lost = list(self.found), dict(self.lost)
+            kept = list(self.found), dict(self.lost), set(self.doubtful), set(self.written)
             after = turn(carry)
-            self.found, self.lost = found, lost
+            self.found, self.lost, self.doubtful, self.written = kept
             new = [merged(a, b, self.sources) for a, b in zip(carry, after, strict=True)]
             if all(
                 a.labels is b.labels and a.data == b.data for a, b in zip(carry, new, strict=True)
             ):
                 break
-            carry = new
-        return carry
+            carry = [with_terms(kind, ()) for kind in new]
+        return carry, [
+            (*first, *(term._replace(lost=term.lost or "loop") for term in kind.terms))
+            for first, kind in zip(begun, after, strict=True)
+        ]
 
 
-def _scan(reader: _Reader, equation: Any, kinds: list[Kind], place: _Place) -> list[Kind]:
+def _scan(reader: _Reader, equation: Any, kinds: list[Kind], place: Place) -> list[Kind]:
     params, body = equation.params, equation.params["jaxpr"].jaxpr
     first, length = params["num_consts"], params["length"]
     xs_from = first + params["num_carry"]
     consts, carry, xs = kinds[:first], kinds[first:xs_from], kinds[xs_from:]
-    slices = lambda i: [k if k.labels is None else k._replace(labels=k.labels[i]) for k in xs]
+    consts = [with_terms(kind, ()) for kind in consts]
+    slices = lambda i: [
+        with_terms(k if k.labels is None else k._replace(labels=k.labels[i]), ()) for k in xs
+    ]
     if not length:
         return [*carry, *[CONSTANT] * (len(equation.outvars) - len(carry))]
     num_carry = len(carry)
     turn = lambda c, i, where: reader.walk(body, [*consts, *c, *slices(i)], where)
-    carry = reader.settled(lambda c: turn(c, 0, place)[:num_carry], carry)
+    every = place.turn(None, length)
+    begun = [kind.terms for kind in carry]
+    carry, terms = reader.settled(lambda c: turn(c, 0, every)[:num_carry], carry)
     if all(k.labels is None or is_uniform(k.labels) for k in xs):
-        rows = [turn(carry, 0, place.turn(None, length))]
+        rows = [turn(_each_with(carry, terms), 0, every)]
     else:
-        rows = [turn(carry, i, place.turn(i, 1)) for i in range(length)]
-    carry = [merged(a, b, reader.sources) for a, b in zip(carry, rows[0][:num_carry], strict=True)]
+        rows, terms = [], begun
+        for i in range(length):
+            rows.append(turn(_each_with(carry, terms), i, place.turn(i, 1)))
+            terms = [kind.terms for kind in rows[-1][:num_carry]]
+    after = [merged(a, b, reader.sources) for a, b in zip(carry, rows[0][:num_carry], strict=True)]
+    after = _each_with(after, [kind.terms for kind in rows[-1][:num_carry]])
     stacks = zip(*(row[num_carry:] for row in rows), strict=True)
-    return [*carry, *(_stacked(reader, list(ys), length) for ys in stacks)]
+    return [*after, *(_stacked(reader, list(ys), length) for ys in stacks)]
+
+
+def _each_with(kinds: Sequence[Kind], terms: Sequence[Terms]) -> list[Kind]:
+    return [with_terms(kind, own) for kind, own in zip(kinds, terms, strict=True)]
 
 
 def _stacked(reader: _Reader, turns: list[Kind], length: int) -> Kind:
     """What a scan puts out, turn by turn."""
     if any(kind.labels is None for kind in turns):
-        return turns[0]._replace(labels=None, sources=reader.sources(turns[0], "scan"))
+        terms = stacked([kind.terms for kind in turns], length)
+        sources = reader.sources(turns[0], "scan")
+        return turns[0]._replace(labels=None, sources=sources, terms=terms)
     if len(turns) == 1:
         labels = np.broadcast_to(turns[0].labels, (length, *turns[0].labels.shape))  # type: ignore
         return turns[0]._replace(labels=labels, spread=True)
     return turns[0]._replace(labels=np.stack([kind.labels for kind in turns]))  # type: ignore
 
 
-def _while(reader: _Reader, equation: Any, kinds: list[Kind], place: _Place) -> list[Kind]:
+def _while(reader: _Reader, equation: Any, kinds: list[Kind], place: Place) -> list[Kind]:
     params = equation.params
     skip = params["cond_nconsts"]
     consts, carry = (
@@ -203,12 +189,13 @@ def _while(reader: _Reader, equation: Any, kinds: list[Kind], place: _Place) -> 
         kinds[skip + params["body_nconsts"] :],
     )
     turn = lambda c: reader.walk(params["body_jaxpr"].jaxpr, [*consts, *c], place.turn(None, 1))
-    carry = reader.settled(turn, list(carry))
-    after = turn(carry)
+    consts = [with_terms(kind, ()) for kind in consts]
+    carry, terms = reader.settled(turn, carry)
+    after = turn(_each_with(carry, terms))
     return [merged(a, b, reader.sources) for a, b in zip(carry, after, strict=True)]
 
 
-def _cond(reader: _Reader, equation: Any, kinds: list[Kind], place: _Place) -> list[Kind]:
+def _cond(reader: _Reader, equation: Any, kinds: list[Kind], place: Place) -> list[Kind]:
     results: list[Kind] | None = None
     for index, branch in enumerate(equation.params["branches"]):
         own = place._replace(choices=(*place.choices, (place.trail, index)))
@@ -222,10 +209,10 @@ def _cond(reader: _Reader, equation: Any, kinds: list[Kind], place: _Place) -> l
     return [k._replace(data=k.data or (chosen_by_data and k.labels is None)) for k in results]
 
 
-def _shard_map(reader: _Reader, equation: Any, kinds: list[Kind], place: _Place) -> list[Kind]:
+def _shard_map(reader: _Reader, equation: Any, kinds: list[Kind], place: Place) -> list[Kind]:
     params = equation.params
     body, own = params["jaxpr"], []
-    for kind, v in zip(kinds, body.invars, strict=True):
+    for kind, v in zip([with_terms(kind, ()) for kind in kinds], body.invars, strict=True):
         if kind.labels is None:
             own.append(kind)
         elif is_uniform(kind.labels):
@@ -242,7 +229,7 @@ def _shard_map(reader: _Reader, equation: Any, kinds: list[Kind], place: _Place)
     times = math.prod(params["mesh"].shape[name] for name in names)
     after = reader.walk(body, own, place.turn(None, times))
     return [
-        kind
+        with_terms(kind, ())
         if kind.labels is None
         else kind._replace(labels=uniform(kind.labels, tuple(v.aval.shape)))
         if is_uniform(kind.labels)

@@ -9,7 +9,7 @@ from jax import lax
 from jax.extend import core
 
 from sparsejax.jaxprs.calls import body_of
-from sparsejax.jaxprs.sites import Trail
+from sparsejax.jaxprs.places import Trail
 
 Tap = tuple[Trail, int]  # the ids of the equations around a product and its own; the weight's side
 Moments = dict[Tap, Any]

@@ -1,22 +1,33 @@
-"""Does a pattern go along the axes that a layer contracts? As far as a leaf's name and rank say."""
+"""Does a pattern go along the axes that a layer contracts? As far as a leaf and its bias say."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sparsejax.patterns import NM, Block, BlockColumnRow, Channel, Unstructured
 from sparsejax.patterns.pattern import Unsaid
 from sparsejax.text import warn
 
+BIASES, KERNELS = ("bias", "b"), ("kernel", "w")
 HEADS = "(in, heads, size) contracts 0, (heads, size, out) contracts 0 and 1, (width, in, out) 1"
 
 
-def check_orientation(pattern: Any, shape: tuple[int, ...], path: str, regex: str) -> None:
+def check_orientation(
+    pattern: Any, shape: tuple[int, ...], path: str, regex: str, shapes: Mapping[str, Any]
+) -> None:
     """Raise a ValueError where a pattern's default axis is another than it is meant to be.
 
     The defaults are those of flax kernels: outputs last, inputs before them. Weights of Equinox
-    begin with the outputs; of three axes nobody knows which are contracted, nor of four that do not
-    look like a convolution's; a table is looked up along the first. An axis that the user gives is
-    taken as it is.
+    begin with the outputs; a table is looked up along the first axis. Of three or four axes a bias
+    tells which are the outputs, or the name that it is a convolution's kernel, whatever its window;
+    without either nobody knows of three, nor of four that do not look like a convolution's. An axis
+    that the user gives is taken as it is.
+
+    Args:
+      pattern: of the rule.
+      shape: of the leaf, one layer's if they are stacked.
+      path: of the leaf.
+      regex: the rule's.
+      shapes: of all leaves by path, one layer's where this leaf is one's.
     """
     option = "axis" if isinstance(pattern, NM | Channel) else "output_axis"
     own = getattr(pattern, option, 0)
@@ -33,7 +44,13 @@ def check_orientation(pattern: Any, shape: tuple[int, ...], path: str, regex: st
                 why += f" for outputs, {option}=1 for inputs"
     elif name in ("embedding", "embeddings") and isinstance(pattern, NM) and own == -2:
         why = "a table is looked up along that axis and contracted along the last; pass axis=1"
-    elif _needs_inputs(pattern) and (len(shape) == 3 or _of_heads(shape)):
+    elif len(shape) > 2 and _outputs_by_bias(shape, path, shapes) == -2:
+        outputs, inputs = len(shape) - 2, len(shape) - 1
+        why = (
+            f"the bias says that its outputs are axis {outputs}; pass "
+            f"{option}={inputs if isinstance(pattern, NM) else outputs}"
+        )
+    elif _needs_inputs(pattern) and not _is_known(shape, path, shapes):
         axes = "0 or 1" if isinstance(pattern, NM) else str(len(shape) - 1)
         why = (
             f"it is not known which of its axes are contracted: {HEADS}; pass {option}={axes}, "
@@ -46,12 +63,47 @@ def check_orientation(pattern: Any, shape: tuple[int, ...], path: str, regex: st
         )
 
 
+def _bias(path: str, shapes: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """The shape of the bias beside a leaf."""
+    parent = path.rpartition("/")[0]
+    beside = (f"{parent}/{name}".lstrip("/") for name in BIASES)
+    return next((tuple(shapes[name]) for name in beside if name in shapes), None)
+
+
+def _outputs_by_bias(shape: tuple[int, ...], path: str, shapes: Mapping[str, Any]) -> int | None:
+    """Which axis is the outputs', -1 or, of kernels that are turned round, -2; None if unknown."""
+    bias = _bias(path, shapes)
+    if bias is None or len(bias) != 1:
+        return None
+    return next((axis for axis in (-1, -2) if bias == (shape[axis],)), None)
+
+
+def _is_known(shape: tuple[int, ...], path: str, shapes: Mapping[str, Any]) -> bool:
+    """Are all axes but the last contracted?"""
+    if len(shape) not in (3, 4):
+        return True
+    named = [part for part in path.split("/") if not part.isdigit() and part not in KERNELS]
+    name = named[-1].lower() if named else ""
+    if "conv" in name and "att" not in name:
+        return True
+    bias = _bias(path, shapes)
+    if bias is not None and len(bias) > 1:  # of (heads, size)
+        return False
+    one_axis = _outputs_by_bias(shape, path, shapes) == -1
+    if len(shape) == 3:  # an output of heads, (heads, size, out), is beside an input's of them
+        heads = (tuple(other) for other in shapes.values() if len(other) == 3)
+        return one_axis and all(other[1:] != shape[:2] for other in heads)
+    return one_axis or not _of_heads(shape)
+
+
 def _of_heads(shape: tuple[int, ...]) -> bool:
     """Is it more like queries, keys and values in one (in, 3, heads, size) than a convolution?
 
-    Windows of convolutions are squares, or lines.
+    Windows of convolutions are squares, lines, or small or odd along both sides; widths of models
+    are not.
     """
-    return len(shape) == 4 and shape[0] != shape[1] and 1 not in shape[:2]
+    alike = shape[0] == shape[1] or 1 in shape[:2]
+    return not alike and any(size > 4 and size % 2 == 0 for size in shape[:2])
 
 
 def _needs_inputs(pattern: Any) -> bool:

@@ -183,7 +183,7 @@ def plan(
         leaf
         for path, regex in claims
         if rules[regex] is not None
-        for leaf in _planned(path, arrays[path], rules[regex], regex, sparsity)
+        for leaf in _planned(path, arrays, rules[regex], regex, sparsity)
     ]
     _warn_of_vectors(rules, claims, arrays)
     open_leaves = [leaf for leaf in leaves if np.isnan(leaf.sparsity)]
@@ -230,10 +230,13 @@ def _warn_of_vectors(rules: Mapping[str, Rule], claims: Any, arrays: Mapping[str
         warn_of_vectors(regex, vectors, len(vectors) + len(matrices))
 
 
-def _planned(path: str, leaf: Any, rule: Any, regex: str, wanted: Any) -> list[PlanLeaf]:
+def _planned(
+    path: str, arrays: Mapping[str, Any], rule: Any, regex: str, wanted: Any
+) -> list[PlanLeaf]:
     """The leaf, or the layers of a stack, with its sparsity, or NaN where the allocator decides."""
     pattern, sparsity = rule if isinstance(rule, tuple) else (rule, float("nan"))
     places: list[Any] = [()]
+    leaf = arrays[path]
     shape = tuple(leaf.shape)
     with claimed_by(regex):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
@@ -242,7 +245,9 @@ def _planned(path: str, leaf: Any, rule: Any, regex: str, wanted: Any) -> list[P
             places = list(pattern.places(shape, path))
             pattern = pattern.pattern
             shape = slice_shape(shape, places[0]) if places else shape
-    check_orientation(pattern, shape, path, regex)
+    layer = places[0] if places else ()
+    shapes = {name: slice_shape(tuple(array.shape), layer) for name, array in arrays.items()}
+    check_orientation(pattern, shape, path, regex, shapes)
     with claimed_by(regex):
         _check_leaf(PlanLeaf(path, shape, pattern, 0.0 if np.isnan(sparsity) else sparsity))
     highest = pattern.max_sparsity(shape)

@@ -29,6 +29,35 @@ PARAMS = {
     "table": lambda: {"embedding": jnp.ones((16, 8))},
     "line": lambda: {"kernel": jnp.ones((3, 8, 4))},
     "fused": lambda: {"qkv": jnp.ones((64, 3, 4, 16)), "out": jnp.ones((4, 16, 64))},
+    "windows": lambda: {
+        "odd": {"kernel": jnp.ones((3, 5, 8, 4))},
+        "speech": {"w": jnp.ones((41, 11, 8, 4))},
+        "long": {"kernel": jnp.ones((10, 4, 8, 12)), "bias": jnp.ones(12)},
+        "layers": [{"kernel": jnp.ones((6, 8, 12)), "bias": jnp.ones(12)}],
+        "conv1d": {"kernel": jnp.ones((6, 8, 12))},
+        "Conv_0": {"kernel": jnp.ones((20, 8, 8, 4))},
+        "volume": {"kernel": jnp.ones((3, 5, 6, 8, 4))},
+        "ConvTranspose_0": {"kernel": jnp.ones((4, 6, 8, 12)), "bias": jnp.ones(12)},
+        "scanned": {"kernel": jnp.ones((2, 10, 4, 8, 12)), "bias": jnp.ones((2, 12))},
+    },
+    "turned_round": lambda: {
+        "conv": {"kernel": jnp.ones((3, 3, 8, 12)), "bias": jnp.ones(8)},
+        "line": {"w": jnp.ones((3, 8, 12)), "b": jnp.ones(8)},
+    },
+    "heads": lambda: {
+        "qkv": {"kernel": jnp.ones((3, 3, 4, 16)), "bias": jnp.ones((3, 4, 16))},
+        "layers": jnp.ones((12, 64, 4, 16)),
+        "three": jnp.ones((3, 64, 4, 16)),
+        "odd": jnp.ones((63, 4, 16)),
+        "ConvAttention_0": {"kernel": jnp.ones((64, 3, 4, 16))},
+    },
+    "torch": lambda: {"weight": jnp.ones((12, 8, 3, 5)), "bias": jnp.ones(12)},
+    "equinox_line": lambda: eqx.filter(
+        eqx.nn.Conv1d(8, 12, 3, key=jax.random.key(0)), eqx.is_array
+    ),
+    "equinox_transposed": lambda: eqx.filter(
+        eqx.nn.ConvTranspose2d(8, 12, (3, 5), key=jax.random.key(0)), eqx.is_array
+    ),
     "conv": lambda: {"kernel": jnp.ones((3, 3, 8, 4)), "row": jnp.ones((1, 8, 8, 4))},
 }
 REFUSED = [
@@ -45,6 +74,13 @@ REFUSED = [
     ("fused", "qkv", sj.NM(2, 4), "axis=0 or 1, counted from the front, or axis=-2 if it is meant"),
     ("fused", "qkv", sj.Block(4, 4), "output_axis=3, counted from the front"),
     ("fused", "out", sj.NM(2, 4), "axis=0 or 1"),
+    ("turned_round", "conv/kernel", sj.NM(2, 4), "outputs are axis 2; pass axis=3"),
+    ("turned_round", "conv/kernel", sj.Channel(), "outputs are axis 2; pass axis=2"),
+    ("turned_round", "line/w", sj.Block(4, 4), "outputs are axis 1; pass output_axis=1"),
+    *(("heads", name, sj.NM(2, 4), "axis=0 or 1") for name in ("layers", "three", "odd")),
+    *(("heads", f"{x}/kernel", sj.NM(2, 4), "axis=0 or 1") for x in ("qkv", "ConvAttention_0")),
+    ("torch", "weight", sj.NM(2, 4), "pass axis=1"),
+    ("equinox_transposed", "weight", sj.NM(2, 4), "pass axis=1"),
 ]
 TAKEN = [
     ("linen", "query/kernel", sj.NM(2, 4, axis=0)),
@@ -64,6 +100,19 @@ TAKEN = [
     ("fused", "qkv", sj.Block(4, 1)),
     ("fused", "out", sj.NM(2, 4, axis=-2)),
     ("conv", "kernel", sj.NM(2, 4)),
+    *(
+        ("windows", f"{name}/.*(kernel|w)$", sj.NM(2, 4))
+        for name in ("odd", "speech", "long", "layers", "conv1d", "Conv_0", "volume")
+    ),
+    ("windows", "layers/.*kernel", sj.Block(4, 4)),
+    ("windows", "ConvTranspose_0/kernel", sj.NM(2, 4)),
+    ("windows", "scanned/kernel", sj.Stacked(sj.NM(2, 4))),
+    ("turned_round", "conv/kernel", sj.NM(2, 4, axis=3)),
+    ("equinox_line", "weight", sj.NM(2, 4)),
+    *(
+        (name, "weight", sj.NM(2, 4, axis=1))
+        for name in ("torch", "equinox_line", "equinox_transposed")
+    ),
     ("conv", "row", sj.Block(4, 8)),
 ]
 

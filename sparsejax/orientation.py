@@ -63,18 +63,17 @@ def check_orientation(
         )
 
 
-def _bias(path: str, shapes: Mapping[str, Any]) -> tuple[int, ...] | None:
-    """The shape of the bias beside a leaf."""
+def _bias(shape: tuple[int, ...], path: str, shapes: Mapping[str, Any]) -> tuple[int, ...]:
+    """The shape of the bias beside a kernel; () if there is none."""
     parent = path.rpartition("/")[0]
-    beside = (f"{parent}/{name}".lstrip("/") for name in BIASES)
-    return next((tuple(shapes[name]) for name in beside if name in shapes), None)
+    beside = [shapes.get(f"{parent}/{name}".lstrip("/"), ()) for name in BIASES]
+    fits = lambda bias: len(bias) == 1 or bias == shape[len(shape) - len(bias) :] != shape
+    return next((bias for bias in map(tuple, beside) if bias and fits(bias)), ())
 
 
 def _outputs_by_bias(shape: tuple[int, ...], path: str, shapes: Mapping[str, Any]) -> int | None:
     """Which axis is the outputs', -1 or, of kernels that are turned round, -2; None if unknown."""
-    bias = _bias(path, shapes)
-    if bias is None or len(bias) != 1:
-        return None
+    bias = _bias(shape, path, shapes)
     return next((axis for axis in (-1, -2) if bias == (shape[axis],)), None)
 
 
@@ -86,8 +85,7 @@ def _is_known(shape: tuple[int, ...], path: str, shapes: Mapping[str, Any]) -> b
     name = named[-1].lower() if named else ""
     if "conv" in name and "att" not in name:
         return True
-    bias = _bias(path, shapes)
-    if bias is not None and len(bias) > 1:  # of (heads, size)
+    if len(_bias(shape, path, shapes)) > 1:  # of (heads, size)
         return False
     one_axis = _outputs_by_bias(shape, path, shapes) == -1
     if len(shape) == 3:  # an output of heads, (heads, size, out), is beside an input's of them

@@ -281,7 +281,7 @@ void call_by_bytes(const uint8_t* bytes, size_t size) {
           choices.of({0, 1, 2, 3, 4, 5, 8, -1, -3, 31, 33, int64_t{1} << 31, INT32_MAX, kHuge,
                       -kHuge, choices.below(100)});
     }
-    tensor.words.resize(tensor.elements());
+    fit(tensor);
   }
   call.run();
 }

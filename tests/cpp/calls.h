@@ -91,8 +91,11 @@ void for_each_array(const Call& call, const F& f) {
     for (size_t i = 0; i < side(const_cast<Call&>(call), results).size(); i++) f(results, i);
 }
 
-// Memory for the dimensions that a tensor says it has.
-inline void fit(Tensor& tensor) { tensor.words.resize(tensor.elements()); }
+// Memory for the dimensions that a tensor says it has, and nothing behind it.
+inline void fit(Tensor& tensor) {
+  tensor.words.resize(tensor.elements());
+  tensor.words.shrink_to_fit();
+}
 
 // What makes an array of two slices unfit.
 struct ArrayDamage {

@@ -62,6 +62,15 @@ void test_program_calls() {
       damage.apply(side(bad, results)[i]);
       expect(!run(bad).empty(), std::string("program: ") + damage.name);
     }
+    for (int64_t more : {-1, 1}) {
+      Call bad = call;
+      side(bad, results)[i].dims.back() += more;
+      fit(side(bad, results)[i]);
+      expect(!run(bad).empty(), "program: another size of an image");
+    }
+    Call more = call;
+    side(more, results).push_back(side(more, results).back());
+    expect(!run(more).empty(), "program: an array too many");
   });
   Call fewer = call;
   fewer.operands.pop_back();

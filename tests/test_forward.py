@@ -85,9 +85,14 @@ def _shared_grads(params, state):
     return jax.grad(lambda p: loss(sj.forward(p, state)))(params)
 
 
-def _shared_jit(tx):
+@jax.jit
+def _shared_remat_grads(params, state):
+    return jax.grad(jax.checkpoint(lambda p: loss(sj.forward(p, state))))(params)
+
+
+def _shared_jit(tx, grads_of=_shared_grads):
     def step(params, state):
-        updates, state = jax.jit(tx.update)(_shared_grads(params, state), state, params)
+        updates, state = jax.jit(tx.update)(grads_of(params, state), state, params)
         return optax.apply_updates(params, updates), state
 
     return step
@@ -158,6 +163,7 @@ LOOPS = {
     "eager": right,
     "two_jits": _two_jits,
     "shared_jit": _shared_jit,
+    "shared_remat": lambda tx: _shared_jit(tx, _shared_remat_grads),
     "weights_outside": _weights_outside,
     "accumulated": _accumulated,
     "scanned": _scanned,
@@ -167,20 +173,38 @@ LOOPS = {
 }
 
 
-CONCRETE = {"eager", "two_jits", "shared_jit", "weights_outside"}
+SHARED = {"shared_jit", "shared_remat"}
+CONCRETE = {"eager", "two_jits", *SHARED, "weights_outside"}
+
+
+def _run(loop, size):
+    params, tx = make(
+        sj.Method(sj.one_shot(), sj.straight_through()),
+        params={"kernel": jnp.ones((4, size)) + jnp.arange(size)},
+    )
+    step, state = LOOPS[loop](tx), tx.init(params)
+    if loop in CONCRETE:
+        for _ in range(2):
+            params, state = step(params, state)
+        assert int(state.reparam.num_blind) == 0
+    else:  # what is seen is seen in the trace
+        jax.eval_shape(step, params, state)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_loops_with_the_line_are_left_alone(loop):
+def test_loops_with_the_line_are_left_alone_and_speak_for_no_other(loop):
+    size = 4 + sorted(LOOPS).index(loop)
     for _ in range(2):  # two equal transforms: the second meets caches
-        params, tx = make(sj.Method(sj.one_shot(), sj.straight_through()))
-        step, state = LOOPS[loop](tx), tx.init(params)
-        if loop in CONCRETE:
-            for _ in range(2):
-                params, state = step(params, state)
-            assert int(state.reparam.num_blind) == 0
-        else:  # what is seen is seen in the trace
-            jax.eval_shape(step, params, state)
+        _run(loop, size)
+    if loop in SHARED:  # its function lives on, and may be called for an equal transform
+        return
+    params, tx = make(
+        sj.Method(sj.one_shot(), sj.straight_through()),
+        params={"kernel": jnp.ones((4, size)) + jnp.arange(size)},
+    )
+    state = jax.eval_shape(tx.init, params)
+    with pytest.warns(sj.ForwardWarning):
+        jax.eval_shape(unchanged(tx), params, state)
 
 
 @pytest.mark.parametrize("wrapper", ["multi_steps", "apply_if_finite", "chain", "inject"])

@@ -10,9 +10,8 @@ from jaxtyping import Array, Bool, Int
 from sparsejax.distributions import PlanLeaf
 from sparsejax.doors import SCHEDULE, SCORE, Need, checked
 from sparsejax.patterns import Unstructured
+from sparsejax.planned_leaves import map_planned
 from sparsejax.reparams import Reparam
-from sparsejax.stacks import map_slices, take
-from sparsejax.tree import is_masked_node, leaves_with_paths, map_with_paths
 
 Score = Callable[[Any, Any, Any], Any]
 Schedule = Callable[[Any], Any]
@@ -238,40 +237,6 @@ def _by_score(score: Score, schedule: Schedule, cut: Callable[..., Any]) -> Mask
         return map_planned(own, context, masks, params, grads), state
 
     return MaskTransform(lambda masks, params, context: (masks, ()), update)
-
-
-def map_planned(f: Callable[..., Any], context: MaskContext, masks: Any, *rest: Any) -> Any:
-    """The tree of `f(plan leaf, mask, *others, key)`; dense leaves keep their MaskedNode.
-
-    The layers of a stack run as one under `jax.vmap` (`map_slices`): where f depends on which leaf
-    it is, or keeps what it sees, take `each_leaf`.
-    """
-    keys = _keys(context)
-
-    def at(path: str, mask: Any, *others: Any) -> Any:
-        if is_masked_node(mask):
-            return mask
-        leaves = context.plan.slices(path)
-        own = keys[path] if not leaves[0].at else jnp.stack(keys[path])
-        return map_slices(f, leaves, mask, *others, keys=own)
-
-    return map_with_paths(at, masks, *rest)
-
-
-def each_leaf(f: Callable[..., Any], context: MaskContext, masks: Any, *rest: Any) -> list[Any]:
-    """What `f(plan leaf, mask, *others, key)` returns for each leaf, in the plan's order."""
-    keys = _keys(context)
-    trees = [dict(leaves_with_paths(tree)) for tree in (masks, *rest)]
-    slices = lambda leaf: (take(leaf, tree[leaf.array_path]) for tree in trees)
-    return [f(leaf, *slices(leaf), keys[leaf.array_path].pop(0)) for leaf in context.plan.leaves]
-
-
-def _keys(context: MaskContext) -> dict[str, list[Any]]:
-    """Each leaf's own key, by the path of the array that holds it."""
-    keys: dict[str, list[Any]] = {}
-    for index, leaf in enumerate(context.plan.leaves):
-        keys.setdefault(leaf.array_path, []).append(jax.random.fold_in(context.key, index))
-    return keys
 
 
 def _single(leaf: PlanLeaf) -> Any:

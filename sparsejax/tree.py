@@ -211,11 +211,9 @@ def ranked_top_k_mask(
     def earliness() -> UInt[Array, "..."]:
         return jnp.where(keys() == threshold, scores.size - _linear_index(scores.shape), 0)
 
-    def with_first_ties() -> Bool[Array, "..."]:
-        latest = _kth_key(earliness, k - num_above, (scores.size + 1).bit_length())
-        return (keys() > threshold) | (earliness() >= latest)
-
-    return jax.lax.cond(num_reaching == k, lambda: keys() >= threshold, with_first_ties)
+    num_bits = (scores.size + 1).bit_length()
+    latest = _kth_key(earliness, k - num_above, num_bits, needed=num_reaching != k)
+    return (keys() > threshold) | ((keys() == threshold) & (earliness() >= latest))
 
 
 def ordered_keys(scores: Float[Array, "..."]) -> UInt[Array, "..."]:
@@ -246,9 +244,15 @@ def _class_of_kth(k: Int[Array, ""], classes: Sequence[Bool[Array, "..."]]) -> t
 
 
 def _kth_key(
-    keys: Callable[[], UInt[Array, "..."]], k: Int[Array, ""], num_bits: int
+    keys: Callable[[], UInt[Array, "..."]],
+    k: Int[Array, ""],
+    num_bits: int,
+    needed: bool | Bool[Array, ""] = True,
 ) -> UInt[Array, ""]:
     """The largest t with at least k keys >= t, of keys with so many bits; all ones for k = 0.
+
+    It is 0, without a sweep, where it isn't `needed`: a loop of no turns, as both branches of a
+    `lax.cond` would run under `vmap`.
 
     A sweep settles 3 bits by counting against 7 candidates at once. The whole mask of 25 M floats
     takes 0.3 s of one Zen 3 core, against 1.2 s with 1 bit a sweep; 4 bits gain nothing and take
@@ -266,7 +270,8 @@ def _kth_key(
         return found | jnp.sum(enough & fits, dtype=dtype) << shift
 
     nothing, _ = vary_alike(jnp.zeros((), dtype), k)
-    return jax.lax.fori_loop(0, num_digits, settle_digit, nothing)
+    num_sweeps = num_digits if needed is True else jnp.where(needed, num_digits, 0)
+    return jax.lax.fori_loop(0, num_sweeps, settle_digit, nothing)
 
 
 def _counts(masks: Sequence[Bool[Array, "..."]]) -> Int[Array, "num_masks"]:

@@ -20,7 +20,7 @@ LAYERS = [
         "reparams",
         "soft_masks",
     },
-    {"global_threshold"},
+    {"global_threshold", "planned_leaves"},
     {"masks", "initial_masks", "calibrate", "ops", "nn", "plan_json", "mask_checks"},
     {
         "plan",

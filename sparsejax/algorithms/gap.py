@@ -8,8 +8,9 @@ from jaxtyping import Array, Int
 from sparsejax.distributions import PlanLeaf
 from sparsejax.doors import PLAN, checked
 from sparsejax.initial_masks import InitialMasks, masks_of_leaves, planned_masks
-from sparsejax.masks import MaskContext, MaskTransform, chain, each_leaf, start
+from sparsejax.masks import MaskContext, MaskTransform, chain, start
 from sparsejax.masks import every as at_every
+from sparsejax.planned_leaves import each_leaf
 from sparsejax.scores import magnitude
 from sparsejax.stacks import from_slices, take
 from sparsejax.tree import map_with_paths

@@ -6,8 +6,9 @@ from sparsejax.distributions import PlanLeaf
 from sparsejax.doors import SCHEDULE, SCORE, checked
 from sparsejax.global_threshold import budget_of, cut_globally, most_pruned
 from sparsejax.initial_masks import masks_of_leaves
-from sparsejax.masks import MaskContext, MaskTransform, Schedule, Score, each_leaf
+from sparsejax.masks import MaskContext, MaskTransform, Schedule, Score
 from sparsejax.masks import every as at_every
+from sparsejax.planned_leaves import each_leaf
 from sparsejax.schedules import cubic
 from sparsejax.scores import magnitude
 

@@ -12,9 +12,10 @@ from sparsejax.distributions import PlanLeaf
 from sparsejax.global_threshold import cut_globally
 from sparsejax.importance import Loss, Measure, gradient_norm, loss_based, mean_gradient
 from sparsejax.initial_masks import by_leaves, masks_of_leaves
-from sparsejax.masks import MaskContext, MaskTransform, each_leaf
+from sparsejax.masks import MaskContext, MaskTransform
 from sparsejax.masks import every as at_every
 from sparsejax.patterns import Unstructured
+from sparsejax.planned_leaves import each_leaf
 from sparsejax.soft_masks import spread
 from sparsejax.tree import top_k_mask
 

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 
 from sparsejax.algorithms.thresholded import thresholded
 from sparsejax.distributions import PlanLeaf
-from sparsejax.masks import MaskContext, MaskTransform, Method, map_planned
+from sparsejax.masks import MaskContext, MaskTransform, Method
 from sparsejax.masks import every as at_every
+from sparsejax.planned_leaves import map_planned
 from sparsejax.reparams import Reparam, init_learned, map_weights, memoized
 from sparsejax.schedules import cubic
 from sparsejax.soft_masks import add_to_gradient, group_means

@@ -8,8 +8,9 @@ import optax
 
 from sparsejax.algorithms.global_mp import prune_globally
 from sparsejax.distributions import PlanLeaf
-from sparsejax.masks import MaskContext, MaskTransform, Method, map_planned, prune
+from sparsejax.masks import MaskContext, MaskTransform, Method, prune
 from sparsejax.masks import every as at_every
+from sparsejax.planned_leaves import map_planned
 from sparsejax.reparams import Reparam, map_weights, memoized, nothing_learned
 from sparsejax.scores import magnitude
 from sparsejax.soft_masks import sigmoid_mask, squared_magnitude

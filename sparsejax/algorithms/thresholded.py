@@ -8,7 +8,8 @@ import jax
 from sparsejax.distributions import PlanLeaf
 from sparsejax.global_threshold import cut_globally
 from sparsejax.initial_masks import by_leaves, masks_of_leaves
-from sparsejax.masks import MaskContext, MaskTransform, map_planned
+from sparsejax.masks import MaskContext, MaskTransform
+from sparsejax.planned_leaves import map_planned
 from sparsejax.schedules import cubic
 from sparsejax.soft_masks import spread
 

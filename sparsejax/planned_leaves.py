@@ -51,8 +51,9 @@ def each_leaf(f: Callable[..., Any], context: Any, masks: Any, *rest: Any) -> li
 def _keys(context: Any) -> dict[str, list[Any]]:
     """Each leaf's own key, by the path of the array that holds it."""
     keys: dict[str, list[Any]] = {}
-    of_each = jax.vmap(jax.random.fold_in, (None, 0))(context.key, jnp.arange(len(context.plan.leaves)))
-    for leaf, key in zip(context.plan.leaves, of_each, strict=True):
+    leaves = context.plan.leaves
+    of_each = jax.vmap(jax.random.fold_in, (None, 0))(context.key, jnp.arange(len(leaves)))
+    for leaf, key in zip(leaves, of_each, strict=True):
         keys.setdefault(leaf.array_path, []).append(key)
     return keys
 

@@ -149,7 +149,7 @@ def test_the_smoke_demo_stops_at_ctrl_c_goes_on_and_reports(tmp_path):
     with run_demo(tmp_path) as process:
         said = process.stdout.read()
     assert process.returncode == 0, said
-    assert "on two cores" in said.splitlines()[0]
+    assert re.search(r"^On this machine about \d+ minutes? \(\d+ ms a step\)", said, re.MULTILINE)
     assert re.search(r"^ dense \d+/20  loss \S+  accuracy ", said, re.MULTILINE)
     results = json.loads((tmp_path / "results.json").read_text())
     sparse = results["sparse"]

@@ -15,15 +15,11 @@ SHAPE = (3, 3, 4, 8)
 
 
 def edge_params():
-    """Leaves that rank badly: ties, bfloat16, infinities, NaN."""
+    """Leaves that rank badly: ties, bfloat16, infinities, NaN. Each has a program to compile."""
     normal = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
-    leaves = {
-        "normal": jnp.asarray(normal),
-        "tied": jnp.ones(SHAPE, jnp.float16),
-        "bfloat16": jnp.asarray(normal, jnp.bfloat16),
-        "odd": jnp.asarray(np.select([normal > 0.5, normal < -0.5], [np.inf, np.nan], normal)),
-    }
-    return {name: {"kernel": leaf} for name, leaf in leaves.items()}
+    tied = np.round(2 * normal) / 2
+    odd = np.select([normal > 1, normal < -1], [np.inf, np.nan], tied)
+    return {"odd": {"kernel": jnp.asarray(odd)}, "bfloat16": {"kernel": jnp.bfloat16(tied)}}
 
 
 @functools.cache
@@ -91,7 +87,7 @@ def test_sparsity_is_exact_at_every_step(method, pattern):
                 check_mask(leaf, step)
         before = np.concatenate([np.asarray(first[name]["kernel"])[None], steps[:-1]])
         assert not drops_only or not np.any(steps & ~before), "a pruned weight came back"
-        if method == "rigl" and pattern != "channel" and name in ("normal", "bfloat16"):
+        if method == "rigl" and pattern != "channel" and name == "bfloat16":
             assert np.any(steps & ~before), "nothing was regrown"
 
 

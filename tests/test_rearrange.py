@@ -137,11 +137,14 @@ def test_rearranging_a_network_changes_nothing_and_prunes_better(name):
 
 
 def kept(variables, plan):
+    """The mean share of a leaf's magnitude that the best groups hold, as many as the plan keeps."""
     arrays = dict(sj.tree.leaves_with_paths(variables))
-    share = lambda scores, mask: float(jnp.where(mask, scores, 0).sum() / scores.sum())
-    scores = {leaf.path: jnp.abs(jnp.asarray(arrays[leaf.path])) for leaf in plan.leaves}
-    masks = {leaf.path: leaf.pattern.mask(scores[leaf.path], leaf.sparsity) for leaf in plan.leaves}
-    return np.mean([share(scores[path], masks[path]) for path in scores])
+
+    def share(leaf):
+        groups = np.sort(leaf.pattern.group_scores(np.abs(arrays[leaf.path])), axis=None)
+        return groups[leaf.num_pruned // leaf.group_size :].sum() / groups.sum()
+
+    return np.mean([share(leaf) for leaf in plan.leaves])
 
 
 def test_two_interleaved_groups_by_hand():

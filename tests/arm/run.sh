@@ -99,6 +99,20 @@ build_package() {  # a copy of the Python files, the version's metadata, the ext
   "$bin/cmake" --install "$cache/cmake" --prefix "$package" --strip >/dev/null
 }
 
+compile_modules() {  # by this machine's Python of the same version: the emulated one would take a minute
+  local same
+  same=$(command -v "$(python_name)") || return 0
+  "$bin/python" tests/arm/imported.py "$package" "$site" "$root/usr/lib/$(python_name)" |
+    "$same" -m compileall -q -i - || say "not all modules could be compiled here"
+}
+
+test_in_cpp() {  # the C++ tests, linked with what the extension was linked from
+  local objects
+  "$bin/ninja" -C "$cache/cmake" -t cleandead >/dev/null
+  mapfile -t objects < <(find "$cache/cmake" -name '*.cc.o' ! -name handlers.cc.o)
+  tests/cpp/run.sh emulated "$(find_qemu)" "${objects[@]}"
+}
+
 case $(uname -sm) in
   *arm64 | *aarch64)
     say "this machine is ARM: no emulation"
@@ -118,5 +132,9 @@ if [ "$(cat "$cache/stamp" 2>/dev/null)" != "$stamp" ]; then
 fi
 write_launcher
 build_package
+compile_modules
 run_tests "$python" "$@"
-if [ $counts = yes ]; then "$bin/python" -m benchmarks.arm --counts-only; fi
+if [ $counts = yes ]; then
+  test_in_cpp
+  "$bin/python" -m benchmarks.arm --counts-only
+fi

@@ -228,7 +228,7 @@ void test_handlers() {
   test_own_sizes();
   test_indices_and_attributes();
   test_far_sizes();
-  for (int64_t trial = 0; trial < 3000; trial++) {
+  for (int64_t trial = 0; trial < 1000; trial++) {
     const std::vector<uint8_t> bytes = random_bytes(40);
     call_by_bytes(bytes.data(), bytes.size());
   }

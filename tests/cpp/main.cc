@@ -14,8 +14,7 @@ extern const ProductKernels product;
 }  // namespace sparsejax::wide
 #endif
 
-// An argument is the name of the only instruction set to test, and leaves out what has no threads.
-int main(int num_arguments, char** arguments) {
+int main() {
   using namespace sparsejax;
   test::test_threads();
   test::test_refused();
@@ -31,18 +30,15 @@ int main(int num_arguments, char** arguments) {
                     &wide::window, &wide::elementwise, &wide::product});
 #endif
   for (const Kernels& set : sets) {
-    if (num_arguments > 1 && std::string(arguments[1]) != set.isa) continue;
     test::test_spmm(set);
     test::test_bcr(set);
     test::test_depthwise(set);
     test::test_program(set);
-    if (num_arguments == 1) {
-      test::test_window(set);
-      test::test_elementwise(set);
-      test::test_product(set);
-      use(set.isa);
-      test::test_handlers();
-    }
+    test::test_window(set);
+    test::test_elementwise(set);
+    test::test_product(set);
+    use(set.isa);
+    test::test_handlers();
     std::printf("%s: %d failures\n", set.isa, test::failures);
   }
   return test::failures != 0;

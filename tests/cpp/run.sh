@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds the kernels and their tests with ASan and UBSan and runs them, on every instruction set that this CPU has, then
 # with TSan on one of them: what threads share does not depend on the instruction set.
-# On a CPU without AVX-512 its 16-lane templates are built for AVX2, so that they run there, too; NEON runs under
-# emulation where a cross compiler and qemu are there (without sanitizers: those need the target's libraries).
+# On a CPU without AVX-512 its 16-lane templates are built for AVX2, so that they run there, too. NEON runs under
+# emulation in tests/arm/run.sh, which calls `emulated` (without sanitizers: those need the target's libraries).
 # With `fuzz SECONDS` programs and custom calls are fuzzed instead: by libFuzzer where clang++ has it, else by seeds.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -10,25 +10,35 @@ readonly source=../../xla_ops
 python=../../.venv/bin/python
 [ -x "$python" ] || python=python3
 xla=$("$python" -c "import importlib.util as u; print(u.find_spec('jaxlib').submodule_search_locations[0])")/include
-readonly kernels=(spmm bcr depthwise depthwise_planes window depthwise_rows columns pool elementwise
-  product product_rows product_blocks product_masks product_vector)
+readonly kernels=(depthwise_rows spmm product_rows product_masks elementwise depthwise bcr product_blocks depthwise_planes
+  pool columns window product product_vector)  # those that compile longest first
 readonly common=(-std=c++17 -ffp-contract=fast -Wall -Wextra -Werror -Wno-psabi -isystem "$xla")
-readonly sanitize=(-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all)
+# Kernels are not optimised: to compile them takes far longer than to run them. UBSan's checks of addresses take a third
+# of the time, and ASan sees what is at a wrong one.
+readonly sanitize=(-g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+  -fno-sanitize=pointer-overflow,object-size,null)
 readonly sanitize_threads=(-O1 -g1 -fsanitize=thread)
 readonly avx512=(16 -mavx512f -mavx512dq -mavx512vl -mfma)
-readonly not_run=(-O0 -fno-sanitize=all)  # of kernels that kernels.cc asks for, and nothing else
 
-compile() {  # object, source, flags
-  "$compiler" "${common[@]}" "${flags[@]}" "${@:3}" -c "$2" -o "$build/$1.o"
+compile() {  # object, source, flags; as many at a time as there are cores
+  while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n; done
+  objects+=("$build/$1.o")
+  "$compiler" "${common[@]}" "${flags[@]}" "${@:3}" -c "$2" -o "$build/$1.o" &
+}
+
+compile_all() {  # files, "--", flags
+  local files=()
+  while [ "$1" != -- ]; do files+=("$1") && shift; done
+  for file in "${files[@]}"; do compile "$(basename "$file" .cc)" "$file" "${@:2}"; done
 }
 
 add_kernels() {  # target, lanes, flags
   for kernel in "${kernels[@]}"; do
-    compile "$kernel.$1" "$source/$kernel.cc" -DSPARSEJAX_TARGET="$1" -DSPARSEJAX_LANES="$2" "${@:3}" &
-    objects+=("$build/$kernel.$1.o")
+    compile "$kernel.$1" "$source/$kernel.cc" -DSPARSEJAX_TARGET="$1" -DSPARSEJAX_LANES="$2" "${@:3}"
   done
-  wait
 }
+
+add_none() { compile "none.$1" no_kernels.cc -DSPARSEJAX_TARGET="$1"; }  # target
 
 start() {  # build folder, compiler, flags
   build=../../build/$1 compiler=$2 flags=("${@:3}") objects=()
@@ -36,29 +46,25 @@ start() {  # build folder, compiler, flags
   mkdir -p "$build"
 }
 
-readonly engine=("$source"/{kernels,matrix,bcr_matrix,run_spmm,run_bcr,run_depthwise,pack_product,product_layout,program}.cc
-  "$source"/{plan,executable,run_step,program_store,spmm_handlers,bcr_handlers,depthwise_handlers,program_handlers}.cc
-  {programs,random_program,reference,calls}.cc)
-
-link() {  # flags of the tests
-  for file in "${engine[@]}" \
-    {main,spmm_test,bcr_test,depthwise_test,window_test,elementwise_test,product_test,program_test,refused_test}.cc \
-    {ranges_test,threads_test,handlers_test,program_calls_test}.cc; do
-    name=$(basename "$file" .cc)
-    compile "$name" "$file" "$@" &
-    objects+=("$build/$name.o")
-  done
+link() {  # program, flags
   wait
-  "$compiler" "${flags[@]}" "${objects[@]}" -lpthread -o "$build/kernel_tests"
+  "$compiler" "${flags[@]}" "${@:2}" "${objects[@]}" -lpthread -o "$build/$1"
 }
+
+readonly engine=("$source"/{plan,program,pack_product,executable,run_depthwise,run_step,bcr_matrix,run_spmm,run_bcr}.cc
+  "$source"/{matrix,product_layout,kernels}.cc)
+readonly handlers=("$source"/{spmm,bcr,depthwise,program}_handlers.cc "$source"/program_store.cc)
+readonly drafts=({programs,random_program,reference}.cc)
+readonly threads=({threads,bcr,spmm,depthwise,program}_test.cc)
+readonly tests=(main.cc {handlers,program_calls,refused,ranges,window,elementwise,product}_test.cc calls.cc)
 
 fuzz() {  # seconds
   local libfuzzer=()
-  start fuzz "${CXX:-g++}" "${sanitize[@]}"
+  start fuzz "${CXX:-g++}" "${sanitize[@]}" -O1
   if echo 'extern "C" int LLVMFuzzerTestOneInput(const char*, unsigned long) { return 0; }' |
     clang++ -x c++ -fsanitize=fuzzer,address - -o "$build/probe" 2>/dev/null; then
     libfuzzer=(-fsanitize=fuzzer-no-link -DSPARSEJAX_LIBFUZZER -Wno-unknown-warning-option)
-    start fuzz clang++ "${sanitize[@]}" "${libfuzzer[@]}"
+    start fuzz clang++ "${sanitize[@]}" -O1 "${libfuzzer[@]}"
   fi
   if [ "$(uname -m)" = x86_64 ]; then
     add_kernels sse2 4
@@ -67,20 +73,23 @@ fuzz() {  # seconds
   else
     add_kernels neon 4
   fi
-  for file in "${engine[@]}" fuzz.cc; do
-    name=$(basename "$file" .cc)
-    compile "$name" "$file" &
-    objects+=("$build/$name.o")
-  done
-  wait
+  compile_all "${engine[@]}" "${handlers[@]}" "${drafts[@]}" calls.cc fuzz.cc --
   if [ "${#libfuzzer[@]}" = 0 ]; then
-    "$compiler" "${flags[@]}" "${objects[@]}" -lpthread -o "$build/fuzz"
+    link fuzz
     "$build/fuzz" "$1"
   else
-    "$compiler" "${flags[@]}" -fsanitize=fuzzer "${objects[@]}" -lpthread -o "$build/fuzz"
+    link fuzz -fsanitize=fuzzer
     mkdir -p "$build/corpus"
     "$build/fuzz" -max_total_time="$1" -max_len=600 -print_final_stats=1 -artifact_prefix="$build/" "$build/corpus"
   fi
+}
+
+emulated() {  # emulator, objects of the extension
+  start emulated aarch64-linux-gnu-g++ -O1 -static
+  compile_all "${threads[@]}" "${tests[@]}" "${drafts[@]}" --
+  objects+=("${@:2}")
+  link kernel_tests
+  "$1" "$build/kernel_tests"
 }
 
 if [ "${1:-}" = fuzz ]; then
@@ -88,42 +97,41 @@ if [ "${1:-}" = fuzz ]; then
   exit
 fi
 
+if [ "${1:-}" = emulated ]; then
+  emulated "${@:2}"
+  exit
+fi
+
 start sanitize "${CXX:-g++}" "${sanitize[@]}"
+wide=()
 if [ "$(uname -m)" = x86_64 ]; then
-  add_kernels sse2 4
-  add_kernels avx2 8 -mavx2 -mfma
   if grep -q avx512dq /proc/cpuinfo; then
     add_kernels avx512 "${avx512[@]}"
-    link
   else
-    add_kernels avx512 "${avx512[@]}" "${not_run[@]}"
+    add_none avx512
     add_kernels wide 16 -mavx2 -mfma -DSPARSEJAX_REGISTERS=32
-    link -DSPARSEJAX_TEST_WIDE
+    wide=(-DSPARSEJAX_TEST_WIDE)
   fi
+  add_kernels avx2 8 -mavx2 -mfma
+  add_kernels sse2 4
 else
   add_kernels neon 4
-  link
 fi
-UBSAN_OPTIONS=print_stacktrace=1 "$build/kernel_tests"
+compile_all "${engine[@]}" "${handlers[@]}" threads_test.cc -- -O1
+# What is tested comes first, so that of inline functions that both have its own are linked.
+compile_all "${threads[@]:1}" "${tests[@]}" "${drafts[@]}" -- -O1 -fno-sanitize=all "${wide[@]}"
+link kernel_tests
+ASAN_OPTIONS=malloc_context_size=6 UBSAN_OPTIONS=print_stacktrace=1 "$build/kernel_tests"
 
 start sanitize_threads "${CXX:-g++}" "${sanitize_threads[@]}"
+only=neon
 if [ "$(uname -m)" = x86_64 ]; then
   only=sse2
-  add_kernels sse2 4
-  add_kernels avx2 8 -mavx2 -mfma "${not_run[@]}"
-  add_kernels avx512 "${avx512[@]}" "${not_run[@]}"
-else
-  only=neon
-  add_kernels neon 4
+  add_none avx512
+  add_none avx2
 fi
-link
+add_kernels $only 4
+compile_all "${engine[@]}" "${drafts[@]}" "${threads[@]}" threads_main.cc --
+link kernel_tests
 # Without the random addresses that older versions of TSan cannot place their memory among.
 TSAN_OPTIONS=halt_on_error=1 setarch -R "$build/kernel_tests" $only
-
-emulator=$(command -v qemu-aarch64-static || command -v qemu-aarch64 || true)
-if [ "$(uname -m)" = x86_64 ] && [ -n "$emulator" ] && command -v aarch64-linux-gnu-g++ >/dev/null; then
-  start cross aarch64-linux-gnu-g++ -O1 -static
-  add_kernels neon 4
-  link
-  "$emulator" "$build/kernel_tests"
-fi

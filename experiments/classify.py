@@ -86,7 +86,7 @@ class Classify:
         """The network before the first step."""
         dataset, _ = self._work(job)
         images = standardize_like(dataset.train_images)(dataset.train_images[:1])
-        return train.take_apart(self.net(images.shape[1:], len(dataset.classes), job.seed))
+        return train.built(lambda: self.net(images.shape[1:], len(dataset.classes), job.seed))
 
     def train_from(
         self, network: train.Network, job: Job, course: Course = whole

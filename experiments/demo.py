@@ -42,12 +42,12 @@ from experiments.train import (
     Interrupted,
     Network,
     TrainState,
+    built,
     initial_state,
     make_evaluate,
     make_gradients,
     make_step,
     sparsity_of,
-    take_apart,
     train,
 )
 
@@ -65,7 +65,7 @@ class Demo:
     """A tiny budget, to see that everything works; its accuracies mean nothing."""
     fresh: bool = False
     """Delete an earlier run in the output folder instead of going on with it."""
-    steps: int = 4_000
+    steps: int = 2_000
     """Training steps of each network."""
     batch_size: int = 64
     """Images per step."""
@@ -188,7 +188,7 @@ def train_both(
     demo: Demo, dataset: data.Dataset, console: Console
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The results of both trainings, and the trained variables and masks."""
-    network = take_apart(build(**demo.shape(dataset)))
+    network = built(lambda: build(**demo.shape(dataset)))
     optimizers, plan = make_optimizers(demo, network.params)
     standardize = data.standardize_like(dataset.train_images)
     test = slice(0, 500 if demo.smoke else None)

@@ -75,7 +75,8 @@ def trained_rows(path: Path, repeats: int, *, smoke: bool) -> list[dict[str, Any
     file = np.load(path)
     shape = json.loads(str(file["shape"]))
     plain, shifted = (
-        take_apart(build(**shape, **options)) for options in ({}, {"depthwise": shifted_depthwise})
+        nnx.eval_shape(lambda: take_apart(build(**shape, **options)))  # noqa: B023
+        for options in ({}, {"depthwise": shifted_depthwise})
     )
     like = (plain.params, plain.statistics)
     structure = jax.tree.structure(like)

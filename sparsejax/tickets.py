@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
-from scipy import stats
+from scipy.special import stdtrit
 
 from sparsejax.doors import PLAN, checked
 from sparsejax.global_threshold import cut_globally
@@ -167,5 +167,5 @@ def _difference(
     degrees = sum(errors) ** 2 / sum(
         e**2 / (len(values) - 1) for e, values in zip(errors, (one, other), strict=True)
     )
-    half = float(stats.t.ppf(0.5 + confidence / 2, degrees)) * error
+    half = float(stdtrit(degrees, 0.5 + confidence / 2)) * error
     return difference, (difference - half, difference + half)

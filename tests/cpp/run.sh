@@ -13,7 +13,7 @@ xla=$("$python" -c "import importlib.util as u; print(u.find_spec('jaxlib').subm
 readonly kernels=(depthwise_rows spmm product_rows product_masks elementwise depthwise bcr product_blocks depthwise_planes
   pool columns window product product_vector)  # those that compile longest first
 readonly common=(-std=c++17 -ffp-contract=fast -Wall -Wextra -Werror -Wno-psabi -isystem "$xla")
-# Kernels are not optimised: to compile them takes far longer than to run them. UBSan's checks of addresses take a third
+# Nothing that is checked is optimised: to compile it takes far longer than to run it. UBSan's checks of addresses take a third
 # of the time, and ASan sees what is at a wrong one.
 readonly sanitize=(-g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
   -fno-sanitize=pointer-overflow,object-size,null)
@@ -117,7 +117,7 @@ if [ "$(uname -m)" = x86_64 ]; then
 else
   add_kernels neon 4
 fi
-compile_all "${engine[@]}" "${handlers[@]}" threads_test.cc -- -O1
+compile_all "${engine[@]}" "${handlers[@]}" threads_test.cc --
 # What is tested comes first, so that of inline functions that both have its own are linked.
 compile_all "${threads[@]:1}" "${tests[@]}" "${drafts[@]}" -- -O1 -fno-sanitize=all "${wide[@]}"
 link kernel_tests

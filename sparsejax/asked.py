@@ -1,12 +1,13 @@
 """Whether a loop asks for the forward weights of its Reparam, seen while Python runs it."""
 
 import gc
-import warnings
 import weakref
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+
+from sparsejax import text
 
 
 class ForwardWarning(UserWarning):
@@ -100,12 +101,11 @@ def uses_forward(own: Any, step: Any) -> bool:
             return True
     if not own.watch.warned:
         own.watch.warned = True
-        warnings.warn(
+        text.warn(
             "sparsify updates weights whose method or quantizer has forward weights of its own, "
             "but the loss was not computed at them: compute it at sj.forward(params, opt_state), "
             "or sj.forward(model, optimizer) in NNX; else the weights that harden gives were never "
             "trained. (Gradients that come from elsewhere: filter sj.ForwardWarning.)",
             ForwardWarning,
-            stacklevel=3,
         )
     return False

@@ -1,18 +1,16 @@
 """Multiply-adds of each parameter, counted in the jaxpr of the function that uses it."""
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from sparsejax import tree
+from sparsejax import text, tree
 from sparsejax.doors import FUNCTION, check_examples, checked, tracing
 from sparsejax.jaxprs import Labels, Site, Sites, find_sites, multiply_adds_of
 from sparsejax.jaxprs.moves import uniform
-from sparsejax.text import SparsityWarning
 
 
 @checked(apply_fn=FUNCTION)
@@ -49,11 +47,9 @@ def multiply_adds(apply_fn: Callable, params: Any, *example: Any) -> dict[str, i
     shapes = {path: tuple(arrays[path].shape) for path in sorted(arrays)}
     labels, sites = _all_sites(closed, shapes)
     for path, primitive in sites.lost.items():
-        warnings.warn(
+        text.warn(
             f"multiply_adds does not count all of {path}: it cannot follow it through "
-            f"`{primitive}`; count that product by hand.",
-            SparsityWarning,
-            stacklevel=2,
+            f"`{primitive}`; count that product by hand."
         )
     return _total(sites.found, labels, 0)
 

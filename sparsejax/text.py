@@ -117,12 +117,16 @@ class SparsityWarning(UserWarning):
     """
 
 
-def warn(message: str) -> None:
-    """A SparsityWarning at the user's line: the first on the stack outside of this package."""
+# Their frames stand between a user's line and ours.
+_LIBRARIES = ("sparsejax.", "optax.", "jax.", "flax.", "equinox.")
+
+
+def warn(message: str, category: type[Warning] = SparsityWarning) -> None:
+    """A warning at the user's line: the first on the stack outside of these libraries."""
     level, frame = 1, sys._getframe()
-    while frame.f_back and frame.f_globals.get("__name__", "").startswith("sparsejax."):
+    while frame.f_back and f"{frame.f_globals.get('__name__', '')}.".startswith(_LIBRARIES):
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, SparsityWarning, stacklevel=level)
+    warnings.warn(message, category, stacklevel=level)
 
 
 def _at_slashes(path: str, width: int) -> str:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import threading
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -193,9 +192,7 @@ def compile(
     check_examples("compile", apply_fn, params, example)
     compiled = compile_function(apply_fn, params, jax.tree.map(_type_of, example), plan, tune)
     for doubt in compiled._doubts():
-        warnings.warn(
-            doubt, text.SparsityWarning, stacklevel=3
-        )  # the caller of the checked function
+        text.warn(doubt)
     return compiled
 
 

@@ -13,12 +13,12 @@ import platform
 import stat
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from sparsejax import text
 from sparsejax.ops._ffi import instruction_set
 
 LOCK_SECONDS = 2.0  # that a writer waits for another one; then it merges without the lock
@@ -37,9 +37,9 @@ def cache_path() -> Path | None:
     try:
         root = root if root.is_absolute() else Path.home() / ".cache"
     except RuntimeError as error:  # no HOME, and no such user
-        warnings.warn(
+        text.warn(
             f"compile keeps no times: {error} Set SPARSEJAX_CACHE to a file, or to off.",
-            stacklevel=2,
+            UserWarning,
         )
         return None
     return root / "sparsejax" / "times.json"
@@ -72,7 +72,7 @@ def read_cache() -> dict[str, float]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        warnings.warn(f"compile ignores its cache {path}: {error}", stacklevel=2)
+        text.warn(f"compile ignores its cache {path}: {error}", UserWarning)
         return {}
 
 
@@ -90,7 +90,7 @@ def write_cache(times: Mapping[str, float]) -> None:
                 known = _read(target)
             _replace(target, json.dumps({"machine": machine(), "times": {**known, **times}}))
     except (OSError, ValueError) as error:
-        warnings.warn(f"compile cannot write its cache {path}: {error}", stacklevel=2)
+        text.warn(f"compile cannot write its cache {path}: {error}", UserWarning)
 
 
 def _need_regular(mode: int) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import sparsejax
 
 LAYERS = [
-    {"tree", "text", "doors", "asked", "jaxprs", "_xla_ops"},
-    {"patterns", "channels", "multiply_adds", "stored_trees"},
+    {"tree", "text", "doors", "jaxprs", "_xla_ops"},
+    {"patterns", "channels", "multiply_adds", "stored_trees", "asked"},
     {"stacks"},
     {
         "scores",

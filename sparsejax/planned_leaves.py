@@ -1,4 +1,4 @@
-"""Functions of one leaf of a plan, run over all of them: those that are alike run as one."""
+"""Functions of one leaf of a plan, run over all of them: one program for those that are alike."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -10,16 +10,16 @@ import jax.numpy as jnp
 from sparsejax.stacks import map_slices, take
 from sparsejax.tree import is_masked_node, leaves_with_paths, path_of
 
-# Leaves run as one up to so many weights: their operands are copied side by side.
-_WEIGHTS_AS_ONE = 2**24
+# So many weights share a loop at most: their operands are copied side by side.
+_WEIGHTS_IN_A_LOOP = 2**24
 
 
 def map_planned(f: Callable[..., Any], context: Any, masks: Any, *rest: Any) -> Any:
     """The tree of `f(plan leaf, mask, *others, key)`; dense leaves keep their MaskedNode.
 
-    The layers of a stack run as one under `jax.vmap` (`map_slices`), and so do leaves that are
-    alike, so that a network compiles, and reduces over a mesh, like its kinds of layers. Where f
-    depends on which leaf it is, or keeps what it sees, take `each_leaf`.
+    The layers of a stack run as one under `jax.vmap` (`map_slices`). Leaves that are alike run one
+    after the other in a loop, so that a network compiles like its kinds of layers. Where f depends
+    on which leaf it is, or keeps what it sees, take `each_leaf`.
     """
     keys = _keys(context)
     flat: list[Any]
@@ -35,7 +35,9 @@ def map_planned(f: Callable[..., Any], context: Any, masks: Any, *rest: Any) -> 
             results[first] = map_slices(f, leaves, *rows[first], keys=own)
             continue
         calls = [(*rows[place], *keys[paths[place]]) for place in (first, *others)]
-        for place, result in zip((first, *others), _run_as_one(f, leaves[0], calls), strict=True):
+        for place, result in zip(
+            (first, *others), _run_in_a_loop(f, leaves[0], calls), strict=True
+        ):
             results[place] = result
     return jax.tree.unflatten(structure, results)
 
@@ -59,7 +61,7 @@ def _keys(context: Any) -> dict[str, list[Any]]:
 
 
 def _alike(plan: Any, paths: list[str], rows: list[Any]) -> Iterator[list[int]]:
-    """The places of the planned leaves, with those together that run as one.
+    """The places of the planned leaves, with those together that share a loop.
 
     Their patterns, targets, shapes and types are equal, and so are their paths but for numbers, as
     those of a network's layers are: a mesh shards them alike.
@@ -75,11 +77,11 @@ def _alike(plan: Any, paths: list[str], rows: list[Any]) -> Iterator[list[int]]:
         kinds.setdefault(kind, []).append(place)
     for places in kinds.values():
         size = plan.slices(paths[places[0]])[0].num_weights
-        most = max(_WEIGHTS_AS_ONE // max(size, 1), 1)
+        most = max(_WEIGHTS_IN_A_LOOP // max(size, 1), 1)
         yield from (places[at : at + most] for at in range(0, len(places), most))
 
 
-def _run_as_one(f: Callable[..., Any], leaf: Any, calls: list[tuple[Any, ...]]) -> list[Any]:
+def _run_in_a_loop(f: Callable[..., Any], leaf: Any, calls: list[tuple[Any, ...]]) -> list[Any]:
     """The results of `f(leaf, *call)`; all calls have equal shapes and types."""
     if len(calls) == 1:
         return [f(leaf, *calls[0])]

@@ -1,4 +1,4 @@
-"""Leaves that are alike run as one: with the same masks, in a program that does not grow."""
+"""Leaves that are alike share a loop: with the same masks, in a program that does not grow."""
 
 import jax
 import jax.numpy as jnp
@@ -49,9 +49,9 @@ def masks_after_steps(method, params, num_steps=3):
 @pytest.mark.parametrize("method", METHODS)
 def test_masks_are_those_of_each_leaf_by_itself(method, monkeypatch):
     params = layers(3)
-    monkeypatch.setattr(planned_leaves, "_WEIGHTS_AS_ONE", 1)
+    monkeypatch.setattr(planned_leaves, "_WEIGHTS_IN_A_LOOP", 1)
     alone = masks_after_steps(method, params)
-    monkeypatch.setattr(planned_leaves, "_WEIGHTS_AS_ONE", 2 * 16 * 8)  # two, and one left over
+    monkeypatch.setattr(planned_leaves, "_WEIGHTS_IN_A_LOOP", 2 * 16 * 8)  # two, and one left over
     for mask, expected in zip(masks_after_steps(method, params), alone, strict=True):
         np.testing.assert_array_equal(mask, expected)
 
@@ -67,7 +67,7 @@ def test_the_program_grows_by_less_than_a_layer(method):
     assert num_loops(12) == num_loops(3)
 
 
-def test_alike_layers_reduce_over_a_mesh_as_one():
+def test_the_program_has_no_more_reductions_over_a_mesh_for_more_layers():
     mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     sharding = jax.NamedSharding(mesh, jax.P("data"))
 

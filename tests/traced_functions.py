@@ -1,13 +1,17 @@
 """Small functions of weights and inputs, with the multiply-adds of each leaf worked by hand."""
 
+import contextlib
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec as P
+
+import sparsejax as sj
 
 
 class Case(NamedTuple):
@@ -27,6 +31,14 @@ def drawn(case):
     rng = np.random.default_rng(0)
     draw = lambda shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
     return {name: draw(shape) for name, shape in case.params.items()}, draw(case.x)
+
+
+def check_counts(case):
+    """The multiply-adds are those worked by hand, and what is lost is named."""
+    params, x = jax.eval_shape(lambda: drawn(case))
+    named = "|".join(f"all of {leaf}: .* through `{how}`" for leaf, how in case.lost.items())
+    with pytest.warns(sj.SparsityWarning, match=named) if named else contextlib.nullcontext():
+        assert sj.multiply_adds(case.f, params, x) == case.counts
 
 
 W = {"w": (4, 8)}

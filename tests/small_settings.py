@@ -43,13 +43,20 @@ class Count:
         start = int(file.read_text()) if file.exists() else 0
         for number in range(start + 1, self.steps + 1):
             time.sleep(self.seconds)
-            file.write_text(str(number))
+            _written_whole(file, str(number))
             if self.pid_file and number == 20:
-                Path(self.pid_file).write_text(str(os.getpid()))
+                _written_whole(Path(self.pid_file), str(os.getpid()))
             job.report(number, self.steps, {"loss": 1.0 / number})
             if number == self.stop_at and start < number:
                 raise Interrupted(f"after step {number} of {self.steps}")
         return {"total": self.steps + job.seed, "steps_of_this_process": self.steps - start}
+
+
+def _written_whole(file, text):
+    """Whoever kills this process, or reads beside it, meets the text of before or this one."""
+    partial = file.with_suffix(".partial")
+    partial.write_text(text)
+    partial.replace(file)
 
 
 def paper_of(*rows):

@@ -48,7 +48,7 @@ def kill_when_there(file, killed):
     """End the process named in a file as soon as it is there."""
     deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
-        if file.exists() and file.read_text().isdigit():
+        if file.exists():
             killed.append(int(file.read_text()))
             os.kill(killed[0], signal.SIGKILL)
             return

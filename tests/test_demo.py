@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from experiments import report_page
-from experiments.demo import Demo, prepare
+from experiments.demo import Demo, affordable_steps, keep_recipe, prepare
 from experiments.figures import LIGHT, latency_axes, latency_bars
 from experiments.measure import TOLERANCE
 from experiments.showcase import png
@@ -114,16 +114,33 @@ def test_training_resumes_bit_for_bit_after_ctrl_c(tmp_path):
     assert second[-1] == whole[-1]
 
 
+def started(demo):
+    demo = prepare(demo)
+    keep_recipe(demo)
+    return demo
+
+
 def test_settings_of_an_earlier_run_are_guarded(tmp_path):
     output = tmp_path / "out"
-    prepare(Demo(output=output))
-    prepare(Demo(output=output))
+    started(Demo(output=output, steps=9))
+    prepare(Demo(output=output, steps=9))
     with pytest.raises(SystemExit, match=r"other settings \(steps, seed\): pass --fresh"):
         prepare(Demo(output=output, steps=7, seed=1))
     (output / "mine").touch()
-    prepare(Demo(output=output, steps=7, seed=1, fresh=True))
+    assert started(Demo(output=output, steps=7, seed=1, fresh=True)).steps == 7
     assert json.loads((output / "checkpoint" / "recipe.json").read_text())["steps"] == 7
     assert (output / "mine").exists()
+
+
+def test_a_run_goes_on_with_the_steps_that_it_chose(tmp_path):
+    assert prepare(Demo(output=tmp_path)).steps is None
+    keep_recipe(Demo(output=tmp_path, steps=1_234))
+    assert prepare(Demo(output=tmp_path)).steps == 1_234
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [(0.001, 2_000), (0.1, 1_100), (10.0, 500)])
+def test_the_machine_decides_the_steps(seconds, steps):
+    assert affordable_steps(seconds) == steps
 
 
 def test_a_smoke_run_does_not_stand_in_the_way_of_a_real_one():
@@ -149,7 +166,9 @@ def test_the_smoke_demo_stops_at_ctrl_c_goes_on_and_reports(tmp_path):
     with run_demo(tmp_path) as process:
         said = process.stdout.read()
     assert process.returncode == 0, said
-    assert re.search(r"^On this machine about \d+ minutes? \(\d+ ms a step\)", said, re.MULTILINE)
+    assert re.search(
+        r"^On this machine 20 steps each: about \d+ minutes \(\d+ ms a step\)", said, re.MULTILINE
+    )
     assert re.search(r"^ dense \d+/20  loss \S+  accuracy ", said, re.MULTILINE)
     results = json.loads((tmp_path / "results.json").read_text())
     sparse = results["sparse"]

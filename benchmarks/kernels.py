@@ -95,7 +95,7 @@ def depthwise(size: tuple[int, int, int, int], channels_last: bool) -> dict[str,
         "channels_last": channels_last,
     }
     ways: Ways = {
-        "xla": jax.jit(partial(sj.depthwise_conv2d_reference, **options)),
+        "xla": jax.jit(partial(sj.ops.depthwise_conv2d_reference, **options)),
         "shifted": jax.jit(partial(shifted, stride=stride, channels_last=channels_last)),
         "ours": jax.jit(partial(sj.depthwise_conv2d, **options)),
     }

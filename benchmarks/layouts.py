@@ -16,13 +16,13 @@ from scipy.optimize import nnls
 from benchmarks import publish
 from experiments.cores import bind, usable_cores
 from experiments.models.mobilenet_v1 import MobileNetV1Linen
-from sparsejax.compile.engine import load
-from sparsejax.compile.graph import Node, Region
-from sparsejax.compile.lower import Layout, lower
-from sparsejax.compile.regions import split
-from sparsejax.compile.rewrite import rewrite
-from sparsejax.compile.select import COSTS, Traits, estimate, is_product, stored, traits_of
-from sparsejax.compile.trace import trace
+from sparsejax.compiler.engine import load
+from sparsejax.compiler.graph import Node, Region
+from sparsejax.compiler.lower import Layout, lower
+from sparsejax.compiler.regions import split
+from sparsejax.compiler.rewrite import rewrite
+from sparsejax.compiler.select import COSTS, Traits, estimate, is_product, stored, traits_of
+from sparsejax.compiler.trace import trace
 from sparsejax.text import table
 
 RUNS = 12

@@ -28,7 +28,7 @@ def main(steps=300):
     params, static = eqx.partition(model, eqx.is_array)  # arrays, and everything else
     # Equinox weights have their outputs first.
     rules = {"layers/2": None, "weight": sj.Unstructured(output_axis=0)}
-    plan = sj.plan(params, rules, sparsity=0.9, allocate=sj.erk)
+    plan = sj.plan(params, rules, sparsity=0.9, allocate=sj.allocate.erk)
     method = sj.gmp(begin=steps // 5, end=4 * steps // 5, every=steps // 15)
     tx = sj.sparsify(optax.adamw(1e-3), method, plan, key=key)
 

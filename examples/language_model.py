@@ -93,11 +93,13 @@ def planned(params, pattern):
 
 def pruned(params, plan, calibration):
     """The weights by each method."""
-    magnitude = sj.masks_from_scores(lambda params: jax.tree.map(jnp.abs, params), globally=False)
+    magnitude = sj.masks.masks_from_scores(
+        lambda params: jax.tree.map(jnp.abs, params), globally=False
+    )
     return {
         "magnitude": sj.masked(params, jax.jit(lambda params: magnitude(params, plan))(params)),
-        "Wanda": sj.masked(params, sj.wanda(calibration)(params, plan)),
-        "SparseGPT": sj.sparse_gpt(params, plan, calibration)[0],
+        "Wanda": sj.masked(params, sj.post.wanda(calibration)(params, plan)),
+        "SparseGPT": sj.post.sparse_gpt(params, plan, calibration)[0],
     }
 
 
@@ -116,7 +118,7 @@ def main(steps=600, width=128, num_blocks=2, num_test=1_024):
     model = LanguageModel(num_characters, width, num_blocks)
     params, plain = train(model, train_rows, steps), jax.jit(model.apply)
     some = train_rows[:256, :-1]
-    calibration = sj.calibrate(model.apply, params, planned(params, sj.Unstructured()), [some])
+    calibration = sj.post.calibrate(model.apply, params, planned(params, sj.Unstructured()), [some])
     results = {"dense": perplexity(plain, params, test_rows)}
     for name, pattern in (("50 %", sj.Unstructured()), ("2:4", sj.NM(2, 4))):
         for method, weights in pruned(params, planned(params, pattern), calibration).items():

@@ -29,7 +29,11 @@ from experiments.text_tuning import FineTuneText
 
 TITLE = "Parameter-free differentiable pruning (PDP)"
 
-CHANNELS: dict[str, Any] = {"sparsity": 0.5, "pattern": sj.Channel(), "allocate": sj.uniform}
+CHANNELS: dict[str, Any] = {
+    "sparsity": 0.5,
+    "pattern": sj.Channel(),
+    "allocate": sj.allocate.uniform,
+}
 ROWS: tuple[Row, ...] = (
     *ladder("pdp", soft.pdp),
     *ladder("gmp", magnitude.gmp),

@@ -24,7 +24,7 @@ from experiments.measure import count_zeros, fingerprint
 from experiments.recipes import Recipe, Setup
 from experiments.recipes.magnitude import dense
 from experiments.table import Job, Row
-from sparsejax.distributions import Allocator
+from sparsejax.plans.leaf import Allocator
 
 UNSTRUCTURED = sj.Unstructured()
 REESTIMATE = 100  # batches: at momentum 0.97 the old statistics are down to 5 %
@@ -59,7 +59,7 @@ class Classify:
     pattern: sj.Pattern = UNSTRUCTURED
     exceptions: tuple[tuple[str, sj.Pattern], ...] = ()
     """Pairs of a path and the pattern of leaves there, before `prunable`."""
-    allocate: Allocator = sj.erk
+    allocate: Allocator = sj.allocate.erk
     """How the sparsity is spread over the leaves, where the method does not decide."""
     steps: int = 3_000
     batch_size: int = 64

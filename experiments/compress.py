@@ -133,5 +133,5 @@ def distinct_values(params: Any, plan: sj.Plan) -> dict[str, Any]:
 
 def unified_bits(params: Any, plan: sj.Plan) -> dict[str, Any]:
     """Blocks by kind and the share of the dense bits that they take."""
-    storage = sj.unified_storage(params, plan)
+    storage = sj.structured.unified_storage(params, plan)
     return {**storage._asdict(), "bits_ratio": storage.ratio}

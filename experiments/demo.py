@@ -194,7 +194,7 @@ def make_optimizers(demo: Demo, params: Any) -> tuple[dict[str, Any], sj.Plan]:
     )
     adamw = optax.adamw(schedule, weight_decay=demo.weight_decay)
     rules = {r"pointwise/kernel": sj.Unstructured()}
-    plan = sj.plan(params, rules, sparsity=demo.sparsity, allocate=sj.erk)
+    plan = sj.plan(params, rules, sparsity=demo.sparsity, allocate=sj.allocate.erk)
     begin, end = demo.steps // 5, demo.steps * 3 // 4
     method = sj.gmp(begin, end, every=max(1, demo.steps // 100))
     r2 = sj.add_penalty(sj.linf(), demo.penalty, where=r"pointwise/kernel")

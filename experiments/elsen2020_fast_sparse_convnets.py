@@ -26,7 +26,9 @@ RECIPE = magnitude.fast_sparse_convnets
 
 
 def _sparse(sparsity: float, net: networks.MakeNet, prunable: str, **options) -> Classify:
-    return Classify(RECIPE, sparsity, net=net, prunable=prunable, allocate=sj.uniform, **options)
+    return Classify(
+        RECIPE, sparsity, net=net, prunable=prunable, allocate=sj.allocate.uniform, **options
+    )
 
 
 V2 = r"(expand|project)/kernel"

@@ -15,7 +15,7 @@ from experiments.data import Dataset, standardize_like
 from experiments.table import Job
 
 NUM_IMAGES = 9_600
-Choose = Callable[[sj.ForgettingCounts, int, int, int], Int[np.ndarray, "kept"]]
+Choose = Callable[[sj.studies.ForgettingCounts, int, int, int], Int[np.ndarray, "kept"]]
 
 
 def fashion_mnist_9600(folder: Path | None) -> Dataset:
@@ -25,15 +25,15 @@ def fashion_mnist_9600(folder: Path | None) -> Dataset:
 
 
 def most_forgotten(
-    counts: sj.ForgettingCounts, num_removed: int, num_epochs: int, seed: int
+    counts: sj.studies.ForgettingCounts, num_removed: int, num_epochs: int, seed: int
 ) -> Int[np.ndarray, "kept"]:
     """All but the least forgotten."""
     del seed
-    return sj.most_forgotten(counts, num_removed, num_epochs)
+    return sj.studies.most_forgotten(counts, num_removed, num_epochs)
 
 
 def any_others(
-    counts: sj.ForgettingCounts, num_removed: int, num_epochs: int, seed: int
+    counts: sj.studies.ForgettingCounts, num_removed: int, num_epochs: int, seed: int
 ) -> Int[np.ndarray, "kept"]:
     """As many, drawn at random."""
     del num_epochs
@@ -90,10 +90,10 @@ class FewerExamples:
     def _chosen(self, epochs: list[str], dataset: Dataset, seed: int) -> Int[np.ndarray, "kept"]:
         """From what was right after each epoch."""
         num_examples = len(dataset.train_labels)
-        counts = sj.no_forgetting(num_examples)
+        counts = sj.studies.no_forgetting(num_examples)
         everything = np.arange(num_examples)
         for right in epochs:
-            counts = sj.count_forgetting(counts, everything, _bits(right, num_examples))
+            counts = sj.studies.count_forgetting(counts, everything, _bits(right, num_examples))
         return self.choose(counts, int(self.removed * num_examples), len(epochs), seed)
 
 

@@ -15,32 +15,32 @@ from experiments.table import Job
 from experiments.train import Network
 
 MakeLoss = Callable[[float], Callable[[Any, Any], Any]]
-MakeMeasure = Callable[[MakeLoss, list], sj.FlowMeasure]
+MakeMeasure = Callable[[MakeLoss, list], sj.before.FlowMeasure]
 
 
-def magnitude(loss: MakeLoss, batches: list) -> sj.FlowMeasure:
+def magnitude(loss: MakeLoss, batches: list) -> sj.before.FlowMeasure:
     """The filters' norms."""
-    return sj.flow_magnitude()
+    return sj.before.flow_magnitude()
 
 
-def loss_based(loss: MakeLoss, batches: list) -> sj.FlowMeasure:
+def loss_based(loss: MakeLoss, batches: list) -> sj.before.FlowMeasure:
     """Loss preservation, logits / 5."""
-    return sj.flow_loss(loss(5.0), batches)
+    return sj.before.flow_loss(loss(5.0), batches)
 
 
-def biased_loss(loss: MakeLoss, batches: list) -> sj.FlowMeasure:
+def biased_loss(loss: MakeLoss, batches: list) -> sj.before.FlowMeasure:
     """The same, biased by magnitude."""
-    return sj.flow_biased_loss(loss(5.0), batches)
+    return sj.before.flow_biased_loss(loss(5.0), batches)
 
 
-def grasp(loss: MakeLoss, batches: list) -> sj.FlowMeasure:
+def grasp(loss: MakeLoss, batches: list) -> sj.before.FlowMeasure:
     """GraSP, logits / 200."""
-    return sj.flow_gradient_norm(loss(200.0), batches)
+    return sj.before.flow_gradient_norm(loss(200.0), batches)
 
 
-def gradient_preserving(loss: MakeLoss, batches: list) -> sj.FlowMeasure:
+def gradient_preserving(loss: MakeLoss, batches: list) -> sj.before.FlowMeasure:
     """The size of GraSP's score, logits as they are."""
-    return sj.flow_gradient_preserving(loss(1.0), batches)
+    return sj.before.flow_gradient_preserving(loss(1.0), batches)
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Flow:
         def recipe(tx: optax.GradientTransformation, setup: Setup) -> Any:
             measure = self.measure(_losses(network), setup.batches(self.batches))
             every = max(1, setup.steps // 60)
-            method = sj.gradient_flow(measure, every, rounds=self.rounds)
+            method = sj.before.gradient_flow(measure, every, rounds=self.rounds)
             return sj.sparsify(tx, method, setup.plan, key=setup.key)
 
         training = dataclasses.replace(self.training, method=recipe)

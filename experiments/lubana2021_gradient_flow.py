@@ -33,7 +33,7 @@ TRAINING = Classify(
     data=fashion_mnist_14,
     prunable=r"convs/.*kernel",
     pattern=sj.Channel(),
-    allocate=sj.uniform,
+    allocate=sj.allocate.uniform,
     steps=1_500,
 )
 

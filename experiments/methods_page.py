@@ -28,7 +28,7 @@ MEASURE = "write it again with python -m benchmarks.method_costs"
 class Entry(NamedTuple):
     """A line: the public function, what it prunes as one, what it needs, its recipe if any.
 
-    `account` has what `sj.training_memory` is to know of a method that trains kept weights only.
+    `account` has what `sj.reports.training_memory` is to know of a method that trains kept weights only.
     """
 
     function: Callable[..., Any]
@@ -46,36 +46,38 @@ METHODS = (
     Entry(sj.one_shot, ANY, "a trained network"),
     Entry(sj.gmp, ANY, TRAINING, magnitude.gmp),
     Entry(sj.global_mp, ANY, TRAINING, magnitude.global_mp),
-    Entry(sj.fast_sparse_convnets, "1x1 convolutions, blocks", TRAINING),
-    Entry(sj.ac_dc, ANY, TRAINING, soft.ac_dc),
+    Entry(sj.pruning.fast_sparse_convnets, "1x1 convolutions, blocks", TRAINING),
+    Entry(sj.pruning.ac_dc, ANY, TRAINING, soft.ac_dc),
     Entry(sj.static_random, ANY, TRAINING, dynamic.static_random, SPARSE),
     Entry(sj.sparse_evolution, ANY, TRAINING, dynamic.sparse_evolution, SPARSE),
     Entry(sj.rigl, ANY, RIGL, dynamic.rigl, {"dense_gradients": True}),
-    Entry(sj.mest_em, ANY, TRAINING, elastic.mest_em, SPARSE),
-    Entry(sj.mest_ems, ANY, TRAINING, elastic.mest_ems, {"peak": 1.5}),
-    Entry(sj.gap, ANY, "a long training", elastic.gap),
-    Entry(sj.pdp, ANY, "a training, dense weights", soft.pdp),
-    Entry(sj.str_, "weights, groups", "a training, dense weights", soft.str_),
-    Entry(sj.movement, ANY, "a training, dense weights and scores", soft.movement),
-    Entry(sj.soft_movement, "weights", "a training, dense weights and scores", soft.soft_movement),
-    Entry(sj.sr_ste, "N:M, any pattern", "a training, dense weights", soft.sr_ste),
-    Entry(sj.top_kast, ANY, "a training, dense weights", soft.top_kast),
-    Entry(sj.spartan, ANY, "a training, dense weights", soft.spartan),
-    Entry(sj.snip, ANY, "one batch, then a training", initial.snip),
-    Entry(sj.grasp, ANY, "one batch, then a training", initial.grasp),
-    Entry(sj.synflow, ANY, "no data, then a training", initial.synflow),
-    Entry(sj.wanda, ANY, "calibration inputs"),
-    Entry(sj.sparse_gpt, "weights, N:M", "calibration inputs"),
-    Entry(sj.exact_obs, "weights, N:M", "calibration inputs"),
-    Entry(sj.admm, "any projection", TRAINING),
-    Entry(sj.tied_blocks, "blocks of one magnitude", TRAINING),
+    Entry(sj.sparse_training.mest_em, ANY, TRAINING, elastic.mest_em, SPARSE),
+    Entry(sj.sparse_training.mest_ems, ANY, TRAINING, elastic.mest_ems, {"peak": 1.5}),
+    Entry(sj.sparse_training.gap, ANY, "a long training", elastic.gap),
+    Entry(sj.soft.pdp, ANY, "a training, dense weights", soft.pdp),
+    Entry(sj.soft.str_, "weights, groups", "a training, dense weights", soft.str_),
+    Entry(sj.soft.movement, ANY, "a training, dense weights and scores", soft.movement),
+    Entry(
+        sj.soft.soft_movement, "weights", "a training, dense weights and scores", soft.soft_movement
+    ),
+    Entry(sj.soft.sr_ste, "N:M, any pattern", "a training, dense weights", soft.sr_ste),
+    Entry(sj.soft.top_kast, ANY, "a training, dense weights", soft.top_kast),
+    Entry(sj.soft.spartan, ANY, "a training, dense weights", soft.spartan),
+    Entry(sj.before.snip, ANY, "one batch, then a training", initial.snip),
+    Entry(sj.before.grasp, ANY, "one batch, then a training", initial.grasp),
+    Entry(sj.before.synflow, ANY, "no data, then a training", initial.synflow),
+    Entry(sj.post.wanda, ANY, "calibration inputs"),
+    Entry(sj.post.sparse_gpt, "weights, N:M", "calibration inputs"),
+    Entry(sj.post.exact_obs, "weights, N:M", "calibration inputs"),
+    Entry(sj.structured.admm, "any projection", TRAINING),
+    Entry(sj.structured.tied_blocks, "blocks of one magnitude", TRAINING),
 )
 HEAD = ("method", "paper", "granularity", "needs", "step", "state", "memory", "90 %", "98 %")
 NOTE = """
 Accuracy: MobileNet-v1 of width 0.25 on Fashion-MNIST, 3,000 steps of 64 images, zeros counted over
 the 1x1 kernels, mean over the seeds; dense {dense}. Step and state: time of a training step and
 bytes of optimizer state over dense AdamW's on the same network, dense weights underneath included;
-masks cost a byte a weight. Memory: what `sj.training_memory` says a training at 90 % needs at its
+masks cost a byte a weight. Memory: what `sj.reports.training_memory` says a training at 90 % needs at its
 peak for weights, gradients, moments and indices if it stores nothing else, over the dense one's;
 nothing where dense weights are trained.
 """
@@ -111,8 +113,8 @@ def memory_of_dense(**account: Any) -> float:
         sj.plan(params, {setting.prunable: setting.pattern}, sparsity=sparsity)
         for sparsity in (0.0, 0.9)
     )
-    whole = sj.training_memory(dense, params, tx)
-    own = sj.training_memory(sparse, params, tx, **account)
+    whole = sj.reports.training_memory(dense, params, tx)
+    own = sj.reports.training_memory(sparse, params, tx, **account)
     return own.total / (whole.total - whole.indices)
 
 

@@ -34,7 +34,7 @@ def _gru(method=dense, sparsity: float = 0.0, pattern: sj.Pattern | None = None)
         data=watch,
         prunable="recurrent/kernel",
         pattern=pattern or sj.Unstructured(),
-        allocate=sj.uniform,
+        allocate=sj.allocate.uniform,
         steps=600,
     )
 

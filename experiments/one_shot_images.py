@@ -31,12 +31,12 @@ def by_magnitude(network: Network, setting: Classify, job: Job) -> Network:
 
 
 def by_wanda(network: Network, setting: Classify, job: Job) -> Network:
-    """Pruned by `sj.wanda`."""
+    """Pruned by `sj.post.wanda`."""
     return _pruned(network, setting, job, calibrated.wanda)
 
 
 def by_sparse_gpt(network: Network, setting: Classify, job: Job) -> Network:
-    """Pruned by `sj.sparse_gpt`."""
+    """Pruned by `sj.post.sparse_gpt`."""
     return _pruned(network, setting, job, calibrated.sparse_gpt)
 
 
@@ -56,8 +56,8 @@ def _pruned(network: Network, setting: Classify, job: Job, method: Pruner) -> Ne
     _, plan = setting.optimizer(network, dataset, setting.steps, job.seed)
     images = [x for x, _ in setting.batches(dataset, job.seed, NUM_BATCHES)]
 
-    def calibrate(gram: bool) -> dict[str, sj.LayerInputs]:
+    def calibrate(gram: bool) -> dict[str, sj.post.LayerInputs]:
         apply = lambda params, x: network.apply((params, network.statistics), x)
-        return sj.calibrate(apply, network.params, plan, images, gram=gram)
+        return sj.post.calibrate(apply, network.params, plan, images, gram=gram)
 
     return network._replace(params=method(network.params, plan, calibrate))

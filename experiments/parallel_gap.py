@@ -6,13 +6,13 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+from sparsejax.masks.transforms.initial import InitialMasks, masks_from_zeros
 
 import sparsejax as sj
 from experiments.classify import Classify
 from experiments.recipes.initial import fixed_masks
 from experiments.table import Job
 from experiments.train import Network, TrainState
-from sparsejax.initial_masks import InitialMasks, masks_from_zeros
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,16 @@ class ParallelGap:
         plan = self.training.plan(network.params)
         for number in range(self.rounds):
             copies = [
-                self._train(network, sj.grown_part(part, self.num_parts), job, f"{number}-{part}")[
-                    0
-                ]
+                self._train(
+                    network,
+                    sj.sparse_training.grown_part(part, self.num_parts),
+                    job,
+                    f"{number}-{part}",
+                )[0]
                 for part in range(self.num_parts)
             ]
             stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[c.params for c in copies])
-            params = sj.combine_parts(stacked, plan, self.num_parts)
+            params = sj.sparse_training.combine_parts(stacked, plan, self.num_parts)
             mean = lambda *leaves: (sum(leaves) / len(leaves)).astype(leaves[0].dtype)
             statistics = jax.tree.map(mean, *[copy.statistics for copy in copies])
             network = network._replace(params=params, statistics=statistics)

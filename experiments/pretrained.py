@@ -190,7 +190,7 @@ def prune_once(variables: dict[str, Any], sparsity: float) -> tuple[dict[str, An
     """The variables without the smallest weights of all 1x1 convolutions, and the plan."""
     params = variables["params"]
     rules = {r"pointwise/kernel": sj.Unstructured()}
-    plan = sj.plan(params, rules, sparsity=sparsity, allocate=sj.global_magnitude)
+    plan = sj.plan(params, rules, sparsity=sparsity, allocate=sj.allocate.global_magnitude)
     tx = sj.sparsify(optax.sgd(0.0), sj.one_shot(at=0), plan, key=jax.random.key(0))
     state = tx.init(params)
     updates, state = tx.update(jax.tree.map(jnp.zeros_like, params), state, params)

@@ -13,7 +13,7 @@ from experiments.data import standardize_like
 from experiments.models.recurrent import with_packed
 from experiments.product_latency import num_bytes
 from experiments.table import Job
-from sparsejax.distributions import PlanLeaf
+from sparsejax.plans.leaf import PlanLeaf
 
 
 def to_ranks_6_8(leaves: list[PlanLeaf], weights: Any, sparsity: float) -> dict[str, float]:

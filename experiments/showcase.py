@@ -110,4 +110,4 @@ def _unpack(file: Any, path: str) -> np.ndarray:
     matrix = np.zeros((shape[-1], math.prod(shape[:-1])), np.float32)
     rows = np.repeat(np.arange(len(matrix)), np.diff(file[f"{path}:row_starts"]))
     matrix[rows, file[f"{path}:columns"]] = file[f"{path}:values"]
-    return sj.tree.from_matrix(matrix, shape)
+    return sj.arrays.from_matrix(matrix, shape)

@@ -177,11 +177,11 @@ class OneShotText:
             "data": f"movie sentiment from {task.source}",
         }
 
-    def _calibrate(self, task: Task, plan: sj.Plan, gram: bool) -> dict[str, sj.LayerInputs]:
+    def _calibrate(self, task: Task, plan: sj.Plan, gram: bool) -> dict[str, sj.post.LayerInputs]:
         inputs = first(task.train_inputs, self.num_calibration)
         starts = range(0, len(inputs[0]), BATCH)
         batches = [tuple(array[i : i + BATCH] for array in inputs) for i in starts]
-        return sj.calibrate(encode, task.params, plan, batches, gram=gram)
+        return sj.post.calibrate(encode, task.params, plan, batches, gram=gram)
 
 
 def one_shot_rows(name: str, method: Pruner) -> tuple[Row, ...]:

@@ -70,9 +70,9 @@ class Tickets:
                 return trained.params
             return self._train(initial, masks, job, f"round{finished}")[0].params
 
-        masks = sj.lottery_ticket(train, initial.params, plan, rounds=self.rounds).masks
+        masks = sj.studies.lottery_ticket(train, initial.params, plan, rounds=self.rounds).masks
         _, result = self._train(self.start(initial, redrawn, trained), masks, job, "second")
-        overlap = float(sj.magnitude_overlap(initial.params, trained.params, plan))
+        overlap = float(sj.studies.magnitude_overlap(initial.params, trained.params, plan))
         return {"accuracy_dense": accuracy, "overlap": overlap, **result}
 
     def _train(
@@ -85,7 +85,7 @@ class Tickets:
             return recipe(self.pretraining.method(tx, setup), setup)
 
         setting = dataclasses.replace(
-            self.pretraining, method=fixed, sparsity=self.sparsity, allocate=sj.uniform
+            self.pretraining, method=fixed, sparsity=self.sparsity, allocate=sj.allocate.uniform
         )
         start = begin._replace(params=sj.masked(begin.params, masks))
         return setting.train_from(start, job._replace(folder=job.folder / folder))

@@ -150,8 +150,8 @@ def is_sparse(opt_state: Any) -> bool:
     return bool(_sparsify_states(opt_state))
 
 
-def _sparsify_states(opt_state: Any) -> list[sj.SparsifyState]:
-    is_state = lambda node: isinstance(node, sj.SparsifyState)
+def _sparsify_states(opt_state: Any) -> list[sj.training.SparsifyState]:
+    is_state = lambda node: isinstance(node, sj.training.SparsifyState)
     return [node for node in jax.tree.leaves(opt_state, is_leaf=is_state) if is_state(node)]
 
 
@@ -215,7 +215,7 @@ def train(
     batches: grain.DatasetIterator,
     *,
     num_steps: int,
-    checkpoints: sj.Checkpoints,
+    checkpoints: sj.training.Checkpoints,
     measure: Callable[[TrainState], dict[str, float]],
     measure_every: int,
     report: Callable[[TrainState, dict[str, float]], None],

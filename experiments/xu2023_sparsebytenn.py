@@ -45,7 +45,7 @@ def rearranged(network: train.Network, setting: Classify, job: Job) -> train.Net
     variables = (network.params, network.statistics)
     rules = {setting.prunable: setting.pattern}
     plan = sj.plan(variables, rules, sparsity=setting.sparsity, allocate=setting.allocate)
-    params, statistics = sj.rearrange(network.apply, variables, plan, images)
+    params, statistics = sj.structured.rearrange(network.apply, variables, plan, images)
     apply = jax.jit(network.apply)
     before, after = (np.asarray(apply(v, images)) for v in (variables, (params, statistics)))
     if not np.abs(after - before).max() <= 1e-4 * np.abs(before).max():

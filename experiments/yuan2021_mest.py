@@ -48,7 +48,7 @@ def _scheme(pattern: sj.Pattern) -> Classify:
         data=fashion_mnist_14,
         prunable=r"blocks/.*conv[12]/kernel",
         pattern=pattern,
-        allocate=sj.uniform,
+        allocate=sj.allocate.uniform,
         steps=1_000,
     )
 

@@ -30,10 +30,12 @@ FUNCTION = Need("a function of params and inputs", callable, "pass model.apply, 
 LOSS = Need("a loss, a function of params and a batch", callable, "pass the function itself")
 SCHEDULE = Need("a function step -> number", callable, "pass lambda step: number for a constant")
 SCORE = Need(
-    "a score, a function of weights, gradients and key", callable, "pass sj.magnitude, say"
+    "a score, a function of weights, gradients and key", callable, "pass sj.scores.magnitude, say"
 )
 ALLOCATOR = Need(
-    "an allocator", callable, "pass the function itself: sj.uniform, sj.erk or sj.lamp"
+    "an allocator",
+    callable,
+    "pass the function itself: sj.allocate.uniform, sj.allocate.erk or sj.allocate.lamp",
 )
 INITIAL_MASKS = Need(
     "initial masks as a function of params and plan",

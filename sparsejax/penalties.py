@@ -25,7 +25,9 @@ class Penalty(NamedTuple):
 
 
 PENALTY = Need(
-    "a penalty", lambda thing: isinstance(thing, Penalty), "pass sj.linf() or sj.kure(), say"
+    "a penalty",
+    lambda thing: isinstance(thing, Penalty),
+    "pass sj.linf() or sj.penalties.kure(), say",
 )
 
 

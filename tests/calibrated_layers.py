@@ -15,7 +15,7 @@ def calibrated(weights, x, pattern, sparsity):
     """A dense layer's params, plan and calibration."""
     params = {"kernel": jnp.asarray(weights, jnp.float32)}
     plan = sj.plan(params, {"kernel": pattern}, sparsity=sparsity)
-    return params, plan, sj.calibrate(lambda p, x: x @ p["kernel"], params, plan, [x])
+    return params, plan, sj.post.calibrate(lambda p, x: x @ p["kernel"], params, plan, [x])
 
 
 def random_layer(num_inputs, num_outputs, pattern, sparsity, seed=0):

@@ -20,7 +20,7 @@ class Method(NamedTuple):
     """An algorithm, and the sparsity it must have after the update of a step, as a share of the
     target; `drops_only` says that a pruned weight never comes back."""
 
-    transform: sj.MaskTransform
+    transform: sj.masks.MaskTransform
     share: Callable[[int], float]
     drops_only: bool
     draws: bool = False
@@ -47,19 +47,21 @@ METHODS = {
     "sparse_evolution": Method(sj.sparse_evolution(every=3), lambda step: 1.0, False, True),
     "rigl": Method(sj.rigl(9, every=3), lambda step: 1.0, False, True),
     "static_random": Method(sj.static_random(), lambda step: 1.0, True, True),
-    "mest_em": Method(sj.mest_em((4, 9), 3), lambda step: 1.0, False),
-    "ac_dc": Method(sj.ac_dc(1, 9, 2, globally=False), _alternating, False),
+    "mest_em": Method(sj.sparse_training.mest_em((4, 9), 3), lambda step: 1.0, False),
+    "ac_dc": Method(sj.pruning.ac_dc(1, 9, 2, globally=False), _alternating, False),
 }
 GLOBAL_METHODS = {
     "global_mp": Method(sj.global_mp(3), lambda step: float(step >= 3), True),
     "global_mp_gradual": Method(sj.global_mp(1, 9, 2), _cubic_share(1, 9, 2), True),
     "global_mp_floor": Method(sj.global_mp(1, 9, 2, min_weights=40), _cubic_share(1, 9, 2), True),
-    "ac_dc_global": Method(sj.ac_dc(1, 9, 2), _alternating, False),
+    "ac_dc_global": Method(sj.pruning.ac_dc(1, 9, 2), _alternating, False),
 }
 # Leaves keep more than their targets on the way, each as much as its own target says.
 SWELLING_METHODS = {
-    "mest_ems": Method(sj.mest_ems((4, 9), 3), lambda step: float(step >= 9), False),
-    "gap": Method(sj.gap(2, 2, rounds=2), lambda step: float(step >= 8), False),
+    "mest_ems": Method(
+        sj.sparse_training.mest_ems((4, 9), 3), lambda step: float(step >= 9), False
+    ),
+    "gap": Method(sj.sparse_training.gap(2, 2, rounds=2), lambda step: float(step >= 8), False),
 }
 
 
@@ -67,52 +69,58 @@ class SoftMethod(NamedTuple):
     """A Method at NUM_STEPS steps, made anew by each call, and the patterns that suit it; `exact`
     says that its masks end at the plan's target."""
 
-    make: Callable[[], sj.Method]
+    make: Callable[[], sj.masks.Method]
     patterns: tuple[str, ...] = ("unstructured",)
     exact: bool = True
 
 
 SOFT_METHODS = {
     "straight_through": SoftMethod(
-        lambda: sj.Method(sj.gmp(1, 9, every=2, regrow=True), sj.straight_through()),
+        lambda: sj.masks.Method(sj.gmp(1, 9, every=2, regrow=True), sj.soft.straight_through()),
         ("unstructured", "block_4x1", "nm_2_4", "channel"),
     ),
     "pdp": SoftMethod(
-        lambda: sj.pdp(1, 9, temperature=0.1, globally=False),
+        lambda: sj.soft.pdp(1, 9, temperature=0.1, globally=False),
         ("unstructured", "block_4x1", "nm_2_4", "channel"),
     ),
-    "pdp_global": SoftMethod(lambda: sj.pdp(1, 9, temperature=0.1), exact=False),
-    "sr_ste": SoftMethod(lambda: sj.sr_ste(), ("nm_2_4", "unstructured")),
-    "top_kast": SoftMethod(lambda: sj.top_kast(every=3), ("unstructured", "nm_2_4", "channel")),
+    "pdp_global": SoftMethod(lambda: sj.soft.pdp(1, 9, temperature=0.1), exact=False),
+    "sr_ste": SoftMethod(lambda: sj.soft.sr_ste(), ("nm_2_4", "unstructured")),
+    "top_kast": SoftMethod(
+        lambda: sj.soft.top_kast(every=3), ("unstructured", "nm_2_4", "channel")
+    ),
     "movement": SoftMethod(
-        lambda: sj.movement(1, 9), ("unstructured", "block_2x2", "nm_2_4", "channel")
+        lambda: sj.soft.movement(1, 9), ("unstructured", "block_2x2", "nm_2_4", "channel")
     ),
     "soft_movement": SoftMethod(
-        lambda: sj.soft_movement(1, 9, threshold=0.5, penalty=1.0),
+        lambda: sj.soft.soft_movement(1, 9, threshold=0.5, penalty=1.0),
         ("unstructured", "block_4x1"),
         exact=False,
     ),
-    "str": SoftMethod(lambda: sj.str_(initial=-0.5), ("unstructured", "block_2x2"), exact=False),
-    "spartan": SoftMethod(lambda: sj.spartan(12), ("unstructured", "block_2x2", "nm_2_4")),
+    "str": SoftMethod(
+        lambda: sj.soft.str_(initial=-0.5), ("unstructured", "block_2x2"), exact=False
+    ),
+    "spartan": SoftMethod(lambda: sj.soft.spartan(12), ("unstructured", "block_2x2", "nm_2_4")),
 }
 
 
 class Quantizer(NamedTuple):
     """A Reparam that leaves at most `levels` values besides the zeros of pruned weights."""
 
-    make: Callable[[], sj.Reparam]
+    make: Callable[[], sj.soft.Reparam]
     levels: int
 
 
 QUANTIZERS = {
-    "symmetric": Quantizer(lambda: sj.symmetric_quantizer(2), 3),
-    "symmetric_by_channel": Quantizer(lambda: sj.symmetric_quantizer(2, axis=-1), 3 * 24),
-    "asymmetric": Quantizer(lambda: sj.asymmetric_quantizer(2), 4),
-    "dorefa": Quantizer(lambda: sj.dorefa(2), 4),
-    "dorefa_1_bit": Quantizer(lambda: sj.dorefa(1), 2),
-    "lsq": Quantizer(lambda: sj.lsq(2), 4),
-    "ewgs": Quantizer(lambda: sj.ewgs(1), 2),
-    "dkm": Quantizer(lambda: sj.dkm(2, num_iterations=1), 4),
+    "symmetric": Quantizer(lambda: sj.quantizers.symmetric_quantizer(2), 3),
+    "symmetric_by_channel": Quantizer(
+        lambda: sj.quantizers.symmetric_quantizer(2, axis=-1), 3 * 24
+    ),
+    "asymmetric": Quantizer(lambda: sj.quantizers.asymmetric_quantizer(2), 4),
+    "dorefa": Quantizer(lambda: sj.quantizers.dorefa(2), 4),
+    "dorefa_1_bit": Quantizer(lambda: sj.quantizers.dorefa(1), 2),
+    "lsq": Quantizer(lambda: sj.quantizers.lsq(2), 4),
+    "ewgs": Quantizer(lambda: sj.quantizers.ewgs(1), 2),
+    "dkm": Quantizer(lambda: sj.quantizers.dkm(2, num_iterations=1), 4),
 }
 
 # Pattern and target; shapes below suit all of them.
@@ -142,10 +150,12 @@ OPTIMIZERS = {
     "clip_chain": optax.chain(optax.clip_by_global_norm(1.0), optax.adam(_LEARNING_RATE)),
     "noise_chain": optax.chain(optax.add_noise(0.1, 0.5, key=0), optax.adam(_LEARNING_RATE)),
     "admm_chain": optax.chain(
-        sj.admm(lambda path, w: None if "bias" in path else jnp.round(w), every=4),
+        sj.structured.admm(lambda path, w: None if "bias" in path else jnp.round(w), every=4),
         optax.adam(_LEARNING_RATE),
     ),
-    "penalty_chain": optax.chain(sj.add_penalty(sj.kure(), 0.1), optax.adam(_LEARNING_RATE)),
+    "penalty_chain": optax.chain(
+        sj.add_penalty(sj.penalties.kure(), 0.1), optax.adam(_LEARNING_RATE)
+    ),
     "inject_hyperparams": optax.inject_hyperparams(optax.adamw)(
         learning_rate=optax.linear_schedule(_LEARNING_RATE, 0.0, 20)
     ),

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparsejax.compile.graph import Conv, Graph, Linear, Node, Primitive, Region
-from sparsejax.compile.interpret import interpreter
-from sparsejax.compile.regions import split
-from sparsejax.compile.rewrite import rewrite
-from sparsejax.compile.trace import trace
+from sparsejax.compiler.graph import Conv, Graph, Linear, Node, Primitive, Region
+from sparsejax.compiler.interpret import interpreter
+from sparsejax.compiler.regions import split
+from sparsejax.compiler.rewrite import rewrite
+from sparsejax.compiler.trace import trace
 
 
 def rewritten(fn, params, *example) -> Graph:

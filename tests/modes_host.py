@@ -32,42 +32,44 @@ def state_of(make=lambda: sj.one_shot(0), plan=PLAN) -> Any:
     return sj.sparsify(optax.sgd(0.1), make(), plan, key=KEY).init(PARAMS)
 
 
-CALIBRATION = sj.calibrate(apply, PARAMS, PLAN, [X])
-ADMM = sj.admm(sj.onto_patterns(PLAN), every=1)
-STATE = state_of(lambda: sj.start(sj.magnitude))
+CALIBRATION = sj.post.calibrate(apply, PARAMS, PLAN, [X])
+ADMM = sj.structured.admm(sj.structured.onto_patterns(PLAN), every=1)
+STATE = state_of(lambda: sj.start(sj.scores.magnitude))
 
 # What looks at values in Python: what it gives is the same in every mode.
 ON_THE_HOST = {
-    "plan": allocated(sj.uniform),
-    "erk": allocated(sj.erk),
-    "lamp": allocated(sj.lamp),
-    "global_magnitude": allocated(sj.global_magnitude),
-    "global_magnitude_with_minimum": allocated(sj.global_magnitude_with_minimum(min_weights=4)),
-    "calibrate": lambda: sj.calibrate(apply, PARAMS, PLAN, [X]),
+    "plan": allocated(sj.allocate.uniform),
+    "erk": allocated(sj.allocate.erk),
+    "lamp": allocated(sj.allocate.lamp),
+    "global_magnitude": allocated(sj.allocate.global_magnitude),
+    "global_magnitude_with_minimum": allocated(
+        sj.allocate.global_magnitude_with_minimum(min_weights=4)
+    ),
+    "calibrate": lambda: sj.post.calibrate(apply, PARAMS, PLAN, [X]),
     "LayerInputs": lambda: CALIBRATION["body/kernel"].to_matrices(KERNEL),
-    "wanda": lambda: sj.wanda(CALIBRATION)(PARAMS, PLAN),
-    "sparse_gpt": lambda: sj.sparse_gpt(PARAMS, PLAN, CALIBRATION),
-    "exact_obs": lambda: sj.exact_obs(PARAMS, PLAN, CALIBRATION),
-    "obs_correct": lambda: sj.obs_correct(PARAMS, MASKS, CALIBRATION),
-    "snip": lambda: sj.snip(loss, [X])(PARAMS, PLAN),
-    "grasp": lambda: sj.grasp(loss, [X])(PARAMS, PLAN),
-    "synflow": lambda: sj.synflow(apply, X, rounds=2)(PARAMS, PLAN),
-    "rearrange": lambda: sj.rearrange(apply, PARAMS, BLOCKS, X),
-    "operator_patterns": lambda: sj.operator_patterns(PARAMS),
-    "unified_storage": lambda: sj.unified_storage(CONV, UNIFIED),
-    "block_rows": lambda: sj.block_rows(np.asarray(KERNEL) > 0),
-    "gap_parts": lambda: sj.gap_parts(BOTH, 2),
-    "finest_fast_pattern": lambda: sj.finest_fast_pattern(
+    "wanda": lambda: sj.post.wanda(CALIBRATION)(PARAMS, PLAN),
+    "sparse_gpt": lambda: sj.post.sparse_gpt(PARAMS, PLAN, CALIBRATION),
+    "exact_obs": lambda: sj.post.exact_obs(PARAMS, PLAN, CALIBRATION),
+    "obs_correct": lambda: sj.post.obs_correct(PARAMS, MASKS, CALIBRATION),
+    "snip": lambda: sj.before.snip(loss, [X])(PARAMS, PLAN),
+    "grasp": lambda: sj.before.grasp(loss, [X])(PARAMS, PLAN),
+    "synflow": lambda: sj.before.synflow(apply, X, rounds=2)(PARAMS, PLAN),
+    "rearrange": lambda: sj.structured.rearrange(apply, PARAMS, BLOCKS, X),
+    "operator_patterns": lambda: sj.structured.operator_patterns(PARAMS),
+    "unified_storage": lambda: sj.structured.unified_storage(CONV, UNIFIED),
+    "block_rows": lambda: sj.pruning.block_rows(np.asarray(KERNEL) > 0),
+    "gap_parts": lambda: sj.sparse_training.gap_parts(BOTH, 2),
+    "finest_fast_pattern": lambda: sj.structured.finest_fast_pattern(
         [sj.Block(4, 1), sj.Block(8, 1)], (4, 8), 0.5, measure=lambda packed: [2.0, 1.0]
     ),
-    "coupled_channels": lambda: sj.coupled_channels(apply, PARAMS, X),
+    "coupled_channels": lambda: sj.structured.coupled_channels(apply, PARAMS, X),
     "multiply_adds": lambda: sj.multiply_adds(apply, PARAMS, X),
     "report": lambda: sj.report(PLAN, PARAMS, STATE, apply_fn=apply, example=X).to_dict(),
     "check": lambda: str(sj.check(PARAMS, STATE)),
-    "training_memory": lambda: sj.training_memory(PLAN, PARAMS, optax.sgd(0.1)),
-    "admm_residual": lambda: sj.admm_residual(PARAMS, ADMM.init(PARAMS)),
-    "count_forgetting": lambda: sj.count_forgetting(
-        sj.no_forgetting(2), np.arange(2), np.arange(2) > 0
+    "training_memory": lambda: sj.reports.training_memory(PLAN, PARAMS, optax.sgd(0.1)),
+    "admm_residual": lambda: sj.structured.admm_residual(PARAMS, ADMM.init(PARAMS)),
+    "count_forgetting": lambda: sj.studies.count_forgetting(
+        sj.studies.no_forgetting(2), np.arange(2), np.arange(2) > 0
     ),
 }
 

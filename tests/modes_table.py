@@ -50,7 +50,7 @@ def loss(params, x):
 def loud(weights, grads, key):
     """A score that has an effect."""
     jax.debug.callback(unheard, weights.sum())
-    return sj.magnitude(weights, grads, key)
+    return sj.scores.magnitude(weights, grads, key)
 
 
 class Call(NamedTuple):
@@ -111,17 +111,17 @@ def pattern(made, leaf=KERNEL, sparsity=0.5) -> Call:
 
 
 half = lambda step: jnp.asarray(0.5, jnp.float32)
-regrown = lambda: sj.chain(sj.drop(loud, half), sj.grow(sj.gradient))
-STARTED = {"initial_masks": sj.masks_from_scores(PARAMS)}
+regrown = lambda: sj.chain(sj.drop(loud, half), sj.grow(sj.scores.gradient))
+STARTED = {"initial_masks": sj.masks.masks_from_scores(PARAMS)}
 UNIFIED = planned(sj.KernelPattern(), CONV)
 PACKED = jax.tree.map(jnp.asarray, sj.Unstructured().pack(KERNEL, np.asarray(KERNEL) > 0))
 LEARNED_TX = optax.sgd(0.1)
 measures = {
-    "flow_magnitude": sj.flow_magnitude,
-    "flow_loss": lambda: sj.flow_loss(loss, [X]),
-    "flow_biased_loss": lambda: sj.flow_biased_loss(loss, [X]),
-    "flow_gradient_norm": lambda: sj.flow_gradient_norm(loss, [X]),
-    "flow_gradient_preserving": lambda: sj.flow_gradient_preserving(loss, [X]),
+    "flow_magnitude": sj.before.flow_magnitude,
+    "flow_loss": lambda: sj.before.flow_loss(loss, [X]),
+    "flow_biased_loss": lambda: sj.before.flow_biased_loss(loss, [X]),
+    "flow_gradient_norm": lambda: sj.before.flow_gradient_norm(loss, [X]),
+    "flow_gradient_preserving": lambda: sj.before.flow_gradient_preserving(loss, [X]),
 }
 
 # What may be traced: by public name, "/" and what tells two calls of one name apart.
@@ -131,85 +131,93 @@ TRACED = {
     "gmp/n_of_m": training(lambda: sj.gmp(0, 1, 1), planned(sj.NM(2, 4))),
     "rigl": training(lambda: sj.rigl(9, every=1), num_steps=2),
     "rigl/n_of_m": training(lambda: sj.rigl(9, every=1), planned(sj.NM(2, 4))),
-    "ac_dc": training(lambda: sj.ac_dc(0, 9, 1)),
-    "ac_dc/local": training(lambda: sj.ac_dc(0, 9, 1, globally=False)),
-    "gap": training(lambda: sj.gap(2, 1), BOTH),
+    "ac_dc": training(lambda: sj.pruning.ac_dc(0, 9, 1)),
+    "ac_dc/local": training(lambda: sj.pruning.ac_dc(0, 9, 1, globally=False)),
+    "gap": training(lambda: sj.sparse_training.gap(2, 1), BOTH),
     "global_mp": training(lambda: sj.global_mp(0, 1, min_weights=4)),
-    "mest_em": training(lambda: sj.mest_em((1, 2), 1)),
-    "mest_ems": training(lambda: sj.mest_ems((1, 2), 1)),
+    "mest_em": training(lambda: sj.sparse_training.mest_em((1, 2), 1)),
+    "mest_ems": training(lambda: sj.sparse_training.mest_ems((1, 2), 1)),
     "one_shot": training(lambda: sj.one_shot(0)),
     "sparse_evolution": training(lambda: sj.sparse_evolution(every=1)),
     "static_random": training(lambda: sj.static_random()),
-    "fast_sparse_convnets": training(lambda: sj.fast_sparse_convnets(10)),
-    "prune_globally": training(lambda: sj.prune_globally(loud, half)),
-    "movement": training(lambda: sj.movement(0, 1), learned_tx=LEARNED_TX),
-    "soft_movement": training(lambda: sj.soft_movement(0, 1), learned_tx=LEARNED_TX),
-    "str_": training(lambda: sj.str_(initial=-0.5), learned_tx=LEARNED_TX),
-    "pdp": training(lambda: sj.pdp(0, 1, temperature=0.1)),
-    "pdp/local": training(lambda: sj.pdp(0, 1, temperature=0.1, globally=False)),
-    "spartan": training(lambda: sj.spartan(2)),
-    "sr_ste": training(lambda: sj.sr_ste(), planned(sj.NM(2, 4))),
-    "top_kast": training(lambda: sj.top_kast(every=1)),
+    "fast_sparse_convnets": training(lambda: sj.pruning.fast_sparse_convnets(10)),
+    "prune_globally": training(lambda: sj.pruning.prune_globally(loud, half)),
+    "movement": training(lambda: sj.soft.movement(0, 1), learned_tx=LEARNED_TX),
+    "soft_movement": training(lambda: sj.soft.soft_movement(0, 1), learned_tx=LEARNED_TX),
+    "str_": training(lambda: sj.soft.str_(initial=-0.5), learned_tx=LEARNED_TX),
+    "pdp": training(lambda: sj.soft.pdp(0, 1, temperature=0.1)),
+    "pdp/local": training(lambda: sj.soft.pdp(0, 1, temperature=0.1, globally=False)),
+    "spartan": training(lambda: sj.soft.spartan(2)),
+    "sr_ste": training(lambda: sj.soft.sr_ste(), planned(sj.NM(2, 4))),
+    "top_kast": training(lambda: sj.soft.top_kast(every=1)),
     **{
-        name: training(lambda make=make: sj.gradient_flow(make(), 1))
+        name: training(lambda make=make: sj.before.gradient_flow(make(), 1))
         for name, make in measures.items()
     },
     "chain": training(regrown, **STARTED),
     "every": training(lambda: sj.every(1, regrown(), end=9), **STARTED),
-    "prune": training(lambda: sj.prune(loud, sj.cubic(0, 2), regrow=True)),
+    "prune": training(lambda: sj.prune(loud, sj.schedules.cubic(0, 2), regrow=True)),
     "resize": training(lambda: sj.resize(loud, half)),
     "start": training(lambda: sj.start(loud)),
     "straight_through": training(
-        lambda: sj.Method(sj.gmp(0, 1, 1, regrow=True), sj.straight_through())
+        lambda: sj.masks.Method(sj.gmp(0, 1, 1, regrow=True), sj.soft.straight_through())
     ),
     "chain_reparams": quantized(
-        lambda: sj.chain_reparams(sj.straight_through(), sj.symmetric_quantizer(2))
+        lambda: sj.soft.chain_reparams(
+            sj.soft.straight_through(), sj.quantizers.symmetric_quantizer(2)
+        )
     ),
     "tied_blocks": training(
-        lambda: sj.one_shot(0), UNIFIED, params=CONV, reparam=sj.tied_blocks(0.5)
+        lambda: sj.one_shot(0), UNIFIED, params=CONV, reparam=sj.structured.tied_blocks(0.5)
     ),
-    "symmetric_quantizer": quantized(lambda: sj.symmetric_quantizer(2, axis=-1)),
-    "asymmetric_quantizer": quantized(lambda: sj.asymmetric_quantizer(2)),
-    "dorefa": quantized(lambda: sj.dorefa(2)),
-    "dorefa/one_bit": quantized(lambda: sj.dorefa(1)),
-    "lsq": quantized(lambda: sj.lsq(2)),
-    "ewgs": quantized(lambda: sj.ewgs(1)),
-    "dkm": quantized(lambda: sj.dkm(1, num_iterations=1)),
-    "quantized": Call(lambda params: sj.quantized(params, PLAN, sj.symmetric_quantizer(2))),
-    "pact": Call(lambda x: sj.pact(x, jnp.float32(1.0), bits=2), (X,)),
-    "admm": stepped(lambda: sj.admm(sj.onto_patterns(PLAN), every=1)),
-    "onto_unified": stepped(lambda: sj.admm(sj.onto_unified(UNIFIED, share=0.5), every=1), CONV),
-    "reweighted": stepped(lambda: sj.reweighted(PLAN, 0.1, every=1)),
+    "symmetric_quantizer": quantized(lambda: sj.quantizers.symmetric_quantizer(2, axis=-1)),
+    "asymmetric_quantizer": quantized(lambda: sj.quantizers.asymmetric_quantizer(2)),
+    "dorefa": quantized(lambda: sj.quantizers.dorefa(2)),
+    "dorefa/one_bit": quantized(lambda: sj.quantizers.dorefa(1)),
+    "lsq": quantized(lambda: sj.quantizers.lsq(2)),
+    "ewgs": quantized(lambda: sj.quantizers.ewgs(1)),
+    "dkm": quantized(lambda: sj.quantizers.dkm(1, num_iterations=1)),
+    "quantized": Call(
+        lambda params: sj.quantizers.quantized(params, PLAN, sj.quantizers.symmetric_quantizer(2))
+    ),
+    "pact": Call(lambda x: sj.quantizers.pact(x, jnp.float32(1.0), bits=2), (X,)),
+    "admm": stepped(lambda: sj.structured.admm(sj.structured.onto_patterns(PLAN), every=1)),
+    "onto_unified": stepped(
+        lambda: sj.structured.admm(sj.structured.onto_unified(UNIFIED, share=0.5), every=1), CONV
+    ),
+    "reweighted": stepped(lambda: sj.structured.reweighted(PLAN, 0.1, every=1)),
     "linf": penalised(sj.linf()),
     "margin": penalised(sj.margin()),
     "soft_min_max": penalised(sj.soft_min_max()),
-    "kure": penalised(sj.kure()),
-    "group_lasso": penalised(sj.group_lasso()),
-    "full_masks": initial(lambda: sj.full_masks),
-    "masks_from_zeros": initial(lambda: sj.masks_from_zeros),
-    "masks_from_scores": initial(lambda: sj.masks_from_scores(PARAMS)),
+    "kure": penalised(sj.penalties.kure()),
+    "group_lasso": penalised(sj.penalties.group_lasso()),
+    "full_masks": initial(lambda: sj.masks.full_masks),
+    "masks_from_zeros": initial(lambda: sj.masks.masks_from_zeros),
+    "masks_from_scores": initial(lambda: sj.masks.masks_from_scores(PARAMS)),
     "masked": Call(lambda params: sj.masked(params, MASKS)),
-    "grown_part": Call(lambda params: sj.grown_part(1, 2)(params, BOTH)),
+    "grown_part": Call(lambda params: sj.sparse_training.grown_part(1, 2)(params, BOTH)),
     "combine_parts": Call(
-        lambda params: sj.combine_parts(jax.tree.map(lambda x: jnp.stack([x, -x]), params), BOTH, 2)
+        lambda params: sj.sparse_training.combine_parts(
+            jax.tree.map(lambda x: jnp.stack([x, -x]), params), BOTH, 2
+        )
     ),
-    "magnitude_overlap": Call(lambda params: sj.magnitude_overlap(params, PARAMS, PLAN)),
+    "magnitude_overlap": Call(lambda params: sj.studies.magnitude_overlap(params, PARAMS, PLAN)),
     "lottery_ticket": Call(
-        lambda params: sj.lottery_ticket(
+        lambda params: sj.studies.lottery_ticket(
             lambda masks: sj.masked(params, masks), params, PLAN, rounds=2
         )
     ),
-    "magnitude": Call(lambda w: sj.magnitude(w, None, KEY), (KERNEL,)),
-    "gradient": Call(lambda w: sj.gradient(None, w, KEY), (KERNEL,)),
-    "saliency": Call(lambda w: sj.saliency(w, w, KEY), (KERNEL,)),
-    "random_score": Call(lambda w: sj.random_score(w, None, KEY), (KERNEL,)),
-    "cosine_decay": Call(lambda step: sj.cosine_decay(0.3, 4)(step), (jnp.int32(2),)),
-    "cubic": Call(lambda step: sj.cubic(0, 4)(step), (jnp.int32(2),)),
+    "magnitude": Call(lambda w: sj.scores.magnitude(w, None, KEY), (KERNEL,)),
+    "gradient": Call(lambda w: sj.scores.gradient(None, w, KEY), (KERNEL,)),
+    "saliency": Call(lambda w: sj.scores.saliency(w, w, KEY), (KERNEL,)),
+    "random_score": Call(lambda w: sj.scores.random(w, None, KEY), (KERNEL,)),
+    "cosine_decay": Call(lambda step: sj.schedules.cosine_decay(0.3, 4)(step), (jnp.int32(2),)),
+    "cubic": Call(lambda step: sj.schedules.cubic(0, 4)(step), (jnp.int32(2),)),
     "spmm": Call(lambda x: sj.spmm(PACKED, x), (X,)),
-    "spmm_reference": Call(lambda x: sj.spmm_reference(PACKED, x), (X,)),
+    "spmm_reference": Call(lambda x: sj.ops.spmm_reference(PACKED, x), (X,)),
     "depthwise_conv2d": Call(lambda x: sj.depthwise_conv2d(x, FILTERS), (IMAGE,)),
     "depthwise_conv2d_reference": Call(
-        lambda x: sj.depthwise_conv2d_reference(x, FILTERS), (IMAGE,)
+        lambda x: sj.ops.depthwise_conv2d_reference(x, FILTERS), (IMAGE,)
     ),
     "accelerate": Call(
         sj.accelerate(

@@ -11,7 +11,7 @@ def planned(weights, pattern=None, sparsity=0.5):
     """Params with one kernel, their plan, and a function step -> context."""
     params = {"kernel": jnp.asarray(weights)}
     plan = sj.plan(params, {"kernel": pattern or sj.Unstructured()}, sparsity=sparsity)
-    return params, plan, lambda step: sj.MaskContext(plan, jnp.int32(step), None)
+    return params, plan, lambda step: sj.masks.MaskContext(plan, jnp.int32(step), None)
 
 
 def forward(method, params, mask, context, learned=()):

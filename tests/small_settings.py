@@ -148,7 +148,7 @@ def gmp(tx, setup):
 
 def gmp_straight_through(tx, setup):
     method = sj.gmp(2, 10, every=1, regrow=True)
-    return sj.sparsify(tx, method, setup.plan, key=setup.key, reparam=sj.straight_through())
+    return sj.sparsify(tx, method, setup.plan, key=setup.key, reparam=sj.soft.straight_through())
 
 
 def looks_at_everything(tx, setup):

@@ -17,7 +17,7 @@ def halves(path, weights):
 
 
 def test_two_rounds_by_hand():
-    tx = sj.admm(halves, every=2, rho=0.1, growth=2.0, end=4)
+    tx = sj.structured.admm(halves, every=2, rho=0.1, growth=2.0, end=4)
     params = {"kernel": jnp.array([0.6, 1.2]), "bias": jnp.array([0.3])}
     grads = {"kernel": jnp.array([1.0, 1.0]), "bias": jnp.array([1.0])}
     state = tx.init(params)
@@ -39,14 +39,14 @@ def test_two_rounds_by_hand():
     np.testing.assert_array_equal(updates["kernel"], [1.0, 1.0])
     np.testing.assert_allclose(state.targets["kernel"], [1.0, 1.5])
     apart = np.hypot(0.3, 0.3) / np.hypot(0.7, 1.2)
-    assert float(sj.admm_residual(moved, (state,))) == pytest.approx(apart, rel=1e-5)
+    assert float(sj.structured.admm_residual(moved, (state,))) == pytest.approx(apart, rel=1e-5)
 
 
 @pytest.mark.parametrize("pattern", cases.PATTERNS)
 def test_projection_onto_a_pattern_is_idempotent_and_nearest(pattern):
     params = cases.dict_params()
     plan = cases.planned(*cases.PATTERNS[pattern], params)
-    project = sj.onto_patterns(plan)
+    project = sj.structured.onto_patterns(plan)
     weights, leaf = params["conv"]["kernel"], plan["conv/kernel"]
 
     def whole(weights, draws):
@@ -70,15 +70,17 @@ def test_admm_ends_in_a_better_sparse_solution_than_pruning_once():
     targets = inputs @ generator.normal(size=(16, 4))
     params = {"kernel": jnp.asarray(np.linalg.lstsq(inputs, targets, rcond=None)[0], jnp.float32)}
     plan = sj.plan(params, {"kernel": sj.Unstructured()}, sparsity=0.5)
-    project = sj.onto_patterns(plan)
+    project = sj.structured.onto_patterns(plan)
     x, y = jnp.asarray(inputs, jnp.float32), jnp.asarray(targets, jnp.float32)
     loss = lambda p: jnp.mean((x @ p["kernel"] - y) ** 2)
-    tx = optax.chain(sj.admm(project, every=25, rho=0.05), optax.adam(0.02))
+    tx = optax.chain(sj.structured.admm(project, every=25, rho=0.05), optax.adam(0.02))
 
     def step(carry, _):
         params, state = carry
         updates, state = tx.update(jax.grad(loss)(params), state, params)
-        return (optax.apply_updates(params, updates), state), sj.admm_residual(params, state)
+        return (optax.apply_updates(params, updates), state), sj.structured.admm_residual(
+            params, state
+        )
 
     end, residuals = jax.jit(lambda p: jax.lax.scan(step, (p, tx.init(p)), length=600))(params)
     assert residuals[-1] < 0.01 < 0.1 < residuals[0]
@@ -88,22 +90,24 @@ def test_admm_ends_in_a_better_sparse_solution_than_pruning_once():
 
 def test_admm_errors():
     with pytest.raises(ValueError, match="admm needs every >= 1"):
-        sj.admm(halves, every=0)
+        sj.structured.admm(halves, every=0)
     with pytest.raises(ValueError, match="0 < rho <= max_rho"):
-        sj.admm(halves, every=1, rho=2.0)
-    tx = sj.admm(halves, every=1)
+        sj.structured.admm(halves, every=1, rho=2.0)
+    tx = sj.structured.admm(halves, every=1)
     params = {"kernel": jnp.ones(2)}
     with pytest.raises(ValueError, match="admm needs the params"):
         tx.update(params, tx.init(params))
     with pytest.raises(ValueError, match="one ADMMState, found 0"):
-        sj.admm_residual(params, ())
+        sj.structured.admm_residual(params, ())
 
 
 def test_admm_trains_in_an_nnx_optimizer():
     model = cases.NNX(nnx.Rngs(0))
     params = nnx.state(model, nnx.Param)
     plan = sj.plan(params, {"layers/0/kernel": sj.Unstructured()}, sparsity=0.5)
-    tx = optax.chain(sj.admm(sj.onto_patterns(plan), every=2, rho=0.5), optax.sgd(0.5))
+    tx = optax.chain(
+        sj.structured.admm(sj.structured.onto_patterns(plan), every=2, rho=0.5), optax.sgd(0.5)
+    )
     optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
 
     @nnx.jit
@@ -114,4 +118,6 @@ def test_admm_trains_in_an_nnx_optimizer():
         step(model, optimizer)
     kernel = np.abs(np.asarray(model.layers[0].kernel[...]))
     assert np.sum(kernel < 1e-3) == 64, "without a task the weights end in the set"
-    assert float(sj.admm_residual(nnx.state(model, nnx.Param), optimizer.opt_state)) < 1e-2
+    assert (
+        float(sj.structured.admm_residual(nnx.state(model, nnx.Param), optimizer.opt_state)) < 1e-2
+    )

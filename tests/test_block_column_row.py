@@ -173,7 +173,7 @@ def test_activations_and_their_gradients_are_those_of_the_reference(activation):
         return y, *vjp(jnp.cos(y))
 
     for got, expected in zip(
-        jax.jit(partial(results, sj.spmm))(), results(sj.spmm_reference), strict=True
+        jax.jit(partial(results, sj.spmm))(), results(sj.ops.spmm_reference), strict=True
     ):
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-4)
 

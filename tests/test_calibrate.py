@@ -40,7 +40,9 @@ def assert_explains(inputs, leaf, rows, outputs):
 def test_every_framework_gives_its_first_layers_inputs(name):
     tree = cases.TREES[name]()
     plan = sj.plan(tree.params, tree.rules, sparsity=0.5)
-    calls = sj.calibrate(lambda params, batch: tree.loss(params), tree.params, plan, [0.0, 0.0])
+    calls = sj.post.calibrate(
+        lambda params, batch: tree.loss(params), tree.params, plan, [0.0, 0.0]
+    )
     (path,) = calls
     gram = 2 * dense_oracle(cases._inputs())
     np.testing.assert_allclose(calls[path].gram[0], gram, rtol=TOLERANCE, atol=TOLERANCE)
@@ -54,7 +56,7 @@ def test_a_hand_worked_layer():
     x = jnp.array([[1.0, 2.0], [3.0, -1.0]])
     params = {"kernel": jnp.ones((2, 3))}
     apply = lambda params, x: x @ params["kernel"]
-    inputs = sj.calibrate(apply, params, plan_of(params, "kernel"), [x[:1], x[1:]])["kernel"]
+    inputs = sj.post.calibrate(apply, params, plan_of(params, "kernel"), [x[:1], x[1:]])["kernel"]
     np.testing.assert_array_equal(inputs.gram, [[[10.0, -1.0], [-1.0, 5.0]]])
     np.testing.assert_array_equal(inputs.squares, [[10.0, 5.0]])
     np.testing.assert_array_equal(inputs.positions, [[[0, 3], [1, 4], [2, 5]]])
@@ -100,7 +102,7 @@ def through_reshape(w, x):
 def test_the_leaf_is_followed(apply):
     w, x = draw(8, 6), draw(5, 8, seed=1)
     call = lambda params, x: apply(params["w"], x)
-    inputs = sj.calibrate(call, {"w": w}, plan_of({"w": w}, "w"), [x])["w"]
+    inputs = sj.post.calibrate(call, {"w": w}, plan_of({"w": w}, "w"), [x])["w"]
     np.testing.assert_allclose(inputs.gram[0], dense_oracle(x), rtol=TOLERANCE, atol=TOLERANCE)
     assert_explains(inputs, w, 5, x @ w)
 
@@ -122,7 +124,7 @@ def test_convolutions_are_patches(name):
     x = draw(2, 6, 4) if name == "line" else draw(2, 6, 5, 4)
     params = model.init(jax.random.key(0), x)
     outputs = model.apply(params, x)
-    inputs = sj.calibrate(model.apply, params, plan_of(params, "kernel"), [x])["params/kernel"]
+    inputs = sj.post.calibrate(model.apply, params, plan_of(params, "kernel"), [x])["params/kernel"]
     kernel = params["params"]["kernel"]
     assert_explains(inputs, kernel, outputs.size // outputs.shape[-1], outputs)
     groups = getattr(model, "feature_group_count", 1)
@@ -134,7 +136,7 @@ def test_equinox_convolutions_are_patches():
     x = draw(3, 4, 5, 5)
     params, static = eqx.partition(model, eqx.is_inexact_array)
     call = lambda params, x: jax.vmap(eqx.combine(params, static))(x)
-    inputs = sj.calibrate(call, params, plan_of(params, "weight"), [x])["weight"]
+    inputs = sj.post.calibrate(call, params, plan_of(params, "weight"), [x])["weight"]
     outputs = jnp.moveaxis(jax.vmap(model)(x), 1, -1)
     assert_explains(inputs, model.weight, 27, outputs)
 
@@ -143,7 +145,7 @@ def test_heads_of_attention_are_one_layer():
     model = linen.MultiHeadDotProductAttention(2, qkv_features=6)
     x = draw(2, 3, 4)
     params = model.init(jax.random.key(0), x)
-    calls = sj.calibrate(model.apply, params, plan_of(params, "kernel"), [x])
+    calls = sj.post.calibrate(model.apply, params, plan_of(params, "kernel"), [x])
     gram = dense_oracle(x)
     for name in ("query", "key", "value"):
         inputs = calls[f"params/{name}/kernel"]
@@ -156,7 +158,7 @@ def test_squares_alone_are_the_diagonal():
     w, x = draw(8, 6), draw(5, 8, seed=1)
     call = lambda params, x, scale: x * scale @ params["w"]
     plan = plan_of({"w": w}, "w")
-    both = [sj.calibrate(call, {"w": w}, plan, [(x, 2.0)], gram=g)["w"] for g in (True, False)]
+    both = [sj.post.calibrate(call, {"w": w}, plan, [(x, 2.0)], gram=g)["w"] for g in (True, False)]
     np.testing.assert_allclose(both[0].squares, both[1].squares, rtol=TOLERANCE)
     assert both[1].gram is None
 
@@ -164,7 +166,7 @@ def test_squares_alone_are_the_diagonal():
 def test_a_weight_used_twice_sees_both_inputs():
     w, x = draw(4, 4), draw(5, 4, seed=1)
     call = lambda params, x: x @ params["w"] @ params["w"]
-    inputs = sj.calibrate(call, {"w": w}, plan_of({"w": w}, "w"), [x])["w"]
+    inputs = sj.post.calibrate(call, {"w": w}, plan_of({"w": w}, "w"), [x])["w"]
     gram = dense_oracle(x) + dense_oracle(x @ w)
     np.testing.assert_allclose(inputs.gram[0], gram, rtol=1e-4, atol=1e-4)
 
@@ -185,7 +187,7 @@ def test_what_cannot_be_traced_is_said(name):
     call, message = REFUSED[name]
     w = draw(4, 4)
     with pytest.raises(ValueError, match=f"w: .*{message}"):
-        sj.calibrate(call, {"w": w}, plan_of({"w": w}, "w"), [draw(5, 4)])
+        sj.post.calibrate(call, {"w": w}, plan_of({"w": w}, "w"), [draw(5, 4)])
 
 
 def test_wrong_operands_are_said():
@@ -193,6 +195,6 @@ def test_wrong_operands_are_said():
     plan = plan_of({"w": w}, "w")
     call = lambda params, x: x @ params["w"]
     with pytest.raises(ValueError, match="calibrate needs at least one batch, got none"):
-        sj.calibrate(call, {"w": w}, plan, [])
+        sj.post.calibrate(call, {"w": w}, plan, [])
     with pytest.raises(ValueError, match=r"w has shape \(4, 4\) in the plan and \(4, 5\)"):
-        sj.calibrate(call, {"w": draw(4, 5)}, plan, [draw(5, 4)])
+        sj.post.calibrate(call, {"w": draw(4, 5)}, plan, [draw(5, 4)])

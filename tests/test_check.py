@@ -54,7 +54,7 @@ def names(found):
 
 
 def ramp(end):
-    return sj.every(1, sj.prune(sj.magnitude, optax.linear_schedule(0.0, 1.0, end)))
+    return sj.every(1, sj.prune(sj.scores.magnitude, optax.linear_schedule(0.0, 1.0, end)))
 
 
 INSIDE = {
@@ -171,16 +171,16 @@ def test_a_ramp_that_ends_late_is_named(end):
 
 def test_thresholds_that_have_not_moved_are_named():
     learned_tx = optax.adamw(1e-3, weight_decay=1e-3)
-    tx = sparsified(method=sj.str_(), learned_tx=learned_tx)
+    tx = sparsified(method=sj.soft.str_(), learned_tx=learned_tx)
     found = sj.check(*at(train(tx, line=sj.forward)))
     assert names(found) == ["target"] and "no learned threshold has passed a weight" in said(found)
 
 
 @pytest.mark.filterwarnings("ignore::sparsejax.ForwardWarning")
 def test_a_soft_method_without_its_forward_is_named():
-    tx = sparsified(method=sj.sr_ste())
+    tx = sparsified(method=sj.soft.sr_ste())
     assert sj.check(*at(train(tx, line=sj.forward)))
-    tx = sparsified(method=sj.sr_ste(decay=0.1))
+    tx = sparsified(method=sj.soft.sr_ste(decay=0.1))
     params, state = at(train(tx))
     found = sj.check(params, state)
     assert names(found) == ["forward"] and "4 of 4 updates took gradients" in said(found)
@@ -233,7 +233,7 @@ def test_modules_are_checked_as_they_are():
     assert sj.check(sj.harden(model, state), state)
     module = nnx.Linear(4, 4, rngs=nnx.Rngs(0))
     plan = sj.plan(nnx.state(module), {"kernel": sj.Unstructured()}, sparsity=0.5)
-    tx = sparsified(plan=plan, initial_masks=sj.masks_from_scores(nnx.state(module)))
+    tx = sparsified(plan=plan, initial_masks=sj.masks.masks_from_scores(nnx.state(module)))
     optimizer = nnx.Optimizer(module, tx, wrt=nnx.Param)
     assert names(sj.check(module, optimizer)) == ["nonzero"]
     assert sj.check(sj.harden(module, optimizer), optimizer)

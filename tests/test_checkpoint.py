@@ -48,8 +48,8 @@ def trainer(method, reparam=None):
 TRAINERS = {
     "gmp": lambda: trainer(cases.METHODS["gmp"].transform),
     "sparse_evolution": lambda: trainer(cases.METHODS["sparse_evolution"].transform),
-    "straight_through": lambda: trainer(cases.METHODS["gmp"].transform, sj.straight_through()),
-    "movement": lambda: trainer(sj.movement(1, 9)),
+    "straight_through": lambda: trainer(cases.METHODS["gmp"].transform, sj.soft.straight_through()),
+    "movement": lambda: trainer(sj.soft.movement(1, 9)),
 }
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sparsejax.compile.activation import NAMES, SAMPLES, Activation, recognise
+from sparsejax.compiler.activation import NAMES, SAMPLES, Activation, recognise
 from tests.compiled_layers import P, X, conv
 from tests.graphs import assert_close, assert_same, kinds, rewritten
 

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sparsejax.compile.activation import IDENTITY, NAMES, RELU, RELU6, Activation
-from sparsejax.compile.engine import region_call
-from sparsejax.compile.graph import (
+from sparsejax.compiler.activation import IDENTITY, NAMES, RELU, RELU6, Activation
+from sparsejax.compiler.engine import region_call
+from sparsejax.compiler.graph import (
     FLOAT32,
     Affine,
     Channels,
@@ -25,8 +25,8 @@ from sparsejax.compile.graph import (
     Reshape,
     Value,
 )
-from sparsejax.compile.interpret import interpreter
-from sparsejax.compile.lower import BLOCKS, MASKS, ROWS, Layout, lower
+from sparsejax.compiler.interpret import interpreter
+from sparsejax.compiler.lower import BLOCKS, MASKS, ROWS, Layout, lower
 
 LAYOUTS = [Layout(ROWS, 1), Layout(ROWS, 2), Layout(ROWS, 4), Layout(MASKS, 4)]
 LAYOUTS += [Layout(BLOCKS, 2), Layout(BLOCKS, 4), Layout(BLOCKS, 8)]

@@ -7,10 +7,10 @@ import pytest
 from jax import lax
 
 from experiments.models.mobilenet_v2 import MobileNetV2Linen
-from sparsejax.compile.fusion_plan import Mapping, fused, mapping_of, plan_fusion
-from sparsejax.compile.graph import Channels, Node
-from sparsejax.compile.rewrite import rewrite
-from sparsejax.compile.trace import trace
+from sparsejax.compiler.fusion_plan import Mapping, fused, mapping_of, plan_fusion
+from sparsejax.compiler.graph import Channels, Node
+from sparsejax.compiler.rewrite import rewrite
+from sparsejax.compiler.trace import trace
 from tests.encoders import EncoderLinen
 
 X = jnp.ones((1, 4, 4, 8))

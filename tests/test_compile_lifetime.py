@@ -102,7 +102,7 @@ def test_other_params_compile_once(monkeypatch):
     np.testing.assert_allclose(fast(x), multiply(matrix, x), rtol=1e-4, atol=1e-4)
     import sys
 
-    monkeypatch.setattr(sys.modules["sparsejax.compile.compiled"], "compile_function", None)
+    monkeypatch.setattr(sys.modules["sparsejax.compiler.compiled"], "compile_function", None)
     fast(x, params=other)  # known
     with pytest.raises(ValueError, match="structure"):
         fast(x, params={"matrix": other})

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from jax import lax
 
 import sparsejax as sj
-from sparsejax.compile.interpret import interpreter
-from sparsejax.compile.regions import split
+from sparsejax.compiler.interpret import interpreter
+from sparsejax.compiler.regions import split
 from tests.graphs import kinds, rewritten, stepwise
 
 

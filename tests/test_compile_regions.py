@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from sparsejax.compile.graph import Region
-from sparsejax.compile.regions import split
+from sparsejax.compiler.graph import Region
+from sparsejax.compiler.regions import split
 from tests.graphs import assert_close, assert_same, regions, rewritten, stepwise
 
 X = jax.random.normal(jax.random.key(0), (2, 5, 6, 8))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from sparsejax.compile.graph import Affine, Channels, Conv, Linear, Pool
-from sparsejax.compile.interpret import evaluate, interpreter
+from sparsejax.compiler.graph import Affine, Channels, Conv, Linear, Pool
+from sparsejax.compiler.interpret import evaluate, interpreter
 from tests.compiled_layers import IMAGES, ROWS, VECTORS, P, X, conv, excited, norm, shuffled
 from tests.graphs import assert_close, assert_same, kinds, rewritten
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import sparsejax as sj
-from sparsejax.compile import select, tune
-from sparsejax.compile.lower import BLOCKS, MASKS, ROWS, Layout
-from sparsejax.compile.select import Traits
+from sparsejax.compiler import select, tune
+from sparsejax.compiler.lower import BLOCKS, MASKS, ROWS, Layout
+from sparsejax.compiler.select import Traits
 
 
 def pruned(size, density, rows=1):

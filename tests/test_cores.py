@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.peers import process, rounds
 from experiments import cores, engines, records
-from sparsejax.compile import times
+from sparsejax.compiler import times
 
 
 @pytest.fixture

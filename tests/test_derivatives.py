@@ -25,14 +25,14 @@ def product(packed, **options):
     """Both functions of values, bias and x."""
     return tuple(
         lambda values, bias, x, f=f: f(replace(packed, values=values), x, bias, **options)
-        for f in (sj.spmm, sj.spmm_reference)
+        for f in (sj.spmm, sj.ops.spmm_reference)
     )
 
 
 def convolution(**options):
     return tuple(
         lambda kernel, bias, x, f=f: f(x, kernel, bias, **options)
-        for f in (sj.depthwise_conv2d, sj.depthwise_conv2d_reference)
+        for f in (sj.depthwise_conv2d, sj.ops.depthwise_conv2d_reference)
     )
 
 
@@ -127,7 +127,7 @@ def one_inner_step(apply):
 
 def grasp_masks(apply):
     plan = sj.plan(PARAMS, {"filters": sj.Unstructured()}, sparsity=0.5)
-    masks = sj.grasp(square(apply), [IMAGES])
+    masks = sj.before.grasp(square(apply), [IMAGES])
     tx = sj.sparsify(optax.sgd(0.1), sj.chain(), plan, key=jax.random.key(0), initial_masks=masks)
     return sj.masks_of(tx.init(PARAMS))["filters"].astype(jnp.float32)
 

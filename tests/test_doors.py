@@ -58,7 +58,7 @@ RULE_CASES = {
 }
 TRAINING_CASES = {
     "method": (sparsify(TX, sj.gmp, PLAN), r"needs a method, got the function gmp; call it: gmp"),
-    "method, soft": (sparsify(TX, sj.pdp, PLAN), "got the function pdp; call it"),
+    "method, soft": (sparsify(TX, sj.soft.pdp, PLAN), "got the function pdp; call it"),
     "method by name": (sparsify(TX, "gmp", PLAN), "needs a method, got 'gmp'; pass sj.gmp"),
     "optimizer": (sparsify(optax.adam, GMP, PLAN), "optax transform, got the function adam; call"),
     "exchanged": (sparsify(GMP, TX, PLAN), r"got MaskTransform; its arg.* sparsify\(tx, method, p"),
@@ -68,7 +68,7 @@ TRAINING_CASES = {
     "no plan": (sparsify(TX, GMP, None), "sparsify needs a plan made by sj.plan, got NoneType"),
     "plan not called": (sparsify(TX, GMP, sj.plan), "got the function plan; call it"),
     "masks": (sparsify(TX, GMP, PLAN, initial_masks=MASKS), "as a function .* got dict; pass lam"),
-    "reparam": (sparsify(TX, GMP, PLAN, reparam=sj.straight_through), "Reparam, .* call it"),
+    "reparam": (sparsify(TX, GMP, PLAN, reparam=sj.soft.straight_through), "Reparam, .* call it"),
     "learned_tx": (sparsify(TX, GMP, PLAN, learned_tx=optax.sgd), "the function sgd; call it"),
     "chain": (lambda: sj.chain(GMP, sj.rigl), "chain needs a mask transform, .* rigl; call it"),
     "every": (lambda: sj.every(10, sj.prune), "every needs a mask .* prune; call it"),
@@ -76,16 +76,22 @@ TRAINING_CASES = {
     "score": (lambda: sj.prune("magnitude", lambda s: 1.0), "prune needs a score, .*pass sj.magn"),
     "score of gmp": (lambda: sj.gmp(0, 10, score="magnitude"), "gmp needs a score"),
     "schedule": (
-        lambda: sj.drop(sj.magnitude, 0.3),
+        lambda: sj.drop(sj.scores.magnitude, 0.3),
         "function step -> number, got float; pass",
     ),
     "penalty": (lambda: sj.add_penalty(sj.linf, 0.1), "needs a penalty, .* linf; call it"),
-    "loss": (lambda: sj.snip(PARAMS, [X]), "snip needs a loss, .* got dict"),
-    "memory": (lambda: sj.training_memory(PARAMS, PLAN, TX), r"come as training_memory\(plan, p"),
-    "ticket": (lambda: sj.lottery_ticket(apply, PARAMS, RULES), "lottery_ticket needs a plan"),
-    "initial": (lambda: sj.full_masks(PLAN, PARAMS), r"come as full_masks\(params, plan\)"),
-    "zeros": (lambda: sj.masks_from_zeros(PLAN, PARAMS), "come as masks_from_zeros"),
-    "projection": (lambda: sj.onto_patterns(RULES), "onto_patterns needs a plan"),
+    "loss": (lambda: sj.before.snip(PARAMS, [X]), "snip needs a loss, .* got dict"),
+    "memory": (
+        lambda: sj.reports.training_memory(PARAMS, PLAN, TX),
+        r"come as training_memory\(plan, p",
+    ),
+    "ticket": (
+        lambda: sj.studies.lottery_ticket(apply, PARAMS, RULES),
+        "lottery_ticket needs a plan",
+    ),
+    "initial": (lambda: sj.masks.full_masks(PLAN, PARAMS), r"come as full_masks\(params, plan\)"),
+    "zeros": (lambda: sj.masks.masks_from_zeros(PLAN, PARAMS), "come as masks_from_zeros"),
+    "projection": (lambda: sj.structured.onto_patterns(RULES), "onto_patterns needs a plan"),
 }
 FUNCTION_CASES = {
     "report, exchanged": (lambda: sj.report(PARAMS, PLAN), r"dict; .* report\(plan, params, opt"),
@@ -94,8 +100,11 @@ FUNCTION_CASES = {
         lambda: sj.report(PLAN, PARAMS, apply_fn=apply(PARAMS, X), example=X),
         "report needs a function .* got Array",
     ),
-    "calibrate": (lambda: sj.calibrate(apply, PLAN, PARAMS, [X]), "come as calibrate"),
-    "rearrange": (lambda: sj.rearrange(PARAMS, apply, PLAN, X), "rearrange needs a function"),
+    "calibrate": (lambda: sj.post.calibrate(apply, PLAN, PARAMS, [X]), "come as calibrate"),
+    "rearrange": (
+        lambda: sj.structured.rearrange(PARAMS, apply, PLAN, X),
+        "rearrange needs a function",
+    ),
     "accelerate": (lambda: sj.accelerate(PARAMS), "accelerate needs a function"),
     "compile, plan": (lambda: sj.compile(apply, PARAMS, X, plan=RULES), "compile needs a plan"),
     "compile, exchanged": (
@@ -106,7 +115,7 @@ FUNCTION_CASES = {
 TRACERS = {
     "compile": sj.compile,
     "multiply_adds": sj.multiply_adds,
-    "coupled_channels": sj.coupled_channels,
+    "coupled_channels": sj.structured.coupled_channels,
 }
 INPUT_CASES = {
     "none": (lambda f: f(apply, PARAMS), "needs an example of each input .* got none; call"),

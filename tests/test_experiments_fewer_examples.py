@@ -41,7 +41,7 @@ def test_the_least_forgotten_are_left_out_after_some_epochs(tmp_path, seen):
     result = FewerExamples(TRAINING, choose, num_epochs=2, removed=0.25).run(job(tmp_path))
     ((found, num_epochs),) = counts
     assert num_epochs == 2 and result["kept_examples"] == 300
-    kept = sj.most_forgotten(found, 100, 2)
+    kept = sj.studies.most_forgotten(found, 100, 2)
     everything, fewer = datasets[:2]
     assert len(everything.train_labels) == 400
     np.testing.assert_array_equal(fewer.train_images, everything.train_images[kept])
@@ -67,7 +67,7 @@ def test_counts_are_those_of_the_epochs_ends(tmp_path, monkeypatch):
 
 
 def test_random_examples_depend_on_the_seed_alone():
-    counts = sj.no_forgetting(100)
+    counts = sj.studies.no_forgetting(100)
     first, again, other = (any_others(counts, 24, 7, seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert len(np.unique(first)) == 76 and not np.array_equal(first, other)

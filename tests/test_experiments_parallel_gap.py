@@ -13,7 +13,7 @@ from tests.small_settings import SMALL_TRAINING
 
 def test_each_copy_grows_its_part_and_the_end_is_at_the_target(tmp_path, monkeypatch):
     training = dataclasses.replace(
-        SMALL_TRAINING, prunable="kernel", sparsity=0.5, allocate=sj.uniform, steps=12
+        SMALL_TRAINING, prunable="kernel", sparsity=0.5, allocate=sj.allocate.uniform, steps=12
     )
     ends = []
     train_from = type(training).train_from

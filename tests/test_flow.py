@@ -30,11 +30,13 @@ def test_the_five_measures_by_hand():
     np.testing.assert_array_equal(HESSIAN @ flat, [3, -3, -4, 1])
     np.testing.assert_array_equal(HESSIAN @ HESSIAN @ flat, [5, -4, -11, 5])
     data = quadratic, [1.0]
-    np.testing.assert_allclose(filter_values(sj.flow_magnitude()), np.sqrt([5, 10]), rtol=1e-6)
-    np.testing.assert_allclose(filter_values(sj.flow_loss(*data)), [9, 13])
-    np.testing.assert_allclose(filter_values(sj.flow_biased_loss(*data)), [15, 37])
-    np.testing.assert_allclose(filter_values(sj.flow_gradient_norm(*data)), [-3, 38])
-    np.testing.assert_allclose(filter_values(sj.flow_gradient_preserving(*data)), [3, 38])
+    np.testing.assert_allclose(
+        filter_values(sj.before.flow_magnitude()), np.sqrt([5, 10]), rtol=1e-6
+    )
+    np.testing.assert_allclose(filter_values(sj.before.flow_loss(*data)), [9, 13])
+    np.testing.assert_allclose(filter_values(sj.before.flow_biased_loss(*data)), [15, 37])
+    np.testing.assert_allclose(filter_values(sj.before.flow_gradient_norm(*data)), [-3, 38])
+    np.testing.assert_allclose(filter_values(sj.before.flow_gradient_preserving(*data)), [3, 38])
 
 
 def setting(sparsity=0.75):
@@ -49,8 +51,8 @@ def setting(sparsity=0.75):
 
 def filters_left(method, params, plan, num_steps):
     def run(params):
-        context = lambda step: sj.MaskContext(plan, step, jax.random.key(0))
-        first = method.init(sj.full_masks(params, plan), params, context(jnp.int32(0)))
+        context = lambda step: sj.masks.MaskContext(plan, step, jax.random.key(0))
+        first = method.init(sj.masks.full_masks(params, plan), params, context(jnp.int32(0)))
 
         def one_step(carry, step):
             carry = method.update(*carry, params, params, context(step))
@@ -73,7 +75,9 @@ def test_the_rounds_leave_what_the_papers_ratios_multiply_to(rounds):
     ratios = [sparsity / (i * sparsity + rounds * (1 - sparsity)) for i in range(1, rounds + 1)]
     assert np.prod(1 - np.array(ratios)) == pytest.approx(1 - sparsity)
     params, plan = setting(sparsity)
-    left = filters_left(sj.gradient_flow(sj.flow_magnitude(), 2, rounds=rounds), params, plan, 14)
+    left = filters_left(
+        sj.before.gradient_flow(sj.before.flow_magnitude(), 2, rounds=rounds), params, plan, 14
+    )
     counts = sum(kept.sum(1) for kept in left)
     wanted = [120, 120]
     for ratio in ratios:
@@ -89,7 +93,10 @@ def test_filters_compete_in_the_whole_network_but_a_layer_keeps_its_best():
     norms = lambda leaf: np.sqrt(np.sum(np.square(leaf), tuple(range(leaf.ndim - 1))))
     size = [norms(np.asarray(params[name]["kernel"])) for name in "abc"]
     a, b, c = (
-        kept[-1] for kept in filters_left(sj.gradient_flow(sj.flow_magnitude(), 1), params, plan, 3)
+        kept[-1]
+        for kept in filters_left(
+            sj.before.gradient_flow(sj.before.flow_magnitude(), 1), params, plan, 3
+        )
     )
     assert c.sum() == 2 and set(np.flatnonzero(c)) == set(np.argsort(size[2])[-2:])  # 20 / 20 + 1
     assert b.sum() == 4 and set(np.flatnonzero(b)) == set(np.argsort(size[1])[-4:])  # 60 / 20 + 1
@@ -100,11 +107,11 @@ def test_a_measure_with_data_prunes_inside_a_training_step():
     params = {"kernel": jnp.asarray(WEIGHTS, jnp.float32)}
     plan = sj.plan(params, {"kernel": sj.Channel()}, sparsity=0.5)
     measures = {
-        "gradient_norm": (sj.flow_gradient_norm(quadratic, [-1.0, -1.0]), 1),
-        "biased": (sj.flow_biased_loss(quadratic, [1.0, 3.0]), 1),
+        "gradient_norm": (sj.before.flow_gradient_norm(quadratic, [-1.0, -1.0]), 1),
+        "biased": (sj.before.flow_biased_loss(quadratic, [1.0, 3.0]), 1),
     }
     for measure, kept in measures.values():
-        method = sj.gradient_flow(measure, 1, protected=0.0)
+        method = sj.before.gradient_flow(measure, 1, protected=0.0)
         (left,) = filters_left(method, params, plan, 2)
         np.testing.assert_array_equal(left[1], np.arange(2) == kept)
 
@@ -112,4 +119,4 @@ def test_a_measure_with_data_prunes_inside_a_training_step():
 def test_errors_at_the_door():
     for options in ({"every": 0}, {"every": 1, "rounds": 0}, {"every": 1, "protected": 1.0}):
         with pytest.raises(ValueError, match="gradient_flow needs every >= 1"):
-            sj.gradient_flow(sj.flow_magnitude(), **options)
+            sj.before.gradient_flow(sj.before.flow_magnitude(), **options)

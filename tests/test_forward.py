@@ -12,7 +12,7 @@ import sparsejax as sj
 from tests import cases
 
 REPARAMS = {name: row.make for name, row in cases.SOFT_METHODS.items()} | {
-    name: lambda row=row: sj.Method(sj.chain(), row.make())
+    name: lambda row=row: sj.masks.Method(sj.chain(), row.make())
     for name, row in cases.QUANTIZERS.items()
 }
 ADAM = optax.adam(0.02)
@@ -60,7 +60,7 @@ def test_an_unchanged_loop_is_told_and_counted(name):
 
 def test_blind_updates_are_counted_and_others_are_not():
     for loop, counted in ((right, 0), (unchanged, 3)):
-        params, tx = make(sj.Method(sj.one_shot(), sj.straight_through()))
+        params, tx = make(sj.masks.Method(sj.one_shot(), sj.soft.straight_through()))
         state, step = tx.init(params), jax.jit(loop(tx))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", sj.ForwardWarning)
@@ -179,7 +179,7 @@ CONCRETE = {"eager", "two_jits", *SHARED, "weights_outside"}
 
 def _run(loop, size):
     params, tx = make(
-        sj.Method(sj.one_shot(), sj.straight_through()),
+        sj.masks.Method(sj.one_shot(), sj.soft.straight_through()),
         params={"kernel": jnp.ones((4, size)) + jnp.arange(size)},
     )
     step, state = LOOPS[loop](tx), tx.init(params)
@@ -199,7 +199,7 @@ def test_loops_with_the_line_are_left_alone_and_speak_for_no_other(loop):
     if loop in SHARED:  # its function lives on, and may be called for an equal transform
         return
     params, tx = make(
-        sj.Method(sj.one_shot(), sj.straight_through()),
+        sj.masks.Method(sj.one_shot(), sj.soft.straight_through()),
         params={"kernel": jnp.ones((4, size)) + jnp.arange(size)},
     )
     state = jax.eval_shape(tx.init, params)
@@ -209,21 +209,21 @@ def test_loops_with_the_line_are_left_alone_and_speak_for_no_other(loop):
 
 @pytest.mark.parametrize("wrapper", ["multi_steps", "apply_if_finite", "chain", "inject"])
 def test_wrappers_are_left_alone(wrapper):
-    params, tx = make(sj.sr_ste())
+    params, tx = make(sj.soft.sr_ste())
     tx = {
         "multi_steps": optax.MultiSteps(tx, 2).gradient_transformation(),
         "apply_if_finite": optax.apply_if_finite(tx, 3),
         "chain": optax.chain(optax.clip(1.0), tx),
-        "inject": optax.inject_hyperparams(lambda rate: make(sj.sr_ste(), tx=optax.sgd(rate))[1])(
-            0.1
-        ),
+        "inject": optax.inject_hyperparams(
+            lambda rate: make(sj.soft.sr_ste(), tx=optax.sgd(rate))[1]
+        )(0.1),
     }[wrapper]
     state = jax.eval_shape(tx.init, params)
     jax.eval_shape(lambda p, s: right(tx)(*right(tx)(p, s)), params, state)
 
 
 def test_a_resumed_training_and_an_evaluation_are_left_alone():
-    params, tx = make(sj.sr_ste())
+    params, tx = make(sj.soft.sr_ste())
     template = jax.eval_shape(tx.init, params)
     saved = jax.tree.map(np.asarray, tx.init(params))
     state = jax.tree.unflatten(jax.tree.structure(template), jax.tree.leaves(saved))
@@ -239,13 +239,13 @@ def test_thresholds_that_nothing_moves_are_refused(learned_tx):
     plan = sj.plan(params, {"kernel": sj.Unstructured()}, sparsity=0.5)
     make = lambda method, tx: sj.sparsify(ADAM, method, plan, key=jax.random.key(0), learned_tx=tx)
     with pytest.raises(ValueError, match="needs a learned_tx that decays what this method learns"):
-        make(sj.str_(), learned_tx).init(params)
+        make(sj.soft.str_(), learned_tx).init(params)
     chained = optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(1e-3))
     warm_up = optax.adamw(optax.linear_schedule(0.0, 0.1, 5), weight_decay=0.1)
     for method, tx in (
-        (sj.str_(), chained),
-        (sj.str_(), warm_up),
-        (sj.str_(initial=-5.0), learned_tx),
-        (sj.str_(exact_from=3), learned_tx),
+        (sj.soft.str_(), chained),
+        (sj.soft.str_(), warm_up),
+        (sj.soft.str_(initial=-5.0), learned_tx),
+        (sj.soft.str_(exact_from=3), learned_tx),
     ):
         jax.eval_shape(make(method, tx).init, params)

@@ -20,7 +20,7 @@ ADAM = optax.adam(0.02)
 def test_flax_train_state_is_one_line():
     tree = cases.TREES["linen"]()
     plan = sj.plan(tree.params, tree.rules, sparsity=0.75)
-    tx = sj.sparsify(ADAM, sj.sr_ste(), plan, key=jax.random.key(0))
+    tx = sj.sparsify(ADAM, sj.soft.sr_ste(), plan, key=jax.random.key(0))
     state = train_state.TrainState.create(apply_fn=cases.Linen().apply, params=tree.params, tx=tx)
 
     @jax.jit
@@ -52,7 +52,7 @@ def trained_nnx(line):
     """The module, its optimizer and its masks after some steps; `line` makes what is called."""
     model = WithStatistics(nnx.Rngs(0))
     plan = sj.plan(nnx.state(model, nnx.Param), {"body/kernel": sj.Unstructured()}, sparsity=0.75)
-    tx = sj.sparsify(optax.sgd(0.1), sj.sr_ste(), plan, key=jax.random.key(0))
+    tx = sj.sparsify(optax.sgd(0.1), sj.soft.sr_ste(), plan, key=jax.random.key(0))
     optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(16, 8)), jnp.float32)
 
@@ -114,7 +114,7 @@ def test_an_unchanged_nnx_loop_is_told():
 def test_equinox_modules_are_one_line():
     model = eqx.nn.MLP(8, 4, 16, 1, key=jax.random.key(0))
     plan = sj.plan(model, {"layers/0/weight": sj.Unstructured()}, sparsity=0.75)
-    tx = sj.sparsify(ADAM, sj.sr_ste(), plan, key=jax.random.key(0))
+    tx = sj.sparsify(ADAM, sj.soft.sr_ste(), plan, key=jax.random.key(0))
     state, x = tx.init(model), jnp.ones((3, 8))
 
     @eqx.filter_jit

@@ -24,7 +24,7 @@ def planned(params, sparsity=0.75, pattern=None):
 
 
 def parts_of(*sizes, num_parts):
-    return list(sj.gap_parts(planned(layers(*sizes)), num_parts).values())
+    return list(sj.sparse_training.gap_parts(planned(layers(*sizes)), num_parts).values())
 
 
 def test_parts_are_contiguous_and_of_about_equal_sizes():
@@ -42,11 +42,11 @@ def test_parts_are_contiguous_and_of_about_equal_sizes():
 def test_exactly_one_part_is_dense_at_any_time(pattern):
     params = layers((8, 4), (4, 8), (8, 8))
     plan = planned(params, cases.PATTERNS[pattern][1], cases.PATTERNS[pattern][0])
-    method = sj.gap(3, 2, rounds=2)
-    context = lambda step: sj.MaskContext(plan, step, jax.random.key(0))
+    method = sj.sparse_training.gap(3, 2, rounds=2)
+    context = lambda step: sj.masks.MaskContext(plan, step, jax.random.key(0))
 
     def run(params):
-        first = method.init(sj.full_masks(params, plan), params, context(jnp.int32(0)))
+        first = method.init(sj.masks.full_masks(params, plan), params, context(jnp.int32(0)))
 
         def one_step(carry, step):
             carry = method.update(*carry, params, params, context(step))
@@ -73,9 +73,9 @@ def test_the_part_that_was_dense_is_pruned_by_magnitude():
     # Part 0 starts as 3, 4 of four weights; while it is dense 9 and 8 grow, which then stay.
     params = {"a": {"kernel": jnp.array([1.0, 2.0, 3.0, 4.0])}, "b": {"kernel": jnp.ones(4)}}
     plan = planned(params, 0.5)
-    method, key = sj.gap(2, 1), jax.random.key(0)
+    method, key = sj.sparse_training.gap(2, 1), jax.random.key(0)
     masks, state = method.init(
-        sj.full_masks(params, plan), params, sj.MaskContext(plan, jnp.int32(0), key)
+        sj.masks.full_masks(params, plan), params, sj.masks.MaskContext(plan, jnp.int32(0), key)
     )
     np.testing.assert_array_equal(masks["a"]["kernel"], [0, 0, 1, 1])
     for step, weights, wanted in (
@@ -84,7 +84,7 @@ def test_the_part_that_was_dense_is_pruned_by_magnitude():
         (2, [9.0, 8.0, 0.0, 0.0], [1, 1, 0, 0]),
     ):
         params = {"a": {"kernel": jnp.array(weights)}, "b": params["b"]}
-        context = sj.MaskContext(plan, jnp.int32(step), key)
+        context = sj.masks.MaskContext(plan, jnp.int32(step), key)
         masks, state = method.update(masks, state, params, params, context)
         np.testing.assert_array_equal(masks["a"]["kernel"], wanted)
         assert int(masks["b"]["kernel"].sum()) == (4 if step == 1 else 2)
@@ -101,7 +101,7 @@ def parallel_training(plan, num_parts):
             sj.chain(),
             plan,
             key=jax.random.key(0),
-            initial_masks=sj.grown_part(part, num_parts),
+            initial_masks=sj.sparse_training.grown_part(part, num_parts),
         )
 
         def one_step(carry, _):
@@ -124,7 +124,7 @@ def test_parallel_parts_train_under_vmap_and_one_on_each_device():
         for part, leaf in enumerate(plan.leaves):
             zeros = np.sum(np.asarray(copies[f"layer{part}"]["kernel"][index]) == 0.0)
             assert zeros == (0 if part == index else leaf.num_pruned)
-    combined = sj.combine_parts(copies, plan, 4)
+    combined = sj.sparse_training.combine_parts(copies, plan, 4)
     for leaf in plan.leaves:
         assert np.sum(np.asarray(combined[leaf.path[:6]]["kernel"]) == 0.0) == leaf.num_pruned
     np.testing.assert_allclose(combined["bias"], np.mean(copies["bias"], 0), rtol=1e-6)
@@ -146,7 +146,7 @@ def test_parallel_parts_train_under_vmap_and_one_on_each_device():
 
 def test_errors_at_the_door():
     with pytest.raises(ValueError, match="at least 1"):
-        sj.gap(0, 3)
+        sj.sparse_training.gap(0, 3)
     params = layers(4, 4)
     with pytest.raises(ValueError, match="leading axis of 2 copies"):
-        sj.combine_parts(params, planned(params), 2)
+        sj.sparse_training.combine_parts(params, planned(params), 2)

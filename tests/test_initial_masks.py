@@ -42,7 +42,7 @@ def test_snip_keeps_the_largest_product_of_weight_and_gradient():
     batch = jnp.array([1.0, 1.0, 0.5, 4.0])
     scores = sj.importance.loss_based(loss, [batch])(params)
     np.testing.assert_allclose(scores["kernel"], [2.5, 5.0, 3.75, 5.0])
-    masks = sj.snip(loss, [batch])(params, planned(params, 0.5))
+    masks = sj.before.snip(loss, [batch])(params, planned(params, 0.5))
     np.testing.assert_array_equal(masks["kernel"], [0, 1, 0, 1])
     # Two batches count by their mean gradient: the second one is orthogonal to w and adds none.
     other = jnp.array([2.0, 1.0, 0.0, 0.0])
@@ -57,7 +57,7 @@ def test_grasp_keeps_what_holds_the_gradient_norm_up():
     loss = quadratic(np.kron(np.eye(2), block))
     scores = sj.importance.gradient_norm(loss, [1.0])(params)
     np.testing.assert_allclose(scores["kernel"], [-1.0, 6.0, 1.0, 1.5])
-    masks = sj.grasp(loss, [1.0])(params, planned(params, 0.25))
+    masks = sj.before.grasp(loss, [1.0])(params, planned(params, 0.25))
     np.testing.assert_array_equal(masks["kernel"], [0, 1, 1, 1])
 
 
@@ -84,18 +84,20 @@ def test_synflow_by_hand_without_data():
         "layer0": {"kernel": jnp.array([[2.0, -1.0]])},
         "layer1": {"kernel": jnp.array([[1.0, 0.5], [4.0, -3.5]])},
     }
-    masks = sj.synflow(mlp, jnp.ones((1, 1)), rounds=1)(params, planned(params, 0.5))
+    masks = sj.before.synflow(mlp, jnp.ones((1, 1)), rounds=1)(params, planned(params, 0.5))
     np.testing.assert_array_equal(masks["layer0"]["kernel"], [[0, 1]])
     np.testing.assert_array_equal(masks["layer1"]["kernel"], [[0, 0], [1, 1]])
     for scale in (0.01, 100.0):
-        scaled = sj.synflow(mlp, jnp.full((1, 1), scale), rounds=1)(params, planned(params, 0.5))
+        scaled = sj.before.synflow(mlp, jnp.full((1, 1), scale), rounds=1)(
+            params, planned(params, 0.5)
+        )
         assert all(jax.tree.leaves(jax.tree.map(jnp.array_equal, masks, scaled)))
 
 
 def test_synflow_agrees_with_a_slow_oracle_and_never_empties_a_layer():
     params = mlp_params(6, 30, 4, 20, 3)
     plan, rounds = planned(params, 0.95), 20
-    masks = sj.synflow(mlp, jnp.ones((1, 6)), rounds=rounds)(params, plan)
+    masks = sj.before.synflow(mlp, jnp.ones((1, 6)), rounds=rounds)(params, plan)
     weights = [np.abs(np.asarray(p["kernel"], np.float64)) for p in params.values()]
     kept = [np.ones(w.shape, bool) for w in weights]
     for index in range(rounds):
@@ -120,29 +122,29 @@ def test_synflow_agrees_with_a_slow_oracle_and_never_empties_a_layer():
 def test_synflow_says_when_nothing_flows():
     params = {"layer0": {"kernel": jnp.full((2, 2), 1e30)}, "layer1": {"kernel": jnp.ones((2, 2))}}
     with pytest.raises(ValueError, match="smaller positive x"):
-        sj.synflow(mlp, jnp.full((1, 2), 1e30))(params, planned(params, 0.5))
+        sj.before.synflow(mlp, jnp.full((1, 2), 1e30))(params, planned(params, 0.5))
     params = mlp_params(4, 8, 2)
     bounded = lambda params, x: jnp.minimum(mlp(params, x), 6.0)
     with pytest.raises(ValueError, match="at layer0/kernel; pass a smaller"):
-        sj.synflow(bounded, jnp.full((1, 4), 1e3))(params, planned(params, 0.5))
+        sj.before.synflow(bounded, jnp.full((1, 4), 1e3))(params, planned(params, 0.5))
     # Scores of 1 in the first layer and of 4 in the second, which has the five best of 500.
     params = jax.tree.map(jnp.ones_like, mlp_params(4, 100, 1))
     with pytest.raises(ValueError, match="at the end; pass a larger x"):
-        sj.synflow(mlp, jnp.ones((1, 4)), rounds=1)(params, planned(params, 0.99))
+        sj.before.synflow(mlp, jnp.ones((1, 4)), rounds=1)(params, planned(params, 0.99))
     with pytest.raises(ValueError, match="rounds >= 1"):
-        sj.synflow(mlp, jnp.ones((1, 2)), rounds=0)
+        sj.before.synflow(mlp, jnp.ones((1, 2)), rounds=0)
     with pytest.raises(ValueError, match="at least one batch"):
-        sj.snip(quadratic(np.eye(2)), [])
+        sj.before.snip(quadratic(np.eye(2)), [])
 
 
 def makers():
     batches = [jnp.asarray(np.random.default_rng(0).normal(size=(5, 8)), jnp.float32)]
     loss = lambda params, x: jnp.mean((mlp(params, x) - 1.0) ** 2)
     return {
-        "snip": sj.snip(loss, batches),
-        "grasp": sj.grasp(loss, batches),
-        "synflow": sj.synflow(mlp, jnp.ones((1, 8)), rounds=3),
-        "scores": sj.masks_from_scores(lambda params: jax.tree.map(jnp.abs, params)),
+        "snip": sj.before.snip(loss, batches),
+        "grasp": sj.before.grasp(loss, batches),
+        "synflow": sj.before.synflow(mlp, jnp.ones((1, 8)), rounds=3),
+        "scores": sj.masks.masks_from_scores(lambda params: jax.tree.map(jnp.abs, params)),
     }
 
 
@@ -178,9 +180,9 @@ def test_initial_masks_meet_the_plan_and_survive_training(maker, pattern):
 def test_masks_from_scores_leaf_by_leaf_meets_each_target():
     params = {"a": {"kernel": jnp.arange(8.0)}, "b": {"kernel": jnp.arange(100.0, 108.0)}}
     plan = planned(params, 0.5)
-    by_leaf = sj.masks_from_scores(params, globally=False)(params, plan)
+    by_leaf = sj.masks.masks_from_scores(params, globally=False)(params, plan)
     assert [int(mask.sum()) for mask in jax.tree.leaves(by_leaf)] == [4, 4]
-    by_network = sj.masks_from_scores(params)(params, plan)
+    by_network = sj.masks.masks_from_scores(params)(params, plan)
     assert [int(mask.sum()) for mask in jax.tree.leaves(by_network)] == [0, 8]
 
 
@@ -194,7 +196,7 @@ def test_masks_from_zeros_find_the_masks_again(pattern):
         for leaf in plan.leaves
     }
     pruned = sj.tree.map_with_paths(lambda path, p: p * masks.get(path, True), params)
-    found = dict(sj.tree.leaves_with_paths(sj.masks_from_zeros(pruned, plan)))
+    found = dict(sj.tree.leaves_with_paths(sj.masks.masks_from_zeros(pruned, plan)))
     for path, mask in masks.items():
         np.testing.assert_array_equal(found[path], mask)
 
@@ -203,7 +205,7 @@ def test_masks_from_zeros_keeps_whole_groups():
     params = {"kernel": jnp.zeros((4, 8)).at[1, 2].set(1.0).at[3, 7].set(-1.0)}
     for pattern in (sj.Unstructured(), sj.Block(4, 1), sj.Channel(), sj.NM(2, 4)):
         plan = sj.plan(params, {"kernel": pattern}, sparsity=0.5)
-        mask = np.asarray(sj.masks_from_zeros(params, plan)["kernel"])
+        mask = np.asarray(sj.masks.masks_from_zeros(params, plan)["kernel"])
         pattern.check(mask)
         assert mask[1, 2] and mask[3, 7]
         assert (

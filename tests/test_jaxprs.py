@@ -30,15 +30,15 @@ def test_calibrate_finds_the_same_weights_or_names_what_it_cannot_follow(name):
     )
     for leaf in set(params) - set(case.counts):
         with pytest.raises(ValueError, match=f"^{leaf}: .* with this leaf, it"):
-            sj.calibrate(case.f, params, plan_of([leaf]), [x])
+            sj.post.calibrate(case.f, params, plan_of([leaf]), [x])
     if not case.counts:
         return
     plan = plan_of(case.counts)
     if case.refused:
         with pytest.raises(ValueError, match=f"^[wab]: calibrate .*{case.refused}"):
-            sj.calibrate(case.f, params, plan, [x])
+            sj.post.calibrate(case.f, params, plan, [x])
         return
-    calibration = sj.calibrate(case.f, params, plan, [x])
+    calibration = sj.post.calibrate(case.f, params, plan, [x])
     for leaf in plan.leaves:
         positions = calibration[leaf.path].positions
         assert sorted(positions.ravel()) == list(range(math.prod(leaf.shape)))
@@ -48,26 +48,26 @@ def test_each_layer_of_a_scan_sees_its_own_inputs():
     case = CASES["scanned"]
     params, x = arrays(case)
     plan = sj.plan(params, {"w": sj.Stacked(sj.NM(2, 4))}, sparsity=0.5)
-    calibration = sj.calibrate(case.f, params, plan, [x, 2 * x])
+    calibration = sj.post.calibrate(case.f, params, plan, [x, 2 * x])
     wanted, rows = [0.0, 0.0, 0.0], [x, 2 * x]
     for index, kernel in enumerate(params["w"]):
         wanted[index] = sum(np.asarray(row, np.float64).T @ np.asarray(row) for row in rows)
         rows = [jnp.tanh(row @ kernel) for row in rows]
     for index, leaf in enumerate(plan.leaves):
         np.testing.assert_allclose(calibration[leaf.path].gram[0], wanted[index], rtol=1e-5)
-    pruned, masks = sj.sparse_gpt(params, plan, calibration)
-    by_wanda = sj.wanda(calibration)(params, plan)["w"]
-    corrected = sj.obs_correct(params, masks, calibration)["w"]
+    pruned, masks = sj.post.sparse_gpt(params, plan, calibration)
+    by_wanda = sj.post.wanda(calibration)(params, plan)["w"]
+    corrected = sj.post.obs_correct(params, masks, calibration)["w"]
     assert masks["w"].shape == by_wanda.shape == (3, 4, 4)
     for index, leaf in enumerate(plan.leaves):
         one = {"w": params["w"][index]}
         own = sj.plan(one, {"w": sj.NM(2, 4)}, sparsity=0.5)
         seen = {"w": replace(calibration[leaf.path], at=())}
-        alone, kept = sj.sparse_gpt(one, own, seen)
+        alone, kept = sj.post.sparse_gpt(one, own, seen)
         np.testing.assert_array_equal(masks["w"][index], kept["w"])
-        np.testing.assert_array_equal(by_wanda[index], sj.wanda(seen)(one, own)["w"])
+        np.testing.assert_array_equal(by_wanda[index], sj.post.wanda(seen)(one, own)["w"])
         np.testing.assert_allclose(pruned["w"][index], alone["w"])
-        np.testing.assert_array_equal(corrected[index], sj.obs_correct(one, kept, seen)["w"])
+        np.testing.assert_array_equal(corrected[index], sj.post.obs_correct(one, kept, seen)["w"])
 
 
 def test_a_transposed_convolution_has_no_zeros_of_dilation():
@@ -80,7 +80,7 @@ def test_slices_of_a_fused_kernel_are_one_layer():
     case = CASES["sliced"]
     params, x = arrays(case)
     plan = sj.plan(params, {"w": sj.Unstructured()}, sparsity=0.5)
-    inputs = sj.calibrate(case.f, params, plan, [x])["w"]
+    inputs = sj.post.calibrate(case.f, params, plan, [x])["w"]
     assert inputs.positions.shape == (1, 8, 4)
     np.testing.assert_allclose(inputs.gram[0], np.asarray(x).T @ np.asarray(x), rtol=1e-5)
 

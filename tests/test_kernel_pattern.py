@@ -97,10 +97,10 @@ def test_methods_train_kernel_patterns(method):
     params = {"kernel": jnp.asarray(np.random.default_rng(0).normal(size=SHAPE), jnp.float32)}
     plan = sj.plan(params, {"kernel": PATTERN}, sparsity=0.8)
     transform = (cases.METHODS | cases.SWELLING_METHODS)[method].transform
-    context = lambda step: sj.MaskContext(plan, step, jax.random.key(step))
+    context = lambda step: sj.masks.MaskContext(plan, step, jax.random.key(step))
 
     def run(params):
-        first = transform.init(sj.full_masks(params, plan), params, context(jnp.int32(0)))
+        first = transform.init(sj.masks.full_masks(params, plan), params, context(jnp.int32(0)))
 
         def one_step(carry, step):
             moved = jax.tree.map(lambda w: jnp.roll(w, step) * (1 + step % 2), params)

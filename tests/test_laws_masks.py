@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sparsejax.masks.transforms.mask_checks import check_mask
 
 import sparsejax as sj
-from sparsejax.mask_checks import check_mask
 from tests import cases
 
 SHAPE = (3, 3, 4, 8)
@@ -26,11 +26,11 @@ def edge_params():
 def compiled_run(transform, plan, num_steps):
     def run(params, grads, masks, key):
         def one_step(carry, step):
-            own = sj.MaskContext(plan, step, jax.random.fold_in(key, step))
+            own = sj.masks.MaskContext(plan, step, jax.random.fold_in(key, step))
             carry = transform.update(*carry, reranked(params, step), grads, own)
             return carry, carry[0]
 
-        first = transform.init(masks, params, sj.MaskContext(plan, jnp.int32(0), key))
+        first = transform.init(masks, params, sj.masks.MaskContext(plan, jnp.int32(0), key))
         return first[0], jax.lax.scan(one_step, first, jnp.arange(num_steps))[1]
 
     return jax.jit(run)
@@ -40,7 +40,7 @@ def run_masks(transform, params, plan, seed=3, num_steps=cases.NUM_STEPS):
     """The masks after init and after each step, stacked; weights rank anew at each step."""
     run = compiled_run(transform, plan, num_steps)
     key = jax.random.key(seed, impl="rbg")
-    return run(params, shifted(params), sj.full_masks(params, plan), key)
+    return run(params, shifted(params), sj.masks.full_masks(params, plan), key)
 
 
 def reranked(params, step):
@@ -136,8 +136,8 @@ def test_jit_equals_no_jit(method):
     plan = cases.planned(sj.Block(2, 2), 0.5, params)
     transform = cases.METHODS[method].transform
     key = jax.random.key(3, impl="rbg")
-    context = sj.MaskContext(plan, jnp.int32(3), key)
-    masks, state = transform.init(sj.full_masks(params, plan), params, context)
+    context = sj.masks.MaskContext(plan, jnp.int32(3), key)
+    masks, state = transform.init(sj.masks.full_masks(params, plan), params, context)
     update = lambda step: transform.update(
         masks, state, params, shifted(params), context._replace(step=step)
     )[0]

@@ -105,7 +105,7 @@ def test_update_pulls_gradients_back_through_the_reparam(name):
     grads = cases.fake_grads(params, 5)
 
     def by_hand(params, state, grads):
-        context = sj.MaskContext(plan, state.step, None)
+        context = sj.masks.MaskContext(plan, state.step, None)
         apply = lambda raw: method.reparam.apply(raw, state.masks, state.reparam.learned, context)
         weights, pull = jax.vjp(apply, params)
         return weights, jax.tree.map(jnp.negative, pull(grads)[0])
@@ -216,6 +216,6 @@ def test_quantizers_follow_soft_masks(soft, quantizer):
 def test_what_learns_by_gradients_needs_an_optimizer():
     params = cases.dict_params()
     plan = cases.planned(sj.Unstructured(), 0.5, params)
-    tx = sj.sparsify(optax.sgd(0.1), sj.movement(1, 2), plan, key=jax.random.key(0))
+    tx = sj.sparsify(optax.sgd(0.1), sj.soft.movement(1, 2), plan, key=jax.random.key(0))
     with pytest.raises(ValueError, match="pass learned_tx"):
         tx.init(params)

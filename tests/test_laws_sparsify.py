@@ -161,7 +161,7 @@ def test_the_optimizer_sees_the_pruned_network():
 
 def test_each_step_draws_anew_and_the_state_may_be_donated():
     params = cases.dict_params()
-    spy = sj.MaskTransform(
+    spy = sj.masks.MaskTransform(
         lambda masks, params, context: (masks, jax.random.key_data(context.key)),
         lambda masks, state, params, grads, context: (masks, jax.random.key_data(context.key)),
     )
@@ -180,7 +180,7 @@ def test_each_step_draws_anew_and_the_state_may_be_donated():
 def test_donated_states_leave_the_users_masks_alone():
     params = cases.dict_params()
     plan = mixed_plan(params)
-    masks = sj.full_masks(params, plan)
+    masks = sj.masks.full_masks(params, plan)
     key, given = jax.random.key(0), lambda params, plan: masks
     tx = sj.sparsify(optax.sgd(0.1), sj.chain(), plan, key=key, initial_masks=given)
     jax.jit(lambda state: tx.update(params, state, params)[1], donate_argnums=0)(tx.init(params))
@@ -229,7 +229,7 @@ def test_continues_from_a_sparse_checkpoint():
             cases.METHODS[method].transform,
             plan,
             key=jax.random.key(1, impl="rbg"),
-            initial_masks=sj.masks_from_zeros,
+            initial_masks=sj.masks.masks_from_zeros,
         )
         history, states, _ = train(tx, pruned)
         kept = assert_pruned_are_zero(history, states.masks, plan)
@@ -247,7 +247,7 @@ def test_straight_through_forward_is_masked_and_gradients_are_dense():
     plan = sj.plan(params, {"conv/kernel": sj.Unstructured()}, sparsity=0.75)
     method = sj.gmp(0, 4, every=1, regrow=True)
     tx = sj.sparsify(
-        optax.sgd(0.3), method, plan, key=jax.random.key(0), reparam=sj.straight_through()
+        optax.sgd(0.3), method, plan, key=jax.random.key(0), reparam=sj.soft.straight_through()
     )
     opt_state = tx.init(params)
     loss = lambda params, opt_state: jnp.sum(

@@ -81,7 +81,11 @@ def test_nnx_straight_through():
     params = nnx.state(model)
     plan = sj.plan(params, {"layers/0/kernel": sj.Unstructured()}, sparsity=0.75)
     tx = sj.sparsify(
-        optax.adam(0.05), sj.one_shot(), plan, key=jax.random.key(0), reparam=sj.straight_through()
+        optax.adam(0.05),
+        sj.one_shot(),
+        plan,
+        key=jax.random.key(0),
+        reparam=sj.soft.straight_through(),
     )
     optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
     loss = lambda model: jnp.mean(sj.forward(model, optimizer)(jnp.ones((2, 8))) ** 2)

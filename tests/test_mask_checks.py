@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 import sparsejax as sj
-from sparsejax import mask_checks
+from sparsejax.masks import mask_checks
 from tests import cases
 
 SHAPES = {"body": {"kernel": (8, 4)}, "head": {"kernel": (4, 4)}, "norm": {"scale": (4,)}}

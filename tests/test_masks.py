@@ -13,7 +13,9 @@ def setting(weights, pattern=None, sparsity=0.5):
     """Params, plan and a function step -> context."""
     params = {"kernel": jnp.asarray(weights, jnp.float32)}
     plan = sj.plan(params, {"kernel": pattern or sj.Unstructured()}, sparsity=sparsity)
-    context = lambda step: sj.MaskContext(plan, jnp.asarray(step, jnp.int32), jax.random.key(0))
+    context = lambda step: sj.masks.MaskContext(
+        plan, jnp.asarray(step, jnp.int32), jax.random.key(0)
+    )
     return params, plan, context
 
 
@@ -48,7 +50,7 @@ def test_rigl_fraction_follows_the_cosine():
     generator = np.random.default_rng(0)
     params, plan, context = setting(generator.normal(size=200))
     method = sj.rigl(40, every=10)
-    masks, state = method.init(sj.full_masks(params, plan), params, context(0))
+    masks, state = method.init(sj.masks.full_masks(params, plan), params, context(0))
     update, swapped = stepper(method, params, context), []
     for step in (0, 5, 10, 20, 30, 40, 50):
         # Gradients are largest where weights are pruned, so that each dropped weight is replaced.
@@ -64,7 +66,7 @@ def test_rigl_fraction_follows_the_cosine():
 def test_set_replaces_the_smallest_by_random_ones():
     params, plan, context = setting(np.arange(1.0, 101.0), sparsity=0.8)
     method = sj.sparse_evolution(every=1, fraction=0.3)
-    masks, state = method.init(sj.full_masks(params, plan), params, context(0))
+    masks, state = method.init(sj.masks.full_masks(params, plan), params, context(0))
     old = np.asarray(masks["kernel"])
     masks, _ = method.update(masks, state, params, {"kernel": jnp.zeros(100)}, context(1))
     new = np.asarray(masks["kernel"])
@@ -78,7 +80,7 @@ def test_gmp_follows_the_cubic_by_hand():
     # Zhu & Gupta with s_f = 0.8, begin 0, end 4: 0, 0.4625, 0.7, 0.7875, 0.8 of 80 weights.
     params, plan, context = setting(np.random.default_rng(0).normal(size=80), sparsity=0.8)
     method = sj.gmp(0, 4, every=1)
-    masks, state = method.init(sj.full_masks(params, plan), params, context(0))
+    masks, state = method.init(sj.masks.full_masks(params, plan), params, context(0))
     update, pruned = stepper(method, params, context), []
     for step in range(6):
         masks, state = update(masks, state, params, step)
@@ -94,7 +96,7 @@ def test_gmp_waits_until_its_ramp_passes_a_sparse_checkpoint():
     weights[np.random.default_rng(1).permutation(80)[:40]] = 0.0
     params, plan, context = setting(weights, sparsity=0.8)
     method = sj.gmp(0, 4, every=1)
-    masks, state = method.init(sj.masks_from_zeros(params, plan), params, context(0))
+    masks, state = method.init(sj.masks.masks_from_zeros(params, plan), params, context(0))
     update, pruned = stepper(method, params, context), []
     for step in range(6):
         masks, state = update(masks, state, params, step)
@@ -104,7 +106,7 @@ def test_gmp_waits_until_its_ramp_passes_a_sparse_checkpoint():
 
 
 def test_every_fires_at_begin_at_each_period_and_at_end():
-    count = sj.MaskTransform(
+    count = sj.masks.MaskTransform(
         init=lambda masks, params, context: (masks, jnp.int32(0)),
         update=lambda masks, state, params, grads, context: (masks, state + 1),
     )
@@ -127,11 +129,11 @@ def test_every_fires_at_begin_at_each_period_and_at_end():
 def test_chain_gives_each_transform_its_own_key_and_state():
     params, plan, context = setting(np.ones(64))
     key_of = lambda context: tuple(np.asarray(jax.random.key_data(context.key)).tolist())
-    spy = sj.MaskTransform(
+    spy = sj.masks.MaskTransform(
         lambda masks, params, context: (masks, key_of(context)),
         lambda masks, state, params, grads, context: (masks, (state, key_of(context))),
     )
-    masks, state = sj.chain(spy, spy).init(sj.full_masks(params, plan), params, context(0))
+    masks, state = sj.chain(spy, spy).init(sj.masks.full_masks(params, plan), params, context(0))
     assert len(set(state)) == 2
     _, (first, second) = sj.chain(spy, spy).update(masks, state, params, params, context(0))
     assert (first[0], second[0]) == state and first[1] != second[1]
@@ -143,27 +145,27 @@ def test_global_pruning_spends_one_budget_by_one_threshold():
         "b": {"kernel": jnp.array([0.1, 9.0])},
     }
     plan = sj.plan(params, {"kernel": sj.Unstructured()}, sparsity=0.5)
-    context = sj.MaskContext(plan, jnp.int32(0), jax.random.key(0))
+    context = sj.masks.MaskContext(plan, jnp.int32(0), jax.random.key(0))
     method = sj.global_mp()
-    masks, state = method.init(sj.full_masks(params, plan), params, context)
+    masks, state = method.init(sj.masks.full_masks(params, plan), params, context)
     masks, _ = method.update(masks, state, params, params, context)
     np.testing.assert_array_equal(masks["a"]["kernel"], [0, 0, 1, 1])
     np.testing.assert_array_equal(masks["b"]["kernel"], [0, 1])
     # With a floor of 2 the small leaf stays dense and the other one pays.
     method = sj.global_mp(min_weights=1)
-    masks, state = method.init(sj.full_masks(params, plan), params, context)
+    masks, state = method.init(sj.masks.full_masks(params, plan), params, context)
     masks, _ = method.update(masks, state, params, params, context)
     assert np.asarray(masks["b"]["kernel"]).sum() >= 1
     with pytest.raises(ValueError, match="leaves 2 weights to prune, the plan asks for 3"):
-        sj.global_mp(min_weights=2).init(sj.full_masks(params, plan), params, context)
+        sj.global_mp(min_weights=2).init(sj.masks.full_masks(params, plan), params, context)
 
 
 def test_global_pruning_counts_what_is_pruned_already():
     params = {"a": {"kernel": jnp.arange(1.0, 5.0)}, "b": {"kernel": jnp.arange(5.0, 9.0)}}
     plan = sj.plan(params, {"kernel": sj.Unstructured()}, sparsity=0.5)
-    context = sj.MaskContext(plan, jnp.int32(2), jax.random.key(0))
+    context = sj.masks.MaskContext(plan, jnp.int32(2), jax.random.key(0))
     method = sj.global_mp(0, 2)
-    masks, state = method.init(sj.full_masks(params, plan), params, context)
+    masks, state = method.init(sj.masks.full_masks(params, plan), params, context)
     for scale in (1.0, 100.0):  # "a" goes, and stays gone however large it would be
         params = {"a": {"kernel": scale * params["a"]["kernel"]}, "b": params["b"]}
         masks, state = method.update(masks, state, params, params, context)
@@ -182,9 +184,9 @@ def test_the_floor_of_global_pruning_agrees_with_the_allocator():
     allocate = sj.distributions.global_magnitude_with_minimum(min_weights=30)
     wanted = sj.plan(params, rules, sparsity=0.9, allocate=allocate)
     plan = sj.plan(params, rules, sparsity=0.9)
-    context = sj.MaskContext(plan, jnp.int32(0), jax.random.key(0))
+    context = sj.masks.MaskContext(plan, jnp.int32(0), jax.random.key(0))
     method = sj.global_mp(min_weights=30)
-    masks, state = method.init(sj.full_masks(params, plan), params, context)
+    masks, state = method.init(sj.masks.full_masks(params, plan), params, context)
     masks, _ = method.update(masks, state, params, params, context)
     pruned = [int(np.sum(~np.asarray(masks[f"layer{i}"]["kernel"]))) for i in range(4)]
     assert pruned[0] == 0 and pruned[1] == 30
@@ -198,9 +200,9 @@ def test_the_floor_spends_the_last_weights_of_the_budget():
     params = {name: {"kernel": jnp.arange(1.0, 11.0)} for name in "abc"}
     params["d"] = {"kernel": jnp.array([0.1, 0.2])}
     plan = sj.plan(params, {"kernel": sj.Unstructured()}, sparsity=0.75)
-    context = sj.MaskContext(plan, jnp.int32(0), jax.random.key(0))
+    context = sj.masks.MaskContext(plan, jnp.int32(0), jax.random.key(0))
     method = sj.global_mp(min_weights=1)
-    masks, state = method.init(sj.full_masks(params, plan), params, context)
+    masks, state = method.init(sj.masks.full_masks(params, plan), params, context)
     masks, _ = method.update(masks, state, params, params, context)
     pruned = [int(np.sum(~np.asarray(masks[name]["kernel"]))) for name in "abcd"]
     assert sum(pruned) == plan.num_pruned == 26
@@ -228,7 +230,7 @@ def test_regrown_weights_start_from_zero_with_zero_moments():
         sj.every(2, rewire, begin=2),
         plan,
         key=jax.random.key(0),
-        initial_masks=sj.masks_from_zeros,
+        initial_masks=sj.masks.masks_from_zeros,
     )
     state = tx.init(params)
     grads = {"kernel": jnp.array([0.0, 0.2, 7.0, 0.1, -0.9, 0.5])}

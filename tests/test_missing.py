@@ -12,8 +12,8 @@ import pytest
 import sparsejax as sj
 from experiments.ray_engine import work_on_ray
 from experiments.scalars import also_to_tensorboard
-from sparsejax.keras_bridge import _optimizer_class
 from sparsejax.ops._extension import SUFFIX, explained
+from sparsejax.training.keras_bridge import _optimizer_class
 
 ROOT = Path(__file__).parents[1]
 
@@ -94,8 +94,8 @@ def test_a_module_without_its_extra_names_it(module):
 
 
 EXTRAS = {
-    "matplotlib.pyplot": (lambda: sj.plot(sj.Plan(())), r"pip install 'sparsejax\[plot\]'"),
-    "keras": (lambda: sj.KerasOptimizer(optax.sgd(0.1)), "pip install keras"),
+    "matplotlib.pyplot": (lambda: sj.reports.plot(sj.Plan(())), r"pip install 'sparsejax\[plot\]'"),
+    "keras": (lambda: sj.training.KerasOptimizer(optax.sgd(0.1)), "pip install keras"),
     "orbax.checkpoint": (lambda: sj.checkpoint("."), "pip install 'orbax-checkpoint>="),
     "tensorboardX": (lambda: also_to_tensorboard(*[None] * 3), r"'sparsejax\[tensorboard\]'"),
     "ray": (lambda: work_on_ray([], None, done=None), r"pip install 'sparsejax\[ray\]'"),

@@ -98,7 +98,7 @@ def test_reference_is_the_same_function(padding):
     x, kernel = jax.random.normal(key, (2, 9, 8, 6)), jax.random.normal(key, (3, 3, 1, 6))
     options = {"strides": (2, 1), "padding": padding, "dilation": (1, 2), "activation": jnp.tanh}
     got = jax.jit(partial(sj.depthwise_conv2d, **options))(x, kernel, jnp.ones(6))
-    reference = jax.jit(partial(sj.depthwise_conv2d_reference, **options))
+    reference = jax.jit(partial(sj.ops.depthwise_conv2d_reference, **options))
     expected = reference(x, kernel, jnp.ones(6))
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
 
@@ -124,7 +124,7 @@ def test_zero_sized_dimensions_give_what_the_reference_gives(shape):
     x, kernel, bias = jnp.ones(shape), jnp.ones((3, 3, 1, shape[-1])), jnp.ones(shape[-1])
     for padding in ("SAME", ((2, 2), (2, 2))):
         got = sj.depthwise_conv2d(x, kernel, bias, padding=padding)
-        expected = sj.depthwise_conv2d_reference(x, kernel, bias, padding=padding)
+        expected = sj.ops.depthwise_conv2d_reference(x, kernel, bias, padding=padding)
         assert got.shape == expected.shape
         np.testing.assert_array_equal(got, expected)
 
@@ -184,4 +184,4 @@ def test_other_dtypes_run_as_the_reference(dtype):
 def test_kernels_of_many_taps_run_as_the_reference():
     x, kernel = jnp.ones((1, 40, 8, 4)), jnp.ones((33, 3, 1, 4))
     got = sj.depthwise_conv2d(x, kernel)
-    np.testing.assert_allclose(got, sj.depthwise_conv2d_reference(x, kernel), rtol=1e-5)
+    np.testing.assert_allclose(got, sj.ops.depthwise_conv2d_reference(x, kernel), rtol=1e-5)

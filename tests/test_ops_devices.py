@@ -23,7 +23,7 @@ PACKED = jax.tree.map(lambda a: jnp.asarray(a, a.dtype if a.dtype == np.int32 el
 def loss(kernel, values, x):
     """Both ops, one behind the other."""
     y = sj.depthwise_conv2d(x, kernel, strides=(2, 2), activation=jax.nn.relu)
-    packed = sj.BSR(values, PACKED.indices, PACKED.row_starts, (4, 1), (32, 64), (64, 32))
+    packed = sj.patterns.BSR(values, PACKED.indices, PACKED.row_starts, (4, 1), (32, 64), (64, 32))
     return (sj.spmm(packed, y) ** 2).sum()
 
 

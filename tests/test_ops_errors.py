@@ -16,14 +16,14 @@ import sparsejax as sj
 from sparsejax.ops import _ffi
 from sparsejax.ops.kernel import Call
 
-PACKED = sj.CSR(
+PACKED = sj.patterns.CSR(
     values=np.ones(3, np.float32),
     indices=np.array([0, 2, 1], np.int32),
     row_starts=np.array([0, 2, 3], np.int32),
     matrix_shape=(2, 3),
     leaf_shape=(3, 2),
 )
-BLOCKS = sj.BSR(
+BLOCKS = sj.patterns.BSR(
     values=np.ones((2, 2, 1), np.float32),
     indices=np.array([0, 2], np.int32),
     row_starts=np.array([0, 2], np.int32),
@@ -158,7 +158,7 @@ def test_arrays_that_are_no_matrix_are_refused_by_the_kernel(case):
 
 def test_gradients_refuse_bad_matrices_too():
     packed, _ = BAD_MATRICES["index too large"]
-    module = importlib.import_module("sparsejax.ops.spmm")
+    module = importlib.import_module("sparsejax.ops.sparse_matmul")
     options = module._Options(2, 3, 1, 0, True)
     results = (jax.ShapeDtypeStruct((3, 1), np.float32), jax.ShapeDtypeStruct((2,), np.float32))
     arrays = (packed.indices, packed.row_starts, X, np.ones((4, 2), np.float32))

@@ -79,7 +79,7 @@ def test_activations_and_their_gradients_are_those_of_the_reference(activation):
         return y, *vjp(jnp.cos(y))
 
     for got, expected in zip(
-        jax.jit(partial(results, sj.spmm))(), results(sj.spmm_reference), strict=True
+        jax.jit(partial(results, sj.spmm))(), results(sj.ops.spmm_reference), strict=True
     ):
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
 
@@ -103,12 +103,14 @@ def test_zero_sized_dimensions_give_what_the_reference_gives(shape, channels_las
     rows, cols = shape
     indices = np.tile(np.arange(cols, dtype=np.int32), rows)
     starts = np.arange(rows + 1, dtype=np.int32) * cols
-    packed = sj.CSR(np.ones(rows * cols, np.float32), indices, starts, (rows, cols), (cols, rows))
+    packed = sj.patterns.CSR(
+        np.ones(rows * cols, np.float32), indices, starts, (rows, cols), (cols, rows)
+    )
     for pixels in (0, 3):
         x = jnp.ones((2, pixels, cols) if channels_last else (2, cols, pixels))
         bias = jnp.arange(float(rows))
         got = sj.spmm(packed, x, bias, channels_last=channels_last)
-        expected = sj.spmm_reference(packed, x, bias, channels_last=channels_last)
+        expected = sj.ops.spmm_reference(packed, x, bias, channels_last=channels_last)
         assert got.shape == expected.shape
         np.testing.assert_array_equal(got, expected)
 
@@ -126,7 +128,7 @@ def test_other_dtypes_run_as_the_reference(dtype):
     x = jnp.ones((4, 12), dtype)
     y = sj.spmm(packed, x)
     assert y.dtype == dtype
-    np.testing.assert_array_equal(y, sj.spmm_reference(packed, x))
+    np.testing.assert_array_equal(y, sj.ops.spmm_reference(packed, x))
     assert "custom_call" not in jax.jit(sj.spmm).lower(packed, x).as_text()
 
 

@@ -44,7 +44,7 @@ def test_every_optimizer_of_optax_keeps_zeros(name):
     pruned = np.asarray(params["a"]["kernel"]) == 0
     loss = lambda p: jnp.sum((p["a"]["kernel"] - 0.3) ** 2) + jnp.sum((p["kernel"] - 0.5) ** 2)
     plan = sj.plan(params, {"a/kernel": sj.Unstructured()}, sparsity=0.5)
-    key, masks = jax.random.key(0), sj.masks_from_zeros
+    key, masks = jax.random.key(0), sj.masks.masks_from_zeros
     tx = sj.sparsify(function(*arguments), sj.chain(), plan, key=key, initial_masks=masks)
     with jax.disable_jit():  # no program to compile for each of a hundred
         state = tx.init(params)
@@ -89,7 +89,7 @@ def test_several_sparsify_under_one_partition_are_one():
     params = cases.dict_params()
     rules = {"conv": {"conv/kernel": sj.Unstructured()}, "dense": {"dense": (sj.NM(2, 4), 0.5)}}
     plans = {label: sj.plan(params, rule, sparsity=0.75) for label, rule in rules.items()}
-    soft = {"conv": sj.one_shot(), "dense": sj.sr_ste()}
+    soft = {"conv": sj.one_shot(), "dense": sj.soft.sr_ste()}
     labels = {name: jax.tree.map(lambda _, name=name: name, leaf) for name, leaf in params.items()}
     make = lambda label: sj.sparsify(
         optax.adam(RATE), soft[label], plans[label], key=jax.random.key(0)

@@ -133,9 +133,9 @@ def test_wanda_refuses_groups_across_outputs():
     apply = lambda p, x: jnp.einsum("ri,ihe->rhe", x, p["w"])
     for axis in (1, 2):
         plan = sj.plan(params, {"w": sj.NM(2, 4, axis=axis)}, sparsity=0.5)
-        calibration = sj.calibrate(apply, params, plan, [jnp.ones((3, 8))], gram=False)
+        calibration = sj.post.calibrate(apply, params, plan, [jnp.ones((3, 8))], gram=False)
         with pytest.raises(ValueError, match=f"wanda needs NM.* along the inputs.* axis {axis}"):
-            sj.wanda(calibration)(params, plan)
+            sj.post.wanda(calibration)(params, plan)
 
 
 def test_vectors_among_matrices_are_said():

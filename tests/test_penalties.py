@@ -69,24 +69,24 @@ def test_soft_min_max_starts_at_five_over_std_and_computes_in_float32():
 
 def test_kure_is_zero_for_a_uniform_law_and_pulls_a_normal_one():
     uniform = np.linspace(-1, 1, 10_001).reshape(1, -1)
-    assert of(sj.kure(), uniform)[0] < 1e-5
+    assert of(sj.penalties.kure(), uniform)[0] < 1e-5
     normal = np.random.default_rng(0).normal(size=(100, 100))
     kurtosis = np.mean((normal - normal.mean()) ** 4) / normal.var() ** 2
-    value, grad = of(sj.kure(), normal)
+    value, grad = of(sj.penalties.kure(), normal)
     assert value == pytest.approx((kurtosis - 1.8) ** 2, rel=1e-4)
     assert grad.ravel()[np.argmax(normal)] > 0
-    assert np.all(np.isfinite(of(sj.kure(), np.ones((3, 3)))[1]))
+    assert np.all(np.isfinite(of(sj.penalties.kure(), np.ones((3, 3)))[1]))
 
 
 def test_group_lasso_by_hand():
     weights = np.zeros((3, 2, 4))
     weights[:, :, 1] = 2.0
     weights[0, 0, 3] = -5.0
-    value, grad = of(sj.group_lasso(), weights)
+    value, grad = of(sj.penalties.group_lasso(), weights)
     assert value == pytest.approx(np.sqrt(6) * (np.sqrt(6 * 4) + 5), rel=1e-6)
     assert grad[0, 0, 3] == pytest.approx(-np.sqrt(6), rel=1e-6)
     assert np.all(grad[:, :, 0] == 0.0), "a zero group has gradient zero"
-    value, _ = of(sj.group_lasso((0, 1)), weights)
+    value, _ = of(sj.penalties.group_lasso((0, 1)), weights)
     assert value == pytest.approx(2 * (np.sqrt(29) + 5 * 2), rel=1e-6)
 
 
@@ -126,7 +126,7 @@ def test_add_penalty_trains_its_scalars_without_weight_decay():
 
 def test_add_penalty_shrinks_the_range_in_training():
     weights = jnp.asarray(np.random.default_rng(0).normal(size=(64, 64)), jnp.float32)
-    for penalty in (sj.linf(), sj.margin(), sj.soft_min_max(), sj.kure()):
+    for penalty in (sj.linf(), sj.margin(), sj.soft_min_max(), sj.penalties.kure()):
         params = {"kernel": weights}
         tx = optax.chain(sj.add_penalty(penalty, 0.1), optax.sgd(1.0))
         state = tx.init(params)

@@ -66,7 +66,7 @@ def test_plans_hash_compare_and_survive_json():
         "1/kernel": (sj.NM(2, 4), 0.5),
         "bias": sj.Unstructured(0),
     }
-    plan = sj.plan(PARAMS, rules, sparsity=1 / 3, allocate=sj.erk)
+    plan = sj.plan(PARAMS, rules, sparsity=1 / 3, allocate=sj.allocate.erk)
     again = sj.Plan.from_json(plan.to_json())
     assert again == plan and hash(again) == hash(plan)
     assert again["layers/0/kernel"].shape == (8, 12)
@@ -87,7 +87,10 @@ def test_the_plans_masks_have_the_plans_counts():
     rng = np.random.default_rng(0)
     params = {"a": rng.normal(size=(8, 12)), "b": rng.normal(size=(3, 3, 4, 8))}
     plan = sj.plan(
-        params, {"a": (sj.NM(2, 4), 0.5), "b": sj.Block(2, 2)}, sparsity=0.6, allocate=sj.lamp
+        params,
+        {"a": (sj.NM(2, 4), 0.5), "b": sj.Block(2, 2)},
+        sparsity=0.6,
+        allocate=sj.allocate.lamp,
     )
     for leaf in plan.leaves:
         mask = leaf.pattern.mask(jnp.abs(jnp.asarray(params[leaf.path])), leaf.sparsity)

@@ -44,7 +44,7 @@ def test_the_quickstart_runs_as_pasted(start, folder, monkeypatch, capsys):
 def test_the_readmes_own_method_is_one():
     names = {"sj": sj}
     exec(compile(blocks()[1], "README.md", "exec"), names)
-    assert isinstance(names["my_method"](100), sj.MaskTransform)
+    assert isinstance(names["my_method"](100), sj.masks.MaskTransform)
 
 
 def test_compiled_functions_are_exported_as_the_table_says():

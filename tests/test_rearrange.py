@@ -20,7 +20,7 @@ def normal(*shape, seed=0):
 
 
 def groups(f, params, *args):
-    return {frozenset(places) for places in sj.coupled_channels(f, params, *args)}
+    return {frozenset(places) for places in sj.structured.coupled_channels(f, params, *args)}
 
 
 def places(*names):
@@ -123,11 +123,13 @@ def test_rearranging_a_network_changes_nothing_and_prunes_better(name):
     x = normal(2, 14, 14, 3)
     blocks = {
         path: pattern
-        for path, pattern in sj.operator_patterns(variables, rows=(8, 4), kernels=(4,)).items()
+        for path, pattern in sj.structured.operator_patterns(
+            variables, rows=(8, 4), kernels=(4,)
+        ).items()
         if any(part in path for part in ("pointwise", "expand", "project", "conv1", "conv2"))
     }
     plan = sj.plan(variables, blocks, sparsity=0.5)
-    moved = sj.rearrange(network.apply, variables, plan, x)
+    moved = sj.structured.rearrange(network.apply, variables, plan, x)
     apply = jax.jit(network.apply)
     before, after = apply(variables, x), apply(moved, x)
     assert np.abs(after - before).max() <= 1e-5 * np.abs(before).max()
@@ -153,10 +155,10 @@ def test_two_interleaved_groups_by_hand():
     params = {"a": first, "b": np.eye(4, dtype=np.float32)}
     f = lambda p, x: x @ p["a"] @ p["b"]
     plan = sj.plan(params, {"^a$": sj.Block(2, 1)}, sparsity=0.5)
-    moved = sj.rearrange(f, params, plan, np.ones((1, 2), np.float32))
+    moved = sj.structured.rearrange(f, params, plan, np.ones((1, 2), np.float32))
     np.testing.assert_array_equal(moved["a"], [[5, 4, 0, 0], [0, 0, 3, 2]])
     np.testing.assert_array_equal(moved["b"], np.eye(4)[[0, 2, 1, 3]])
-    again = sj.rearrange(f, moved, plan, np.ones((1, 2), np.float32))
+    again = sj.structured.rearrange(f, moved, plan, np.ones((1, 2), np.float32))
     np.testing.assert_array_equal(again["a"], moved["a"])
 
 
@@ -171,13 +173,13 @@ def test_operators_get_their_patterns():
         "bias": (16,),
     }
     params = {name: jnp.zeros(shape) for name, shape in shapes.items()}
-    assert sj.operator_patterns(params) == {
+    assert sj.structured.operator_patterns(params) == {
         "^pointwise$": sj.Block(16, 1),
         "^dense$": sj.Block(8, 1),
         "^conv$": sj.KernelGroup(8),
         "^narrow$": sj.KernelGroup(4),
     }
-    sj.plan(params, sj.operator_patterns(params), sparsity=0.3)
+    sj.plan(params, sj.structured.operator_patterns(params), sparsity=0.3)
 
 
 def test_kernel_groups_by_hand():
@@ -187,7 +189,7 @@ def test_kernel_groups_by_hand():
     assert sums.ravel().tolist() == [18.0, 26.0, 34.0, 42.0]
     np.testing.assert_array_equal(mask, np.broadcast_to([[[False] * 4, [True] * 4]], (2, 1, 2, 4)))
     packed = sj.KernelGroup(2).pack(np.asarray(scores), mask)
-    assert isinstance(packed, sj.BSR) and packed.block == (2, 1)
+    assert isinstance(packed, sj.patterns.BSR) and packed.block == (2, 1)
     np.testing.assert_array_equal(packed.todense(), np.where(mask, scores, 0))
     one = sj.Block(4, 1).mask(jnp.arange(64.0).reshape(1, 1, 8, 8), 0.3)
     np.testing.assert_array_equal(

@@ -103,7 +103,7 @@ SMALL = Classify(
     data=tiny_watch,
     prunable="recurrent/kernel",
     pattern=PATTERN,
-    allocate=sj.uniform,
+    allocate=sj.allocate.uniform,
     steps=10,
     batch_size=4,
 )

@@ -95,13 +95,13 @@ def test_a_plot_has_a_bar_for_each_leaf():
 
     matplotlib.use("Agg")
     found = sj.report(PLAN, {**PARAMS, "conv": PARAMS["conv"].at[0].set(0.0)})
-    axes = sj.plot(found)
+    axes = sj.reports.plot(found)
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([1 / 3, 0.0])
     assert [label.get_text() for label in axes.get_yticklabels()] == ["conv", "head"]
-    again = sj.plot(PLAN, axes=axes)
+    again = sj.reports.plot(PLAN, axes=axes)
     assert again is axes and len(axes.patches) == 3
     with pytest.raises(TypeError, match="plot needs a report or a plan, got dict; pass"):
-        sj.plot(PARAMS)
+        sj.reports.plot(PARAMS)
 
 
 def test_mobilenet_has_its_569_million_multiply_adds():

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import sparsejax as sj
-from sparsejax import soft_masks
+from sparsejax.reparams import soft_masks
 from tests.one_kernel import constant, forward, planned, steps_of
 
 
@@ -19,7 +19,9 @@ def test_pdp_mask_and_slope_meet_the_formulas_to_1e8():
         params, _, context = planned(weights, sparsity=0.6)
         magnitudes = np.sort(np.abs(weights), axis=None)
         t = (magnitudes[-kept] + magnitudes[-kept - 1]) / 2
-        soft, pull = forward(sj.pdp(0, 1, temperature=tau), params, np.abs(weights) > t, context(0))
+        soft, pull = forward(
+            sj.soft.pdp(0, 1, temperature=tau), params, np.abs(weights) > t, context(0)
+        )
         cotangent = np.random.default_rng(1).normal(size=weights.shape)
         slope = np.asarray(pull({"kernel": jnp.asarray(cotangent)})[0]["kernel"]) / cotangent
     m = 1.0 / (1.0 + np.exp(-(weights**2 - t**2) / tau))
@@ -34,7 +36,7 @@ def test_pdp_mask_and_slope_meet_the_formulas_to_1e8():
 def test_pdp_boosts_the_gradient_thirteenfold_at_the_threshold():
     # 1/2 + t^2 / (2 tau) = 0.5 + 0.0025 / 0.0002 = 13 at |w| = t = 0.05; m = 1/2 there.
     params, _, context = planned(np.float32([0.05, 0.05, 0.05, 0.05]))
-    soft, pull = forward(sj.pdp(0, 1), params, [1, 1, 0, 0], context(0))
+    soft, pull = forward(sj.soft.pdp(0, 1), params, [1, 1, 0, 0], context(0))
     np.testing.assert_allclose(soft["kernel"], 0.025, rtol=1e-5)
     np.testing.assert_allclose(pull({"kernel": jnp.ones(4)})[0]["kernel"], 13.0, rtol=1e-5)
 
@@ -44,12 +46,14 @@ def test_pdp_thresholds_are_of_each_group_under_n_of_m():
     weights = np.float32([1, -2, 3, 4, 0.1, 0.2, -0.3, 0.4]).reshape(8, 1)
     params, plan, context = planned(weights, sj.NM(2, 4))
     mask = plan.leaves[0].pattern.mask(jnp.abs(params["kernel"]), 0.5)
-    soft, _ = forward(sj.pdp(0, 1, temperature=0.1), params, mask, context(0))
+    soft, _ = forward(sj.soft.pdp(0, 1, temperature=0.1), params, mask, context(0))
     t = np.repeat([2.5, 0.25], 4).reshape(8, 1)
     expected = weights / (1 + np.exp(-(weights**2 - t**2) / 0.1))
     np.testing.assert_allclose(soft["kernel"], expected, rtol=1e-5)
     # On the ramp a group may still be whole: it is left alone.
-    soft, _ = forward(sj.pdp(0, 1), params, [[0], [0], [1], [1], [1], [1], [1], [1]], context(0))
+    soft, _ = forward(
+        sj.soft.pdp(0, 1), params, [[0], [0], [1], [1], [1], [1], [1], [1]], context(0)
+    )
     np.testing.assert_allclose(soft["kernel"][4:], weights[4:])
 
 
@@ -57,7 +61,7 @@ def test_pdp_channels_go_by_their_norm():
     weights = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
     params, plan, context = planned(weights, sj.Channel())
     mask = plan.leaves[0].pattern.mask(params["kernel"] ** 2, 0.5)
-    soft, _ = forward(sj.pdp(0, 1, temperature=0.2), params, mask, context(0))
+    soft, _ = forward(sj.soft.pdp(0, 1, temperature=0.2), params, mask, context(0))
     norms = np.linalg.norm(weights, axis=0)
     t = np.sort(norms)[1:3].mean()
     m = 1 / (1 + np.exp(-(norms**2 - t**2) / 0.2))
@@ -71,7 +75,7 @@ def test_pdp_fixes_the_targets_of_its_leaves_at_the_start_and_ramps_to_them():
         "b": {"kernel": jnp.array([1.0, 2.0, 3.0, 4.0])},
     }
     plan = sj.plan(params, {"kernel": sj.Unstructured()}, sparsity=0.75)
-    tx = sj.sparsify(optax.sgd(1.0), sj.pdp(1, 3), plan, key=jax.random.key(0))
+    tx = sj.sparsify(optax.sgd(1.0), sj.soft.pdp(1, 3), plan, key=jax.random.key(0))
     pruned = []
     grow_a = constant({"a": {"kernel": np.full(4, -20.0)}, "b": {"kernel": np.zeros(4)}})
     history = steps_of(tx, params, 6, grow_a)
@@ -86,7 +90,9 @@ def test_pdp_fixes_the_targets_of_its_leaves_at_the_start_and_ramps_to_them():
 
 def test_pdp_lets_a_pruned_weight_come_back():
     params, plan, _ = planned(np.float32([1.0, 0.9, 0.5, 0.4]))
-    tx = sj.sparsify(optax.sgd(0.1), sj.pdp(0, 1, temperature=0.1), plan, key=jax.random.key(0))
+    tx = sj.sparsify(
+        optax.sgd(0.1), sj.soft.pdp(0, 1, temperature=0.1), plan, key=jax.random.key(0)
+    )
     history = steps_of(tx, params, 12, constant({"kernel": np.float32([0, 0, -1, 0])}))
     kept = [np.flatnonzero(sj.masks_of(state)["kernel"]).tolist() for _, state in history]
     assert kept[1] == [0, 1] and kept[-1] == [0, 2]
@@ -135,7 +141,7 @@ def test_soft_top_k_of_all_or_none_and_its_slope():
 def test_spartan_is_hard_forward_and_soft_backward():
     weights = np.float32([0.9, -0.6, 0.5, 0.1])
     params, _, context = planned(weights)
-    method = sj.spartan(10, sharpness=4.0, initial_sharpness=4.0)
+    method = sj.soft.spartan(10, sharpness=4.0, initial_sharpness=4.0)
     values, pull = forward(method, params, [1, 1, 0, 0], context(5))
     m = sinkhorn(np.abs(weights).astype(np.float64), 2, 4.0)
     np.testing.assert_allclose(values["kernel"], [0.9 * m[0], -0.6 * m[1], 0.0, 0.0], rtol=1e-5)
@@ -151,7 +157,11 @@ def test_spartan_is_hard_forward_and_soft_backward():
 
 def test_soft_masks_of_bfloat16_weights_are_computed_in_float32():
     weights = np.random.default_rng(0).normal(size=(8, 4))
-    for method in (sj.pdp(0, 1, temperature=0.1), sj.spartan(10), sj.str_(initial=-1.0)):
+    for method in (
+        sj.soft.pdp(0, 1, temperature=0.1),
+        sj.soft.spartan(10),
+        sj.soft.str_(initial=-1.0),
+    ):
         learned = {"kernel": jnp.float32(-1.0)}
         mask = np.abs(weights) > 0.5
         outputs = []

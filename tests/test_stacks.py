@@ -27,7 +27,7 @@ def stacked(kernels, axis=0):
     return {"layers": jnp.stack(kernels, axis), "bias": jnp.ones(4)}
 
 
-def both_plans(pattern, sparsity, allocate=sj.lamp, axis=0):
+def both_plans(pattern, sparsity, allocate=sj.allocate.lamp, axis=0):
     """The plan of a stack and that of its layers."""
     kernels = layers()
     options = {"sparsity": sparsity, "allocate": allocate}
@@ -48,11 +48,11 @@ PATTERNS = {
     "nm": (sj.NM(2, 4), 0.5),
 }
 ALLOCATORS = {
-    "uniform": sj.uniform,
-    "erk": sj.erk,
-    "lamp": sj.lamp,
-    "global": sj.global_magnitude,
-    "minimum": sj.global_magnitude_with_minimum(min_weights=8),
+    "uniform": sj.allocate.uniform,
+    "erk": sj.allocate.erk,
+    "lamp": sj.allocate.lamp,
+    "global": sj.allocate.global_magnitude,
+    "minimum": sj.allocate.global_magnitude_with_minimum(min_weights=8),
 }
 
 
@@ -80,12 +80,12 @@ def masks_of_run(transform, plan, params, split):
     key = jax.random.key(0)
 
     def one_step(carry, step):
-        context = sj.MaskContext(plan, step, jax.random.fold_in(key, step))
+        context = sj.masks.MaskContext(plan, step, jax.random.fold_in(key, step))
         carry = transform.update(*carry, move(params, step), move(params, step + 50), context)
         return carry, carry[0]
 
-    first = sj.MaskContext(plan, jnp.int32(0), key)
-    start = transform.init(sj.full_masks(params, plan), params, first)
+    first = sj.masks.MaskContext(plan, jnp.int32(0), key)
+    start = transform.init(sj.masks.full_masks(params, plan), params, first)
     return jax.lax.scan(one_step, start, jnp.arange(cases.NUM_STEPS))[1]
 
 
@@ -161,7 +161,7 @@ def test_scans_of_remat_are_compiled_and_each_layer_has_its_row():
     kernels = layers(shape=(16, 16))
     params = stacked(kernels)
     plan = sj.plan(params, {"layers": sj.Stacked(sj.Unstructured())}, sparsity=0.9)
-    masks = sj.masks_from_scores(jax.tree.map(jnp.abs, params), globally=False)(params, plan)
+    masks = sj.masks.masks_from_scores(jax.tree.map(jnp.abs, params), globally=False)(params, plan)
     params = sj.masked(params, masks)
     x = jnp.asarray(np.random.default_rng(1).normal(size=(4, 16)), jnp.float32)
     fast = sj.compile(scanned, params, x, plan=plan, tune=False)
@@ -191,16 +191,16 @@ def test_without_training_a_stack_is_pruned_as_its_layers():
         (stacked(kernels), sj.Stacked(sj.Unstructured())),
         (written_out(kernels), sj.Unstructured()),
     ):
-        plan = sj.plan(params, {"layers": rule}, sparsity=0.5, allocate=sj.uniform)
-        seen = sj.calibrate(apply, params, plan, [x])
+        plan = sj.plan(params, {"layers": rule}, sparsity=0.5, allocate=sj.allocate.uniform)
+        seen = sj.post.calibrate(apply, params, plan, [x])
         masks = {
-            "snip": sj.snip(loss, [x])(params, plan),
-            "grasp": sj.grasp(loss, [x], globally=False)(params, plan),
-            "synflow": sj.synflow(apply, jnp.full((1, 8), 0.1), rounds=3)(params, plan),
-            "wanda": sj.wanda(seen)(params, plan),
+            "snip": sj.before.snip(loss, [x])(params, plan),
+            "grasp": sj.before.grasp(loss, [x], globally=False)(params, plan),
+            "synflow": sj.before.synflow(apply, jnp.full((1, 8), 0.1), rounds=3)(params, plan),
+            "wanda": sj.post.wanda(seen)(params, plan),
         }
-        weights, masks["exact_obs"] = sj.exact_obs(params, plan, seen)
-        corrected = sj.obs_correct(params, masks["wanda"], seen)
+        weights, masks["exact_obs"] = sj.post.exact_obs(params, plan, seen)
+        corrected = sj.post.obs_correct(params, masks["wanda"], seen)
         found.append((masks, {"exact_obs": weights, "obs_correct": corrected}))
     for name, mask in found[0][0].items():
         np.testing.assert_array_equal(mask["layers"], as_stack(found[1][0][name]), err_msg=name)
@@ -213,7 +213,7 @@ def test_layers_of_a_stack_are_not_rearranged():
     params = stacked(layers(shape=(8, 8)))
     plan = sj.plan(params, {"layers": sj.Stacked(sj.Block(2, 1))}, sparsity=0.5)
     with pytest.raises(ValueError, match=r"rearrange needs .* layers\[0\] is one of a stack"):
-        sj.rearrange(scanned, params, plan, jnp.ones((1, 8)))
+        sj.structured.rearrange(scanned, params, plan, jnp.ones((1, 8)))
 
 
 def test_errors_name_the_axes_and_the_layers():

@@ -10,8 +10,8 @@ import pytest
 from flax import linen
 
 import sparsejax as sj
-from sparsejax.algorithms import surgeon
-from sparsejax.algorithms.exact_obs import _traces
+from sparsejax.algorithms.post_training import surgeon
+from sparsejax.algorithms.post_training.exact_obs import _traces
 from tests import cases
 from tests.calibrated_layers import calibrated, inputs_like, random_layer
 
@@ -27,13 +27,13 @@ def test_the_surgeon_by_hand():
     # H = [[2, 1], [1, 2]], H^-1 = [[2, -1], [-1, 2]] / 3; w = (1, 3): errors w^2 / H^-1_pp are 1.5
     # and 13.5, so w_0 goes and w_1 becomes 3 - 1 * (-1 / 2) = 3.5.
     x = inputs_like([[2.0, 1.0], [1.0, 2.0]])
-    for prune in (sj.exact_obs, sj.sparse_gpt):
+    for prune in (sj.post.exact_obs, sj.post.sparse_gpt):
         params, plan, calibration = calibrated([[1.0], [3.0]], x, sj.Unstructured(), 0.5)
         pruned, masks = prune(params, plan, calibration, damping=NO_DAMPING)
         np.testing.assert_allclose(pruned["kernel"][:, 0], [0.0, 3.5], rtol=1e-6)
         assert masks["kernel"][:, 0].tolist() == [False, True]
     masks = {"kernel": jnp.array([[False], [True]])}
-    corrected = sj.obs_correct(params, masks, calibration, damping=NO_DAMPING)
+    corrected = sj.post.obs_correct(params, masks, calibration, damping=NO_DAMPING)
     np.testing.assert_allclose(corrected["kernel"][:, 0], [0.0, 3.5], rtol=1e-6)
 
 
@@ -42,9 +42,9 @@ def test_sparse_gpt_by_hand_does_not_look_back():
     # 2/3 and 1/2: errors 13.5 and 2. Columns to the left of w_1 stay as they were.
     x = inputs_like([[2.0, 1.0], [1.0, 2.0]])
     params, plan, calibration = calibrated([[3.0], [1.0]], x, sj.Unstructured(), 0.5)
-    pruned, _ = sj.sparse_gpt(params, plan, calibration, damping=NO_DAMPING)
+    pruned, _ = sj.post.sparse_gpt(params, plan, calibration, damping=NO_DAMPING)
     np.testing.assert_allclose(pruned["kernel"][:, 0], [3.0, 0.0], rtol=1e-6)
-    pruned, _ = sj.exact_obs(params, plan, calibration, damping=NO_DAMPING)
+    pruned, _ = sj.post.exact_obs(params, plan, calibration, damping=NO_DAMPING)
     np.testing.assert_allclose(pruned["kernel"][:, 0], [3.5, 0.0], rtol=1e-6)
 
 
@@ -91,7 +91,7 @@ def greedy_oracle(weights, hessian, count):
 @pytest.mark.parametrize("count", [1, 3, 5, 7])
 def test_exact_obs_is_greedy_removal_by_trying_all(count):
     params, plan, calibration, _ = random_layer(8, 1, sj.Unstructured(), count / 8, seed=count)
-    pruned, masks = sj.exact_obs(params, plan, calibration)
+    pruned, masks = sj.post.exact_obs(params, plan, calibration)
     weights = np.asarray(params["kernel"], np.float64)[:, 0]
     hessian = surgeon.damped(calibration["kernel"].gram[0], 0.01)
     wanted = greedy_oracle(weights, hessian, count)
@@ -123,7 +123,7 @@ def test_exact_obs_spreads_the_count_by_error():
     params, plan, calibration, _ = random_layer(6, 5, sj.Unstructured(), 0.5)
     weights = np.asarray(params["kernel"], np.float64) * np.array([0.1, 1, 1, 1, 10])
     params = {"kernel": jnp.asarray(weights, jnp.float32)}
-    _, masks = sj.exact_obs(params, plan, calibration)
+    _, masks = sj.post.exact_obs(params, plan, calibration)
     counts = (~np.asarray(masks["kernel"])).sum(0)
     assert counts.sum() == plan.num_pruned == 15
     assert counts[0] >= 5 and counts[4] <= 2
@@ -131,8 +131,8 @@ def test_exact_obs_spreads_the_count_by_error():
 
 def test_correction_is_the_least_squares_solution():
     params, plan, calibration, x = random_layer(8, 4, sj.Unstructured(), 0.5)
-    masks = sj.wanda(calibration)(params, plan)
-    corrected = sj.obs_correct(params, masks, calibration, damping=NO_DAMPING)
+    masks = sj.post.wanda(calibration)(params, plan)
+    corrected = sj.post.obs_correct(params, masks, calibration, damping=NO_DAMPING)
     targets = x @ np.asarray(params["kernel"], np.float64)
     for output, kept in enumerate(np.asarray(masks["kernel"]).T):
         solution = np.linalg.lstsq(x[:, kept], targets[:, output], rcond=None)[0]
@@ -163,7 +163,7 @@ def slow_sparse_gpt(matrix, gram, sparsity, block_size, damping=0.01):
 @pytest.mark.parametrize("block_size", [1, 4, 5, 12, 128])
 def test_sparse_gpt_is_its_slow_version(block_size):
     params, plan, calibration, _ = random_layer(12, 7, sj.Unstructured(), 0.6)
-    pruned, masks = sj.sparse_gpt(params, plan, calibration, block_size=block_size)
+    pruned, masks = sj.post.sparse_gpt(params, plan, calibration, block_size=block_size)
     matrix = np.asarray(params["kernel"], np.float64).T
     gram = calibration["kernel"].gram[0]
     wanted, kept = slow_sparse_gpt(matrix, gram, plan.sparsity, min(block_size, 12))
@@ -171,7 +171,7 @@ def test_sparse_gpt_is_its_slow_version(block_size):
     np.testing.assert_allclose(pruned["kernel"].T, wanted, rtol=1e-4, atol=1e-5)
 
 
-METHODS = {"sparse_gpt": sj.sparse_gpt, "exact_obs": sj.exact_obs}
+METHODS = {"sparse_gpt": sj.post.sparse_gpt, "exact_obs": sj.post.exact_obs}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -184,7 +184,7 @@ def test_reconstruction_beats_wanda_and_magnitude(method, pattern):
     pattern.check(mask)
     assert (~mask).sum() == plan.num_pruned
     assert not np.any(np.asarray(pruned["kernel"])[~mask])
-    by_wanda = np.where(sj.wanda(calibration)(params, plan)["kernel"], kernel, 0.0)
+    by_wanda = np.where(sj.post.wanda(calibration)(params, plan)["kernel"], kernel, 0.0)
     by_size = np.where(pattern.mask(jnp.abs(kernel), plan["kernel"].sparsity), kernel, 0.0)
     error = loss(x, kernel, pruned["kernel"])
     assert error < loss(x, kernel, by_wanda) < loss(x, kernel, by_size)
@@ -197,7 +197,7 @@ def test_n_of_m_runs_along_the_inputs_of_a_convolution(method):
     x = jax.random.normal(jax.random.key(1), (4, 5, 5, 8))
     params = model.init(jax.random.key(0), x)
     plan = sj.plan(params, {"kernel": sj.NM(2, 4)}, sparsity=0.5)
-    calibration = sj.calibrate(model.apply, params, plan, [x])
+    calibration = sj.post.calibrate(model.apply, params, plan, [x])
     pruned, masks = METHODS[method](params, plan, calibration)
     sj.NM(2, 4).check(masks["params"]["kernel"])
     wanted = model.apply(params, x)
@@ -214,7 +214,7 @@ def test_grouped_convolutions_meet_the_count(method, groups):
     x = jax.random.normal(jax.random.key(1), (2, 6, 6, 4))
     params = model.init(jax.random.key(0), x)
     plan = sj.plan(params, {"kernel": sj.Unstructured()}, sparsity=0.7)
-    calibration = sj.calibrate(model.apply, params, plan, [x])
+    calibration = sj.post.calibrate(model.apply, params, plan, [x])
     pruned, masks = METHODS[method](params, plan, calibration)
     assert int((~masks["params"]["kernel"]).sum()) == plan.num_pruned
     assert int((pruned["params"]["kernel"] == 0).sum()) == plan.num_pruned
@@ -225,12 +225,12 @@ def test_dense_leaves_and_dtypes_stay():
     plan = sj.plan(params, {"dense/kernel": sj.Unstructured()}, sparsity=0.5)
     call = lambda params, x: x @ params["dense"]["kernel"]
     x = jax.random.normal(jax.random.key(0), (9, 16), jnp.bfloat16)
-    calibration = sj.calibrate(call, params, plan, [x])
-    pruned, masks = sj.sparse_gpt(params, plan, calibration)
+    calibration = sj.post.calibrate(call, params, plan, [x])
+    pruned, masks = sj.post.sparse_gpt(params, plan, calibration)
     assert pruned["conv"]["kernel"] is params["conv"]["kernel"]
     assert pruned["dense"]["kernel"].dtype == jnp.bfloat16
     assert isinstance(masks["conv"]["kernel"], optax.MaskedNode)
-    corrected = sj.obs_correct(params, masks, calibration)
+    corrected = sj.post.obs_correct(params, masks, calibration)
     assert corrected["dense"]["kernel"].dtype == jnp.bfloat16
 
 
@@ -249,8 +249,8 @@ def test_wrong_operands_are_said():
     blocks = sj.plan(params, {"kernel": sj.Block(2, 1)}, sparsity=0.5)
     outputs = sj.plan(params, {"kernel": sj.NM(2, 4, axis=-1)}, sparsity=0.5)
     apply = lambda p, x: x @ p["kernel"]
-    squares = sj.calibrate(apply, params, plan, [jnp.asarray(x, jnp.float32)], gram=False)
-    thin = sj.calibrate(apply, params, plan, [jnp.ones((1, 8))])
+    squares = sj.post.calibrate(apply, params, plan, [jnp.asarray(x, jnp.float32)], gram=False)
+    thin = sj.post.calibrate(apply, params, plan, [jnp.ones((1, 8))])
     for wrong, message in (
         ((params, blocks, calibration), "needs Unstructured or NM along the inputs"),
         ((params, outputs, calibration), "along the inputs of the layer, got axis -1"),
@@ -258,8 +258,8 @@ def test_wrong_operands_are_said():
         ((params, plan, {}), "needs the inputs of kernel, the calibration has nothing"),
     ):
         with pytest.raises(ValueError, match=message):
-            sj.sparse_gpt(*wrong)
+            sj.post.sparse_gpt(*wrong)
     with pytest.raises(ValueError, match="needs inputs of full rank"):
-        sj.exact_obs(params, plan, thin, damping=0.0)
+        sj.post.exact_obs(params, plan, thin, damping=0.0)
     with pytest.raises(ValueError, match="needs a block_size >= 1, got 0"):
-        sj.sparse_gpt(params, plan, calibration, block_size=0)
+        sj.post.sparse_gpt(params, plan, calibration, block_size=0)

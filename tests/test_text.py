@@ -177,7 +177,9 @@ def test_padding_changes_nothing_and_is_not_calibrated(tiny):
     np.testing.assert_allclose(
         text.encode(tiny.params, *short), text.encode(tiny.params, *long), atol=1e-5
     )
-    found = [sj.calibrate(text.encode, tiny.params, plan, [inputs]) for inputs in (short, long)]
+    found = [
+        sj.post.calibrate(text.encode, tiny.params, plan, [inputs]) for inputs in (short, long)
+    ]
     for path in found[0]:
         np.testing.assert_allclose(found[0][path].gram, found[1][path].gram, rtol=1e-3, atol=1e-3)
 

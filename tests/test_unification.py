@@ -22,10 +22,10 @@ def planned(kernel, sparsity=0.0, pattern=BLOCK):
 def test_projection_by_hand():
     """Blocks (3, -1), (0.5, 0.5), (2, 2.2), (0.1, 0): a quarter pruned, two thirds unified."""
     params, plan = planned([[3.0, 2.0], [-1.0, 2.2], [0.5, 0.1], [0.5, 0.0]], 0.25)
-    nearest = sj.onto_unified(plan, share=2 / 3)("kernel", params["kernel"])
+    nearest = sj.structured.onto_unified(plan, share=2 / 3)("kernel", params["kernel"])
     by_hand = [[3.0, 2.1], [-1.0, 2.1], [0.5, 0.0], [0.5, 0.0]]
     np.testing.assert_allclose(nearest, by_hand, rtol=1e-6)
-    everything = sj.onto_unified(plan, share=1.0)("kernel", params["kernel"])
+    everything = sj.structured.onto_unified(plan, share=1.0)("kernel", params["kernel"])
     np.testing.assert_allclose(everything[:2, 0], [2.0, -2.0], rtol=1e-6)
 
 
@@ -33,7 +33,7 @@ def test_projection_is_the_exact_minimiser():
     """Against all choices of which two of six kept blocks share a magnitude, in float64."""
     weights = np.random.default_rng(0).normal(size=(4, 4))
     params, plan = planned(weights, 0.25)
-    nearest = np.asarray(sj.onto_unified(plan, share=1 / 3)("kernel", params["kernel"]))
+    nearest = np.asarray(sj.structured.onto_unified(plan, share=1 / 3)("kernel", params["kernel"]))
     blocks = [(slice(2 * i, 2 * i + 2), j) for i in range(2) for j in range(4)]
     kept = sorted(blocks, key=lambda b: np.sum(weights[b] ** 2))[2:]
     losses = []
@@ -48,7 +48,7 @@ def test_projection_is_the_exact_minimiser():
 def test_projection_is_idempotent_for_any_groups(pattern):
     params = cases.dict_params()
     plan = cases.planned(*cases.PATTERNS[pattern], params)
-    project = sj.onto_unified(plan, share=0.5)
+    project = sj.structured.onto_unified(plan, share=0.5)
     run = jax.jit(lambda weights: project("conv/kernel", weights))
     once = run(params["conv"]["kernel"])
     np.testing.assert_allclose(run(once), once, rtol=1e-6)
@@ -58,9 +58,9 @@ def test_projection_is_idempotent_for_any_groups(pattern):
 
 def test_tied_blocks_by_hand():
     params, plan = planned([[3.0, 2.0], [-1.0, -2.2]])
-    masks = sj.full_masks(params, plan)
-    context = sj.MaskContext(plan, jnp.int32(0), None)
-    tied = sj.tied_blocks(0.5)
+    masks = sj.masks.full_masks(params, plan)
+    context = sj.masks.MaskContext(plan, jnp.int32(0), None)
+    tied = sj.structured.tied_blocks(0.5)
     learned = tied.init(params, context)
     np.testing.assert_array_equal(learned["kernel"], [[0, 1], [0, -1]])
     weights, pull = jax.vjp(lambda p: tied.apply(p, masks, learned, context), params)
@@ -75,7 +75,7 @@ def train(at, num_steps=20):
     params, plan = planned(np.random.default_rng(0).normal(size=(8, 8)), 0.25, sj.Block(2, 2))
     wanted = jnp.asarray(np.random.default_rng(1).normal(size=(8, 8)), jnp.float32)
     inner = optax.chain(
-        sj.admm(sj.onto_unified(plan, share=0.5), every=2, rho=0.1, end=at),
+        sj.structured.admm(sj.structured.onto_unified(plan, share=0.5), every=2, rho=0.1, end=at),
         optax.adamw(0.05, weight_decay=0.1),
     )
     tx = sj.sparsify(
@@ -83,7 +83,7 @@ def train(at, num_steps=20):
         sj.one_shot(at),
         plan,
         key=jax.random.key(0, impl="rbg"),
-        reparam=sj.tied_blocks(0.5, at=at),
+        reparam=sj.structured.tied_blocks(0.5, at=at),
         learned_tx=optax.adamw(0.05, weight_decay=0.1),
     )
 
@@ -107,22 +107,22 @@ def test_masked_retraining_keeps_blocks_tied_and_zero():
     assert np.sum(ties[at] != 0) == 4 * 6, "half of 12 kept blocks"
     np.testing.assert_array_equal(ties[at:], np.broadcast_to(ties[at], ties[at:].shape))
     assert np.any(np.asarray(weights["kernel"][-1]) != np.asarray(weights["kernel"][at]))
-    storage = sj.unified_storage(hard, plan)
+    storage = sj.structured.unified_storage(hard, plan)
     assert (storage.num_pruned, storage.num_unified, storage.num_free) == (4, 6, 6)
 
 
 def test_storage_by_hand():
     params, plan = planned([[3.0, 2.0], [-1.0, -2.0], [0.0, 0.7], [0.0, -0.7]])
-    storage = sj.unified_storage(params, plan)
+    storage = sj.structured.unified_storage(params, plan)
     assert (storage.num_pruned, storage.num_unified, storage.num_free) == (1, 2, 1)
     assert storage.bits == 2 * (32 + 2) + 64 + 4 * 2
     assert storage.dense_bits == 8 * 32
-    assert sj.unified_storage(params, plan, kind_bits=0).ratio == (2 * 34 + 64) / 256
+    assert sj.structured.unified_storage(params, plan, kind_bits=0).ratio == (2 * 34 + 64) / 256
 
 
 def test_unification_errors():
     _, plan = planned(np.ones((2, 2)))
     with pytest.raises(ValueError, match="onto_unified needs a share"):
-        sj.onto_unified(plan, share=1.5)
+        sj.structured.onto_unified(plan, share=1.5)
     with pytest.raises(ValueError, match="tied_blocks needs a share"):
-        sj.tied_blocks(-0.1)
+        sj.structured.tied_blocks(-0.1)

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import sparsejax as sj
-from sparsejax.compile import times
+from sparsejax.compiler import times
 
 
 def capped_plan():
@@ -29,7 +29,7 @@ def half_precision():
 def forgotten_forward():
     params = {"kernel": jnp.ones((8, 4))}
     plan = sj.plan(params, {"kernel": sj.Unstructured()}, sparsity=0.5)
-    soft = sj.sparsify(optax.sgd(0.1), sj.pdp(1, 9), plan, key=jax.random.key(0))
+    soft = sj.sparsify(optax.sgd(0.1), sj.soft.pdp(1, 9), plan, key=jax.random.key(0))
     tx = optax.chain(optax.identity(), soft)
     jax.jit(lambda state: tx.update(params, state, params))(tx.init(params))
 

@@ -36,7 +36,7 @@ def test_a_whole_module_trains(name):
     model = Network(jax.random.key(0))
     plan = sj.plan(model, {"layers/0/weight": sj.Unstructured()}, sparsity=0.75)
     soft = cases.SOFT_METHODS[name].make() if name in cases.SOFT_METHODS else sj.gmp(1, 5, every=2)
-    options = {"reparam": sj.lsq(2)} if name == "lsq" else {}
+    options = {"reparam": sj.quantizers.lsq(2)} if name == "lsq" else {}
     adam = optax.adam(0.02)
     tx = sj.sparsify(adam, soft, plan, key=jax.random.key(0), learned_tx=adam, **options)
     x = jnp.asarray(np.random.default_rng(1).normal(size=(5, 8)), jnp.float32)

@@ -19,4 +19,4 @@ def test_calibrate_names_the_leaf_and_the_multiply(name):
     for leaf in case.counts:
         plan = sj.plan(params, {f"^{leaf}$": sj.Unstructured()}, sparsity=0.5)
         with pytest.raises(ValueError, match=f"^{leaf}: calibrate .*(`mul`|one way)"):
-            sj.calibrate(case.f, params, plan, [x])
+            sj.post.calibrate(case.f, params, plan, [x])

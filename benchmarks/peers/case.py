@@ -11,10 +11,10 @@ import numpy as np
 from benchmarks.peers.environments import CannotBeHadError, Engine, Format
 from benchmarks.peers.nets import NETS, Net, input_of, variables_of
 from benchmarks.peers.onnx_export import export
-from sparsejax.compile.graph import LAYERS, Graph
-from sparsejax.compile.interpret import interpreter
-from sparsejax.compile.rewrite import rewrite
-from sparsejax.compile.trace import trace
+from sparsejax.compiler.graph import LAYERS, Graph
+from sparsejax.compiler.interpret import interpreter
+from sparsejax.compiler.rewrite import rewrite
+from sparsejax.compiler.trace import trace
 
 
 class Case(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers.onnx_writer import TO_CHANNELS_FIRST, Writer, activate, helper, onnx
-from sparsejax.compile.graph import (
+from sparsejax.compiler.graph import (
     Affine,
     Channels,
     Concat,

@@ -18,4 +18,4 @@ class PACT(nnx.Module):
 
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         """The clipped activations."""
-        return sj.pact(x, self.limit[...], bits=self.bits)
+        return sj.quantizers.pact(x, self.limit[...], bits=self.bits)

@@ -9,14 +9,16 @@ from experiments.recipes import Setup
 def bcr_admm(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
     """Draw the weights to the pattern for 60 % of the steps, prune, train on with the masks."""
     cut = setup.steps * 3 // 5
-    pull = sj.admm(sj.onto_patterns(setup.plan), every=max(1, cut // 10), rho=1e-2, end=cut)
+    pull = sj.structured.admm(
+        sj.structured.onto_patterns(setup.plan), every=max(1, cut // 10), rho=1e-2, end=cut
+    )
     return sj.sparsify(optax.chain(pull, tx), sj.one_shot(cut), setup.plan, key=setup.key)
 
 
 def bcr_reweighted(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
     """Push weak groups towards zero for 60 % of the steps, prune, train on with the masks."""
     cut = setup.steps * 3 // 5
-    push = sj.reweighted(setup.plan, 1e-4, every=max(1, cut // 10), end=cut)
+    push = sj.structured.reweighted(setup.plan, 1e-4, every=max(1, cut // 10), end=cut)
     return sj.sparsify(optax.chain(push, tx), sj.one_shot(cut), setup.plan, key=setup.key)
 
 

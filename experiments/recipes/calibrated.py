@@ -1,6 +1,6 @@
 """Pruning in one shot without training: functions (params, plan, calibrate) -> params.
 
-`calibrate(gram)` runs the dense network on the calibration inputs, see `sj.calibrate`.
+`calibrate(gram)` runs the dense network on the calibration inputs, see `sj.post.calibrate`.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import sparsejax as sj
 from sparsejax.tree import map_with_paths
 
-Calibrate = Callable[[bool], dict[str, sj.LayerInputs]]
+Calibrate = Callable[[bool], dict[str, sj.post.LayerInputs]]
 Pruner = Callable[[Any, sj.Plan, Calibrate], Any]
 
 
@@ -36,9 +36,9 @@ def magnitude(params: Any, plan: sj.Plan, calibrate: Calibrate) -> Any:
 
 def wanda(params: Any, plan: sj.Plan, calibrate: Calibrate) -> Any:
     """|w| * ||x||, compared within each output."""
-    return sj.masked(params, sj.wanda(calibrate(False))(params, plan))
+    return sj.masked(params, sj.post.wanda(calibrate(False))(params, plan))
 
 
 def sparse_gpt(params: Any, plan: sj.Plan, calibrate: Calibrate) -> Any:
     """SparseGPT with the paper's damping and blocks."""
-    return sj.sparse_gpt(params, plan, calibrate(True))[0]
+    return sj.post.sparse_gpt(params, plan, calibrate(True))[0]

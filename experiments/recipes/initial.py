@@ -2,10 +2,10 @@
 
 import jax.numpy as jnp
 import optax
+from sparsejax.masks.transforms.initial import InitialMasks
 
 import sparsejax as sj
 from experiments.recipes import Recipe, Setup
-from sparsejax.initial_masks import InitialMasks
 
 SYNFLOW_INPUT = 1e-16  # ones would fill the ReLU6 of 28 layers: no flow, no scores
 
@@ -21,16 +21,16 @@ def fixed_masks(initial: InitialMasks) -> Recipe:
 
 def snip(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
     """SNIP on two batches, 128 examples as in the paper."""
-    return fixed_masks(sj.snip(setup.loss, setup.batches(2)))(tx, setup)
+    return fixed_masks(sj.before.snip(setup.loss, setup.batches(2)))(tx, setup)
 
 
 def grasp(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
     """GraSP on two batches: about ten examples of each class, as in the paper."""
-    return fixed_masks(sj.grasp(setup.loss, setup.batches(2)))(tx, setup)
+    return fixed_masks(sj.before.grasp(setup.loss, setup.batches(2)))(tx, setup)
 
 
 def synflow(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
     """SynFlow in 100 rounds, without data."""
     ((images, _),) = setup.batches(1)
     x = jnp.full_like(images[:1], SYNFLOW_INPUT)
-    return fixed_masks(sj.synflow(setup.apply, x))(tx, setup)
+    return fixed_masks(sj.before.synflow(setup.apply, x))(tx, setup)

@@ -38,4 +38,4 @@ def fast_sparse_convnets(
     tx: optax.GradientTransformation, setup: Setup
 ) -> optax.GradientTransformation:
     """Gradual pruning from 10 to 70 % of the steps."""
-    return sj.sparsify(tx, sj.fast_sparse_convnets(setup.steps), setup.plan, key=setup.key)
+    return sj.sparsify(tx, sj.pruning.fast_sparse_convnets(setup.steps), setup.plan, key=setup.key)

@@ -40,7 +40,7 @@ def _pdp(
     tx: optax.GradientTransformation, setup: Setup, **options: Any
 ) -> optax.GradientTransformation:
     begin, end, _ = ramp(setup)
-    return sj.sparsify(tx, sj.pdp(begin, end, **options), setup.plan, key=setup.key)
+    return sj.sparsify(tx, sj.soft.pdp(begin, end, **options), setup.plan, key=setup.key)
 
 
 def str_(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
@@ -56,7 +56,7 @@ def str_(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransf
     decay = np.log(STR_START / goal) / (STR_RATE * end)
     rate = optax.piecewise_constant_schedule(STR_RATE, {end: 0.0})
     thresholds = optax.chain(optax.add_decayed_weights(float(decay)), optax.sgd(rate))
-    method = sj.str_(initial=STR_START, exact_from=setup.steps // 2, exact_by=end)
+    method = sj.soft.str_(initial=STR_START, exact_from=setup.steps // 2, exact_by=end)
     return sj.sparsify(tx, method, setup.plan, key=setup.key, learned_tx=thresholds)
 
 
@@ -64,7 +64,7 @@ def movement(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTr
     """Movement pruning (hard), each layer to its own target."""
     begin, end, _ = ramp(setup)
     scores = optax.adam(SCORES_RATE)
-    method = sj.movement(begin, end)
+    method = sj.soft.movement(begin, end)
     return sj.sparsify(tx, method, setup.plan, key=setup.key, learned_tx=scores)
 
 
@@ -79,7 +79,7 @@ def soft_movement(tx: optax.GradientTransformation, setup: Setup) -> optax.Gradi
     grads = jax.jit(jax.grad(setup.loss))(setup.params, setup.batches(1)[0])
     pairs = zip(_planned(setup.params, setup.plan), _planned(grads, setup.plan), strict=True)
     pull = sum(float(np.abs(weights * grad).sum()) for weights, grad in pairs)
-    method = sj.soft_movement(
+    method = sj.soft.soft_movement(
         begin, end, penalty=MOVEMENT_PENALTY * pull, exact_from=setup.steps // 2, exact_by=end
     )
     rate = optax.piecewise_constant_schedule(4.4 / (end - begin), {end: 0.0})
@@ -89,31 +89,31 @@ def soft_movement(tx: optax.GradientTransformation, setup: Setup) -> optax.Gradi
 
 def sr_ste(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
     """SR-STE, sparse from the first step on."""
-    return sj.sparsify(tx, sj.sr_ste(), setup.plan, key=setup.key)
+    return sj.sparsify(tx, sj.soft.sr_ste(), setup.plan, key=setup.key)
 
 
 def straight_through(
     tx: optax.GradientTransformation, setup: Setup
 ) -> optax.GradientTransformation:
     """SR-STE without its decay of pruned weights: the plain straight-through estimator."""
-    return sj.sparsify(tx, sj.sr_ste(decay=0.0), setup.plan, key=setup.key)
+    return sj.sparsify(tx, sj.soft.sr_ste(decay=0.0), setup.plan, key=setup.key)
 
 
 def top_kast(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
     """Top-KAST with masks chosen anew at 1 % of the steps."""
-    method = sj.top_kast(every=max(1, setup.steps // 100))
+    method = sj.soft.top_kast(every=max(1, setup.steps // 100))
     return sj.sparsify(tx, method, setup.plan, key=setup.key)
 
 
 def ac_dc(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
     """AC/DC: dense while the rate rises, then phases of 5 %, sparse for good from 85 %."""
     begin, end, phase = (max(1, setup.steps * share // 100) for share in (20, 85, 5))
-    return sj.sparsify(tx, sj.ac_dc(begin, end, phase), setup.plan, key=setup.key)
+    return sj.sparsify(tx, sj.pruning.ac_dc(begin, end, phase), setup.plan, key=setup.key)
 
 
 def spartan(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
     """Spartan, each layer to its own target."""
-    return sj.sparsify(tx, sj.spartan(setup.steps), setup.plan, key=setup.key)
+    return sj.sparsify(tx, sj.soft.spartan(setup.steps), setup.plan, key=setup.key)
 
 
 def _planned(params: Any, plan: sj.Plan) -> list[np.ndarray]:

@@ -4,7 +4,7 @@ import optax
 
 import sparsejax as sj
 from experiments.recipes import Setup
-from sparsejax.algorithms.admm import Projection
+from sparsejax.algorithms.structured.admm import Projection
 
 SHARE = 0.8  # unified blocks / kept blocks
 RHO = 1e-2  # 1e-3 hardly moves a weight before the last projections, 1e-1 keeps the loss out
@@ -13,7 +13,7 @@ RHO = 1e-2  # 1e-3 hardly moves a weight before the last projections, 1e-1 keeps
 def unified_by_admm(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
     """ADMM onto pruned and unified blocks for a quarter of the steps, then both held fast."""
     cut = max(1, setup.steps // 4)
-    admm = _drawn(sj.onto_unified(setup.plan, share=SHARE), cut)
+    admm = _drawn(sj.structured.onto_unified(setup.plan, share=SHARE), cut)
     return _tied(optax.chain(admm, tx), setup, cut)
 
 
@@ -25,7 +25,7 @@ def unified_at_once(tx: optax.GradientTransformation, setup: Setup) -> optax.Gra
 def pruned_by_admm(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
     """ADMM onto pruned blocks only, then masks."""
     cut = max(1, setup.steps // 4)
-    admm = _drawn(sj.onto_patterns(setup.plan), cut)
+    admm = _drawn(sj.structured.onto_patterns(setup.plan), cut)
     return sj.sparsify(optax.chain(admm, tx), sj.one_shot(cut), setup.plan, key=setup.key)
 
 
@@ -36,7 +36,7 @@ def pruned_at_once(tx: optax.GradientTransformation, setup: Setup) -> optax.Grad
 
 def _drawn(projection: Projection, end: int) -> optax.GradientTransformation:
     """Five projections on the way."""
-    return sj.admm(projection, every=max(1, end // 5), rho=RHO, end=end)
+    return sj.structured.admm(projection, every=max(1, end // 5), rho=RHO, end=end)
 
 
 def _tied(tx: optax.GradientTransformation, setup: Setup, at: int) -> optax.GradientTransformation:
@@ -45,6 +45,6 @@ def _tied(tx: optax.GradientTransformation, setup: Setup, at: int) -> optax.Grad
         sj.one_shot(at),
         setup.plan,
         key=setup.key,
-        reparam=sj.tied_blocks(SHARE, at=at),
+        reparam=sj.structured.tied_blocks(SHARE, at=at),
         learned_tx=optax.set_to_zero(),
     )

@@ -2,5 +2,5 @@
 
 from sparsejax.ops.depthwise import depthwise_conv2d as depthwise_conv2d
 from sparsejax.ops.depthwise import depthwise_conv2d_reference as depthwise_conv2d_reference
-from sparsejax.ops.spmm import spmm as spmm
-from sparsejax.ops.spmm import spmm_reference as spmm_reference
+from sparsejax.ops.sparse_matmul import spmm as spmm
+from sparsejax.ops.sparse_matmul import spmm_reference as spmm_reference

@@ -17,7 +17,7 @@ from jax.extend import core
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import ManualAxisType
 
-from sparsejax import tree
+from sparsejax import arrays
 from sparsejax.ops import placement
 from sparsejax.ops.placement import Names
 
@@ -73,7 +73,7 @@ class Kernel:
 
     def __call__(self, call: Call, *operands: Array) -> list[Array]:
         """The results, sharded as the operands' axes that may be cut."""
-        alike = tree.vary_alike(*operands)
+        alike = arrays.vary_alike(*operands)
         names = self.names(call, [operand.ndim for operand in operands])
         placed = placement.resharded(names, alike)
         return kernel_p.bind(*placed, kernel=self, call=call, devices=placement.needs_devices())

@@ -9,15 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from sparsejax import tree
-from sparsejax.patterns.pattern import (
-    AnyArray,
-    Boxes,
-    Shape,
-    Unsaid,
-    kept_weights,
-    matrix_box,
-)
+from sparsejax import arrays
+from sparsejax.patterns.pattern import AnyArray, Boxes, Shape, Unsaid, kept_weights, matrix_box
 
 
 @partial(
@@ -42,11 +35,11 @@ class BSR:
         blocks = jnp.zeros((*self._grid(), *self.block), self.values.dtype)
         blocks = blocks.at[self._rows(), self.indices].set(self.values)
         matrix = blocks.transpose(0, 2, 1, 3).reshape(self.matrix_shape)
-        return tree.from_matrix(matrix, self.leaf_shape, self.output_axis)
+        return arrays.from_matrix(matrix, self.leaf_shape, self.output_axis)
 
     def gather(self, weights: Float[AnyArray, "..."]) -> "BSR":
         """The same structure with the values of a dense leaf."""
-        matrix = tree.as_matrix(jnp.asarray(weights), self.output_axis)
+        matrix = arrays.as_matrix(jnp.asarray(weights), self.output_axis)
         return replace(self, values=split_blocks(matrix, self.block)[self._rows(), self.indices])
 
     def _grid(self) -> tuple[int, int]:
@@ -80,8 +73,8 @@ class Block(Boxes):
         self._box(weights.shape)
         block = (self.rows, self.cols)
         pruned = np.where(kept, weights, np.zeros((), weights.dtype))
-        matrix = tree.as_matrix(pruned, self.output_axis)
-        stored = split_blocks(tree.as_matrix(kept, self.output_axis), block).any((2, 3))
+        matrix = arrays.as_matrix(pruned, self.output_axis)
+        stored = split_blocks(arrays.as_matrix(kept, self.output_axis), block).any((2, 3))
         rows, indices = np.nonzero(stored)
         return BSR(
             values=split_blocks(matrix, block)[rows, indices],

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from sparsejax import tree
+from sparsejax import arrays, top_k
 from sparsejax.patterns.block import Block, split_blocks
 from sparsejax.patterns.n_of_m import NM
 from sparsejax.patterns.pattern import (
@@ -65,13 +65,13 @@ class BCRC:
     def todense(self) -> Float[Array, "..."]:
         """The leaf, with zeros where nothing is stored."""
         matrix = jnp.zeros(self.matrix_shape, self.values.dtype)
-        return tree.from_matrix(
+        return arrays.from_matrix(
             matrix.at[self.positions()].add(self.values), self.leaf_shape, self.output_axis
         )
 
     def gather(self, weights: Float[AnyArray, "..."]) -> "BCRC":
         """The same structure with the values of a dense leaf."""
-        matrix = tree.as_matrix(jnp.asarray(weights), self.output_axis)
+        matrix = arrays.as_matrix(jnp.asarray(weights), self.output_axis)
         return replace(self, values=matrix[self.positions()])
 
     def positions(self) -> tuple[Int[Array, "num_values"], Int[Array, "num_values"]]:
@@ -136,10 +136,10 @@ class BlockColumnRow:
         if self._kept_rows == self.rows:
             return mask_groups(scores, column_box, sparsity, keep, allowed)
         num_groups = self.num_groups(scores.shape)
-        num_kept = num_groups - tree.count_pruned(sparsity, num_groups)
+        num_kept = num_groups - top_k.count_pruned(sparsity, num_groups)
         column_scores = sum_groups(scores, column_box)
         wanted = num_kept * (self.cols // self._kept_rows)
-        column_groups = tree.top_k_mask(
+        column_groups = top_k.top_k_mask(
             jnp.asarray(column_scores),
             jnp.minimum(wanted, column_scores.size),
             keep=any_of_groups(keep, column_box),
@@ -179,7 +179,7 @@ class BlockColumnRow:
         """Raise a ValueError when a block does not keep the same columns in all its kept rows."""
         kept = check_mask(mask, path)
         self.validate(kept.shape, path)
-        blocks = split_blocks(tree.as_matrix(kept, self.output_axis), (self.rows, self.cols))
+        blocks = split_blocks(arrays.as_matrix(kept, self.output_axis), (self.rows, self.cols))
         product = blocks.any(2, keepdims=True) & blocks.any(3, keepdims=True)
         wrong = (product != blocks).any((2, 3))
         if wrong.any():
@@ -196,12 +196,12 @@ class BlockColumnRow:
         """
         weights, kept = kept_weights(weights, mask)
         self.validate(weights.shape)
-        kept = tree.as_matrix(kept, self.output_axis)
+        kept = arrays.as_matrix(kept, self.output_axis)
         candidates = [list(_runs(kept, width)) for width in (kept.shape[1], self.cols)]
         runs = min(candidates, key=_num_indices)
         runs.sort(key=lambda run: (run[0][0] // self.rows, run[1][0]))
         rows, columns = ([run[i] for run in runs] for i in (0, 1))
-        matrix = tree.as_matrix(weights, self.output_axis)
+        matrix = arrays.as_matrix(weights, self.output_axis)
         values = [matrix[np.ix_(*run)].T.ravel() for run in runs]
         return BCRC(
             *(_concatenated(values, weights.dtype), _concatenated(rows, np.int32), _starts(rows)),

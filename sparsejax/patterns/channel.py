@@ -9,14 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from sparsejax.patterns.pattern import (
-    AnyArray,
-    Boxes,
-    Shape,
-    Unsaid,
-    kept_weights,
-    subject,
-)
+from sparsejax.patterns.pattern import AnyArray, Boxes, Shape, Unsaid, kept_weights, subject
 
 
 @partial(

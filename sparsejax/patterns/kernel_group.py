@@ -6,12 +6,7 @@ from typing import Any
 import numpy as np
 
 from sparsejax.patterns.block import BSR, Block
-from sparsejax.patterns.pattern import (
-    Boxes,
-    Shape,
-    Unsaid,
-    subject,
-)
+from sparsejax.patterns.pattern import Boxes, Shape, Unsaid, subject
 
 
 @dataclass(frozen=True)

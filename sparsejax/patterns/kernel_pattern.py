@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt
 
-from sparsejax import tree
+from sparsejax import top_k
 from sparsejax.patterns.pattern import AnyArray, Shape, Unsaid, check_mask, kept_weights, subject
 
 # Row and column of the five weights that each pattern removes.
@@ -88,7 +88,7 @@ class KernelPattern:
         view = lambda part: None if part is None else _kernels(part, self.output_axis)
         sizes = jnp.abs(jnp.nan_to_num(_kernels(scores, self.output_axis).astype(jnp.float32)))
         squares = jnp.square(jnp.minimum(sizes, 1e15))
-        num_kept = scores.size - tree.count_pruned(sparsity, scores.size)
+        num_kept = scores.size - top_k.count_pruned(sparsity, scores.size)
         kept = _kept(squares, num_kept, view(keep), view(allowed))
         return _from_kernels(kept, self.output_axis)
 
@@ -177,7 +177,7 @@ def _kept(squares: Any, num_kept: Any, keep: Any, allowed: Any) -> Bool[Array, "
     """The best weights in the order of `_classes` and, in each class, of `_ranked`."""
     inside, ranks = _ranked(squares, keep, allowed)
     classes = _classes(inside, keep, allowed)
-    return tree.ranked_top_k_mask(jnp.where(inside, -ranks, squares), num_kept, classes)
+    return top_k.ranked_top_k_mask(jnp.where(inside, -ranks, squares), num_kept, classes)
 
 
 def _ranked(squares: Any, keep: Any, allowed: Any) -> tuple[Any, Any]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt
 
-from sparsejax import tree
+from sparsejax import top_k
 from sparsejax.patterns.pattern import AnyArray, Shape, Unsaid, check_mask, kept_weights, subject
 
 
@@ -86,9 +86,9 @@ class NM:
         for members in (keep, allowed):
             if members is not None:
                 classes.append(classes[-1] | members)
-        num_kept = scores.size - tree.count_pruned(sparsity, scores.size)
+        num_kept = scores.size - top_k.count_pruned(sparsity, scores.size)
         num_safe = scores.size // self.m * self.n
-        return tree.ranked_top_k_mask(scores, jnp.maximum(num_kept, num_safe), classes)
+        return top_k.ranked_top_k_mask(scores, jnp.maximum(num_kept, num_safe), classes)
 
     def group_scores(self, scores: Float[AnyArray, "..."]) -> Float[AnyArray, "..."]:
         """The scores themselves."""
@@ -144,7 +144,7 @@ class NM:
         better: Any = False
         tied: Any = True
         later = np.arange(self.m)[:, None] > np.arange(self.m)
-        for ranking in (keep, allowed, tree.ordered_keys(scores)):
+        for ranking in (keep, allowed, top_k.ordered_keys(scores)):
             if ranking is not None:
                 groups = jnp.moveaxis(self._split(ranking), axis, -1)
                 mine, other = groups[..., :, None], groups[..., None, :]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from sparsejax import tree
+from sparsejax import arrays, top_k
 
 Shape = tuple[int, ...]
 AnyArray = Array | np.ndarray
@@ -131,11 +131,11 @@ def mask_groups(
     """The mask that keeps whole boxes, by the sum of their scores."""
     group_scores: Any = sum_groups(scores, box)
     if max(box, default=1) > 1:
-        keep = None if keep is None else tree.split_axes(keep, box).any(_inner_axes(box))
-        allowed = None if allowed is None else tree.split_axes(allowed, box).all(_inner_axes(box))
+        keep = None if keep is None else arrays.split_axes(keep, box).any(_inner_axes(box))
+        allowed = None if allowed is None else arrays.split_axes(allowed, box).all(_inner_axes(box))
     num_groups = group_scores.size
-    num_kept = num_groups - tree.count_pruned(sparsity, num_groups)
-    kept = tree.top_k_mask(group_scores, num_kept, keep=keep, allowed=allowed)
+    num_kept = num_groups - top_k.count_pruned(sparsity, num_groups)
+    kept = top_k.top_k_mask(group_scores, num_kept, keep=keep, allowed=allowed)
     return expand_groups(kept, box, scores)
 
 
@@ -144,16 +144,16 @@ def sum_groups(scores: Float[AnyArray, "..."], box: Shape) -> Float[AnyArray, ".
     if max(box, default=1) == 1:
         return scores
     accumulator = jnp.promote_types(scores.dtype, jnp.float32)
-    return tree.split_axes(scores.astype(accumulator), box).sum(_inner_axes(box))
+    return arrays.split_axes(scores.astype(accumulator), box).sum(_inner_axes(box))
 
 
 def expand_groups(groups: Bool[Array, "..."], box: Shape, like: Array) -> Bool[Array, "..."]:
     """The array in which each box holds the value of its group; shaped and sharded as `like`."""
     if max(box, default=1) == 1:
         return groups
-    split = jax.eval_shape(lambda: tree.split_axes(like, box)).shape
+    split = jax.eval_shape(lambda: arrays.split_axes(like, box)).shape
     spread = jnp.broadcast_to(jnp.expand_dims(groups, _inner_axes(box)), split)
-    return tree.reshape(spread, like.shape, tuple(jax.typeof(like).sharding.spec))
+    return arrays.reshape(spread, like.shape, tuple(jax.typeof(like).sharding.spec))
 
 
 def check_mask(mask: Any, path: str) -> np.ndarray:
@@ -166,7 +166,7 @@ def check_mask(mask: Any, path: str) -> np.ndarray:
 
 def check_boxes(mask: Any, box: Shape, name: str, path: str) -> None:
     """Raise a ValueError when a box is neither wholly kept nor wholly pruned."""
-    split = tree.split_axes(check_mask(mask, path), box)
+    split = arrays.split_axes(check_mask(mask, path), box)
     partial = split.any(_inner_axes(box)) & ~split.all(_inner_axes(box))
     if partial.any():
         raise ValueError(
@@ -229,7 +229,7 @@ def matrix_box(
 
 def any_of_groups(members: Bool[Array, "..."] | None, box: Shape) -> Bool[Array, "..."] | None:
     """Which boxes have a member; None stays None."""
-    return None if members is None else tree.split_axes(members, box).any(_inner_axes(box))
+    return None if members is None else arrays.split_axes(members, box).any(_inner_axes(box))
 
 
 def _inner_axes(box: Shape) -> tuple[int, ...]:

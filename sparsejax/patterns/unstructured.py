@@ -9,14 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from sparsejax import tree
-from sparsejax.patterns.pattern import (
-    AnyArray,
-    Boxes,
-    Shape,
-    kept_weights,
-    subject,
-)
+from sparsejax import arrays
+from sparsejax.patterns.pattern import AnyArray, Boxes, Shape, kept_weights, subject
 
 
 @partial(
@@ -39,11 +33,11 @@ class CSR:
         """The leaf, with zeros where nothing is stored."""
         matrix = jnp.zeros(self.matrix_shape, self.values.dtype)
         matrix = matrix.at[self._rows(), self.indices].set(self.values)
-        return tree.from_matrix(matrix, self.leaf_shape, self.output_axis)
+        return arrays.from_matrix(matrix, self.leaf_shape, self.output_axis)
 
     def gather(self, weights: Float[AnyArray, "..."]) -> "CSR":
         """The same structure with the values of a dense leaf."""
-        matrix = tree.as_matrix(jnp.asarray(weights), self.output_axis)
+        matrix = arrays.as_matrix(jnp.asarray(weights), self.output_axis)
         return replace(self, values=matrix[self._rows(), self.indices])
 
     def _rows(self) -> Int[Array, "num_nonzeros"]:
@@ -63,8 +57,8 @@ class Unstructured(Boxes):
         """The kept weights as CSR, explicit zeros included where the mask keeps them."""
         weights, kept = kept_weights(weights, mask)
         self.validate(weights.shape)
-        matrix = tree.as_matrix(weights, self.output_axis)
-        rows, indices = np.nonzero(tree.as_matrix(kept, self.output_axis))
+        matrix = arrays.as_matrix(weights, self.output_axis)
+        rows, indices = np.nonzero(arrays.as_matrix(kept, self.output_axis))
         return CSR(
             values=matrix[rows, indices],
             indices=indices.astype(np.int32),

@@ -39,7 +39,9 @@ def assert_close(found: jax.Array, expected: np.ndarray, length: int, name: obje
     np.testing.assert_allclose(found, expected, tolerance, tolerance, err_msg=str(name))
 
 
-def at_stored_positions(packed: sj.CSR | sj.BSR, block: int, weights: np.ndarray) -> np.ndarray:
+def at_stored_positions(
+    packed: sj.patterns.CSR | sj.patterns.BSR, block: int, weights: np.ndarray
+) -> np.ndarray:
     """`packed.gather(weights).values` without JAX."""
     rows = np.repeat(np.arange(OUTPUTS // block), np.diff(packed.row_starts))
     return weights[packed.indices[:, None], rows[:, None] * block + np.arange(block)]
@@ -103,7 +105,7 @@ def test_products_of_runs_and_their_gradients():
         assert_close(grad_packed.values, np.concatenate(values), 2 * pixels, (name, pixels))
 
 
-def lists_of(packed: sj.BCRC) -> list[tuple[np.ndarray, np.ndarray]]:
+def lists_of(packed: sj.patterns.BCRC) -> list[tuple[np.ndarray, np.ndarray]]:
     """Rows and columns with their starts."""
     return [(packed.rows, packed.run_starts), (packed.columns, packed.column_starts)]
 

@@ -1,0 +1,1 @@
+"""Masks before the first step."""

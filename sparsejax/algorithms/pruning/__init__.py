@@ -1,0 +1,1 @@
+"""From dense to sparse, in training."""

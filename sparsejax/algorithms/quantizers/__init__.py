@@ -1,0 +1,1 @@
+"""Small weights that stay exactly zero where they are pruned."""

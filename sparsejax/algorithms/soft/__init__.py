@@ -1,0 +1,1 @@
+"""Dense weights under soft or forward masks."""

@@ -1,0 +1,63 @@
+"""Top-KAST: sparse in the forward and in the backward pass."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from sparsejax.masks.transforms.scores import magnitude
+from sparsejax.masks.transforms.transforms import MaskContext, Method, chain, prune, start
+from sparsejax.masks.transforms.transforms import every as at_every
+from sparsejax.plans.leaf import PlanLeaf
+from sparsejax.reparams.reparam.reparam import (
+    Reparam,
+    in_place_of,
+    map_weights,
+    memoized,
+    nothing_learned,
+)
+from sparsejax.reparams.reparam.soft_masks import add_to_gradient
+
+
+def top_kast(*, explored: float = 0.375, every: int = 100, decay: float = 1e-4) -> Method:
+    """Top-KAST: the forward pass uses the largest weights A, the gradient reaches a larger set B.
+
+    Each leaf keeps the plan's share of its weights in the forward pass. The gradient passes
+    straight through to B: A and the largest of the others, which so may enter A. In B comes
+    `decay` w to the gradient where w is in A, and `decay` w / D elsewhere, with D the density of
+    A. A weight outside B rests (give the optimizer no weight decay of its own).
+
+    The loss needs one more line: compute it at `forward(params, opt_state)`.
+
+    Args:
+      explored: the share of the pruned weights that B adds; 0.375 of 80 % leaves 50 % outside B.
+      every: steps between two choices of A.
+      decay: of the L2 exploration loss.
+
+    Reference: Jayakumar et al., "Top-KAST: Top-K Always Sparse Training", NeurIPS 2020,
+    arXiv 2106.03517, sections 2.1 to 2.3.
+    """
+    if not 0.0 <= explored <= 1.0 or decay < 0:
+        raise ValueError(
+            "top_kast needs 0 <= explored <= 1 and decay >= 0, "
+            f"got explored={explored}, decay={decay}."
+        )
+    largest = prune(magnitude, lambda step: 1.0, regrow=True)
+    choose = chain(start(magnitude), at_every(every, largest, begin=every))
+    return Method(choose, _exploring(explored, decay))
+
+
+@memoized
+def _exploring(explored: float, decay: float) -> Reparam:
+    def explore(leaf: PlanLeaf, weights: Any, mask: Any) -> Any:
+        zero = jnp.zeros((), weights.dtype)
+        scores = magnitude(weights, None, None)
+        reached = mask | leaf.pattern.mask(scores, (1.0 - explored) * leaf.sparsity, keep=mask)
+        penalty = decay * jnp.where(mask, weights, weights / max(1.0 - leaf.sparsity, 1e-6))
+        # Read from the outside in: straight through the forward mask, plus the penalty, within B.
+        tried = add_to_gradient(jnp.where(reached, weights, zero), penalty)
+        return in_place_of(tried, jnp.where(mask, weights, zero))
+
+    def apply(params: Any, masks: Any, learned: Any, context: MaskContext) -> Any:
+        return map_weights(explore, context, params, masks)
+
+    return Reparam(nothing_learned, apply, keeps_pruned=True)

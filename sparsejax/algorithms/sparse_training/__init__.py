@@ -1,0 +1,1 @@
+"""Sparse from the first step to the last."""

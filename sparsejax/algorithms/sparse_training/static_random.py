@@ -1,0 +1,13 @@
+"""A fixed random mask, the baseline of every sparse training method."""
+
+from sparsejax.masks.transforms.scores import random
+from sparsejax.masks.transforms.transforms import MaskTransform, start
+
+
+def static_random() -> MaskTransform:
+    """A random mask at the plan's target that never changes.
+
+    Reference: Liu et al., "The Unreasonable Effectiveness of Random Pruning", ICLR 2022,
+    arXiv 2202.02643, section 3.
+    """
+    return start(random)

@@ -1,0 +1,1 @@
+"""Patterns for hardware, and trainings towards them."""

@@ -1,0 +1,178 @@
+"""Whole-network rearrangement: channels in an order in which groups of them prune well."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from sparsejax import arrays, tree
+from sparsejax.doors import FUNCTION, PLAN, checked
+from sparsejax.jaxprs.channels import Places, coupled_channels
+from sparsejax.patterns import Block, BlockColumnRow, KernelGroup, Pattern
+from sparsejax.plans.leaf import PlanLeaf
+
+
+@checked(apply_fn=FUNCTION, plan=PLAN)
+def rearrange(apply_fn: Callable[..., Any], params: Any, plan: Any, *args: Any) -> Any:
+    """The params with their channels in another order, in which the function does the same.
+
+    Neighbouring output channels that use the same inputs can be pruned as a group at little loss.
+    Each group of coupled channels (`coupled_channels`) is ordered so that the planned leaves that
+    produce it keep the most magnitude in their pattern at their target: channel by channel joins
+    the one group to whose kept inputs it loses least. An order that does not keep more than the old
+    one is not taken. Do it on the dense network, then prune.
+
+    Args:
+      apply_fn: a pure function of the params, in inference mode, before `accelerate`.
+      params: all variables that go with channels: weights, and the statistics of batch norms, too.
+      plan: made for these params; leaves of `Block`, `BlockColumnRow` and `KernelGroup` count.
+      args: inputs, or their shapes.
+
+    Raises:
+      ValueError: one of these leaves is a layer of a stack.
+
+    Example:
+      >>> blocks = sj.plan(params, {"body": sj.Block(2, 1)}, sparsity=0.5)
+      >>> params = sj.structured.rearrange(model.apply, params, blocks, x)
+
+    Differs: the paper's way to find the order is not public; the greedy search is ours.
+
+    Reference: Xu et al., "SparseByteNN: A Novel Mobile Inference Acceleration Framework Based on
+    Fine-Grained Group Sparsity", 2023, arXiv 2310.19509, abstract: whole-network rearrangement.
+    """
+    for leaf in filter(_counts, plan.leaves):
+        if leaf.at:
+            raise ValueError(
+                f"rearrange needs layers in arrays of their own, {leaf.path} is one of a stack: "
+                "write the layers out, or pass a plan without them."
+            )
+    arrays = dict(tree.leaves_with_paths(params))
+    orders: dict[tuple[str, int], Int[np.ndarray, " channels"]] = {}
+    for places in coupled_channels(apply_fn, params, *args):
+        order = _best_order(places, plan, arrays)
+        if order is not None:
+            orders |= dict.fromkeys(places, order)
+
+    def reordered(path: str, leaf: Any) -> Any:
+        axes = [axis for axis in range(np.ndim(leaf)) if (path, axis) in orders]
+        if not axes:
+            return leaf
+        array = np.asarray(leaf)  # in NumPy: XLA would compile a gather for each shape
+        for axis in axes:
+            array = array.take(orders[path, axis], axis)
+        return jnp.asarray(array)
+
+    return tree.map_with_paths(reordered, params)
+
+
+def operator_patterns(
+    params: Any, *, rows: Sequence[int] = (16, 8, 4), kernels: Sequence[int] = (8, 4)
+) -> dict[str, Pattern]:
+    """Rules for `plan` that give each kind of operator its pattern, by the shapes of flax kernels.
+
+    Dense layers and 1x1 convolutions get `Block(r, 1)`, larger convolutions `KernelGroup(g)`, each
+    with the first size that divides its outputs; depthwise convolutions and what no size fits stay
+    dense, and so do leaves that are no matrices.
+
+    Args:
+      params: of the network.
+      rows: sizes for dense layers and 1x1 convolutions.
+      kernels: sizes for larger convolutions.
+
+    Reference: Xu et al., "SparseByteNN", 2023, arXiv 2310.19509, abstract: sparsity patterns for
+    different operators. Differs: the sizes are ours.
+    """
+    rules: dict[str, Pattern] = {}
+    for path, leaf in tree.leaves_with_paths(params):
+        shape = tuple(getattr(leaf, "shape", ()))
+        if len(shape) not in (2, 4) or (len(shape) == 4 and shape[2] == 1 and shape[3] > 1):
+            continue
+        pointwise = shape[:-2] in ((), (1, 1))
+        fitting = [size for size in (rows if pointwise else kernels) if shape[-1] % size == 0]
+        if fitting:
+            rules[f"^{path}$"] = Block(fitting[0], 1) if pointwise else KernelGroup(fitting[0])
+    return rules
+
+
+def _best_order(
+    places: Places, plan: Any, arrays: Mapping[str, Any]
+) -> Int[np.ndarray, " channels"] | None:
+    """An order that keeps more than the present one, if one is found."""
+    makers = [leaf for path, axis in places for leaf in plan.slices(path) if _produces(leaf, axis)]
+    if not makers:
+        return None
+    scores = [_channel_scores(leaf, arrays[leaf.path]) for leaf in makers]
+    size = max(_group_size(leaf.pattern) for leaf in makers)
+    order = _clustered(scores, [1 - leaf.sparsity for leaf in makers], size)
+    kept = lambda order: sum(_kept(leaf, arrays[leaf.path], order) for leaf in makers)
+    return order if kept(order) > kept(np.arange(len(order))) else None
+
+
+def _counts(leaf: PlanLeaf) -> bool:
+    return isinstance(leaf.pattern, Block | BlockColumnRow | KernelGroup)
+
+
+def _produces(leaf: PlanLeaf, axis: int) -> bool:
+    pattern: Any = leaf.pattern
+    return _counts(leaf) and pattern.output_axis % len(leaf.shape) == axis
+
+
+def _group_size(pattern: Any) -> int:
+    return pattern.outputs if isinstance(pattern, KernelGroup) else pattern.rows
+
+
+def _channel_scores(leaf: PlanLeaf, weights: Any) -> Float[np.ndarray, "channels groups"]:
+    """The magnitude of each output channel in each of the groups that its inputs make."""
+    pattern: Any = leaf.pattern
+    if isinstance(pattern, KernelGroup):
+        pattern = replace(pattern, outputs=1)
+    else:
+        pattern = Block(1, pattern.cols if isinstance(pattern, Block) else 1, pattern.output_axis)
+    scores = np.asarray(pattern.group_scores(np.abs(np.asarray(weights, np.float32))))
+    matrix = arrays.as_matrix(scores, pattern.output_axis)
+    return matrix / max(matrix.sum(), np.finfo(np.float32).tiny)
+
+
+def _clustered(
+    scores: Sequence[Float[np.ndarray, "channels groups"]], densities: Sequence[float], size: int
+) -> Int[np.ndarray, " channels"]:
+    """Groups of `size` channels, one after the other: the largest one left, then whom it suits."""
+    wanted = [max(round(d * s.shape[1]), 1) for s, d in zip(scores, densities, strict=True)]
+    best = sum(_largest(s, k) for s, k in zip(scores, wanted, strict=True))
+    left = np.ones(len(scores[0]), bool)
+    order: list[int] = []
+    while left.any():
+        member = int(np.argmax(np.where(left, best, -np.inf)))
+        totals = [np.zeros(s.shape[1], np.float32) for s in scores]
+        for place in range(min(size, int(left.sum()))):
+            if place:  # the one that loses least with the inputs that the group keeps so far
+                kept = sum(
+                    s[:, _top(t, k)].sum(1) for s, t, k in zip(scores, totals, wanted, strict=True)
+                )
+                member = int(np.argmin(np.where(left, best - kept, np.inf)))
+            order.append(member)
+            left[member] = False
+            totals = [total + s[member] for total, s in zip(totals, scores, strict=True)]
+    return np.array(order)
+
+
+def _top(totals: Float[np.ndarray, " groups"], count: int) -> Int[np.ndarray, " count"]:
+    return np.argpartition(totals, len(totals) - count)[len(totals) - count :]
+
+
+def _largest(
+    scores: Float[np.ndarray, "channels groups"], count: int
+) -> Float[np.ndarray, " channels"]:
+    """What each channel keeps with its own best groups."""
+    return np.partition(scores, scores.shape[1] - count, axis=1)[:, -count:].sum(1)
+
+
+def _kept(leaf: PlanLeaf, weights: Any, order: Int[np.ndarray, " channels"]) -> float:
+    """The share of the leaf's magnitude that its pattern keeps in this order."""
+    axis = leaf.pattern.output_axis  # type: ignore[attr-defined]
+    scores = jnp.take(jnp.abs(jnp.asarray(weights, jnp.float32)), order, axis=axis)
+    mask = leaf.pattern.mask(scores, leaf.sparsity)
+    return float(jnp.sum(jnp.where(mask, scores, 0)) / jnp.maximum(jnp.sum(scores), 1e-30))

@@ -1,0 +1,6 @@
+"""Any inference function as one that runs on packed sparse weights, in one custom call a region."""
+
+from sparsejax.compiler.compiled import CompiledFunction as CompiledFunction
+from sparsejax.compiler.compiled import compile as compile
+from sparsejax.compiler.report import CompileReport as CompileReport
+from sparsejax.compiler.report import LayerReport as LayerReport

@@ -1,0 +1,213 @@
+"""`compile`: the entry, and the function it returns."""
+
+import dataclasses
+import threading
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from jax.extend import core
+
+from sparsejax import text
+from sparsejax.compiler.doubts import in_training, left_in_xla
+from sparsejax.compiler.frozen import are_same, fingerprint, frozen
+from sparsejax.compiler.fusion_plan import plan_fusion
+from sparsejax.compiler.program import build
+from sparsejax.compiler.regions import split
+from sparsejax.compiler.report import CompileReport, report
+from sparsejax.compiler.rewrite import rewrite
+from sparsejax.compiler.trace import lift, trace, traced
+from sparsejax.doors import FUNCTION, PLAN, check_examples, checked
+from sparsejax.plans.plan import Plan
+
+
+class _Program(NamedTuple):
+    """What was made for one set of input shapes."""
+
+    run: Callable
+    output_tree: Any
+    report: CompileReport
+    doubts: list[str]
+
+
+class CompiledFunction:
+    """A function of the inputs alone that runs on packed weights; made by `sj.compile`.
+
+    It is an ordinary JAX function: `jax.jit`, `jax.vmap`, `jax.grad` (for the inputs) and
+    `jax.shard_map` work. Other shapes are traced again, as in `jax.jit`, and other batch sizes
+    share the packed weights. Any number of threads may call it. It pickles when apply_fn does.
+    """
+
+    def __init__(self, apply_fn: Callable, params: Any, plan: Plan | None, tune: bool):
+        self._apply_fn = apply_fn
+        self._params = frozen(params)
+        self._plan = plan
+        self._tune = tune
+        self._programs: dict[Any, _Program] = {}
+        self._example: tuple = ()
+        self._other: tuple[list, CompiledFunction] | None = None
+        self._fingerprint = ""
+        self._lock = threading.RLock()
+
+    def __call__(self, *args: Any, params: Any = None) -> Any:
+        """What apply_fn(params, *args) returns.
+
+        Args:
+            args: the inputs.
+            params: other weights of the same structure; the last ones are remembered, so that calls
+                with them compile once. JAX arrays are known again at once, NumPy arrays, which may
+                have changed, by their content.
+        """
+        if params is not None:
+            return self._with(params)(*args)
+        leaves, treedef = jax.tree.flatten(args)
+        made = self._program(leaves, treedef)
+        return jax.tree.unflatten(made.output_tree, made.run(*leaves))
+
+    def report(self, *, fusion: bool = False) -> CompileReport:
+        """What was chosen for each layer, on the shapes that compile was given.
+
+        Args:
+            fusion: add the blocks in which DNNFusion (PLDI 2021) would run the traced function, for
+                comparison with the regions that are one call each here.
+        """
+        leaves, treedef = jax.tree.flatten(self._example)
+        made = self._program(leaves, treedef).report
+        if not fusion:
+            return made
+        graph, _ = trace(self._apply_fn, self._params, self._example)
+        return dataclasses.replace(made, fusion=plan_fusion(graph))
+
+    def _doubts(self) -> list[str]:
+        leaves, treedef = jax.tree.flatten(self._example)
+        return self._program(leaves, treedef).doubts
+
+    def _with(self, params: Any) -> "CompiledFunction":
+        leaves, treedef = jax.tree.flatten(params)
+        needed: Any = jax.tree.structure(self._params)
+        if needed != treedef:
+            raise ValueError(
+                f"a compiled function needs params of the structure it was compiled with, "
+                f"{needed}, got {treedef}."
+            )
+        with self._lock:
+            if self._other is not None:
+                given, compiled = self._other
+                if are_same(leaves, given, jax.tree.leaves(compiled._params)):
+                    return compiled
+            compiled = compile_function(
+                self._apply_fn, params, self._example, self._plan, self._tune
+            )
+            self._other = leaves, compiled
+            return compiled
+
+    def _program(self, leaves: list, treedef: Any) -> _Program:
+        types = tuple(map(_type_of, leaves))
+        key = (treedef, tuple((t.shape, t.dtype, t.weak_type) for t in types))
+        with self._lock:
+            if key not in self._programs:
+                args = jax.tree.unflatten(treedef, types)
+                self._example = self._example or args
+                self._programs[key] = self._make(args)
+            return self._programs[key]
+
+    def _make(self, args: tuple) -> _Program:
+        closed, known, output_tree = traced(self._apply_fn, self._params, args)
+        self._check_unchanged(closed)
+        graph = lift(closed, known)
+        doubts = in_training(graph)
+        graph = rewrite(graph)
+        schedule = split(graph)
+        run, choices = build(graph, schedule, self._plan, self._tune)
+        made = report(graph, schedule, choices)
+        doubts += left_in_xla(graph, made, self._plan)
+        return _Program(jax.jit(run), output_tree, made, doubts)
+
+    def _check_unchanged(self, closed: core.ClosedJaxpr) -> None:
+        """Raise unless the function is, on the first example, what it was: else two would mix."""
+        if not self._fingerprint:
+            self._fingerprint = fingerprint(closed)
+            return
+        first = traced(self._apply_fn, self._params, self._example)
+        if fingerprint(first.closed) != self._fingerprint:
+            raise ValueError(
+                "a compiled function needs an apply_fn that stays as it was, but on the first "
+                "example it is another now, for other shapes: an array, a number or a module that "
+                "it closes over has changed; pass what changes in params, and compile again."
+            )
+
+    def __reduce__(self) -> tuple:
+        """Restored, it is compiled again; the times of its layers come from the cache."""
+        params = jax.device_get(self._params)
+        return compile_function, (self._apply_fn, params, self._example, self._plan, self._tune)
+
+
+def compile_function(
+    apply_fn: Callable, params: Any, example: tuple, plan: Plan | None, tune: bool
+) -> CompiledFunction:
+    """As compile, with everything checked and by position."""
+    compiled = CompiledFunction(apply_fn, params, plan, tune)
+    leaves, treedef = jax.tree.flatten(example)
+    compiled._program(leaves, treedef)
+    return compiled
+
+
+@checked(apply_fn=FUNCTION, plan=PLAN)
+def compile(
+    apply_fn: Callable, params: Any, *example: Any, plan: Plan | None = None, tune: bool = True
+) -> CompiledFunction:
+    """The function x -> apply_fn(params, x) on packed sparse weights.
+
+    The function is traced; constants, batch norm, bias, residual adds, gates and activations are
+    drawn into convolutions and linear layers; and the largest regions of what is recognised run as
+    one custom call each, in which every layer's weights are stored as runs fastest: CSR, blocks of
+    2, 4 or 8 outputs, groups of 4 rows by mask, or dense. All else stays in XLA, so that the result
+    is right for any model. On a GPU or TPU the same graph runs in XLA.
+
+    A weight that is zero is never multiplied: where an activation is infinite or NaN, its product
+    with a stored weight is what IEEE says, and with a pruned one it is nothing.
+
+    Args:
+        apply_fn: any function `apply_fn(params, *inputs)` that jax.jit could trace, such as
+            `functools.partial(model.apply, train=False)`.
+        params: its weights, any pytree; they are copied and become constants.
+        example: inputs, or their `jax.ShapeDtypeStruct`. Other shapes are compiled when they come.
+        plan: that the weights were trained with: its patterns decide how they are stored. Without
+            one it is found from the zeros.
+        tune: measure how each layer's weights are stored best, where it will run, about 0.1 s for
+            each way to store them; times are kept in $SPARSEJAX_CACHE or the user's cache folder,
+            and nowhere if that is "off". False: by a model of an AVX2 core.
+
+    A warning says at once where all stays in XLA (half precision, no layers), where a leaf of the
+    plan does, and where the model looks like one in training (BatchNorm's statistics, dropout).
+
+    Raises:
+        TypeError: when apply_fn cannot be called, an example is no array, or a weight is traced.
+
+    Example:
+        >>> fast = sj.compile(model.apply, params, x)
+        >>> print(fast.report())
+        >>> logits = jax.jit(fast)(x)
+    """
+    check_examples("compile", apply_fn, params, example)
+    compiled = compile_function(apply_fn, params, jax.tree.map(_type_of, example), plan, tune)
+    for doubt in compiled._doubts():
+        text.warn(doubt)
+    return compiled
+
+
+def _type_of(leaf: Any) -> jax.ShapeDtypeStruct:
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        dtype = leaf.dtype
+        if not jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
+            dtype = jax.dtypes.canonicalize_dtype(dtype)
+        return jax.ShapeDtypeStruct(leaf.shape, dtype, weak_type=leaf.weak_type)
+    try:
+        aval = jax.typeof(leaf)
+    except TypeError as error:
+        raise TypeError(
+            f"compile needs arrays as inputs, got {type(leaf).__name__}; "
+            "bind other arguments with functools.partial."
+        ) from error
+    weak = bool(getattr(aval, "weak_type", False))
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=weak)

@@ -1,0 +1,80 @@
+"""Changes of layout, NHWC to NCHW or back, moved behind what can work in either."""
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from sparsejax.compiler.channel_axes import in_layout
+from sparsejax.compiler.edit import Edit, made
+from sparsejax.compiler.graph import (
+    Affine,
+    Channels,
+    Concat,
+    Conv,
+    Elementwise,
+    Mean,
+    Node,
+    Pad,
+    Pool,
+    Reshape,
+    Transpose,
+    Value,
+)
+
+TO_LAST, TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
+
+
+class Change(NamedTuple):
+    """What a value was before its layout was changed."""
+
+    source: Value
+    to_last: bool
+
+
+def change_of(edit: Edit, value: Value) -> Change | None:
+    """The change of layout that wrote a value; of 1x1 images it is a reshape."""
+    writer = edit.writer.get(value)
+    if writer is None or len(value.shape) != 4 or not isinstance(writer.op, Transpose | Reshape):
+        return None
+    source = writer.inputs[0]
+    if isinstance(writer.op, Transpose):
+        known = writer.op.permutation in (TO_LAST, TO_FIRST)
+        return Change(source, writer.op.permutation == TO_LAST) if known else None
+    batch = value.shape[0]
+    if value.shape[1:3] == (1, 1) and source.shape == (batch, value.shape[3], 1, 1):
+        return Change(source, True)
+    if value.shape[2:] == (1, 1) and source.shape == (batch, 1, 1, value.shape[1]):
+        return Change(source, False)
+    return None
+
+
+def sink_layout(edit: Edit, node: Node) -> bool:
+    """The same change of all inputs moves behind the node, where it may meet its reverse."""
+    if not isinstance(node.op, Conv | Pool | Mean | Pad | Channels | Concat | Affine | Elementwise):
+        return False
+    changes = [change_of(edit, value) for value in node.inputs]
+    first = changes[0]
+    if first is None or any(c is None or c.to_last != first.to_last for c in changes):
+        return False
+    op = _before(node.op, first.to_last)
+    if op is None:
+        return False
+    inputs = [change.source for change in changes if change is not None]
+    shape = node.outputs[0].shape
+    if len(shape) != 4:
+        return edit.replace(node, made(op, inputs, shape))
+    order = TO_LAST if first.to_last else TO_FIRST
+    inner = made(op, inputs, [shape[order.index(axis)] for axis in range(4)])
+    return edit.replace(node, inner, made(Transpose(order), inner.outputs, shape))
+
+
+def _before(op: Any, to_last: bool) -> Any:
+    """The same kind of node in the layout before the change, None if it is not in that after."""
+    if isinstance(op, Pool | Pad):
+        turned = in_layout(op, to_last)
+        return turned and replace(turned, channels_last=not to_last)
+    if isinstance(op, Conv | Mean):
+        return replace(op, channels_last=not to_last) if op.channels_last == to_last else None
+    if isinstance(op, Elementwise) or (isinstance(op, Affine) and op.scale.size == 1):
+        return op
+    order = TO_LAST if to_last else TO_FIRST
+    return replace(op, axis=order[op.axis])

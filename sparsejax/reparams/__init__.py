@@ -1,0 +1,1 @@
+"""Reparametrisations: what a forward pass uses in place of the raw weights."""

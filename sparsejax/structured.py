@@ -1,0 +1,13 @@
+"""Structured sparsity: which pattern where, and trainings drawn towards one."""
+
+from sparsejax.algorithms.structured.admm import admm as admm
+from sparsejax.algorithms.structured.admm import admm_residual as admm_residual
+from sparsejax.algorithms.structured.admm import onto_patterns as onto_patterns
+from sparsejax.algorithms.structured.block_size import finest_fast_pattern as finest_fast_pattern
+from sparsejax.algorithms.structured.rearrange import operator_patterns as operator_patterns
+from sparsejax.algorithms.structured.rearrange import rearrange as rearrange
+from sparsejax.algorithms.structured.reweighted import reweighted as reweighted
+from sparsejax.algorithms.structured.unification import onto_unified as onto_unified
+from sparsejax.algorithms.structured.unification import tied_blocks as tied_blocks
+from sparsejax.algorithms.structured.unification import unified_storage as unified_storage
+from sparsejax.jaxprs.channels import coupled_channels as coupled_channels

@@ -25,7 +25,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from benchmarks import measure, publish
-from sparsejax import tree
+from sparsejax import top_k
 
 SHAPE = (5_000, 5_000)
 
@@ -45,7 +45,7 @@ def compare(kind: str, repeats: int, shape: tuple[int, ...] = SHAPE) -> dict[str
         return jnp.zeros(scores.size, bool).at[indices].set(True).reshape(shape)
 
     ways = {
-        "top_k_mask": jax.jit(lambda scores: tree.top_k_mask(scores, k)),
+        "top_k_mask": jax.jit(lambda scores: top_k.top_k_mask(scores, k)),
         "jax.lax.top_k": jax.jit(select),
         "jnp.sort": jax.jit(lambda scores: scores >= jnp.sort(scores, axis=None)[-k]),
     }
@@ -67,7 +67,7 @@ def on_devices(repeats: int) -> dict[str, Any]:
     mesh = jax.make_mesh((count,), ("devices",), (AxisType.Auto,))
     sharding = NamedSharding(mesh, P("devices", None))
     scores = jax.device_put(scores_of("distinct", SHAPE), sharding)
-    best = jax.jit(lambda s: tree.top_k_mask(s, s.size // 10)).lower(scores).compile()
+    best = jax.jit(lambda s: top_k.top_k_mask(s, s.size // 10)).lower(scores).compile()
     collective = r"= (\S+) ((?:all-|collective-|reduce-scatter)[\w-]*)\("
     found = re.findall(collective, best.as_text())
     times = measure({"top_k_mask": lambda: best(scores)}, repeats)

@@ -22,7 +22,7 @@ from experiments.half_size import fashion_mnist_14
 from experiments.recipes import Recipe, momentum
 from experiments.table import Claim, PaperNumber, Results, Row
 from experiments.tickets import Start, Tickets, original, pruned, random_weights
-from sparsejax import jackpot
+from sparsejax.studies import jackpot
 
 TITLE = "Sanity checks for lottery tickets"
 STARTS = {"ticket": original, "re-initialised": random_weights, "retrained": pruned}
@@ -58,7 +58,7 @@ PAPER = (
 
 
 def no_jackpot(r: Results, rate: str) -> bool | None:
-    """By `sparsejax.jackpot`, against dense nets trained at the large learning rate."""
+    """By `sparsejax.studies.jackpot`, against dense nets trained at the large learning rate."""
     rows = (f"{rate}, ticket", None), (f"{rate}, re-initialised", None)
     rows += (("lr 0.1, retrained", "accuracy_dense"),)
     accuracies = [[100 * value for value in r.values(*row)] for row in rows]

@@ -28,7 +28,8 @@ MEASURE = "write it again with python -m benchmarks.method_costs"
 class Entry(NamedTuple):
     """A line: the public function, what it prunes as one, what it needs, its recipe if any.
 
-    `account` has what `sj.reports.training_memory` is to know of a method that trains kept weights only.
+    `account` has what `sj.reports.training_memory` is to know of a method that trains kept weights
+    only.
     """
 
     function: Callable[..., Any]
@@ -77,9 +78,9 @@ NOTE = """
 Accuracy: MobileNet-v1 of width 0.25 on Fashion-MNIST, 3,000 steps of 64 images, zeros counted over
 the 1x1 kernels, mean over the seeds; dense {dense}. Step and state: time of a training step and
 bytes of optimizer state over dense AdamW's on the same network, dense weights underneath included;
-masks cost a byte a weight. Memory: what `sj.reports.training_memory` says a training at 90 % needs at its
-peak for weights, gradients, moments and indices if it stores nothing else, over the dense one's;
-nothing where dense weights are trained.
+masks cost a byte a weight. Memory: what `sj.reports.training_memory` says a training at 90 % needs
+at its peak for weights, gradients, moments and indices if it stores nothing else, over the dense
+one's; nothing where dense weights are trained.
 """
 
 

@@ -6,13 +6,13 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from sparsejax.masks.transforms.initial import InitialMasks, masks_from_zeros
 
 import sparsejax as sj
 from experiments.classify import Classify
 from experiments.recipes.initial import fixed_masks
 from experiments.table import Job
 from experiments.train import Network, TrainState
+from sparsejax.masks.initial import InitialMasks, masks_from_zeros
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from importlib.metadata import version as _version
 
-from sparsejax import arrays as arrays
 from sparsejax import before as before
 from sparsejax import compiler as compiler
 from sparsejax import masks as masks
@@ -18,7 +17,6 @@ from sparsejax import soft as soft
 from sparsejax import sparse_training as sparse_training
 from sparsejax import structured as structured
 from sparsejax import studies as studies
-from sparsejax import top_k as top_k
 from sparsejax import training as training
 from sparsejax import tree as tree
 from sparsejax.algorithms.pruning.global_mp import global_mp as global_mp

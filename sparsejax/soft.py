@@ -1,4 +1,4 @@
-"""Soft masks: methods with dense weights underneath, and the reparametrisations they are made of."""
+"""Soft masks: methods with dense weights underneath, and what such methods are made of."""
 
 from sparsejax.algorithms.soft.movement import movement as movement
 from sparsejax.algorithms.soft.movement import soft_movement as soft_movement

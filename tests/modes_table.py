@@ -210,7 +210,7 @@ TRACED = {
     "magnitude": Call(lambda w: sj.scores.magnitude(w, None, KEY), (KERNEL,)),
     "gradient": Call(lambda w: sj.scores.gradient(None, w, KEY), (KERNEL,)),
     "saliency": Call(lambda w: sj.scores.saliency(w, w, KEY), (KERNEL,)),
-    "random_score": Call(lambda w: sj.scores.random(w, None, KEY), (KERNEL,)),
+    "random": Call(lambda w: sj.scores.random(w, None, KEY), (KERNEL,)),
     "cosine_decay": Call(lambda step: sj.schedules.cosine_decay(0.3, 4)(step), (jnp.int32(2),)),
     "cubic": Call(lambda step: sj.schedules.cubic(0, 4)(step), (jnp.int32(2),)),
     "spmm": Call(lambda x: sj.spmm(PACKED, x), (X,)),

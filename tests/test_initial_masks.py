@@ -40,13 +40,13 @@ def test_snip_keeps_the_largest_product_of_weight_and_gradient():
     params = {"kernel": jnp.array([1.0, -2.0, 3.0, 0.5])}
     loss = lambda params, batch: 0.5 * jnp.dot(params["kernel"], batch) ** 2
     batch = jnp.array([1.0, 1.0, 0.5, 4.0])
-    scores = sj.importance.loss_based(loss, [batch])(params)
+    scores = sj.masks.importance.loss_based(loss, [batch])(params)
     np.testing.assert_allclose(scores["kernel"], [2.5, 5.0, 3.75, 5.0])
     masks = sj.before.snip(loss, [batch])(params, planned(params, 0.5))
     np.testing.assert_array_equal(masks["kernel"], [0, 1, 0, 1])
     # Two batches count by their mean gradient: the second one is orthogonal to w and adds none.
     other = jnp.array([2.0, 1.0, 0.0, 0.0])
-    halved = sj.importance.loss_based(loss, [batch, other])(params)
+    halved = sj.masks.importance.loss_based(loss, [batch, other])(params)
     np.testing.assert_allclose(halved["kernel"], [1.25, 2.5, 1.875, 2.5])
 
 
@@ -55,7 +55,7 @@ def test_grasp_keeps_what_holds_the_gradient_norm_up():
     block = np.array([[1.0, 1.0], [1.0, 0.0]])
     params = {"kernel": jnp.array([1.0, -3.0, 0.5, 1.0])}
     loss = quadratic(np.kron(np.eye(2), block))
-    scores = sj.importance.gradient_norm(loss, [1.0])(params)
+    scores = sj.masks.importance.gradient_norm(loss, [1.0])(params)
     np.testing.assert_allclose(scores["kernel"], [-1.0, 6.0, 1.0, 1.5])
     masks = sj.before.grasp(loss, [1.0])(params, planned(params, 0.25))
     np.testing.assert_array_equal(masks["kernel"], [0, 1, 1, 1])
@@ -67,8 +67,8 @@ def test_the_hessian_gradient_product_agrees_with_finite_differences():
         jnp.asarray(np.random.default_rng(i).normal(size=(7, 4)), jnp.float32) for i in (1, 2)
     ]
     loss = lambda params, x: jnp.mean(jnp.tanh(mlp(params, x)) ** 2)
-    gradient = sj.importance.mean_gradient(loss, batches)
-    product = sj.importance.hessian_gradient(loss, batches)(params)
+    gradient = sj.masks.importance.mean_gradient(loss, batches)
+    product = sj.masks.importance.hessian_gradient(loss, batches)(params)
     step, g = 1e-2, gradient(params)
     ahead, behind = (
         gradient(jax.tree.map(lambda w, d, s=sign: w + s * step * d, params, g))

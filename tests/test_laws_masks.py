@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sparsejax.masks.transforms.mask_checks import check_mask
 
 import sparsejax as sj
+from sparsejax.masks.mask_checks import check_mask
 from tests import cases
 
 SHAPE = (3, 3, 4, 8)

@@ -181,7 +181,7 @@ def test_the_floor_of_global_pruning_agrees_with_the_allocator():
         for i, (n, s) in enumerate(zip(sizes, scales, strict=True))
     }
     rules = {"kernel": sj.Unstructured()}
-    allocate = sj.distributions.global_magnitude_with_minimum(min_weights=30)
+    allocate = sj.allocate.global_magnitude_with_minimum(min_weights=30)
     wanted = sj.plan(params, rules, sparsity=0.9, allocate=allocate)
     plan = sj.plan(params, rules, sparsity=0.9)
     context = sj.masks.MaskContext(plan, jnp.int32(0), jax.random.key(0))

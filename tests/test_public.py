@@ -1,9 +1,17 @@
 """Every public name is documented: what it returns, its arguments by name, examples that run."""
 
+import ast
 import doctest
+import functools
+import importlib
 import inspect
+import operator
+import pkgutil
 import re
+import sys
 import textwrap
+import types
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -18,9 +26,48 @@ SECTIONS = ["Args", "Returns", "Raises", "Example", "Reference"]
 MANY_ARGUMENTS = 3
 
 
+NO_NAMESPACES = {"tree"}  # a module of which the reference shows some functions
+
+
+@functools.cache
+def paths() -> dict[str, str]:
+    """Where a user finds each public function and class: on the front door, or in a namespace."""
+    front = {name: name for name in offered(sj)}
+    modules = {name for name in front if inspect.ismodule(getattr(sj, name))}
+    inside = {
+        name: f"{space}.{name}"
+        for space in sorted(modules - NO_NAMESPACES)
+        for name in offered(getattr(sj, space))
+    }
+    return {**inside, **{name: path for name, path in front.items() if name not in modules}}
+
+
+def offered(module: types.ModuleType) -> Iterator[str]:
+    """What a module defines, and what it imports to be found in it: `from x import f as f`."""
+    for node in ast.parse(Path(module.__file__).read_text()).body:
+        if isinstance(node, ast.ImportFrom):
+            yield from (alias.asname for alias in node.names if alias.asname == alias.name)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            yield node.name
+
+
 def public() -> dict[str, object]:
-    names = [name for name in vars(sj) if not name.startswith("_")]
-    return {name: vars(sj)[name] for name in names if not inspect.ismodule(vars(sj)[name])}
+    return {name: operator.attrgetter(path)(sj) for name, path in paths().items()}
+
+
+def test_no_function_has_the_name_of_its_module():
+    for found in pkgutil.walk_packages(sj.__path__, "sparsejax."):
+        module = importlib.import_module(found.name)
+        parent, _, name = found.name.rpartition(".")
+        assert getattr(sys.modules[parent], name) is module, f"{found.name} is hidden"
+
+
+def test_a_public_name_stands_in_one_namespace():
+    spaces = [name for name in offered(sj) if inspect.ismodule(getattr(sj, name))]
+    named = [
+        name for space in sorted({*spaces} - NO_NAMESPACES) for name in offered(getattr(sj, space))
+    ]
+    assert len(named) == len({*named})
 
 
 def functions() -> dict[str, object]:
@@ -78,7 +125,8 @@ def test_published_methods_cite_their_paper():
         methods = {k: f for k, f in functions().items() if module in f.__module__ and "." not in k}
         assert methods
         uncited = [name for name, f in methods.items() if "Reference" not in sections(f.__doc__)]
-        assert not set(uncited) - {"add_penalty", "one_shot", "prune_globally", "static_random"}
+        of_everyone = {"add_penalty", "one_shot", "prune_globally", "quantized", "static_random"}
+        assert not set(uncited) - of_everyone
 
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
@@ -90,13 +138,7 @@ def test_every_public_name_is_on_exactly_one_page_of_the_reference():
         for page in REFERENCE.glob("*.md")
         for path in re.findall(r"^::: (sparsejax\.(?!tree\.)\S+)$", page.read_text(), re.MULTILINE)
     ]
-    # mkdocstrings takes a module for the object of its name: there the path is the whole one.
-    wanted = {
-        f"{thing.__module__}.{name}"
-        if name in getattr(thing, "__module__", "").split(".")
-        else f"sparsejax.{name}"
-        for name, thing in public().items()
-    }
+    wanted = {f"sparsejax.{path}" for path in paths().values()}
     missing, unknown = wanted - set(shown), set(shown) - wanted
     assert not missing, f"give these a line in the fitting page of docs/reference/: {missing}"
     assert not unknown, f"docs/reference/ shows what is not public: {unknown}"

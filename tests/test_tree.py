@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from sparsejax import tree
+from sparsejax import arrays, top_k, tree
 
 
 def oracle(scores, k, keep=None, allowed=None):
@@ -30,7 +30,7 @@ def oracle(scores, k, keep=None, allowed=None):
     return mask.reshape(np.shape(scores))
 
 
-top_k_mask = jax.jit(tree.top_k_mask)
+top_k_mask = jax.jit(top_k.top_k_mask)
 
 
 class Net(nnx.Module):
@@ -68,10 +68,10 @@ def test_masked_nodes_are_leaves_with_paths():
 @pytest.mark.parametrize("make", [np.asarray, jnp.asarray])
 def test_matrix_view_round_trips(make, output_axis):
     leaf = make(np.arange(2 * 3 * 4).reshape(2, 3, 4))
-    matrix = tree.as_matrix(leaf, output_axis)
+    matrix = arrays.as_matrix(leaf, output_axis)
     assert matrix.shape == (leaf.shape[output_axis], leaf.size // leaf.shape[output_axis])
     assert type(matrix) is type(leaf)
-    np.testing.assert_array_equal(tree.from_matrix(matrix, leaf.shape, output_axis), leaf)
+    np.testing.assert_array_equal(arrays.from_matrix(matrix, leaf.shape, output_axis), leaf)
     np.testing.assert_array_equal(matrix[1], np.take(np.asarray(leaf), 1, output_axis).ravel())
 
 
@@ -117,23 +117,23 @@ def test_top_k_of_a_larger_leaf(scores):
 def test_top_k_of_float64():
     with jax.enable_x64(True):
         scores = jnp.asarray([1.0, 1.0 + 1e-15, np.nan, -np.inf])
-        assert tree.top_k_mask(scores, 1).tolist() == [False, True, False, False]
-        assert tree.top_k_mask(scores, 3).tolist() == [True, True, False, True]
+        assert top_k.top_k_mask(scores, 1).tolist() == [False, True, False, False]
+        assert top_k.top_k_mask(scores, 3).tolist() == [True, True, False, True]
 
 
 def test_jit_equals_no_jit_and_a_traced_k_a_static_one():
     scores = jnp.asarray(np.random.default_rng(2).normal(size=(7, 9)), jnp.float32)
-    static = tree.top_k_mask(scores, 20)
-    assert (static == jax.jit(tree.top_k_mask, static_argnums=1)(scores, 20)).all()
+    static = top_k.top_k_mask(scores, 20)
+    assert (static == jax.jit(top_k.top_k_mask, static_argnums=1)(scores, 20)).all()
     assert (static == top_k_mask(scores, jnp.int32(20))).all()
-    batch = jax.vmap(tree.top_k_mask, (0, None))(jnp.stack([scores, -scores]), 20)
-    assert (batch[1] == tree.top_k_mask(-scores, 20)).all()
+    batch = jax.vmap(top_k.top_k_mask, (0, None))(jnp.stack([scores, -scores]), 20)
+    assert (batch[1] == top_k.top_k_mask(-scores, 20)).all()
 
 
 @pytest.mark.parametrize("dtype", ["int32", "bool", "float8_e5m2"])
 def test_other_scores_are_refused(dtype):
     with pytest.raises(TypeError, match=f"Scores must be float64, .*, got {dtype}"):
-        tree.top_k_mask(jnp.zeros(3, dtype), 1)
+        top_k.top_k_mask(jnp.zeros(3, dtype), 1)
 
 
 SHARDED = [
@@ -150,7 +150,7 @@ def test_four_devices_agree_with_one_and_only_add_up_counts(shape, spec, axis_ty
     mesh = jax.make_mesh((2, 2), ("a", "b"), axis_types=(axis_type,) * 2)
     values = np.random.default_rng(3).integers(0, 9, shape).astype(np.float32)
     scores = jax.device_put(values, NamedSharding(mesh, spec))
-    best = lambda x: tree.top_k_mask(x, x.size // 3, keep=x == 2, allowed=x != 7)
+    best = lambda x: top_k.top_k_mask(x, x.size // 3, keep=x == 2, allowed=x != 7)
     compiled = jax.jit(best).lower(scores).compile()
     mask = compiled(scores)
     np.testing.assert_array_equal(mask, oracle(values, values.size // 3, values == 2, values != 7))
@@ -164,9 +164,9 @@ def test_four_devices_agree_with_one_and_only_add_up_counts(shape, spec, axis_ty
 
 @pytest.mark.parametrize("num_groups", [0, 1, 2, 5, 15, 1_000, 123_455])
 def test_the_number_pruned_is_the_same_static_and_traced(num_groups):
-    traced = jax.jit(tree.count_pruned, static_argnums=1)
+    traced = jax.jit(top_k.count_pruned, static_argnums=1)
     for sparsity in (0.0, 1e-4, 0.1, 0.25, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.999, 1.0):
-        static = tree.count_pruned(sparsity, num_groups)
+        static = top_k.count_pruned(sparsity, num_groups)
         assert static == int(np.floor(sparsity * num_groups + 0.5))
         assert int(traced(jnp.float32(sparsity), num_groups)) == static, sparsity
 
@@ -175,7 +175,7 @@ def test_the_number_pruned_is_the_same_static_and_traced(num_groups):
 @given(st.integers(0, 2**31 - 1), st.floats(0.0, 1.0, width=32))
 def test_a_traced_float32_is_multiplied_exactly(num_groups, sparsity):
     exact = np.floor(float(np.float32(sparsity)) * num_groups + 0.5)
-    counted = int(tree.count_pruned(jnp.float32(sparsity), num_groups))
+    counted = int(top_k.count_pruned(jnp.float32(sparsity), num_groups))
     assert counted - exact in (0, 1)
     slack = min(num_groups / 2**9 + 1, 2**10) / 2**16
     assert counted == exact or float(sparsity) * num_groups + 0.5 + 2 * slack >= exact + 1
@@ -185,4 +185,4 @@ def test_a_traced_float32_is_multiplied_exactly(num_groups, sparsity):
 @given(st.integers(1, 2**24 - 1).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_a_fraction_of_whole_groups_is_met_exactly_when_traced(pair):
     pruned, num_groups = pair
-    assert int(tree.count_pruned(jnp.float32(pruned / num_groups), num_groups)) == pruned
+    assert int(top_k.count_pruned(jnp.float32(pruned / num_groups), num_groups)) == pruned

@@ -2,10 +2,10 @@
 
 import jax.numpy as jnp
 import optax
-from sparsejax.masks.transforms.initial import InitialMasks
 
 import sparsejax as sj
 from experiments.recipes import Recipe, Setup
+from sparsejax.masks.initial import InitialMasks
 
 SYNFLOW_INPUT = 1e-16  # ones would fill the ReLU6 of 28 layers: no flow, no scores
 

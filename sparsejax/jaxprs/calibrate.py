@@ -16,6 +16,7 @@ from sparsejax.doors import FUNCTION, PLAN, checked
 from sparsejax.jaxprs import Labels, Site, find_sites, run_tapped, three_axes
 from sparsejax.jaxprs.moves import Label, uniform
 from sparsejax.jaxprs.parts import parts_of
+from sparsejax.plans.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class LayerInputs:
 def calibrate(
     apply_fn: Callable[..., Any],
     params: Any,
-    plan: Any,
+    plan: Plan,
     batches: Iterable[Any],
     *,
     gram: bool = True,
@@ -113,7 +114,7 @@ def inputs_of(calibration: Mapping[str, LayerInputs], path: str, asker: str) -> 
     return calibration[path]
 
 
-def _check_leaves(plan: Any, arrays: dict[str, Any]) -> None:
+def _check_leaves(plan: Plan, arrays: dict[str, Any]) -> None:
     for path, shape in plan.shapes.items():
         there = tuple(arrays[path].shape) if path in arrays else "no such leaf"
         if there != shape:
@@ -127,7 +128,7 @@ def _check_leaves(plan: Any, arrays: dict[str, Any]) -> None:
 class _Seen:
     """What was found so far: where the parts of each leaf lie, and which leaves were lost where."""
 
-    plan: Any
+    plan: Plan
     gram: bool
     parts: dict[str, list[np.ndarray]] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)
@@ -183,7 +184,7 @@ def _moments(
     return sums
 
 
-def _labelled(plan: Any, arrays: dict[str, Any]) -> tuple[Labels, list[Label | None]]:
+def _labelled(plan: Plan, arrays: dict[str, Any]) -> tuple[Labels, list[Label | None]]:
     """A label for each element of the planned arrays, and one for each other array."""
     kinds: list[Label | None] = []
     start, starts = 1, []

@@ -8,6 +8,7 @@ import numpy as np
 
 from sparsejax.jaxprs.places import Labels, Site
 from sparsejax.jaxprs.products import as_matrices
+from sparsejax.plans.plan import Plan
 
 
 class Part(NamedTuple):
@@ -20,7 +21,7 @@ class Part(NamedTuple):
     repeated: bool
 
 
-def parts_of(site: Site, side: int, labels: Labels, plan: Any) -> Iterator[Part]:
+def parts_of(site: Site, side: int, labels: Labels, plan: Plan) -> Iterator[Part]:
     """The leaves of the plan in an operand."""
     own = site.kinds[side].labels
     matrices = as_matrices(site.equation, side, own)

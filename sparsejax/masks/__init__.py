@@ -1,4 +1,4 @@
-"""Masks: the algebra of their transforms, scores, schedules, and those that a training begins with."""
+"""Masks: transforms of them, scores, schedules, and those that a training begins with."""
 
 from sparsejax.masks.initial import full_masks as full_masks
 from sparsejax.masks.initial import masks_from_scores as masks_from_scores

@@ -9,18 +9,19 @@ import jax.numpy as jnp
 import optax
 
 from sparsejax.doors import PLAN, checked
-from sparsejax.masks.transforms.global_threshold import cut_globally
-from sparsejax.patterns import factors
+from sparsejax.masks.global_threshold import cut_globally
+from sparsejax.patterns.block_column_row import factors
 from sparsejax.patterns.stacked import from_slices, take
 from sparsejax.plans.leaf import PlanLeaf
-from sparsejax.reparams.reparam.soft_masks import spread
+from sparsejax.plans.plan import Plan
+from sparsejax.reparams.soft_masks import spread
 from sparsejax.tree import is_masked_node, leaves_with_paths, map_with_paths
 
 InitialMasks = Callable[[Any, Any], Any]
 
 
 @checked(plan=PLAN)
-def full_masks(params: Any, plan: Any) -> Any:
+def full_masks(params: Any, plan: Plan) -> Any:
     """Masks that keep every weight, with the params' sharding; dense leaves hold a MaskedNode.
 
     Under `jax.jit(tx.init)` on a mesh of Auto axes XLA chooses the sharding of masks, as of all new
@@ -34,7 +35,7 @@ def full_masks(params: Any, plan: Any) -> Any:
 
 
 @checked(plan=PLAN)
-def masks_from_zeros(params: Any, plan: Any) -> Any:
+def masks_from_zeros(params: Any, plan: Plan) -> Any:
     """Masks that keep the nonzero groups: what continues from a sparse checkpoint starts from.
 
     A group with any nonzero weight is kept whole, and no more than that.
@@ -51,7 +52,7 @@ def masks_from_zeros(params: Any, plan: Any) -> Any:
     return planned_masks(params, plan, nonzero_groups)
 
 
-def planned_masks(params: Any, plan: Any, mask_of: Callable[[PlanLeaf, Any], Any]) -> Any:
+def planned_masks(params: Any, plan: Plan, mask_of: Callable[[PlanLeaf, Any], Any]) -> Any:
     """The tree of `mask_of(plan leaf, weights)`; a MaskedNode where the plan has no leaf."""
 
     def at(path: str, weights: Any) -> Any:
@@ -63,13 +64,13 @@ def planned_masks(params: Any, plan: Any, mask_of: Callable[[PlanLeaf, Any], Any
     return map_with_paths(at, params)
 
 
-def by_leaves(params: Any, plan: Any) -> list[Any]:
+def by_leaves(params: Any, plan: Plan) -> list[Any]:
     """Each leaf of the plan, in its order, out of a tree like the params."""
     arrays = dict(leaves_with_paths(params))
     return [take(leaf, arrays[leaf.array_path]) for leaf in plan.leaves]
 
 
-def masks_of_leaves(params: Any, plan: Any, masks: Sequence[Any]) -> Any:
+def masks_of_leaves(params: Any, plan: Plan, masks: Sequence[Any]) -> Any:
     """The tree of masks given one for each leaf of the plan, in its order."""
     by_path = {leaf.path: mask for leaf, mask in zip(plan.leaves, masks, strict=True)}
     return planned_masks(params, plan, lambda leaf, weights: by_path[leaf.path])
@@ -98,10 +99,11 @@ def masks_from_scores(scores: Any, *, globally: bool = True) -> InitialMasks:
         to its own target.
 
     Example:
-      >>> tx = sj.sparsify(tx, method, plan, key=key, initial_masks=sj.masks.masks_from_scores(params))
+      >>> largest = sj.masks.masks_from_scores(jax.tree.map(jnp.abs, params))
+      >>> tx = sj.sparsify(tx, method, plan, key=key, initial_masks=largest)
     """
 
-    def initial(params: Any, plan: Any) -> Any:
+    def initial(params: Any, plan: Plan) -> Any:
         if not jax.tree.leaves(params):  # a placeholder of optax.tree.map_params
             return full_masks(params, plan)
         own = by_leaves(scores(params) if callable(scores) else scores, plan)

@@ -9,10 +9,11 @@ import numpy as np
 
 from sparsejax.patterns.stacked import take
 from sparsejax.plans.leaf import PlanLeaf
+from sparsejax.plans.plan import Plan
 from sparsejax.tree import is_masked_node, leaves_with_paths
 
 
-def check_params(plan: Any, params: Any) -> None:
+def check_params(plan: Plan, params: Any) -> None:
     """Raise a ValueError naming the first leaf of the plan that the params lack or have otherwise.
 
     Params without leaves pass: optax.tree.map_params calls init on a placeholder.
@@ -34,7 +35,7 @@ def check_params(plan: Any, params: Any) -> None:
             )
 
 
-def check_state(state: Any, plan: Any, *, asker: str, hint: str) -> None:
+def check_state(state: Any, plan: Plan, *, asker: str, hint: str) -> None:
     """Raise a ValueError unless the SparsifyState is of the plan, naming the first leaf that isn't.
 
     Looks at the plan that the state was made with and at the layout of its masks, nothing traced.
@@ -43,7 +44,7 @@ def check_state(state: Any, plan: Any, *, asker: str, hint: str) -> None:
     check_layout(state.masks, plan, asker=asker, hint=hint)
 
 
-def check_plans(states: Sequence[Any], plan: Any, *, asker: str, hint: str) -> None:
+def check_plans(states: Sequence[Any], plan: Plan, *, asker: str, hint: str) -> None:
     """Raise a ValueError naming the first leaf in which the states' plans differ from the plan.
 
     Several states, such as optax.partition's, plan a leaf each, in an order of their own.
@@ -54,7 +55,7 @@ def check_plans(states: Sequence[Any], plan: Any, *, asker: str, hint: str) -> N
     check_same_plan(whole, plan, asker=asker, whose="the state", hint=hint)
 
 
-def check_same_plan(other: Any, plan: Any, *, asker: str, whose: str, hint: str) -> None:
+def check_same_plan(other: Any, plan: Plan, *, asker: str, whose: str, hint: str) -> None:
     """Raise a ValueError naming the first leaf in which the plans differ.
 
     Args:
@@ -80,7 +81,7 @@ def check_same_plan(other: Any, plan: Any, *, asker: str, whose: str, hint: str)
     )
 
 
-def check_layout(masks: Any, plan: Any, *, asker: str, hint: str) -> None:
+def check_layout(masks: Any, plan: Plan, *, asker: str, hint: str) -> None:
     """Raise a ValueError unless exactly the plan's leaves have masks, bool and of their shapes.
 
     Looks at nothing but shapes and dtypes, so that it may stand in a jitted function.
@@ -98,7 +99,7 @@ def check_layout(masks: Any, plan: Any, *, asker: str, hint: str) -> None:
             )
 
 
-def check_masks(masks: Any, plan: Any) -> None:
+def check_masks(masks: Any, plan: Plan) -> None:
     """Raise a ValueError naming the first leaf whose mask is not one of its pattern.
 
     The masks must be concrete and fit the plan (`check_layout`). See `check_mask`.

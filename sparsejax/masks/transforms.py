@@ -10,8 +10,9 @@ from jaxtyping import Array, Bool, Int
 from sparsejax.doors import SCHEDULE, SCORE, Need, checked
 from sparsejax.patterns import Unstructured
 from sparsejax.plans.leaf import PlanLeaf
+from sparsejax.plans.plan import Plan
 from sparsejax.plans.planned_leaves import map_planned
-from sparsejax.reparams.reparam.reparam import Reparam
+from sparsejax.reparams.reparam import Reparam
 
 Score = Callable[[Any, Any, Any], Any]
 Schedule = Callable[[Any], Any]
@@ -23,7 +24,7 @@ class MaskContext(NamedTuple):
     `learned` is what a Reparam trains beside the weights, such as the scores of movement pruning.
     """
 
-    plan: Any
+    plan: Plan
     step: Int[Array, ""]
     key: Any  # a PRNGKeyArray, traced; None for a Reparam
     learned: Any = ()

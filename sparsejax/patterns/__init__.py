@@ -4,7 +4,6 @@ from sparsejax.patterns.block import BSR as BSR
 from sparsejax.patterns.block import Block as Block
 from sparsejax.patterns.block_column_row import BCRC as BCRC
 from sparsejax.patterns.block_column_row import BlockColumnRow as BlockColumnRow
-from sparsejax.patterns.block_column_row import factors as factors
 from sparsejax.patterns.channel import Channel as Channel
 from sparsejax.patterns.channel import KeptChannels as KeptChannels
 from sparsejax.patterns.kernel_group import KernelGroup as KernelGroup

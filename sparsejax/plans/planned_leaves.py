@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from sparsejax.patterns.stacked import map_slices, take
+from sparsejax.plans.plan import Plan
 from sparsejax.tree import is_masked_node, leaves_with_paths, path_of
 
 # So many weights share a loop at most: their operands are copied side by side.
@@ -60,7 +61,7 @@ def _keys(context: Any) -> dict[str, list[Any]]:
     return keys
 
 
-def _alike(plan: Any, paths: list[str], rows: list[Any]) -> Iterator[list[int]]:
+def _alike(plan: Plan, paths: list[str], rows: list[Any]) -> Iterator[list[int]]:
     """The places of the planned leaves, with those together that share a loop.
 
     Their patterns, targets, shapes and types are equal, and so are their paths but for numbers, as

@@ -8,9 +8,10 @@ import jax
 import numpy as np
 import optax
 
-from sparsejax.masks.transforms.mask_checks import check_layout, check_mask, check_plans
+from sparsejax.masks.mask_checks import check_layout, check_mask, check_plans
 from sparsejax.nn import is_module, weights_of
 from sparsejax.patterns.stacked import take
+from sparsejax.plans.plan import Plan
 from sparsejax.text import wrapped
 from sparsejax.training.opt_states import SparsifyState, states_of
 from sparsejax.tree import is_masked_node, leaves_with_paths
@@ -54,7 +55,7 @@ class Check:
         return "\n".join(lines) or "Masks, weights and plan fit together."
 
 
-def check(params: Any, opt_state: Any, *, plan: Any = None) -> Check:
+def check(params: Any, opt_state: Any, *, plan: Plan | None = None) -> Check:
     """What does not fit together after a training, each with what to do; true if all is well.
 
     It compares the masks with the weights that are really 0, with the plan's targets and patterns,
@@ -101,7 +102,7 @@ def check(params: Any, opt_state: Any, *, plan: Any = None) -> Check:
     return Check(tuple(findings))
 
 
-def _of_plan(states: list[SparsifyState], plan: Any) -> Iterator[Finding]:
+def _of_plan(states: list[SparsifyState], plan: Plan | None) -> Iterator[Finding]:
     if plan is not None:
         ours = {leaf.path for leaf in plan.leaves}
         meant = [s for s in states if ours & {leaf.path for leaf in s.reparam.plan.leaves}]

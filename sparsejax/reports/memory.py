@@ -7,7 +7,8 @@ import jax
 import optax
 
 from sparsejax.doors import PLAN, checked
-from sparsejax.masks.transforms.transforms import OPTIMIZER
+from sparsejax.masks.transforms import OPTIMIZER
+from sparsejax.plans.plan import Plan
 from sparsejax.tree import map_with_paths
 
 INDEX_BYTES = 4  # int32, one for each stored group
@@ -37,7 +38,7 @@ class TrainingMemory:
 
 @checked(plan=PLAN, tx=OPTIMIZER)
 def training_memory(
-    plan: Any,
+    plan: Plan,
     params: Any,
     tx: optax.GradientTransformation,
     *,

@@ -11,8 +11,9 @@ from jaxtyping import Array, Float
 from scipy.special import stdtrit
 
 from sparsejax.doors import PLAN, checked
-from sparsejax.masks.transforms.global_threshold import cut_globally
-from sparsejax.masks.transforms.initial import by_leaves, full_masks, masks_of_leaves
+from sparsejax.masks.global_threshold import cut_globally
+from sparsejax.masks.initial import by_leaves, full_masks, masks_of_leaves
+from sparsejax.plans.plan import Plan
 
 Train = Callable[[Any], Any]
 
@@ -31,7 +32,7 @@ class Ticket(NamedTuple):
 
 
 @checked(plan=PLAN)
-def lottery_ticket(train: Train, params: Any, plan: Any, *, rounds: int = 1) -> Ticket:
+def lottery_ticket(train: Train, params: Any, plan: Plan, *, rounds: int = 1) -> Ticket:
     """The ticket that magnitude pruning of a trained network finds, at once or in rounds.
 
     Round k = 1..n trains with the masks so far and prunes to the density rho^(k/n), rho that of the
@@ -49,7 +50,8 @@ def lottery_ticket(train: Train, params: Any, plan: Any, *, rounds: int = 1) -> 
       ValueError: rounds < 1.
 
     Example:
-      >>> ticket = sj.studies.lottery_ticket(lambda masks: sj.masked(params, masks), params, plan, rounds=2)
+      >>> train = lambda masks: sj.masked(params, masks)
+      >>> ticket = sj.studies.lottery_ticket(train, params, plan, rounds=2)
       >>> start = sj.masked(params, ticket.masks)
 
     Reference: Frankle and Carbin, "The Lottery Ticket Hypothesis", ICLR 2019, arXiv 1803.03635,
@@ -67,7 +69,7 @@ def lottery_ticket(train: Train, params: Any, plan: Any, *, rounds: int = 1) -> 
 
 
 @checked(plan=PLAN)
-def magnitude_overlap(before: Any, after: Any, plan: Any) -> Float[Array, ""]:
+def magnitude_overlap(before: Any, after: Any, plan: Plan) -> Float[Array, ""]:
     """The share of the largest weights before a training that are among the largest after it.
 
     The largest are those that global magnitude pruning at the plan's sparsity keeps. 1 says that
@@ -149,7 +151,7 @@ def jackpot(
     return Jackpot(prize if wins else "no ticket", over_reinitialised, over_dense, first, second)
 
 
-def _largest(params: Any, masks: Any, plan: Any, share: float) -> Any:
+def _largest(params: Any, masks: Any, plan: Plan, share: float) -> Any:
     """The masks cut to `share` of the plan's budget by one threshold on |w|."""
     scores = [jnp.abs(weights) for weights in by_leaves(params, plan)]
     cut = cut_globally(plan.leaves, scores, by_leaves(masks, plan), share)

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from sparsejax.masks.transforms.mask_checks import (
+from sparsejax.masks.mask_checks import (
     check_masks,
     check_plans,
     check_same_plan,

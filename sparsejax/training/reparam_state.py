@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sparsejax.masks.transforms.transforms import MaskContext
+from sparsejax.masks.transforms import MaskContext
 from sparsejax.nn import let_flax_save
-from sparsejax.reparams.reparam.reparam import Reparam
+from sparsejax.plans.plan import Plan
+from sparsejax.reparams.reparam import Reparam
 from sparsejax.training.asked import Watch
 
 _WARM_UP = 10
@@ -30,7 +31,7 @@ class ReparamState:
     """
 
     reparam: Reparam | None
-    plan: Any
+    plan: Plan
     learned: Any = ()
     opt_state: Any = ()
     num_blind: Any = ()
@@ -45,7 +46,7 @@ class ReparamTrainer(NamedTuple):
     """Functions on the ReparamState of one transform, and the optimizer of what it learns."""
 
     reparam: Reparam
-    plan: Any
+    plan: Plan
     tx: optax.GradientTransformationExtraArgs | None
     watch: Watch
 
@@ -121,5 +122,5 @@ def reparametrised(
     return f(params, masks, learned, context)
 
 
-def _context(plan: Any, step: Any) -> MaskContext:
+def _context(plan: Plan, step: Any) -> MaskContext:
     return MaskContext(plan, step, None)

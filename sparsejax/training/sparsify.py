@@ -12,9 +12,9 @@ import optax
 from jaxtyping import PRNGKeyArray
 
 from sparsejax.doors import INITIAL_MASKS, PLAN, checked
-from sparsejax.masks.transforms.initial import InitialMasks, full_masks
-from sparsejax.masks.transforms.mask_checks import check_params, check_state
-from sparsejax.masks.transforms.transforms import (
+from sparsejax.masks.initial import InitialMasks, full_masks
+from sparsejax.masks.mask_checks import check_params, check_state
+from sparsejax.masks.transforms import (
     METHOD,
     OPTIMIZER,
     MaskContext,
@@ -22,7 +22,8 @@ from sparsejax.masks.transforms.transforms import (
     Method,
 )
 from sparsejax.nn import unboxed
-from sparsejax.reparams.reparam.reparam import REPARAM, Reparam, chain_reparams
+from sparsejax.plans.plan import Plan
+from sparsejax.reparams.reparam import REPARAM, Reparam, chain_reparams
 from sparsejax.training.asked import Watch, uses_forward
 from sparsejax.training.masked_step import masked_step
 from sparsejax.training.opt_states import SparsifyState
@@ -43,7 +44,7 @@ _ANEW = "call tx.init(params), with initial_masks=masks_from_zeros to keep their
 def sparsify(
     tx: optax.GradientTransformation,
     method: MaskTransform | Method,
-    plan: Any,
+    plan: Plan,
     *,
     key: PRNGKeyArray,
     reparam: Reparam | None = None,
@@ -173,7 +174,7 @@ def _with_reparam(
     return transform, chain_reparams(method.reparam, reparam)
 
 
-def _mask_changer(method: MaskTransform, plan: Any, wrap: Callable[[Any], Any]) -> Any:
+def _mask_changer(method: MaskTransform, plan: Plan, wrap: Callable[[Any], Any]) -> Any:
     """The method's update as a function of the state, params and gradients."""
 
     # Its own jit: a loop that calls update without one would compile the lax.cond at each step.

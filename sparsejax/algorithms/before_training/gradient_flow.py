@@ -8,21 +8,21 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sparsejax.masks.transforms.global_threshold import cut_globally
-from sparsejax.masks.transforms.importance import (
+from sparsejax.masks.global_threshold import cut_globally
+from sparsejax.masks.importance import (
     Loss,
     Measure,
     gradient_norm,
     loss_based,
     mean_gradient,
 )
-from sparsejax.masks.transforms.initial import by_leaves, masks_of_leaves
-from sparsejax.masks.transforms.transforms import MaskContext, MaskTransform
-from sparsejax.masks.transforms.transforms import every as at_every
+from sparsejax.masks.initial import by_leaves, masks_of_leaves
+from sparsejax.masks.transforms import MaskContext, MaskTransform
+from sparsejax.masks.transforms import every as at_every
 from sparsejax.patterns import Unstructured
 from sparsejax.plans.leaf import PlanLeaf
 from sparsejax.plans.planned_leaves import each_leaf
-from sparsejax.reparams.reparam.soft_masks import spread
+from sparsejax.reparams.soft_masks import spread
 from sparsejax.top_k import top_k_mask
 
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from sparsejax.doors import LOSS, checked
-from sparsejax.masks.transforms.importance import Loss, gradient_norm
-from sparsejax.masks.transforms.initial import InitialMasks, masks_from_scores
+from sparsejax.masks.importance import Loss, gradient_norm
+from sparsejax.masks.initial import InitialMasks, masks_from_scores
 
 
 @checked(loss=LOSS)

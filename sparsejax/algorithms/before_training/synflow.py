@@ -8,14 +8,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sparsejax.doors import FUNCTION, checked
-from sparsejax.masks.transforms.global_threshold import cut_globally
-from sparsejax.masks.transforms.initial import (
+from sparsejax.masks.global_threshold import cut_globally
+from sparsejax.masks.initial import (
     InitialMasks,
     by_leaves,
     full_masks,
     masked,
     masks_of_leaves,
 )
+from sparsejax.plans.plan import Plan
 
 
 @checked(apply_fn=FUNCTION)
@@ -56,7 +57,7 @@ def synflow(
     def flow(magnitudes: Any) -> Float[Array, ""]:
         return jnp.sum(apply_fn(magnitudes, x))
 
-    def initial(params: Any, plan: Any) -> Any:
+    def initial(params: Any, plan: Plan) -> Any:
         if not jax.tree.leaves(params) or not plan.num_pruned:
             return full_masks(params, plan)
         magnitudes = jax.tree.map(jnp.abs, params)

@@ -22,6 +22,7 @@ from sparsejax.algorithms.post_training.surgeon import (
 from sparsejax.doors import PLAN, checked
 from sparsejax.jaxprs.calibrate import LayerInputs, inputs_of
 from sparsejax.patterns.stacked import name_of
+from sparsejax.plans.plan import Plan
 from sparsejax.tree import is_masked_node, map_with_paths
 
 MAX_BYTES = 2**28  # of the inverses that are held at once, one for each output
@@ -29,7 +30,7 @@ MAX_BYTES = 2**28  # of the inverses that are held at once, one for each output
 
 @checked(plan=PLAN)
 def exact_obs(
-    params: Any, plan: Any, calibration: Calibration, *, damping: float = 0.01
+    params: Any, plan: Plan, calibration: Calibration, *, damping: float = 0.01
 ) -> tuple[Any, Any]:
     """The params pruned by the exact greedy optimal brain surgeon, and their masks.
 

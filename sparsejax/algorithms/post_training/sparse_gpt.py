@@ -17,12 +17,13 @@ from sparsejax.algorithms.post_training.surgeon import (
     prune_layers,
 )
 from sparsejax.doors import PLAN, checked
+from sparsejax.plans.plan import Plan
 
 
 @checked(plan=PLAN)
 def sparse_gpt(
     params: Any,
-    plan: Any,
+    plan: Plan,
     calibration: Calibration,
     *,
     damping: float = 0.01,

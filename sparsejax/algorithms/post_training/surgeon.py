@@ -8,10 +8,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from sparsejax.jaxprs.calibrate import LayerInputs, inputs_of
-from sparsejax.masks.transforms.initial import by_leaves, planned_masks
+from sparsejax.masks.initial import by_leaves, planned_masks
 from sparsejax.patterns import NM, Unstructured
 from sparsejax.patterns.stacked import from_slices
 from sparsejax.plans.leaf import PlanLeaf
+from sparsejax.plans.plan import Plan
 from sparsejax.tree import map_with_paths
 
 Calibration = Mapping[str, LayerInputs]
@@ -70,7 +71,7 @@ def eliminate(
 def prune_layers(
     prune: Callable[[Layer], tuple[Matrix, Mask]],
     params: Any,
-    plan: Any,
+    plan: Plan,
     calibration: Calibration,
     asker: str,
 ) -> tuple[Any, Any]:

@@ -9,9 +9,10 @@ from jaxtyping import Array, Bool
 
 from sparsejax.algorithms.post_training.surgeon import column_orders
 from sparsejax.jaxprs.calibrate import LayerInputs, inputs_of
-from sparsejax.masks.transforms.initial import InitialMasks, planned_masks
+from sparsejax.masks.initial import InitialMasks, planned_masks
 from sparsejax.patterns import NM, Unstructured
 from sparsejax.plans.leaf import PlanLeaf
+from sparsejax.plans.plan import Plan
 
 
 def wanda(calibration: Mapping[str, LayerInputs]) -> InitialMasks:
@@ -33,7 +34,7 @@ def wanda(calibration: Mapping[str, LayerInputs]) -> InitialMasks:
     2024, arXiv 2306.11695, equation 1 and algorithm 1.
     """
 
-    def initial(params: Any, plan: Any) -> Any:
+    def initial(params: Any, plan: Plan) -> Any:
         return planned_masks(params, plan, mask)
 
     def mask(leaf: PlanLeaf, weights: Any) -> Bool[Array, "..."]:

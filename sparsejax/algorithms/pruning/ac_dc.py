@@ -8,8 +8,8 @@ from jaxtyping import Array, Bool, Int
 
 from sparsejax.algorithms.pruning.global_mp import prune_globally
 from sparsejax.doors import SCORE, checked
-from sparsejax.masks.transforms.scores import magnitude
-from sparsejax.masks.transforms.transforms import MaskContext, MaskTransform, Score, prune
+from sparsejax.masks.scores import magnitude
+from sparsejax.masks.transforms import MaskContext, MaskTransform, Score, prune
 
 
 @checked(score=SCORE)

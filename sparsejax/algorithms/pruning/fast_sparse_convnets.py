@@ -7,8 +7,8 @@ from jaxtyping import Bool
 
 from sparsejax import arrays
 from sparsejax.algorithms.pruning.gmp import gmp
-from sparsejax.masks.transforms.scores import magnitude
-from sparsejax.masks.transforms.transforms import MaskTransform
+from sparsejax.masks.scores import magnitude
+from sparsejax.masks.transforms import MaskTransform
 
 
 def fast_sparse_convnets(num_steps: int) -> MaskTransform:

@@ -3,12 +3,12 @@
 from typing import Any
 
 from sparsejax.doors import SCHEDULE, SCORE, checked
-from sparsejax.masks.transforms.global_threshold import budget_of, cut_globally, most_pruned
-from sparsejax.masks.transforms.initial import masks_of_leaves
-from sparsejax.masks.transforms.schedules import cubic
-from sparsejax.masks.transforms.scores import magnitude
-from sparsejax.masks.transforms.transforms import MaskContext, MaskTransform, Schedule, Score
-from sparsejax.masks.transforms.transforms import every as at_every
+from sparsejax.masks.global_threshold import budget_of, cut_globally, most_pruned
+from sparsejax.masks.initial import masks_of_leaves
+from sparsejax.masks.schedules import cubic
+from sparsejax.masks.scores import magnitude
+from sparsejax.masks.transforms import MaskContext, MaskTransform, Schedule, Score
+from sparsejax.masks.transforms import every as at_every
 from sparsejax.plans.leaf import PlanLeaf
 from sparsejax.plans.planned_leaves import each_leaf
 

@@ -1,10 +1,10 @@
 """Gradual magnitude pruning."""
 
 from sparsejax.doors import SCORE, checked
-from sparsejax.masks.transforms.schedules import cubic
-from sparsejax.masks.transforms.scores import magnitude
-from sparsejax.masks.transforms.transforms import MaskTransform, Score, prune
-from sparsejax.masks.transforms.transforms import every as at_every
+from sparsejax.masks.schedules import cubic
+from sparsejax.masks.scores import magnitude
+from sparsejax.masks.transforms import MaskTransform, Score, prune
+from sparsejax.masks.transforms import every as at_every
 
 
 @checked(score=SCORE)

@@ -1,8 +1,8 @@
 """One-shot pruning: all of it at one step."""
 
 from sparsejax.doors import SCORE, checked
-from sparsejax.masks.transforms.scores import magnitude
-from sparsejax.masks.transforms.transforms import MaskTransform, Score, every, prune
+from sparsejax.masks.scores import magnitude
+from sparsejax.masks.transforms import MaskTransform, Score, every, prune
 
 
 @checked(score=SCORE)

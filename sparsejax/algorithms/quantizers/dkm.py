@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from sparsejax.algorithms.quantizers.leafwise import TINY, check_bits, leafwise
-from sparsejax.reparams.reparam.reparam import Reparam, memoized
+from sparsejax.reparams.reparam import Reparam, memoized
 
 
 @memoized

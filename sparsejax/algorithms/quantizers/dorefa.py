@@ -11,7 +11,7 @@ from sparsejax.algorithms.quantizers.leafwise import (
     leafwise,
     round_through,
 )
-from sparsejax.reparams.reparam.reparam import Reparam, memoized
+from sparsejax.reparams.reparam import Reparam, memoized
 
 
 @memoized

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from sparsejax.reparams.reparam.reparam import Reparam, init_learned, map_weights, nothing_learned
+from sparsejax.reparams.reparam import Reparam, init_learned, map_weights, nothing_learned
 
 TINY = 1e-12
 

@@ -8,9 +8,10 @@ from jaxtyping import Array, Bool, Float
 
 from sparsejax.algorithms.quantizers.leafwise import TINY, check_bits, leafwise, round_through
 from sparsejax.doors import PLAN, checked
-from sparsejax.masks.transforms.initial import masks_from_zeros
-from sparsejax.masks.transforms.transforms import MaskContext
-from sparsejax.reparams.reparam.reparam import REPARAM, Reparam, memoized
+from sparsejax.masks.initial import masks_from_zeros
+from sparsejax.masks.transforms import MaskContext
+from sparsejax.plans.plan import Plan
+from sparsejax.reparams.reparam import REPARAM, Reparam, memoized
 
 
 @memoized
@@ -76,7 +77,7 @@ def asymmetric_quantizer(bits: int, *, axis: int | None = None) -> Reparam:
 
 
 @checked(plan=PLAN, quantizer=REPARAM)
-def quantized(params: Any, plan: Any, quantizer: Reparam) -> Any:
+def quantized(params: Any, plan: Plan, quantizer: Reparam) -> Any:
     """The params with the plan's leaves quantized after training; zeros stay zero.
 
     Leaves that the plan does not name stay as they are. A plan of sparsity 0 names dense leaves.

@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from sparsejax.algorithms.soft.thresholded import thresholded
-from sparsejax.masks.transforms.schedules import cubic
-from sparsejax.masks.transforms.transforms import MaskContext, MaskTransform, Method
-from sparsejax.masks.transforms.transforms import every as at_every
+from sparsejax.masks.schedules import cubic
+from sparsejax.masks.transforms import MaskContext, MaskTransform, Method
+from sparsejax.masks.transforms import every as at_every
 from sparsejax.plans.leaf import PlanLeaf
 from sparsejax.plans.planned_leaves import map_planned
-from sparsejax.reparams.reparam.reparam import Reparam, init_learned, map_weights, memoized
-from sparsejax.reparams.reparam.soft_masks import add_to_gradient, group_means
+from sparsejax.reparams.reparam import Reparam, init_learned, map_weights, memoized
+from sparsejax.reparams.soft_masks import add_to_gradient, group_means
 
 
 def movement(begin: int, end: int, every: int = 1) -> Method:

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import optax
 
 from sparsejax.algorithms.pruning.global_mp import prune_globally
-from sparsejax.masks.transforms.scores import magnitude
-from sparsejax.masks.transforms.transforms import MaskContext, MaskTransform, Method, prune
-from sparsejax.masks.transforms.transforms import every as at_every
+from sparsejax.masks.scores import magnitude
+from sparsejax.masks.transforms import MaskContext, MaskTransform, Method, prune
+from sparsejax.masks.transforms import every as at_every
 from sparsejax.plans.leaf import PlanLeaf
 from sparsejax.plans.planned_leaves import map_planned
-from sparsejax.reparams.reparam.reparam import Reparam, map_weights, memoized, nothing_learned
-from sparsejax.reparams.reparam.soft_masks import sigmoid_mask, squared_magnitude
+from sparsejax.reparams.reparam import Reparam, map_weights, memoized, nothing_learned
+from sparsejax.reparams.soft_masks import sigmoid_mask, squared_magnitude
 
 
 def pdp(

@@ -6,18 +6,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sparsejax.masks.transforms.scores import magnitude
-from sparsejax.masks.transforms.transforms import MaskContext, Method, prune
-from sparsejax.masks.transforms.transforms import every as at_every
+from sparsejax.masks.scores import magnitude
+from sparsejax.masks.transforms import MaskContext, Method, prune
+from sparsejax.masks.transforms import every as at_every
 from sparsejax.plans.leaf import PlanLeaf
-from sparsejax.reparams.reparam.reparam import (
+from sparsejax.reparams.reparam import (
     Reparam,
     in_place_of,
     map_weights,
     memoized,
     nothing_learned,
 )
-from sparsejax.reparams.reparam.soft_masks import group_means, soft_top_k, spread
+from sparsejax.reparams.soft_masks import group_means, soft_top_k, spread
 
 
 def spartan(

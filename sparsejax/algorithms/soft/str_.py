@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from sparsejax.algorithms.soft.thresholded import thresholded
-from sparsejax.masks.transforms.transforms import MaskContext, Method
+from sparsejax.masks.transforms import MaskContext, Method
 from sparsejax.plans.leaf import PlanLeaf
-from sparsejax.reparams.reparam.reparam import Reparam, init_learned, map_weights, memoized
-from sparsejax.reparams.reparam.soft_masks import group_norms, soft_threshold
+from sparsejax.reparams.reparam import Reparam, init_learned, map_weights, memoized
+from sparsejax.reparams.soft_masks import group_norms, soft_threshold
 
 _ZERO_SLOPE = -30.0  # sigmoid and its slope are below 1e-13: no gradient moves s from here
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import jax
 
-from sparsejax.masks.transforms.global_threshold import cut_globally
-from sparsejax.masks.transforms.initial import by_leaves, masks_of_leaves
-from sparsejax.masks.transforms.schedules import cubic
-from sparsejax.masks.transforms.transforms import MaskContext, MaskTransform
+from sparsejax.masks.global_threshold import cut_globally
+from sparsejax.masks.initial import by_leaves, masks_of_leaves
+from sparsejax.masks.schedules import cubic
+from sparsejax.masks.transforms import MaskContext, MaskTransform
 from sparsejax.plans.leaf import PlanLeaf
 from sparsejax.plans.planned_leaves import map_planned
-from sparsejax.reparams.reparam.soft_masks import spread
+from sparsejax.reparams.soft_masks import spread
 
 
 def thresholded(

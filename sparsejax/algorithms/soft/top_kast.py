@@ -4,18 +4,18 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from sparsejax.masks.transforms.scores import magnitude
-from sparsejax.masks.transforms.transforms import MaskContext, Method, chain, prune, start
-from sparsejax.masks.transforms.transforms import every as at_every
+from sparsejax.masks.scores import magnitude
+from sparsejax.masks.transforms import MaskContext, Method, chain, prune, start
+from sparsejax.masks.transforms import every as at_every
 from sparsejax.plans.leaf import PlanLeaf
-from sparsejax.reparams.reparam.reparam import (
+from sparsejax.reparams.reparam import (
     Reparam,
     in_place_of,
     map_weights,
     memoized,
     nothing_learned,
 )
-from sparsejax.reparams.reparam.soft_masks import add_to_gradient
+from sparsejax.reparams.soft_masks import add_to_gradient
 
 
 def top_kast(*, explored: float = 0.375, every: int = 100, decay: float = 1e-4) -> Method:

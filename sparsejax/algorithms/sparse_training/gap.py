@@ -6,12 +6,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from sparsejax.doors import PLAN, checked
-from sparsejax.masks.transforms.initial import InitialMasks, masks_of_leaves, planned_masks
-from sparsejax.masks.transforms.scores import magnitude
-from sparsejax.masks.transforms.transforms import MaskContext, MaskTransform, chain, start
-from sparsejax.masks.transforms.transforms import every as at_every
+from sparsejax.masks.initial import InitialMasks, masks_of_leaves, planned_masks
+from sparsejax.masks.scores import magnitude
+from sparsejax.masks.transforms import MaskContext, MaskTransform, chain, start
+from sparsejax.masks.transforms import every as at_every
 from sparsejax.patterns.stacked import from_slices, take
 from sparsejax.plans.leaf import PlanLeaf
+from sparsejax.plans.plan import Plan
 from sparsejax.plans.planned_leaves import each_leaf
 from sparsejax.tree import map_with_paths
 
@@ -85,7 +86,7 @@ def grown_part(part: int | Int[Array, ""], num_parts: int) -> InitialMasks:
     Methods", ICLR 2022, arXiv 2106.09857, parallel GaP.
     """
 
-    def initial(params: Any, plan: Any) -> Any:
+    def initial(params: Any, plan: Plan) -> Any:
         parts = gap_parts(plan, num_parts)
 
         def mask(leaf: PlanLeaf, weights: Any) -> Any:
@@ -98,7 +99,7 @@ def grown_part(part: int | Int[Array, ""], num_parts: int) -> InitialMasks:
 
 
 @checked(plan=PLAN)
-def combine_parts(copies: Any, plan: Any, num_parts: int) -> Any:
+def combine_parts(copies: Any, plan: Plan, num_parts: int) -> Any:
     """The params of P-GaP's copies in one: part i of copy i, pruned to its target by magnitude.
 
     Args:
@@ -132,7 +133,7 @@ def combine_parts(copies: Any, plan: Any, num_parts: int) -> Any:
 
 
 @checked(plan=PLAN)
-def gap_parts(plan: Any, num_parts: int) -> dict[str, int]:
+def gap_parts(plan: Plan, num_parts: int) -> dict[str, int]:
     """The part of each planned leaf, 0..num_parts - 1: contiguous, of about equal sizes.
 
     Raises:

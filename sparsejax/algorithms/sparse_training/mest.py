@@ -7,8 +7,8 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from sparsejax.masks.transforms.scores import magnitude, random
-from sparsejax.masks.transforms.transforms import (
+from sparsejax.masks.scores import magnitude, random
+from sparsejax.masks.transforms import (
     MaskTransform,
     Schedule,
     Score,
@@ -16,7 +16,7 @@ from sparsejax.masks.transforms.transforms import (
     resize,
     start,
 )
-from sparsejax.masks.transforms.transforms import every as at_every
+from sparsejax.masks.transforms import every as at_every
 
 
 def mest_em(

@@ -1,9 +1,9 @@
 """Rigging the lottery (RigL)."""
 
-from sparsejax.masks.transforms.schedules import cosine_decay
-from sparsejax.masks.transforms.scores import gradient, magnitude, random
-from sparsejax.masks.transforms.transforms import MaskTransform, chain, drop, grow, start
-from sparsejax.masks.transforms.transforms import every as at_every
+from sparsejax.masks.schedules import cosine_decay
+from sparsejax.masks.scores import gradient, magnitude, random
+from sparsejax.masks.transforms import MaskTransform, chain, drop, grow, start
+from sparsejax.masks.transforms import every as at_every
 
 
 def rigl(end: int, *, every: int = 100, alpha: float = 0.3) -> MaskTransform:

@@ -1,8 +1,8 @@
 """Sparse evolutionary training (SET)."""
 
-from sparsejax.masks.transforms.scores import magnitude, random
-from sparsejax.masks.transforms.transforms import MaskTransform, chain, drop, grow, start
-from sparsejax.masks.transforms.transforms import every as at_every
+from sparsejax.masks.scores import magnitude, random
+from sparsejax.masks.transforms import MaskTransform, chain, drop, grow, start
+from sparsejax.masks.transforms import every as at_every
 
 
 def sparse_evolution(

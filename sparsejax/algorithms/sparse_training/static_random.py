@@ -1,7 +1,7 @@
 """A fixed random mask, the baseline of every sparse training method."""
 
-from sparsejax.masks.transforms.scores import random
-from sparsejax.masks.transforms.transforms import MaskTransform, start
+from sparsejax.masks.scores import random
+from sparsejax.masks.transforms import MaskTransform, start
 
 
 def static_random() -> MaskTransform:

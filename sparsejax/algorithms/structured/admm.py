@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 from sparsejax.doors import PLAN, checked
 from sparsejax.patterns.stacked import map_slices
 from sparsejax.plans.leaf import PlanLeaf
+from sparsejax.plans.plan import Plan
 from sparsejax.tree import is_masked_node, leaves_with_paths, map_with_paths
 
 Projection = Callable[[str, Float[Array, "..."]], Float[Array, "..."] | None]
@@ -38,8 +39,8 @@ def admm(
 
     min L(W) with W in a set S becomes min L(W) + rho/2 |W - Z + U|^2 by gradient steps, and every
     so many of them Z = P(W + U), then U = U + W - Z, where P projects onto S. It comes before the
-    optimizer: `optax.chain(sj.structured.admm(sj.structured.onto_patterns(plan), every=500, end=5_000), optax.adam(
-    1e-3))`. Then W is near S: prune it (`one_shot(at=5_000)`) and train on with the masks.
+    optimizer, `optax.chain(admm(onto_patterns(plan), every=500, end=5_000), optax.adam(1e-3))`.
+    Then W is near S: prune it (`one_shot(at=5_000)`) and train on with the masks.
 
     Args:
       projection: `f(path, weights) -> the nearest weights in the set`, or None for a leaf that is
@@ -106,7 +107,7 @@ def admm(
 
 
 @checked(plan=PLAN)
-def onto_patterns(plan: Any) -> Projection:
+def onto_patterns(plan: Plan) -> Projection:
     """The projection of each planned leaf onto its pattern at its target: the rest becomes 0.
 
     The groups with the most energy, the sum of w^2, stay: no other choice is nearer.
@@ -122,7 +123,7 @@ def onto_patterns(plan: Any) -> Projection:
     return leafwise_projection(plan, nearest)
 
 
-def leafwise_projection(plan: Any, nearest: Callable[[PlanLeaf, Any], Any]) -> Projection:
+def leafwise_projection(plan: Plan, nearest: Callable[[PlanLeaf, Any], Any]) -> Projection:
     """The projection of each planned leaf by `nearest(leaf, weights)`; other leaves are free."""
 
     def project(path: str, weights: Float[Array, "..."]) -> Float[Array, "..."] | None:

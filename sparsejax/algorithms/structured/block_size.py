@@ -41,7 +41,8 @@ def finest_fast_pattern(
 
     Example:
       >>> sizes = [sj.BlockColumnRow(rows, 16) for rows in (2, 4, 8, 16)]
-      >>> sj.structured.finest_fast_pattern(sizes, (64, 128), 0.9, measure=lambda ps: [3.0, 1.85, 1.8, 1.8])
+      >>> measure = lambda patterns: [3.0, 1.85, 1.8, 1.8]
+      >>> sj.structured.finest_fast_pattern(sizes, (64, 128), 0.9, measure=measure)
       BlockColumnRow(rows=4, cols=16, kept_rows=None, output_axis=-1)
 
     Differs: the 5 % and the order of trial are ours; the paper names the decoupling alone.

@@ -13,10 +13,11 @@ from sparsejax.doors import FUNCTION, PLAN, checked
 from sparsejax.jaxprs.channels import Places, coupled_channels
 from sparsejax.patterns import Block, BlockColumnRow, KernelGroup, Pattern
 from sparsejax.plans.leaf import PlanLeaf
+from sparsejax.plans.plan import Plan
 
 
 @checked(apply_fn=FUNCTION, plan=PLAN)
-def rearrange(apply_fn: Callable[..., Any], params: Any, plan: Any, *args: Any) -> Any:
+def rearrange(apply_fn: Callable[..., Any], params: Any, plan: Plan, *args: Any) -> Any:
     """The params with their channels in another order, in which the function does the same.
 
     Neighbouring output channels that use the same inputs can be pruned as a group at little loss.
@@ -98,7 +99,7 @@ def operator_patterns(
 
 
 def _best_order(
-    places: Places, plan: Any, arrays: Mapping[str, Any]
+    places: Places, plan: Plan, arrays: Mapping[str, Any]
 ) -> Int[np.ndarray, " channels"] | None:
     """An order that keeps more than the present one, if one is found."""
     makers = [leaf for path, axis in places for leaf in plan.slices(path) if _produces(leaf, axis)]

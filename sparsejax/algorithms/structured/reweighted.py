@@ -8,9 +8,10 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from sparsejax.doors import PLAN, checked
-from sparsejax.patterns import factors
+from sparsejax.patterns.block_column_row import factors
 from sparsejax.patterns.stacked import map_slices
 from sparsejax.plans.leaf import PlanLeaf
+from sparsejax.plans.plan import Plan
 from sparsejax.tree import is_masked_node, map_with_paths
 
 
@@ -23,7 +24,7 @@ class ReweightedState(NamedTuple):
 
 @checked(plan=PLAN)
 def reweighted(
-    plan: Any,
+    plan: Plan,
     weight: float,
     *,
     every: int,
@@ -49,7 +50,8 @@ def reweighted(
       ValueError: an option is out of range, or `update` is called without params.
 
     Example:
-      >>> tx = optax.chain(sj.structured.reweighted(plan, 1e-4, every=100, end=1_000), optax.adam(1e-3))
+      >>> pull = sj.structured.reweighted(plan, 1e-4, every=100, end=1_000)
+      >>> tx = optax.chain(pull, optax.adam(1e-3))
       >>> tx = sj.sparsify(tx, sj.one_shot(1_000), plan, key=key)
 
     Reference: Ma et al., "BLK-REW: A Unified Block-based DNN Pruning Framework using Reweighted

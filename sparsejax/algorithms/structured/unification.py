@@ -9,15 +9,16 @@ from jaxtyping import Array, Bool, Float
 
 from sparsejax.algorithms.structured.admm import Projection, leafwise_projection
 from sparsejax.doors import PLAN, checked
-from sparsejax.masks.transforms.initial import by_leaves
+from sparsejax.masks.initial import by_leaves
 from sparsejax.plans.leaf import PlanLeaf
-from sparsejax.reparams.reparam.reparam import Reparam, init_learned, map_weights, memoized
-from sparsejax.reparams.reparam.soft_masks import group_means, spread
+from sparsejax.plans.plan import Plan
+from sparsejax.reparams.reparam import Reparam, init_learned, map_weights, memoized
+from sparsejax.reparams.soft_masks import group_means, spread
 from sparsejax.top_k import top_k_mask
 
 
 @checked(plan=PLAN)
-def onto_unified(plan: Any, *, share: float) -> Projection:
+def onto_unified(plan: Plan, *, share: float) -> Projection:
     """The projection onto pruned and unified blocks: prune first, then unify among the rest.
 
     Blocks are the groups of each leaf's pattern. The plan's target of them with the least energy
@@ -117,7 +118,7 @@ class UnifiedStorage(NamedTuple):
 
 
 @checked(plan=PLAN)
-def unified_storage(params: Any, plan: Any, *, kind_bits: int = 2) -> UnifiedStorage:
+def unified_storage(params: Any, plan: Plan, *, kind_bits: int = 2) -> UnifiedStorage:
     """What the plan's leaves take when unified blocks store one value and their signs.
 
     A block of n weights takes 0 bits if it is zero, 32 + n if all |w| are equal, 32 n otherwise,

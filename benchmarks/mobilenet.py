@@ -13,7 +13,7 @@ import argparse
 import functools
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 if __name__ == "__main__":  # before jax makes its thread pool
@@ -51,7 +51,9 @@ def main() -> None:
             json.dump({"machine": machine, **results}, file, indent=1)
 
 
-def forward(size: int, repeats: int) -> list[dict[str, Any]]:
+def forward(
+    size: int, repeats: int, sparsities: Sequence[float] = (0.8, 0.9)
+) -> list[dict[str, Any]]:
     """Dense baselines and ours, each on the weights that it is named after."""
     x = jax.random.normal(jax.random.key(1), (1, size, size, 3))
     model = MobileNetV1Linen()
@@ -64,7 +66,7 @@ def forward(size: int, repeats: int) -> list[dict[str, Any]]:
         "accelerate": (jax.jit(sj.accelerate(apply)), dense),
     }
     for pattern, name in ((sj.Unstructured(), "unstructured"), (sj.Block(4, 1), "4x1")):
-        for sparsity in (0.8, 0.9):
+        for sparsity in sparsities:
             pruned = prune(dense, pattern, sparsity)
             fast = jax.jit(sj.compile(apply, pruned, x))
             ways[f"compile, {sparsity:.0%} {name}"] = (ignore_params(fast), pruned)

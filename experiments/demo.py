@@ -7,7 +7,7 @@ with AdamW, and sparse with AdamW, an R2 penalty and gradual magnitude pruning o
 convolutions. Then the sparse network is compiled, checked and timed. Ctrl-C stops after the step in
 progress and the same command goes on from there, bit for bit.
 
-It trains as long as leaves the whole, set-up included, at eight minutes: a gradient is timed first,
+It trains as long as leaves the whole, set-up included, at about eight minutes: a gradient is timed,
 then it says how many steps that is. `--steps` asks for a number; `--smoke` takes under a minute.
 Written to the output folder: report.html, results.json, the weights as dense.npz and sparse.npz,
 checkpoint/.
@@ -55,8 +55,8 @@ from experiments.train import (
 OUTPUT = Path("demo-output")
 MAX_STEPS = 2_000
 MIN_STEPS = 500  # fewer are no training
-TRAINING_SECONDS = 220  # of both: set-up and imports take about 200 s, checks and timings 60 s
-TIMING_SECONDS = 60
+TRAINING_SECONDS = 140  # of both; set-up and compilations take 200 to 280 s, the rest 60 to 90 s
+TIMING_SECONDS = 75
 
 
 @dataclass(frozen=True)

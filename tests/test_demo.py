@@ -138,7 +138,7 @@ def test_a_run_goes_on_with_the_steps_that_it_chose(tmp_path):
     assert prepare(Demo(output=tmp_path)).steps == 1_234
 
 
-@pytest.mark.parametrize(("seconds", "steps"), [(0.001, 2_000), (0.1, 1_100), (10.0, 500)])
+@pytest.mark.parametrize(("seconds", "steps"), [(0.001, 2_000), (0.1, 700), (10.0, 500)])
 def test_the_machine_decides_the_steps(seconds, steps):
     assert affordable_steps(seconds) == steps
 

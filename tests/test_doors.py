@@ -73,7 +73,10 @@ TRAINING_CASES = {
     "chain": (lambda: sj.chain(GMP, sj.rigl), "chain needs a mask transform, .* rigl; call it"),
     "every": (lambda: sj.every(10, sj.prune), "every needs a mask .* prune; call it"),
     "every, exchanged": (lambda: sj.every(GMP, 10), r"come as every\(num_steps, transform\)"),
-    "score": (lambda: sj.prune("magnitude", lambda s: 1.0), "prune needs a score, .*pass sj.scores.magn"),
+    "score": (
+        lambda: sj.prune("magnitude", lambda s: 1.0),
+        "prune needs a score, .*pass sj.scores.magn",
+    ),
     "score of gmp": (lambda: sj.gmp(0, 10, score="magnitude"), "gmp needs a score"),
     "schedule": (
         lambda: sj.drop(sj.scores.magnitude, 0.3),

@@ -39,7 +39,9 @@ def few_programs_alive():
         _compiled = 0
 
 
-@jax.monitoring.register_event_duration_secs_listener
 def _count(event: str, seconds: float, **_: object) -> None:
     global _compiled
     _compiled += event == "/jax/core/compile/backend_compile_duration"
+
+
+jax.monitoring.register_event_duration_secs_listener(_count)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from experiments import report_page
-from experiments.demo import Demo, affordable_steps, keep_recipe, prepare
+from experiments.demo_settings import Demo, affordable_steps, keep_recipe, prepare
 from experiments.figures import LIGHT, latency_axes, latency_bars
 from experiments.measure import TOLERANCE
 from experiments.showcase import png

@@ -36,7 +36,7 @@ build: $(BUILT)  ## rebuild the C++ extension after an edit (seconds)
 demo: $(BUILT) $(VENV)/.extra-experiments  ## train sparse, run sparse on Fashion-MNIST; writes demo-output/
 	$(PY) -m experiments.demo $(DEMO)
 
-demo-smoke: $(BUILT) $(VENV)/.extra-experiments  ## the demo in under a minute, to see that it works
+demo-smoke: $(BUILT) $(VENV)/.extra-experiments  ## the demo with 20 steps each, to see that it works
 	$(PY) -m experiments.demo --smoke
 
 test: $(BUILT) $(VENV)/.extra-test  ## the test suite

@@ -14,8 +14,8 @@ import numpy as np
 from scipy.optimize import nnls
 
 from benchmarks import publish
-from experiments.cores import bind, usable_cores
 from experiments.models.mobilenet_v1 import MobileNetV1Linen
+from experiments.runs.cores import bind, usable_cores
 from sparsejax.compiler.engine import load
 from sparsejax.compiler.graph import Node, Region
 from sparsejax.compiler.lower import Layout, lower

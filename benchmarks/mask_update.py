@@ -27,8 +27,9 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import sparsejax as sj
-from benchmarks import publish, time_ms
+from benchmarks import publish
 from benchmarks.top_k import compare
+from experiments.runs.timing import time_ms
 
 EVERY = 100
 STAGES = [(64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)]  # width, blocks, stride

@@ -20,10 +20,11 @@ import jax.numpy as jnp
 from rich.progress import track
 
 from benchmarks import publish
-from experiments import suite, train
-from experiments.classify import Classify
+from experiments.papers import suite
 from experiments.recipes import Recipe
-from experiments.table import Job
+from experiments.runs.table import Job
+from experiments.settings import train
+from experiments.settings.classify import Classify
 
 STEPS = 3_000
 TURN = 30  # steps between two changes of the masks in most recipes

@@ -12,27 +12,23 @@ speed-ups are medians of the ratios within a turn.
 import argparse
 import functools
 import json
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 if __name__ == "__main__":  # before jax makes its thread pool
-    from experiments.cores import use_one_core
+    from experiments.runs.cores import use_one_core
 
     use_one_core()
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jaxtyping import ArrayLike, Float
 
 import sparsejax as sj
-from experiments.cores import cpu_name
+from experiments.demo.latency import forward
 from experiments.models.mobilenet_v1 import MobileNetV1Linen, shifted_depthwise
-from sparsejax.text import table
-
-TOLERANCE = 3e-5  # relative, between two float32 orders of summation
+from experiments.runs.cores import cpu_name
+from experiments.runs.timing import rows_of, show, tree_error
 
 
 def main() -> None:
@@ -49,34 +45,6 @@ def main() -> None:
         machine = {"cpu": cpu_name(), "cores": 1, "jax": jax.__version__, "repeats": repeats}
         with open(options.json, "w") as file:
             json.dump({"machine": machine, **results}, file, indent=1)
-
-
-def forward(
-    size: int, repeats: int, sparsities: Sequence[float] = (0.8, 0.9)
-) -> list[dict[str, Any]]:
-    """Dense baselines and ours, each on the weights that it is named after."""
-    x = jax.random.normal(jax.random.key(1), (1, size, size, 3))
-    model = MobileNetV1Linen()
-    dense = random_statistics(jax.jit(model.init)(jax.random.key(0), x))
-    apply = functools.partial(model.apply, train=False)
-    shifted = functools.partial(MobileNetV1Linen(depthwise=shifted_depthwise).apply, train=False)
-    ways = {
-        "flax as written": (jax.jit(apply), dense),
-        "JAX, shifted depthwise": (jax.jit(shifted), dense),
-        "accelerate": (jax.jit(sj.accelerate(apply)), dense),
-    }
-    for pattern, name in ((sj.Unstructured(), "unstructured"), (sj.Block(4, 1), "4x1")):
-        for sparsity in sparsities:
-            pruned = prune(dense, pattern, sparsity)
-            fast = jax.jit(sj.compile(apply, pruned, x))
-            ways[f"compile, {sparsity:.0%} {name}"] = (ignore_params(fast), pruned)
-    reference = jax.jit(shifted)
-    errors = {
-        name: relative_error(fn(params, x), reference(params, x))
-        for name, (fn, params) in ways.items()
-    }
-    calls = {name: functools.partial(fn, params, x) for name, (fn, params) in ways.items()}
-    return rows_of(calls, errors, repeats, baseline="JAX, shifted depthwise")
 
 
 def training_step(repeats: int) -> list[dict[str, Any]]:
@@ -116,104 +84,6 @@ def training_step(repeats: int) -> list[dict[str, Any]]:
     errors = {name: tree_error(step(*state)[4], exact[4]) for name, step in steps.items()}
     calls = {name: functools.partial(step, *state) for name, step in steps.items()}
     return rows_of(calls, errors, repeats, baseline="flax as written", tolerance=1e-2)
-
-
-def rows_of(
-    calls: dict[str, Callable],
-    errors: dict[str, float],
-    repeats: int,
-    *,
-    baseline: str,
-    tolerance: float = TOLERANCE,
-) -> list[dict[str, Any]]:
-    """Time the calls in turns; refuse to time one that is wrong."""
-    wrong = {name: error for name, error in errors.items() if not error <= tolerance}
-    if wrong:
-        raise SystemExit(f"Outputs differ from the dense ones by {wrong}; nothing was timed.")
-    times = [[timed(call) for call in calls.values()] for _ in range(repeats)]
-    return [
-        {"name": name, **row, "baseline": baseline, "relative_error": errors[name]}
-        for name, row in zip(calls, summaries(times, list(calls).index(baseline)), strict=True)
-    ]
-
-
-def timed(call: Callable) -> list[tuple[float, float]]:
-    """Seconds on the wall and of the CPU of three calls, after one to warm the caches."""
-    jax.block_until_ready(call())
-    times = []
-    for _ in range(3):
-        wall, cpu = time.perf_counter(), time.process_time()
-        jax.block_until_ready(call())
-        times.append((time.perf_counter() - wall, time.process_time() - cpu))
-    return times
-
-
-def summaries(
-    times: Float[ArrayLike, "turns ways calls clocks"], baseline: int
-) -> list[dict[str, float]]:
-    """Of each way the median times, and the median over turns of the ratio within a turn.
-
-    What slows the machine for a while slows the ways of a turn alike and leaves their ratio.
-    """
-    turns = np.median(np.asarray(times), axis=2)
-    speedups = np.median(turns[:, baseline, None] / turns, axis=0)
-    return [
-        dict(zip(("wall_ms", "cpu_ms", "wall_speedup", "cpu_speedup"), row, strict=True))
-        for row in np.concatenate([1e3 * np.median(turns, axis=0), speedups], axis=1).tolist()
-    ]
-
-
-def random_statistics(variables: Any) -> Any:
-    """The variables with batch norms that are not the identity."""
-    rng = np.random.default_rng(0)
-
-    def draw(path: str, leaf: jax.Array) -> jax.Array:
-        if "norm" not in path:
-            return leaf
-        low, high = (0.5, 1.5) if path.endswith(("scale", "var")) else (-0.1, 0.1)
-        return jnp.asarray(rng.uniform(low, high, leaf.shape), leaf.dtype)
-
-    return sj.tree.map_with_paths(draw, variables)
-
-
-def prune(variables: Any, pattern: sj.Pattern, sparsity: float) -> Any:
-    """The variables with the smallest weights of the 1x1 convolutions set to zero."""
-
-    def zero(path: str, leaf: jax.Array) -> jax.Array:
-        if not path.endswith("pointwise/kernel"):
-            return leaf
-        return jnp.where(pattern.mask(jnp.abs(leaf), sparsity), leaf, 0)
-
-    return sj.tree.map_with_paths(zero, variables)
-
-
-def ignore_params(fn: Callable) -> Callable:
-    return lambda params, x: fn(x)
-
-
-def relative_error(y: jax.Array, expected: jax.Array) -> float:
-    return float(jnp.abs(y - expected).max() / jnp.abs(expected).max())
-
-
-def tree_error(tree: Any, expected: Any) -> float:
-    """The distance of two trees relative to the length of the second."""
-    difference = jax.tree.map(jnp.subtract, tree, expected)
-    return float(optax.tree.norm(difference) / optax.tree.norm(expected))
-
-
-def show(title: str, rows: list[dict[str, Any]]) -> None:
-    cells = (
-        (
-            row["name"],
-            f"{row['wall_ms']:.2f}",
-            f"{row['cpu_ms']:.2f}",
-            f"{row['wall_speedup']:.2f} ({row['cpu_speedup']:.2f})",
-            f"{row['relative_error']:.1e}",
-        )
-        for row in rows
-    )
-    columns = ("", "wall ms", "CPU ms", "speedup (CPU)", "error")
-    print(table(f"{title}, one core; speedup over {rows[0]['baseline']}", columns, cells))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from benchmarks import measure, publish
+from benchmarks import publish
+from experiments.runs.timing import measure
 from sparsejax import top_k
 
 SHAPE = (5_000, 5_000)

@@ -1,4 +1,4 @@
-"""The experiments' command line: list, run, table. See experiments/suite.py."""
+"""The experiments' command line: list, run, table. See experiments/papers/suite.py."""
 
 import shutil
 import sys
@@ -12,14 +12,14 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TimeRemainingColumn
 
-from experiments import methods_page, readme, suite
-from experiments.datasets import DATASETS
-from experiments.engines import Task, place_of, spawn, tasks_of, work
-from experiments.ray_engine import work_on_ray
-from experiments.records import ROOT, Store
-from experiments.scalars import also_to_tensorboard
-from experiments.table import Paper
-from experiments.train import Interrupted
+from experiments.data.datasets import DATASETS
+from experiments.pages import methods_page, readme
+from experiments.papers import suite
+from experiments.runs.engines import Task, place_of, spawn, tasks_of, work
+from experiments.runs.ray_engine import work_on_ray
+from experiments.runs.records import ROOT, Store
+from experiments.runs.scalars import also_to_tensorboard
+from experiments.runs.table import Interrupted, Paper
 
 
 @dataclass(frozen=True)

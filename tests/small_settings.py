@@ -13,11 +13,10 @@ import numpy as np
 from flax import nnx
 
 import sparsejax as sj
-from experiments.classify import Classify
-from experiments.data import Dataset
+from experiments.data.dataset import Dataset
 from experiments.recipes.magnitude import dense
-from experiments.table import Claim, PaperNumber, Row
-from experiments.train import Interrupted
+from experiments.runs.table import Claim, Interrupted, PaperNumber, Row
+from experiments.settings.classify import Classify
 
 
 @dataclass(frozen=True)

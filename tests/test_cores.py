@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks.peers import process, rounds
-from experiments import cores, engines, records
+from experiments.runs import cores, engines, records
 from sparsejax.compiler import times
 
 

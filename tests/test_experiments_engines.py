@@ -10,20 +10,19 @@ import types
 
 import pytest
 
-from experiments import datasets
-from experiments.classify import Classify
-from experiments.engines import Place, Task, spawn, tasks_of, work
-from experiments.records import ROOT, Store, claim, slug
-from experiments.scalars import also_to_tensorboard
-from experiments.table import Row
-from experiments.train import Interrupted
+from experiments.data import datasets
+from experiments.runs.engines import Place, Task, spawn, tasks_of, work
+from experiments.runs.records import ROOT, Store, claim, slug
+from experiments.runs.scalars import also_to_tensorboard
+from experiments.runs.table import Interrupted, Row
+from experiments.settings.classify import Classify
 from tests.small_settings import Count
 
 WORKER = """
     import sys
     from pathlib import Path
-    from experiments.engines import Place, Task, work
-    from experiments.records import Store
+    from experiments.runs.engines import Place, Task, work
+    from experiments.runs.records import Store
     from tests.small_settings import Count
     folder = Path(sys.argv[1])
     tasks = [Task(str(n), Count(n, seconds=0.05), 0) for n in range(1, 9)]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import sparsejax as sj
-from experiments import classify, fewer_examples
-from experiments.fewer_examples import FewerExamples, any_others, most_forgotten
-from experiments.table import Job
+from experiments.runs.table import Job
+from experiments.settings import classify, fewer_examples
+from experiments.settings.fewer_examples import FewerExamples, any_others, most_forgotten
 from tests.small_settings import SMALL_TRAINING
 
 EPOCH = 400 // 16

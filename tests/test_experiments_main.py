@@ -6,8 +6,9 @@ import pytest
 import tyro
 
 from experiments import __main__ as command_line
-from experiments import engines, records, suite
-from experiments.table import Row
+from experiments.papers import suite
+from experiments.runs import engines, records
+from experiments.runs.table import Row
 from tests.small_settings import Count, paper_of
 
 

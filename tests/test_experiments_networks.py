@@ -10,12 +10,12 @@ import pytest
 from flax import nnx
 
 import sparsejax as sj
-from experiments import networks
+from experiments.models import networks
 from experiments.models.mobilenet_v1 import MobileNetV1, MobileNetV1Linen
 from experiments.models.mobilenet_v2 import MobileNetV2Linen
 from experiments.models.resnet_small import SmallResNet, WideResNet
 from experiments.models.vgg13 import VGG13
-from experiments.train import take_apart
+from experiments.settings.train import take_apart
 
 # The paper's parameters in millions, the exact count, multiply-adds at 32x32 worked by hand:
 # a 3x3 convolution of ResNet-20 is 32 * 32 * 9 * 16 * 16 = 2,359,296, the first of a stage half.

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 
 import sparsejax as sj
-from experiments.parallel_gap import ParallelGap
-from experiments.table import Job
+from experiments.runs.table import Job
+from experiments.settings.parallel_gap import ParallelGap
 from tests.small_settings import SMALL_TRAINING
 
 

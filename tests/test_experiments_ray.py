@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from experiments import ray_engine
-from experiments.engines import Place, Task
-from experiments.records import ROOT, Store
+from experiments.runs import ray_engine
+from experiments.runs.engines import Place, Task
+from experiments.runs.records import ROOT, Store
 from tests.small_settings import Count
 
 try:

@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 import sparsejax as sj
-from experiments.classify import Classify
+from experiments.papers.suite import PAPERS
 from experiments.recipes import magnitude
-from experiments.records import RENAMED, RESULTS, ROOT, Store, claim, describe, slug
-from experiments.suite import PAPERS
+from experiments.runs.records import RENAMED, RESULTS, ROOT, Store, claim, describe, slug
+from experiments.settings.classify import Classify
 from tests.small_settings import Count
 
 HOLD = """
     import sys, time
     from pathlib import Path
-    from experiments.records import claim
+    from experiments.runs.records import claim
     with claim(Path(sys.argv[1])) as mine:
         print(mine, flush=True)
         time.sleep(600)

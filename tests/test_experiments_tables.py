@@ -5,9 +5,10 @@ import re
 
 import pytest
 
-from experiments import plots, readme, suite
-from experiments.records import Store, describe, slug
-from experiments.table import Results
+from experiments.pages import plots, readme
+from experiments.papers import suite
+from experiments.runs.records import Store, describe, slug
+from experiments.runs.table import Results
 from tests.small_settings import SmallPaper
 
 PAPERS = [pytest.param(paper, id=suite.name_of(paper)) for paper in suite.PAPERS]

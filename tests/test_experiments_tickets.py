@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.table import Job
-from experiments.tickets import Tickets, original, pruned, random_weights
+from experiments.runs.table import Job
+from experiments.settings.tickets import Tickets, original, pruned, random_weights
 from tests.small_settings import SMALL_TRAINING
 
 

@@ -3,6 +3,8 @@
 import ast
 from pathlib import Path
 
+import pytest
+
 import sparsejax
 
 LAYERS = [
@@ -19,28 +21,45 @@ LAYERS = [
     {"reports"},
     {"__init__"},
 ]
+EXPERIMENTS = [
+    {"data"},
+    {"models", "recipes", "runs"},
+    {"settings"},
+    {"papers", "pages"},
+    {"demo"},
+    {"__main__"},
+]
 ROOT = Path(sparsejax.__file__).parent
 
 
 def imports(file):
-    """All dotted names that a file imports; sparsejax's own from below the package."""
+    """All dotted names that a file imports; our own from below the package."""
     for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "sparsejax":
-            yield from (f"sparsejax.{alias.name}" for alias in node.names)
+        if isinstance(node, ast.ImportFrom) and node.module in ("sparsejax", "experiments"):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield node.module or ""
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
 
 
-def test_imports_point_one_way():
-    level = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}
-    for file in ROOT.rglob("*.py"):
-        own = file.relative_to(ROOT).parts[0].removesuffix(".py")
+@pytest.mark.parametrize(
+    ("package", "layers"), [("sparsejax", LAYERS), ("experiments", EXPERIMENTS)]
+)
+def test_imports_point_one_way(package, layers):
+    level = {name: depth for depth, layer in enumerate(layers) for name in layer}
+    root = ROOT.with_name(package)
+    for file in root.rglob("*.py"):
+        own = file.relative_to(root).parts[0].removesuffix(".py")
         for name in imports(file):
-            if name.startswith("sparsejax."):
+            if name.startswith(f"{package}."):
                 layer = name.split(".")[1]
                 assert layer == own or level[layer] < level[own], f"{file} imports {name}"
+
+
+def test_experiments_do_without_the_benchmarks():
+    for file in ROOT.with_name("experiments").rglob("*.py"):
+        assert not any(name.startswith("benchmarks") for name in imports(file)), file
 
 
 def test_only_nn_imports_flax():

@@ -10,8 +10,8 @@ import optax
 import pytest
 
 import sparsejax as sj
-from experiments.ray_engine import work_on_ray
-from experiments.scalars import also_to_tensorboard
+from experiments.runs.ray_engine import work_on_ray
+from experiments.runs.scalars import also_to_tensorboard
 from sparsejax.ops._extension import SUFFIX, explained
 from sparsejax.training.keras_bridge import _optimizer_class
 

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from experiments import one_shot_images
-from experiments.table import Job
+from experiments.runs.table import Job
+from experiments.settings import one_shot_images
 from tests.small_settings import SMALL_TRAINING
 
 

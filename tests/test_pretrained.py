@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import sparsejax as sj
-from experiments import pretrained
-from experiments.frozen_graph import float_constants
+from experiments.models import pretrained
+from experiments.models.frozen_graph import float_constants
 from experiments.models.mobilenet_v1 import MobileNetV1Linen
 
 TOLERANCE = 3e-5  # relative, between two float32 orders of summation

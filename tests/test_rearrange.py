@@ -7,10 +7,10 @@ import pytest
 from flax import nnx
 
 import sparsejax as sj
-from experiments import networks
+from experiments.models import networks
 from experiments.models.mobilenet_v1 import MobileNetV1, shifted_depthwise
 from experiments.models.mobilenet_v2 import MobileNetV2
-from experiments.train import take_apart
+from experiments.settings.train import take_apart
 
 X = np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32)
 

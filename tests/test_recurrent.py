@@ -11,11 +11,13 @@ import pytest
 from flax import nnx
 
 import sparsejax as sj
-from experiments import gupta2022_fastgrnn, niu2021_grim, recurrent, sequences
-from experiments.classify import Classify
+from experiments.data import sequences
 from experiments.models.recurrent import GRU, FastGRNN, fastgrnn_80, gru_128, with_packed
+from experiments.papers import gupta2022_fastgrnn, niu2021_grim
 from experiments.recipes.blocks import bcr_admm, bcr_reweighted, one_shot_half_way
-from experiments.table import Job
+from experiments.runs.table import Job
+from experiments.settings import recurrent
+from experiments.settings.classify import Classify
 
 
 def recordings(seed=0):

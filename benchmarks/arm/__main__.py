@@ -19,7 +19,7 @@ from rich.table import Table
 
 from benchmarks.arm import count
 from benchmarks.arm.tools import ROOT, MissingError
-from experiments.stored import read_json
+from experiments.data.stored import read_json
 
 BASELINE = Path(__file__).with_name("baseline.json")
 PAGE = ROOT / "benchmarks" / "results" / "arm.md"  # the documentation includes it

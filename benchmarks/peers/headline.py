@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from benchmarks.peers.process import ROOT
 from benchmarks.peers.results import CURE, FILE, PARTS
-from experiments.figures import DARK, LIGHT, NARROW, Look, draw
-from experiments.stored import read_json
+from experiments.data.stored import read_json
+from experiments.pages.figures import DARK, LIGHT, NARROW, Look, draw
 
 CASE = {"net": "mobilenet_v1", "pattern": "unstructured", "sparsity": 0.9, "batch": 1, "threads": 1}
 WORDS = {

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 
 import sparsejax as sj
-from benchmarks.mobilenet import random_statistics
 from benchmarks.peers.bars import BLOCK, DENSE, UNSTRUCTURED
 from experiments.models.efficientnet_b0 import EfficientNetB0Linen
 from experiments.models.mobilenet_v1 import MobileNetV1Linen, shifted_depthwise
 from experiments.models.mobilenet_v2 import MobileNetV2Linen
 from experiments.models.resnet import ResNet50Linen
+from experiments.models.variables import random_statistics
 
 PATTERNS: dict[str, sj.Pattern | None] = {
     DENSE: None,

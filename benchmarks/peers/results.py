@@ -10,8 +10,8 @@ import jax
 from benchmarks.peers.bars import BARS, Bar, cases
 from benchmarks.peers.case import Case
 from benchmarks.peers.process import ROOT
-from experiments.cores import cpu_name
-from experiments.stored import read_json
+from experiments.data.stored import read_json
+from experiments.runs.cores import cpu_name
 from sparsejax.ops._ffi import instruction_set
 
 FILE = ROOT / "benchmarks" / "results" / "peers.json"

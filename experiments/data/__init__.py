@@ -1,0 +1,1 @@
+"""Data sets, checked by hash, and batches of them."""

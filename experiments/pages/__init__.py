@@ -1,0 +1,1 @@
+"""What is written from the records: the experiments' page, the methods' table, pictures."""

@@ -1,0 +1,33 @@
+"""SynFlow, without data, against SNIP, GraSP and random masks: all pruned at initialisation.
+
+Tanaka, Kunin, Yamins, Ganguli, "Pruning neural networks without any data by iteratively conserving
+synaptic flow", NeurIPS 2020, arXiv:2006.05467; GraSP: Wang, Zhang, Grosse, "Picking Winning Tickets
+Before Training by Preserving Gradient Flow", ICLR 2020, arXiv:2002.07376.
+
+    python -m experiments run tanaka2020_synflow
+
+Cost: 32 trainings of about a minute on one core, those of SNIP and the static masks among them.
+Expected: SynFlow leads at 98 %, where the others lose whole layers, and at 80 % they are close.
+"""
+
+from experiments.recipes import dynamic, initial
+from experiments.runs.table import Claim, PaperNumber
+from experiments.settings.classify import ladder
+
+TITLE = "Pruning without data (SynFlow), with SNIP and GraSP"
+
+ROWS = (
+    *ladder("synflow", initial.synflow),
+    *ladder("snip", initial.snip),
+    *ladder("grasp", initial.grasp),
+    *ladder("static", dynamic.static_random),
+)
+
+PAPER: tuple[PaperNumber, ...] = ()
+
+CLAIMS = (
+    Claim("SynFlow > SNIP at 98 %", lambda r: r.mean("synflow 98 %") > r.mean("snip 98 %")),
+    Claim("SynFlow > GraSP at 98 %", lambda r: r.mean("synflow 98 %") > r.mean("grasp 98 %")),
+    Claim("SynFlow > random at 98 %", lambda r: r.mean("synflow 98 %") > r.mean("static 98 %")),
+    Claim("GraSP > random at 90 %", lambda r: r.mean("grasp 90 %") > r.mean("static 90 %")),
+)

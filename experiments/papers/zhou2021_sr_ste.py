@@ -1,0 +1,45 @@
+"""SR-STE: N:M from scratch, against the plain straight-through estimator, PDP and GMP.
+
+Zhou, Ma, Zhu, Liu, Zhang, Yuan, Sun, Li, "Learning N:M Fine-grained Structured Sparse Neural
+Networks From Scratch", ICLR 2021, arXiv:2102.04010.
+
+    python -m experiments run zhou2021_sr_ste
+
+Cost: 16 trainings of about a minute and a half on one core. Expected: SR-STE is better than STE,
+more so at 1:4 than at 2:4, where all are close to dense.
+"""
+
+import sparsejax as sj
+from experiments.recipes import magnitude, soft
+from experiments.runs.table import Claim, PaperNumber, Row
+from experiments.settings.classify import Classify
+
+TITLE = "N:M from scratch (SR-STE)"
+README = "official repository's README"
+
+METHODS = {
+    "sr-ste": (soft.sr_ste, 3),
+    "pdp": (soft.pdp, 3),
+    "ste": (soft.straight_through, 1),
+    "gmp": (magnitude.gmp, 1),
+}
+ROWS: tuple[Row, ...] = tuple(
+    Row(f"{name} {n}:4", Classify(method, pattern=sj.NM(n, 4)), seeds)
+    for n in (2, 1)
+    for name, (method, seeds) in METHODS.items()
+)
+
+PAPER = (
+    PaperNumber("ResNet-50, ImageNet, 2:4", 77.0, "% top-1", README, "sr-ste 2:4"),
+    PaperNumber("ResNet-50, ImageNet, 1:4", 75.9, "% top-1", README, "sr-ste 1:4"),
+    PaperNumber("ResNet-50, ImageNet, 4:8", 77.4, "% top-1", README),
+    PaperNumber("ResNet-50, ImageNet, 2:8", 76.4, "% top-1", README),
+    PaperNumber("ResNet-18, ImageNet, 2:4", 71.2, "% top-1", README),
+)
+
+CLAIMS = (
+    Claim("SR-STE > STE at 1:4", lambda r: r.mean("sr-ste 1:4") > r.mean("ste 1:4")),
+    Claim("SR-STE >= STE at 2:4", lambda r: r.mean("sr-ste 2:4") >= r.mean("ste 2:4")),
+    Claim("PDP > SR-STE at 1:4", lambda r: r.mean("pdp 1:4") > r.mean("sr-ste 1:4")),
+    Claim("SR-STE at 2:4 > at 1:4", lambda r: r.mean("sr-ste 2:4") > r.mean("sr-ste 1:4")),
+)

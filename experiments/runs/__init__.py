@@ -1,0 +1,1 @@
+"""How rows are run and kept: tables, engines, records."""

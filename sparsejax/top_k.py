@@ -75,24 +75,20 @@ def ranked_top_k_mask(
     if scores.size >= 2**31:
         raise ValueError(f"top_k_mask needs fewer than 2**31 scores, got {scores.size}.")
     scores, k, *classes = vary_alike(scores, jnp.asarray(k, jnp.int32), *classes)
-    taken, active = _class_of_kth(k, classes)
+    keys = ordered_keys(scores)
+    keys = keys.astype(jnp.promote_types(keys.dtype, jnp.uint32))  # as wide as an index
+    first = np.array(np.iinfo(keys.dtype).max, keys.dtype)
+    if classes:
+        taken, active = _class_of_kth(k, classes)
+        keys = jnp.where(taken, first, jnp.where(active, keys, 0))
+    earliness = (scores.size - _linear_index(scores.shape)).astype(keys.dtype)
 
-    def keys() -> UInt[Array, "..."]:  # recomputed in each sweep: cheaper than 4 bytes a score
-        keys = ordered_keys(scores)
-        if not classes:
-            return keys
-        first = jnp.array(np.iinfo(keys.dtype).max, keys.dtype)
-        return jnp.where(taken, first, jnp.where(active, keys, 0))
+    def ties(threshold: UInt[Array, ""]) -> UInt[Array, "..."]:
+        return jnp.where(keys > threshold, first, jnp.where(keys == threshold, earliness, 0))
 
-    threshold = _kth_key(keys, k, 8 * scores.dtype.itemsize)
-    num_above, num_reaching = _counts([keys() > threshold, keys() >= threshold])
-
-    def earliness() -> UInt[Array, "..."]:
-        return jnp.where(keys() == threshold, scores.size - _linear_index(scores.shape), 0)
-
-    num_bits = jnp.where(num_reaching == k, 0, (scores.size + 1).bit_length())
-    latest = _kth_key(earliness, k - num_above, num_bits)
-    return (keys() > threshold) | ((keys() == threshold) & (earliness() >= latest))
+    num_bits = 8 * scores.dtype.itemsize, (scores.size + 1).bit_length()
+    threshold, latest = _kth(keys, ties, k, num_bits)
+    return (keys > threshold) | ((keys == threshold) & (earliness >= latest))
 
 
 def ordered_keys(scores: Float[Array, "..."]) -> UInt[Array, "..."]:
@@ -122,30 +118,48 @@ def _class_of_kth(k: Int[Array, ""], classes: Sequence[Bool[Array, "..."]]) -> t
     return taken, active
 
 
-def _kth_key(
-    keys: Callable[[], UInt[Array, "..."]], k: Int[Array, ""], num_bits: int | Int[Array, ""]
-) -> UInt[Array, ""]:
-    """The largest t with at least k keys >= t, of keys with so many bits; all ones for k = 0.
+def _kth(
+    keys: UInt[Array, "..."],
+    ties: Callable[[UInt[Array, ""]], UInt[Array, "..."]],
+    k: Int[Array, ""],
+    num_bits: tuple[int, int],
+) -> tuple[UInt[Array, ""], UInt[Array, ""]]:
+    """The largest t with at least k keys >= t, and of ties(t), which rank equal keys, the same.
 
-    Of 0 bits it is 0, without a sweep; both branches of a `lax.cond` would run under `vmap`.
+    It ends as soon as exactly k are reached: of 6 M random floats after 8 sweeps of 19.
 
     A sweep settles 3 bits by counting against 7 candidates at once. The whole mask of 25 M floats
     takes 0.3 s of one Zen 3 core, against 1.2 s with 1 bit a sweep; 4 bits gain nothing and take
-    twice as long to compile.
+    twice as long to compile. Compiling is what a mask of few weights costs (0.7 s, and each leaf
+    has its own), so that both searches share one loop, and its state is one vector: XLA compiles
+    every scalar of a loop by itself.
     """
-    dtype = jax.eval_shape(keys).dtype
-    num_digits = -(-num_bits // _DIGIT_BITS)
+    key_digits, tie_digits = (-(-bits // _DIGIT_BITS) for bits in num_bits)
+    num_sweeps = np.array(key_digits + tie_digits, keys.dtype)
+    digits = np.arange(1, 1 << _DIGIT_BITS, dtype=keys.dtype)
+    exactly = np.array(1 << _DIGIT_BITS, keys.dtype)
+    of_step, of_threshold, of_latest = np.eye(3, dtype=keys.dtype)
 
-    def settle_digit(step: Int[Array, ""], found: UInt[Array, ""]) -> UInt[Array, ""]:
-        shift = jnp.asarray(_DIGIT_BITS * (num_digits - 1 - step), dtype)
-        digits = jnp.arange(1, 1 << _DIGIT_BITS, dtype=dtype)
+    def settle_digit(state: UInt[Array, "3"]) -> UInt[Array, "3"]:
+        step, threshold, latest = state
+        among_keys = step < key_digits
+        shift = _DIGIT_BITS * (jnp.where(among_keys, key_digits, num_sweeps) - 1 - step)
+        found = jnp.where(among_keys, threshold, latest)
+        here = jnp.where(among_keys, keys, ties(threshold))
+        counts = _counts([here >= found | digit << shift for digit in digits])
         fits = digits << shift >> shift == digits  # the first digit may have fewer bits
-        here = keys()
-        enough = _counts([here >= found | digit << shift for digit in digits]) >= k
-        return found | jnp.sum(enough & fits, dtype=dtype) << shift
+        # Reached candidates, which are the digit, and in the bits above whether one has just k.
+        sums = jnp.where(fits & (counts >= k), jnp.where(counts == k, exactly + 1, 1), 0)
+        total = jnp.sum(sums, dtype=keys.dtype)
+        digit = (total & (exactly - 1)) << shift
+        ahead = jnp.where(total >= exactly, num_sweeps, 1)
+        return state + of_step * ahead + jnp.where(among_keys, of_threshold, of_latest) * digit
 
-    nothing, _ = vary_alike(jnp.zeros((), dtype), k)
-    return jax.lax.fori_loop(0, num_digits, settle_digit, nothing)
+    nothing, _ = vary_alike(jnp.zeros(3, keys.dtype), k)
+    _, threshold, latest = jax.lax.while_loop(
+        lambda state: state[0] < num_sweeps, settle_digit, nothing
+    )
+    return threshold, latest
 
 
 def _counts(masks: Sequence[Bool[Array, "..."]]) -> Int[Array, "num_masks"]:

@@ -130,6 +130,23 @@ def test_jit_equals_no_jit_and_a_traced_k_a_static_one():
     assert (batch[1] == top_k.top_k_mask(-scores, 20)).all()
 
 
+def test_members_of_a_batch_end_their_searches_apart():
+    scores = jnp.asarray([[3.0, 1.0, 2.0, 0.5], [1.0, 1.0, 1.0, 1.0], [1.0, 2.0, 2.0, 2.0]])
+    masks = jax.vmap(top_k.top_k_mask)(scores, jnp.array([1, 3, 2]))
+    assert masks.tolist() == [
+        [True, False, False, False],
+        [True, True, True, False],
+        [False, True, True, False],
+    ]
+
+
+def test_a_mask_compiles_like_one_loop():
+    """Each leaf has its own: compiling them is what the first training step waits for."""
+    program = jax.jit(top_k.top_k_mask).lower(jnp.ones((8, 16)), jnp.int32(3)).as_text()
+    assert program.count("stablehlo.while") == 1
+    assert program.count("\n") < 300
+
+
 @pytest.mark.parametrize("dtype", ["int32", "bool", "float8_e5m2"])
 def test_other_scores_are_refused(dtype):
     with pytest.raises(TypeError, match=f"Scores must be float64, .*, got {dtype}"):

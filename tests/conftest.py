@@ -4,7 +4,7 @@ Nearly all of the suite's time is XLA compiling programs that run once or twice:
 level 0, and without the fusion emitters where they can be left out, that takes a third of the time.
 JAX keeps an MLIR context for each program that it lowered, and the more are alive, the longer takes
 the next (25 ms without others, 125 with 2,000), so that old ones are dropped.
-The demo's test compiles as a user's process does.
+What a user's process compiles is what `make demo` compiles.
 """
 
 import importlib.metadata
@@ -14,14 +14,14 @@ import tempfile
 import jax
 import pytest
 
-FLAGS = [
-    "--xla_force_host_platform_device_count=4",
+QUICK_TO_COMPILE = [
     "--xla_backend_optimization_level=0",
     "--xla_llvm_disable_expensive_passes=true",
 ]
 if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones end at an unknown flag
-    FLAGS.append("--xla_cpu_use_fusion_emitters=false")
-os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))
+    QUICK_TO_COMPILE.append("--xla_cpu_use_fusion_emitters=false")
+DEVICES = "--xla_force_host_platform_device_count=4"
+os.environ.setdefault("XLA_FLAGS", " ".join([DEVICES, *QUICK_TO_COMPILE]))
 # What compile measures is kept for this process alone, not in the user's cache.
 _folder = tempfile.TemporaryDirectory()
 os.environ.setdefault("SPARSEJAX_CACHE", f"{_folder.name}/times.json")

@@ -21,6 +21,7 @@ from experiments.demo.measure import TOLERANCE
 from experiments.demo.settings import Demo, affordable_steps, keep_recipe, prepare
 from experiments.demo.showcase import png
 from experiments.pages.figures import LIGHT, latency_axes, latency_bars
+from tests.conftest import QUICK_TO_COMPILE
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
@@ -77,7 +78,7 @@ TRAINING = """
 
 
 def start(arguments, **options):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": " ".join(QUICK_TO_COMPILE)}
     return subprocess.Popen(
         [sys.executable, *arguments],
         cwd=ROOT,

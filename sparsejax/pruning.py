@@ -5,4 +5,3 @@ from sparsejax.algorithms.pruning.fast_sparse_convnets import block_rows as bloc
 from sparsejax.algorithms.pruning.fast_sparse_convnets import (
     fast_sparse_convnets as fast_sparse_convnets,
 )
-from sparsejax.algorithms.pruning.global_mp import prune_globally as prune_globally

@@ -141,7 +141,7 @@ TRACED = {
     "sparse_evolution": training(lambda: sj.sparse_evolution(every=1)),
     "static_random": training(lambda: sj.static_random()),
     "fast_sparse_convnets": training(lambda: sj.pruning.fast_sparse_convnets(10)),
-    "prune_globally": training(lambda: sj.pruning.prune_globally(loud, half)),
+    "prune/global": training(lambda: sj.prune(loud, half, globally=True)),
     "movement": training(lambda: sj.soft.movement(0, 1), learned_tx=LEARNED_TX),
     "soft_movement": training(lambda: sj.soft.soft_movement(0, 1), learned_tx=LEARNED_TX),
     "str_": training(lambda: sj.soft.str_(initial=-0.5), learned_tx=LEARNED_TX),

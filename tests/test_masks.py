@@ -173,6 +173,24 @@ def test_global_pruning_counts_what_is_pruned_already():
         np.testing.assert_array_equal(masks["b"]["kernel"], [True] * 4)
 
 
+def test_a_global_budget_may_regrow():
+    params = {"a": {"kernel": jnp.array([1.0, 2.0])}, "b": {"kernel": jnp.array([3.0, 4.0])}}
+    plan = sj.plan(params, {"kernel": sj.Unstructured()}, sparsity=0.5)
+    context = sj.masks.MaskContext(plan, jnp.int32(1), jax.random.key(0))
+    method = sj.gmp(0, 1, 1, globally=True, regrow=True)
+    masks, state = method.init(sj.masks.full_masks(params, plan), params, context)
+    for scale, kept in ((1.0, "b"), (100.0, "a")):
+        now = {"a": {"kernel": scale * params["a"]["kernel"]}, "b": params["b"]}
+        masks, state = method.update(masks, state, now, now, context)
+        assert {name for name in "ab" if np.all(masks[name]["kernel"])} == {kept}
+        assert {name for name in "ab" if not np.any(masks[name]["kernel"])} == {"a", "b"} - {kept}
+
+
+def test_a_floor_needs_a_global_budget():
+    with pytest.raises(ValueError, match=r"needs globally=True .*, got min_weights=3"):
+        sj.prune(sj.scores.magnitude, lambda step: 1.0, min_weights=3)
+
+
 def test_the_floor_of_global_pruning_agrees_with_the_allocator():
     generator = np.random.default_rng(0)
     sizes, scales = (20, 60, 400, 3000), (0.1, 0.3, 0.2, 1.0)

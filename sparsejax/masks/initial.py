@@ -14,6 +14,7 @@ from sparsejax.patterns.block_column_row import factors
 from sparsejax.patterns.stacked import from_slices, take
 from sparsejax.plans.leaf import PlanLeaf
 from sparsejax.plans.plan import Plan
+from sparsejax.plans.planned_leaves import map_params
 from sparsejax.reparams.soft_masks import spread
 from sparsejax.tree import is_masked_node, leaves_with_paths, map_with_paths
 
@@ -49,19 +50,7 @@ def masks_from_zeros(params: Any, plan: Plan) -> Any:
         ]
         return reduce(jnp.logical_and, masks)
 
-    return planned_masks(params, plan, nonzero_groups)
-
-
-def planned_masks(params: Any, plan: Plan, mask_of: Callable[[PlanLeaf, Any], Any]) -> Any:
-    """The tree of `mask_of(plan leaf, weights)`; a MaskedNode where the plan has no leaf."""
-
-    def at(path: str, weights: Any) -> Any:
-        leaves = plan.slices(path)
-        if not leaves:
-            return optax.MaskedNode()
-        return from_slices(leaves, [mask_of(leaf, take(leaf, weights)) for leaf in leaves])
-
-    return map_with_paths(at, params)
+    return map_params(nonzero_groups, plan, params)
 
 
 def by_leaves(params: Any, plan: Plan) -> list[Any]:
@@ -73,7 +62,14 @@ def by_leaves(params: Any, plan: Plan) -> list[Any]:
 def masks_of_leaves(params: Any, plan: Plan, masks: Sequence[Any]) -> Any:
     """The tree of masks given one for each leaf of the plan, in its order."""
     by_path = {leaf.path: mask for leaf, mask in zip(plan.leaves, masks, strict=True)}
-    return planned_masks(params, plan, lambda leaf, weights: by_path[leaf.path])
+
+    def at(path: str, weights: Any) -> Any:
+        leaves = plan.slices(path)
+        if not leaves:
+            return optax.MaskedNode()
+        return from_slices(leaves, [by_path[leaf.path] for leaf in leaves])
+
+    return map_with_paths(at, params)
 
 
 def masked(params: Any, masks: Any) -> Any:

@@ -6,10 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from sparsejax.patterns.stacked import map_slices, take
 from sparsejax.plans.plan import Plan
-from sparsejax.tree import is_masked_node, leaves_with_paths, path_of
+from sparsejax.tree import is_masked_node, leaves_with_paths, map_with_paths, path_of
 
 # So many weights share a loop at most: their operands are copied side by side.
 _WEIGHTS_IN_A_LOOP = 2**24
@@ -41,6 +42,19 @@ def map_planned(f: Callable[..., Any], context: Any, masks: Any, *rest: Any) -> 
         ):
             results[place] = result
     return jax.tree.unflatten(structure, results)
+
+
+def map_params(f: Callable[..., Any], plan: Plan, params: Any) -> Any:
+    """The tree of `f(plan leaf, weights)`, with a MaskedNode where the plan has no leaf.
+
+    The layers of a stack run as one, as in `map_planned`.
+    """
+
+    def at(path: str, weights: Any) -> Any:
+        leaves = plan.slices(path)
+        return map_slices(f, leaves, weights) if leaves else optax.MaskedNode()
+
+    return map_with_paths(at, params)
 
 
 def each_leaf(f: Callable[..., Any], context: Any, masks: Any, *rest: Any) -> list[Any]:

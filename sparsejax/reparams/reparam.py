@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float
 
 from sparsejax.doors import Need, checked
@@ -84,16 +83,6 @@ def map_weights(f: Callable[..., Any], context: Any, params: Any, masks: Any, *r
         return map_slices(f, context.plan.slices(path), weights, mask, *others)
 
     return map_with_paths(at, params, masks, *rest)
-
-
-def init_learned(f: Callable[..., Any], context: Any, params: Any) -> Any:
-    """The tree of `f(plan leaf, weights)`, with a MaskedNode where the plan has no leaf."""
-
-    def at(path: str, weights: Any) -> Any:
-        leaves = context.plan.slices(path)
-        return map_slices(f, leaves, weights) if leaves else optax.MaskedNode()
-
-    return map_with_paths(at, params)
 
 
 @memoized

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from sparsejax.jaxprs.calibrate import LayerInputs, inputs_of
-from sparsejax.masks.initial import by_leaves, planned_masks
+from sparsejax.masks.initial import by_leaves, masks_of_leaves
 from sparsejax.patterns import NM, Unstructured
 from sparsejax.patterns.stacked import from_slices
 from sparsejax.plans.leaf import PlanLeaf
@@ -85,9 +85,8 @@ def prune_layers(
         leaves = plan.slices(path)
         return from_slices(leaves, [done[leaf.path][0] for leaf in leaves]) if leaves else weights
 
-    return map_with_paths(pruned, params), planned_masks(
-        params, plan, lambda leaf, weights: done[leaf.path][1]
-    )
+    masks = [done[leaf.path][1] for leaf in plan.leaves]
+    return map_with_paths(pruned, params), masks_of_leaves(params, plan, masks)
 
 
 def _prune_leaf(

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool
 
 from sparsejax.algorithms.post_training.surgeon import column_orders
 from sparsejax.jaxprs.calibrate import LayerInputs, inputs_of
-from sparsejax.masks.initial import InitialMasks, planned_masks
+from sparsejax.masks.initial import InitialMasks, by_leaves, masks_of_leaves
 from sparsejax.patterns import NM, Unstructured
 from sparsejax.plans.leaf import PlanLeaf
 from sparsejax.plans.plan import Plan
@@ -35,7 +35,8 @@ def wanda(calibration: Mapping[str, LayerInputs]) -> InitialMasks:
     """
 
     def initial(params: Any, plan: Plan) -> Any:
-        return planned_masks(params, plan, mask)
+        leaves = zip(plan.leaves, by_leaves(params, plan), strict=True)
+        return masks_of_leaves(params, plan, [mask(*own) for own in leaves])
 
     def mask(leaf: PlanLeaf, weights: Any) -> Bool[Array, "..."]:
         inputs = inputs_of(calibration, leaf.path, "wanda")

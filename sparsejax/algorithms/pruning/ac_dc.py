@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from sparsejax.algorithms.pruning.global_mp import prune_globally
 from sparsejax.doors import SCORE, checked
+from sparsejax.masks.prune_and_grow import prune
 from sparsejax.masks.scores import magnitude
-from sparsejax.masks.transforms import MaskContext, MaskTransform, Score, prune
+from sparsejax.masks.transforms import MaskContext, MaskTransform, Score
 
 
 @checked(score=SCORE)
@@ -42,8 +42,7 @@ def ac_dc(
             f"got begin={begin}, end={end}, phase={phase}."
         )
     last_dense = begin + ((end - begin) // (2 * phase) * 2 - 1) * phase
-    always = lambda step: 1.0
-    compress = prune_globally(score, always) if globally else prune(score, always)
+    compress = prune(score, lambda step: 1.0, globally=globally)
 
     def starts_sparse(step: Int[Array, ""]) -> Bool[Array, ""]:
         periodic = (step >= begin) & ((step - begin) % (2 * phase) == 0) & (step < last_dense)

@@ -1,8 +1,9 @@
 """One-shot pruning: all of it at one step."""
 
 from sparsejax.doors import SCORE, checked
+from sparsejax.masks.prune_and_grow import prune
 from sparsejax.masks.scores import magnitude
-from sparsejax.masks.transforms import MaskTransform, Score, every, prune
+from sparsejax.masks.transforms import MaskTransform, Score, every
 
 
 @checked(score=SCORE)

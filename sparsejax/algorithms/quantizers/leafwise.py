@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from sparsejax.reparams.reparam import Reparam, init_learned, map_weights, nothing_learned
+from sparsejax.plans.planned_leaves import map_params
+from sparsejax.reparams.reparam import Reparam, map_weights, nothing_learned
 
 TINY = 1e-12
 
@@ -46,7 +47,7 @@ def leafwise(
 
     def start(params: Any, context: Any) -> Any:
         assert init is not None
-        return init_learned(lambda leaf, w: init(w.astype(jnp.float32)), context, params)
+        return map_params(lambda leaf, w: init(w.astype(jnp.float32)), context.plan, params)
 
     def renew(params: Any, masks: Any, learned: Any, context: Any) -> Any:
         assert refresh is not None

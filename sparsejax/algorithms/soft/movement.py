@@ -10,8 +10,8 @@ from sparsejax.masks.schedules import cubic
 from sparsejax.masks.transforms import MaskContext, MaskTransform, Method
 from sparsejax.masks.transforms import every as at_every
 from sparsejax.plans.leaf import PlanLeaf
-from sparsejax.plans.planned_leaves import map_planned
-from sparsejax.reparams.reparam import Reparam, init_learned, map_weights, memoized
+from sparsejax.plans.planned_leaves import map_params, map_planned
+from sparsejax.reparams.reparam import Reparam, map_weights, memoized
 from sparsejax.reparams.soft_masks import add_to_gradient, group_means
 
 
@@ -106,7 +106,7 @@ def _scored(begin: int, end: int, penalty: float) -> Reparam:
 
     def init(params: Any, context: MaskContext) -> Any:
         zeros = lambda leaf, weights: jnp.zeros_like(weights, jnp.float32)
-        return init_learned(zeros, context, params)
+        return map_params(zeros, context.plan, params)
 
     def apply(params: Any, masks: Any, learned: Any, context: MaskContext) -> Any:
         strength = penalty * ramp(context.step) / max(context.plan.num_weights, 1)

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sparsejax.algorithms.pruning.global_mp import prune_globally
+from sparsejax.masks.prune_and_grow import prune
 from sparsejax.masks.scores import magnitude
-from sparsejax.masks.transforms import MaskContext, MaskTransform, Method, prune
+from sparsejax.masks.transforms import MaskContext, MaskTransform, Method
 from sparsejax.masks.transforms import every as at_every
 from sparsejax.plans.leaf import PlanLeaf
 from sparsejax.plans.planned_leaves import map_planned
@@ -69,7 +69,7 @@ def _ramp(begin: int, end: int) -> Any:
 
 def _prune_to_global_targets(begin: int, end: int) -> MaskTransform:
     """The ramp to what one threshold at step `begin` prunes of each leaf; these are the state."""
-    spread_budget = prune_globally(magnitude, lambda step: 1.0)
+    spread_budget = prune(magnitude, lambda step: 1.0, globally=True)
     ramp = _ramp(begin, end)
 
     def init(masks: Any, params: Any, context: MaskContext) -> tuple[Any, Any]:

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from sparsejax.masks.prune_and_grow import prune
 from sparsejax.masks.scores import magnitude
-from sparsejax.masks.transforms import MaskContext, Method, prune
+from sparsejax.masks.transforms import MaskContext, Method
 from sparsejax.masks.transforms import every as at_every
 from sparsejax.plans.leaf import PlanLeaf
 from sparsejax.reparams.reparam import (

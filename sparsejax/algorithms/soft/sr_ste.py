@@ -4,8 +4,9 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from sparsejax.masks.prune_and_grow import prune, start
 from sparsejax.masks.scores import magnitude
-from sparsejax.masks.transforms import MaskContext, Method, chain, prune, start
+from sparsejax.masks.transforms import MaskContext, Method, chain
 from sparsejax.masks.transforms import every as at_every
 from sparsejax.plans.leaf import PlanLeaf
 from sparsejax.reparams.reparam import (

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from sparsejax.algorithms.soft.thresholded import thresholded
 from sparsejax.masks.transforms import MaskContext, Method
 from sparsejax.plans.leaf import PlanLeaf
-from sparsejax.reparams.reparam import Reparam, init_learned, map_weights, memoized
+from sparsejax.plans.planned_leaves import map_params
+from sparsejax.reparams.reparam import Reparam, map_weights, memoized
 from sparsejax.reparams.soft_masks import group_norms, soft_threshold
 
 _ZERO_SLOPE = -30.0  # sigmoid and its slope are below 1e-13: no gradient moves s from here
@@ -52,7 +53,7 @@ def str_(
 @memoized
 def _shrunk(initial: float, stuck: bool) -> Reparam:
     def init(params: Any, context: MaskContext) -> Any:
-        return init_learned(lambda leaf, weights: jnp.float32(initial), context, params)
+        return map_params(lambda leaf, weights: jnp.float32(initial), context.plan, params)
 
     def shrink(leaf: PlanLeaf, weights: Any, mask: Any, learned: Any) -> Any:
         shrunk = soft_threshold(weights, jax.nn.sigmoid(learned), leaf.pattern)

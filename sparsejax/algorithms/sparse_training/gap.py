@@ -6,9 +6,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from sparsejax.doors import PLAN, checked
-from sparsejax.masks.initial import InitialMasks, masks_of_leaves, planned_masks
+from sparsejax.masks.initial import InitialMasks, by_leaves, masks_of_leaves
+from sparsejax.masks.prune_and_grow import start
 from sparsejax.masks.scores import magnitude
-from sparsejax.masks.transforms import MaskContext, MaskTransform, chain, start
+from sparsejax.masks.transforms import MaskContext, MaskTransform, chain
 from sparsejax.masks.transforms import every as at_every
 from sparsejax.patterns.stacked import from_slices, take
 from sparsejax.plans.leaf import PlanLeaf
@@ -93,7 +94,8 @@ def grown_part(part: int | Int[Array, ""], num_parts: int) -> InitialMasks:
             target = leaf.pattern.mask(jnp.abs(weights), leaf.sparsity)
             return (part == parts[leaf.path]) | target
 
-        return planned_masks(params, plan, mask)
+        leaves = zip(plan.leaves, by_leaves(params, plan), strict=True)
+        return masks_of_leaves(params, plan, [mask(*own) for own in leaves])
 
     return initial
 

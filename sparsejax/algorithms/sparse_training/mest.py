@@ -7,15 +7,9 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
+from sparsejax.masks.prune_and_grow import resize, start
 from sparsejax.masks.scores import magnitude, random
-from sparsejax.masks.transforms import (
-    MaskTransform,
-    Schedule,
-    Score,
-    chain,
-    resize,
-    start,
-)
+from sparsejax.masks.transforms import MaskTransform, Schedule, Score, chain
 from sparsejax.masks.transforms import every as at_every
 
 

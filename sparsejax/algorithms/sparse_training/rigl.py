@@ -1,8 +1,9 @@
 """Rigging the lottery (RigL)."""
 
+from sparsejax.masks.prune_and_grow import drop, grow, start
 from sparsejax.masks.schedules import cosine_decay
 from sparsejax.masks.scores import gradient, magnitude, random
-from sparsejax.masks.transforms import MaskTransform, chain, drop, grow, start
+from sparsejax.masks.transforms import MaskTransform, chain
 from sparsejax.masks.transforms import every as at_every
 
 

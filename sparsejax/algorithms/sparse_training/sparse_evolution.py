@@ -1,7 +1,8 @@
 """Sparse evolutionary training (SET)."""
 
+from sparsejax.masks.prune_and_grow import drop, grow, start
 from sparsejax.masks.scores import magnitude, random
-from sparsejax.masks.transforms import MaskTransform, chain, drop, grow, start
+from sparsejax.masks.transforms import MaskTransform, chain
 from sparsejax.masks.transforms import every as at_every
 
 

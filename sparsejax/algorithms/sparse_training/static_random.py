@@ -1,7 +1,8 @@
 """A fixed random mask, the baseline of every sparse training method."""
 
+from sparsejax.masks.prune_and_grow import start
 from sparsejax.masks.scores import random
-from sparsejax.masks.transforms import MaskTransform, start
+from sparsejax.masks.transforms import MaskTransform
 
 
 def static_random() -> MaskTransform:

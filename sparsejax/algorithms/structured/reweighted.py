@@ -9,10 +9,10 @@ from jaxtyping import Array, Float, Int
 
 from sparsejax.doors import PLAN, checked
 from sparsejax.patterns.block_column_row import factors
-from sparsejax.patterns.stacked import map_slices
 from sparsejax.plans.leaf import PlanLeaf
 from sparsejax.plans.plan import Plan
-from sparsejax.tree import is_masked_node, map_with_paths
+from sparsejax.plans.planned_leaves import map_params
+from sparsejax.tree import is_masked_node
 
 
 class ReweightedState(NamedTuple):
@@ -64,10 +64,6 @@ def reweighted(
             f"every={every}, weight={weight}, epsilon={epsilon}."
         )
 
-    def strength(path: str, weights: Any) -> Any:
-        leaves = plan.slices(path)
-        return map_slices(of_leaf, leaves, weights) if leaves else optax.MaskedNode()
-
     def of_leaf(leaf: PlanLeaf, weights: Any) -> Any:
         squares = jnp.square(weights.astype(jnp.float32))
 
@@ -78,7 +74,7 @@ def reweighted(
         return jax.grad(logarithm)(squares)  # 1 / (energy + epsilon) of each group it is in
 
     def init(params: Any) -> ReweightedState:
-        return ReweightedState(map_with_paths(strength, params), jnp.zeros((), jnp.int32))
+        return ReweightedState(map_params(of_leaf, plan, params), jnp.zeros((), jnp.int32))
 
     def update(
         updates: Any, state: ReweightedState, params: Any = None, **extra: Any
@@ -87,7 +83,7 @@ def reweighted(
         if params is None:
             raise ValueError("reweighted needs the params: call tx.update(grads, state, params).")
         strengths = jax.lax.cond(
-            state.step % every == 0, lambda: map_with_paths(strength, params), lambda: state[0]
+            state.step % every == 0, lambda: map_params(of_leaf, plan, params), lambda: state[0]
         )
         factor = 2.0 * weight * (1.0 if end is None else (state.step < end).astype(jnp.float32))
 

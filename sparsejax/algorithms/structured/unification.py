@@ -12,7 +12,8 @@ from sparsejax.doors import PLAN, checked
 from sparsejax.masks.initial import by_leaves
 from sparsejax.plans.leaf import PlanLeaf
 from sparsejax.plans.plan import Plan
-from sparsejax.reparams.reparam import Reparam, init_learned, map_weights, memoized
+from sparsejax.plans.planned_leaves import map_params
+from sparsejax.reparams.reparam import Reparam, map_weights, memoized
 from sparsejax.reparams.soft_masks import group_means, spread
 from sparsejax.top_k import top_k_mask
 
@@ -80,7 +81,7 @@ def tied_blocks(share: float, *, at: int = 0) -> Reparam:
                 return jnp.zeros_like(weights, jnp.float32)
             return choose(leaf, weights, weights != 0)
 
-        return init_learned(start, context, params)
+        return map_params(start, context.plan, params)
 
     def apply(params: Any, masks: Any, learned: Any, context: Any) -> Any:
         def at_leaf(leaf: PlanLeaf, weights: Any, mask: Any, ties: Any) -> Any:

@@ -22,7 +22,7 @@ $(BUILT): pyproject.toml $(wildcard xla_ops/*)
 	@$(PY) -m pip install -qq --no-deps --no-build-isolation -e .
 	@touch $@
 
-# What an extra of pyproject.toml needs; the stamp is pip's report of what it installed, which tests/test_install.py
+# What an extra of pyproject.toml needs; the stamp is pip's report of what it installed, which tests/project/test_install.py
 # reads. The package is there by now, so that nothing else is built without isolation.
 $(VENV)/.extra-%: pyproject.toml | $(BUILT)
 	@$(PY) -m pip install -qq --no-compile --report $(VENV)/.part-$* "sparsejax[$*]"

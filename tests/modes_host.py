@@ -119,5 +119,5 @@ OUTSIDE = {
     **dict.fromkeys(["KerasOptimizer", "keras_params"], "Keras runs it in its own modes"),
     **dict.fromkeys(["checkpoint", "Checkpoints"], "reads and writes files"),
     "plot": "matplotlib only",
-    "Stacked": "a rule of the plan, in Python; tests/test_stacks.py traces its layers",
+    "Stacked": "a rule of the plan, in Python; tests/patterns/test_stacked.py traces its layers",
 }

@@ -9,7 +9,7 @@ import pytest
 
 from tests.modes_host import ON_THE_HOST, OUTSIDE, WITHIN
 from tests.modes_table import TRACED
-from tests.test_public import public
+from tests.project.test_public import public
 
 COMPARED = ("gmp", "rigl", "global_mp", "NM", "spmm", "depthwise_conv2d", "accelerate")
 ROWS = {name.partition("/")[0] for name in [*TRACED, *ON_THE_HOST]}

@@ -86,7 +86,7 @@ def forward(params: Params, images: jax.Array) -> jax.Array:
 
 def sparsified(params: Params) -> optax.GradientTransformationExtraArgs:
     plan = sj.plan(params, {".*": sj.Unstructured()}, sparsity=0.9)
-    method = sj.gmp(0, 10 * EVERY, EVERY)
+    method = sj.gmp(0, 10 * EVERY, every=EVERY)
     return sj.sparsify(optax.sgd(0.1, momentum=0.9), method, plan, key=jax.random.key(0))
 
 

@@ -56,7 +56,7 @@ def main(steps=300):
     run(steps // 2)  # and the program stops
     params, opt_state = run(steps)
 
-    print(sj.report(plan, params, opt_state))
+    print(sj.report(params, plan, opt_state))
     infer = lambda params, x: jax.vmap(eqx.combine(params, static))(x)
     logits = jax.jit(sj.compile(infer, params, images[test]))(images[test])
     accuracy = float(np.mean(logits.argmax(-1) == labels[test]))

@@ -69,7 +69,7 @@ def main(steps=300):
     run(steps // 2)  # and the program stops
     params, statistics, opt_state = run(steps)
 
-    print(sj.report(plan, params, opt_state))
+    print(sj.report(params, plan, opt_state))
     infer = lambda variables, x: model.apply(variables, x, train=False)
     fast = jax.jit(sj.compile(infer, {"params": params, "batch_stats": statistics}, images[:100]))
     logits = jnp.concatenate([fast(images[part]) for part in np.split(test, 10)])

@@ -68,7 +68,7 @@ def main(steps=300):
     run(steps // 2)  # and the program stops
     model, plan, optimizer = run(steps)
 
-    print(sj.report(plan, nnx.state(model, nnx.Param), optimizer.opt_state))
+    print(sj.report(nnx.state(model, nnx.Param), plan, optimizer.opt_state))
     model.eval()
     graph, variables = nnx.split(model)
     infer = lambda variables, x: nnx.merge(graph, variables)(x)

@@ -138,12 +138,12 @@ def group_lasso(axis: int | tuple[int, ...] = -1) -> Penalty:
 @checked(penalty=PENALTY)
 def add_penalty(
     penalty: Penalty,
-    weight: float,
+    strength: float,
     *,
     where: str | Callable[[str], bool] | None = None,
     scalars_optimizer: optax.GradientTransformation | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """An optax transform that adds `weight * d penalty / d params` to the updates.
+    """An optax transform that adds `strength * d penalty / d params` to the updates.
 
     Like `optax.add_decayed_weights`, it comes before the optimizer: `optax.chain(
     sj.add_penalty(sj.linf(), 0.01), optax.adamw(1e-3))`. The penalty's learnable scalars live in
@@ -151,7 +151,7 @@ def add_penalty(
 
     Args:
       penalty: such as `linf()`.
-      weight: the strength, >= 0.
+      strength: >= 0.
       where: a regular expression (`re.search`) or a predicate on normalised paths; None takes
         every leaf with two or more axes, which leaves out biases and the scales of norms.
       scalars_optimizer: for the learnable scalars; None is `optax.adam(1e-3)`.
@@ -175,11 +175,11 @@ def add_penalty(
         gradients = jax.grad(penalty.value, argnums=(0, 1))(chosen(params), state.scalars)
         own, scalar_gradients = gradients
         updates = jax.tree.map(
-            lambda update, g: update if is_masked_node(g) else update + _cast(weight * g, update),
+            lambda update, g: update if is_masked_node(g) else update + _cast(strength * g, update),
             updates,
             own,
         )
-        scalar_gradients = jax.tree.map(lambda g: weight * g, scalar_gradients)
+        scalar_gradients = jax.tree.map(lambda g: strength * g, scalar_gradients)
         steps, optimizer_state = inner.update(
             scalar_gradients, state.optimizer_state, state.scalars
         )

@@ -47,21 +47,25 @@ METHODS = {
     "sparse_evolution": Method(sj.sparse_evolution(every=3), lambda step: 1.0, False, True),
     "rigl": Method(sj.rigl(9, every=3), lambda step: 1.0, False, True),
     "static_random": Method(sj.static_random(), lambda step: 1.0, True, True),
-    "mest_em": Method(sj.sparse_training.mest_em((4, 9), 3), lambda step: 1.0, False),
-    "ac_dc": Method(sj.pruning.ac_dc(1, 9, 2, globally=False), _alternating, False),
+    "mest_em": Method(sj.sparse_training.mest_em((4, 9), every=3), lambda step: 1.0, False),
+    "ac_dc": Method(sj.pruning.ac_dc(1, 9, phase=2, globally=False), _alternating, False),
 }
 GLOBAL_METHODS = {
     "global_mp": Method(sj.global_mp(3), lambda step: float(step >= 3), True),
-    "global_mp_gradual": Method(sj.global_mp(1, 9, 2), _cubic_share(1, 9, 2), True),
-    "global_mp_floor": Method(sj.global_mp(1, 9, 2, min_weights=40), _cubic_share(1, 9, 2), True),
-    "ac_dc_global": Method(sj.pruning.ac_dc(1, 9, 2), _alternating, False),
+    "global_mp_gradual": Method(sj.global_mp(1, 9, every=2), _cubic_share(1, 9, 2), True),
+    "global_mp_floor": Method(
+        sj.global_mp(1, 9, every=2, min_weights=40), _cubic_share(1, 9, 2), True
+    ),
+    "ac_dc_global": Method(sj.pruning.ac_dc(1, 9, phase=2), _alternating, False),
 }
 # Leaves keep more than their targets on the way, each as much as its own target says.
 SWELLING_METHODS = {
     "mest_ems": Method(
-        sj.sparse_training.mest_ems((4, 9), 3), lambda step: float(step >= 9), False
+        sj.sparse_training.mest_ems((4, 9), every=3), lambda step: float(step >= 9), False
     ),
-    "gap": Method(sj.sparse_training.gap(2, 2, rounds=2), lambda step: float(step >= 8), False),
+    "gap": Method(
+        sj.sparse_training.gap(2, every=2, rounds=2), lambda step: float(step >= 8), False
+    ),
 }
 
 

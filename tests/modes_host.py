@@ -64,9 +64,9 @@ ON_THE_HOST = {
     ),
     "coupled_channels": lambda: sj.structured.coupled_channels(apply, PARAMS, X),
     "multiply_adds": lambda: sj.multiply_adds(apply, PARAMS, X),
-    "report": lambda: sj.report(PLAN, PARAMS, STATE, apply_fn=apply, example=X).to_dict(),
+    "report": lambda: sj.report(PARAMS, PLAN, STATE, apply_fn=apply, example=X).to_dict(),
     "check": lambda: str(sj.check(PARAMS, STATE)),
-    "training_memory": lambda: sj.reports.training_memory(PLAN, PARAMS, optax.sgd(0.1)),
+    "training_memory": lambda: sj.reports.training_memory(PARAMS, PLAN, optax.sgd(0.1)),
     "admm_residual": lambda: sj.structured.admm_residual(PARAMS, ADMM.init(PARAMS)),
     "count_forgetting": lambda: sj.studies.count_forgetting(
         sj.studies.no_forgetting(2), np.arange(2), np.arange(2) > 0

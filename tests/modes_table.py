@@ -77,7 +77,7 @@ def training(make, plan=PLAN, *, params=PARAMS, num_steps=1, **options) -> Call:
 
 def quantized(make) -> Call:
     learned_tx = optax.sgd(0.1)
-    return training(lambda: sj.gmp(0, 1, 1), reparam=make(), learned_tx=learned_tx)
+    return training(lambda: sj.gmp(0, 1, every=1), reparam=make(), learned_tx=learned_tx)
 
 
 def stepped(make, params=PARAMS) -> Call:
@@ -126,17 +126,17 @@ measures = {
 
 # What may be traced: by public name, "/" and what tells two calls of one name apart.
 TRACED = {
-    "gmp": training(lambda: sj.gmp(0, 2, 2, score=loud), num_steps=2),
-    "gmp/blocks": training(lambda: sj.gmp(0, 1, 1), BLOCKS),
-    "gmp/n_of_m": training(lambda: sj.gmp(0, 1, 1), planned(sj.NM(2, 4))),
+    "gmp": training(lambda: sj.gmp(0, 2, every=2, score=loud), num_steps=2),
+    "gmp/blocks": training(lambda: sj.gmp(0, 1, every=1), BLOCKS),
+    "gmp/n_of_m": training(lambda: sj.gmp(0, 1, every=1), planned(sj.NM(2, 4))),
     "rigl": training(lambda: sj.rigl(9, every=1), num_steps=2),
     "rigl/n_of_m": training(lambda: sj.rigl(9, every=1), planned(sj.NM(2, 4))),
-    "ac_dc": training(lambda: sj.pruning.ac_dc(0, 9, 1)),
-    "ac_dc/local": training(lambda: sj.pruning.ac_dc(0, 9, 1, globally=False)),
-    "gap": training(lambda: sj.sparse_training.gap(2, 1), BOTH),
+    "ac_dc": training(lambda: sj.pruning.ac_dc(0, 9, phase=1)),
+    "ac_dc/local": training(lambda: sj.pruning.ac_dc(0, 9, phase=1, globally=False)),
+    "gap": training(lambda: sj.sparse_training.gap(2, every=1), BOTH),
     "global_mp": training(lambda: sj.global_mp(0, 1, min_weights=4)),
-    "mest_em": training(lambda: sj.sparse_training.mest_em((1, 2), 1)),
-    "mest_ems": training(lambda: sj.sparse_training.mest_ems((1, 2), 1)),
+    "mest_em": training(lambda: sj.sparse_training.mest_em((1, 2), every=1)),
+    "mest_ems": training(lambda: sj.sparse_training.mest_ems((1, 2), every=1)),
     "one_shot": training(lambda: sj.one_shot(0)),
     "sparse_evolution": training(lambda: sj.sparse_evolution(every=1)),
     "static_random": training(lambda: sj.static_random()),
@@ -151,7 +151,7 @@ TRACED = {
     "sr_ste": training(lambda: sj.soft.sr_ste(), planned(sj.NM(2, 4))),
     "top_kast": training(lambda: sj.soft.top_kast(every=1)),
     **{
-        name: training(lambda make=make: sj.before.gradient_flow(make(), 1))
+        name: training(lambda make=make: sj.before.gradient_flow(make(), every=1))
         for name, make in measures.items()
     },
     "chain": training(regrown, **STARTED),
@@ -160,7 +160,7 @@ TRACED = {
     "resize": training(lambda: sj.resize(loud, half)),
     "start": training(lambda: sj.start(loud)),
     "straight_through": training(
-        lambda: sj.masks.Method(sj.gmp(0, 1, 1, regrow=True), sj.soft.straight_through())
+        lambda: sj.masks.Method(sj.gmp(0, 1, every=1, regrow=True), sj.soft.straight_through())
     ),
     "chain_reparams": quantized(
         lambda: sj.soft.chain_reparams(
@@ -183,7 +183,7 @@ TRACED = {
     "pact": Call(lambda x: sj.quantizers.pact(x, jnp.float32(1.0), bits=2), (X,)),
     "admm": stepped(lambda: sj.structured.admm(sj.structured.onto_patterns(PLAN), every=1)),
     "onto_unified": stepped(
-        lambda: sj.structured.admm(sj.structured.onto_unified(UNIFIED, share=0.5), every=1), CONV
+        lambda: sj.structured.admm(sj.structured.onto_unified(UNIFIED, fraction=0.5), every=1), CONV
     ),
     "reweighted": stepped(lambda: sj.structured.reweighted(PLAN, 0.1, every=1)),
     "linf": penalised(sj.linf()),

@@ -85,8 +85,8 @@ TRAINING_CASES = {
     "penalty": (lambda: sj.add_penalty(sj.linf, 0.1), "needs a penalty, .* linf; call it"),
     "loss": (lambda: sj.before.snip(PARAMS, [X]), "snip needs a loss, .* got dict"),
     "memory": (
-        lambda: sj.reports.training_memory(PARAMS, PLAN, TX),
-        r"come as training_memory\(plan, p",
+        lambda: sj.reports.training_memory(PLAN, PARAMS, TX),
+        r"come as training_memory\(params, p",
     ),
     "ticket": (
         lambda: sj.studies.lottery_ticket(apply, PARAMS, RULES),
@@ -97,10 +97,10 @@ TRAINING_CASES = {
     "projection": (lambda: sj.structured.onto_patterns(RULES), "onto_patterns needs a plan"),
 }
 FUNCTION_CASES = {
-    "report, exchanged": (lambda: sj.report(PARAMS, PLAN), r"dict; .* report\(plan, params, opt"),
-    "report, rules": (lambda: sj.report(RULES, PARAMS), "report needs a plan .* got dict; make it"),
+    "report, exchanged": (lambda: sj.report(PLAN, PARAMS), r"dict; .* report\(params, plan, opt"),
+    "report, rules": (lambda: sj.report(PARAMS, RULES), "report needs a plan .* got dict; make it"),
     "report, called": (
-        lambda: sj.report(PLAN, PARAMS, apply_fn=apply(PARAMS, X), example=X),
+        lambda: sj.report(PARAMS, PLAN, apply_fn=apply(PARAMS, X), example=X),
         "report needs a function .* got Array",
     ),
     "calibrate": (lambda: sj.post.calibrate(apply, PLAN, PARAMS, [X]), "come as calibrate"),

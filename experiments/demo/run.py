@@ -146,7 +146,7 @@ def train_both(
     results["sparse"] |= count_zeros(sparse.params, plan)
     apply_params = lambda params, x: network.apply((params, sparse.statistics), x)
     report = sj.report(
-        plan, sparse.params, sparse.opt_state, apply_fn=apply_params, example=images[:1]
+        sparse.params, plan, sparse.opt_state, apply_fn=apply_params, example=images[:1]
     )
     print(report, flush=True)  # it fits 80 columns by itself
     results["report"] = report.to_dict()

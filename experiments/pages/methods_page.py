@@ -114,8 +114,8 @@ def memory_of_dense(**account: Any) -> float:
         sj.plan(params, {setting.prunable: setting.pattern}, sparsity=sparsity)
         for sparsity in (0.0, 0.9)
     )
-    whole = sj.reports.training_memory(dense, params, tx)
-    own = sj.reports.training_memory(sparse, params, tx, **account)
+    whole = sj.reports.training_memory(params, dense, tx)
+    own = sj.reports.training_memory(params, sparse, tx, **account)
     return own.total / (whole.total - whole.indices)
 
 

@@ -14,12 +14,14 @@ def dense(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTrans
 
 def gmp(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
     """Gradual magnitude pruning, each layer to its own target."""
-    return sj.sparsify(tx, sj.gmp(*ramp(setup)), setup.plan, key=setup.key)
+    begin, end, every = ramp(setup)
+    return sj.sparsify(tx, sj.gmp(begin, end, every=every), setup.plan, key=setup.key)
 
 
 def global_mp(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
     """Gradual magnitude pruning under one threshold for the network."""
-    return sj.sparsify(tx, sj.global_mp(*ramp(setup)), setup.plan, key=setup.key)
+    begin, end, every = ramp(setup)
+    return sj.sparsify(tx, sj.global_mp(begin, end, every=every), setup.plan, key=setup.key)
 
 
 def global_mp_floor(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
@@ -30,7 +32,8 @@ def global_mp_floor(tx: optax.GradientTransformation, setup: Setup) -> optax.Gra
     plan = setup.plan
     average = (plan.num_weights - plan.num_pruned) / len(plan.leaves)
     floor = int(min(0.002 * plan.num_weights, 0.6 * average))
-    method = sj.global_mp(*ramp(setup), min_weights=floor)
+    begin, end, every = ramp(setup)
+    method = sj.global_mp(begin, end, every=every, min_weights=floor)
     return sj.sparsify(tx, method, setup.plan, key=setup.key)
 
 

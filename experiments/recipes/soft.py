@@ -108,7 +108,7 @@ def top_kast(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTr
 def ac_dc(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
     """AC/DC: dense while the rate rises, then phases of 5 %, sparse for good from 85 %."""
     begin, end, phase = (max(1, setup.steps * share // 100) for share in (20, 85, 5))
-    return sj.sparsify(tx, sj.pruning.ac_dc(begin, end, phase), setup.plan, key=setup.key)
+    return sj.sparsify(tx, sj.pruning.ac_dc(begin, end, phase=phase), setup.plan, key=setup.key)
 
 
 def spartan(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:

@@ -13,7 +13,7 @@ RHO = 1e-2  # 1e-3 hardly moves a weight before the last projections, 1e-1 keeps
 def unified_by_admm(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
     """ADMM onto pruned and unified blocks for a quarter of the steps, then both held fast."""
     cut = max(1, setup.steps // 4)
-    admm = _drawn(sj.structured.onto_unified(setup.plan, share=SHARE), cut)
+    admm = _drawn(sj.structured.onto_unified(setup.plan, fraction=SHARE), cut)
     return _tied(optax.chain(admm, tx), setup, cut)
 
 

@@ -68,7 +68,7 @@ class Flow:
         def recipe(tx: optax.GradientTransformation, setup: Setup) -> Any:
             measure = self.measure(_losses(network), setup.batches(self.batches))
             every = max(1, setup.steps // 60)
-            method = sj.before.gradient_flow(measure, every, rounds=self.rounds)
+            method = sj.before.gradient_flow(measure, every=every, rounds=self.rounds)
             return sj.sparsify(tx, method, setup.plan, key=setup.key)
 
         training = dataclasses.replace(self.training, method=recipe)

@@ -20,7 +20,9 @@ REDUCTIONS = ("reduce_and", "reduce_max", "reduce_min", "reduce_or", "reduce_pro
 
 
 @checked(apply_fn=FUNCTION)
-def coupled_channels(apply_fn: Callable[..., Any], params: Any, *args: Any) -> tuple[Places, ...]:
+def coupled_channels(
+    apply_fn: Callable[..., Any], params: Any, *example: Any
+) -> tuple[Places, ...]:
     """The groups of axes of the params that one permutation can be applied to without effect.
 
     Each group is a tuple of (path, axis): such as the outputs of a convolution, the batch norm
@@ -36,7 +38,7 @@ def coupled_channels(apply_fn: Callable[..., Any], params: Any, *args: Any) -> t
     Reference: Xu et al., "SparseByteNN: A Novel Mobile Inference Acceleration Framework Based on
     Fine-Grained Group Sparsity", 2023, arXiv 2310.19509, abstract: whole-network rearrangement.
     """
-    check_examples("coupled_channels", apply_fn, params, args)
+    check_examples("coupled_channels", apply_fn, params, example)
     leaves = [(path, leaf) for path, leaf in tree.leaves_with_paths(params)]
     treedef = jax.tree.structure(params, is_leaf=tree.is_masked_node)
     arrays = {index: leaf for index, (_, leaf) in enumerate(leaves) if hasattr(leaf, "shape")}
@@ -46,7 +48,7 @@ def coupled_channels(apply_fn: Callable[..., Any], params: Any, *args: Any) -> t
         return apply_fn(jax.tree.unflatten(treedef, filled), *args)
 
     with tracing("coupled_channels"):
-        closed = jax.make_jaxpr(call)(arrays, *args)
+        closed = jax.make_jaxpr(call)(arrays, *example)
     joined = _Joined()
     inputs = [joined.new(len(v.aval.shape)) for v in closed.jaxpr.invars]
     for axes in inputs[len(arrays) :]:

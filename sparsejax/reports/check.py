@@ -59,7 +59,7 @@ def check(params: Any, opt_state: Any, *, plan: Plan | None = None) -> Check:
     """What does not fit together after a training, each with what to do; true if all is well.
 
     It compares the masks with the weights that are really 0, with the plan's targets and patterns,
-    and looks at how `sparsify` was used. `report(plan, params, opt_state)` shows the same lines.
+    and looks at how `sparsify` was used. `report(params, plan, opt_state)` shows the same lines.
 
     Args:
       params: the trained weights: any pytree, an Equinox or an NNX module. Under a method that

@@ -38,8 +38,8 @@ class TrainingMemory:
 
 @checked(plan=PLAN, tx=OPTIMIZER)
 def training_memory(
-    plan: Plan,
     params: Any,
+    plan: Plan,
     tx: optax.GradientTransformation,
     *,
     peak: float = 1.0,
@@ -51,8 +51,8 @@ def training_memory(
     library's own training, which simulates sparsity by masks.
 
     Args:
-      plan: patterns and targets; leaves that it does not name are dense.
       params: arrays or shapes.
+      plan: patterns and targets; leaves that it does not name are dense.
       tx: the optimizer, for its param-shaped state.
       peak: the most that is kept on the way, as a multiple of the targets: 1 for MEST with EM and
         for SET, 1.5 for the EM&S of `mest_ems`, infinity for pruning from a dense network.
@@ -62,7 +62,7 @@ def training_memory(
       ValueError: peak < 1.
 
     Example:
-      >>> sj.reports.training_memory(plan, params, optax.adam(1e-3)).total < 5 * 4 * 40
+      >>> sj.reports.training_memory(params, plan, optax.adam(1e-3)).total < 5 * 4 * 40
       True
 
     Reference: Yuan et al., "MEST: Accurate and Fast Memory-Economic Sparse Training Framework on

@@ -11,7 +11,7 @@ from sparsejax.reports.report import Report
 REPORT = Need(
     "a report or a plan",
     lambda thing: isinstance(thing, Report | CompileReport | Plan),
-    "pass sj.report(plan, params), fast.report() or the plan",
+    "pass sj.report(params, plan), fast.report() or the plan",
 )
 
 
@@ -29,7 +29,7 @@ def plot(report: Report | CompileReport | Plan, *, axes: Any = None) -> Any:
       ImportError: matplotlib is missing.
 
     Example:
-      >>> axes = sj.reports.plot(sj.report(plan, params))
+      >>> axes = sj.reports.plot(sj.report(params, plan))
     """
     try:
         import matplotlib.pyplot as plt

@@ -112,8 +112,8 @@ class Report:
 
 @checked(plan=PLAN, apply_fn=FUNCTION)
 def report(
-    plan: Plan,
     params: Any,
+    plan: Plan,
     opt_state: Any = None,
     *,
     apply_fn: Callable | None = None,
@@ -127,8 +127,8 @@ def report(
     a leaf's sparse ones are in proportion to its nonzeros.
 
     Args:
-        plan: what may be pruned.
         params: the weights.
+        plan: what may be pruned.
         opt_state: of a transform that `sparsify` made, or what holds it.
         apply_fn: the network, as it was before `accelerate`.
         example: its input, an array or a jax.ShapeDtypeStruct; a tuple for several.
@@ -138,7 +138,7 @@ def report(
             lack, or the opt_state holds no masks.
 
     Example:
-        >>> print(sj.report(plan, params))
+        >>> print(sj.report(params, plan))
     """
     if (apply_fn is None) != (example is None):
         raise ValueError(

@@ -43,7 +43,7 @@ def test_parts_are_contiguous_and_of_about_equal_sizes():
 def test_exactly_one_part_is_dense_at_any_time(pattern):
     params = layers((8, 4), (4, 8), (8, 8))
     plan = planned(params, cases.PATTERNS[pattern][1], cases.PATTERNS[pattern][0])
-    method = sj.sparse_training.gap(3, 2, rounds=2)
+    method = sj.sparse_training.gap(3, every=2, rounds=2)
     context = lambda step: sj.masks.MaskContext(plan, step, jax.random.key(0))
 
     def run(params):
@@ -74,7 +74,7 @@ def test_the_part_that_was_dense_is_pruned_by_magnitude():
     # Part 0 starts as 3, 4 of four weights; while it is dense 9 and 8 grow, which then stay.
     params = {"a": {"kernel": jnp.array([1.0, 2.0, 3.0, 4.0])}, "b": {"kernel": jnp.ones(4)}}
     plan = planned(params, 0.5)
-    method, key = sj.sparse_training.gap(2, 1), jax.random.key(0)
+    method, key = sj.sparse_training.gap(2, every=1), jax.random.key(0)
     masks, state = method.init(
         sj.masks.full_masks(params, plan), params, sj.masks.MaskContext(plan, jnp.int32(0), key)
     )
@@ -146,7 +146,7 @@ def test_parallel_parts_train_under_vmap_and_one_on_each_device():
 
 def test_errors_at_the_door():
     with pytest.raises(ValueError, match="at least 1"):
-        sj.sparse_training.gap(0, 3)
+        sj.sparse_training.gap(0, every=3)
     params = layers(4, 4)
     with pytest.raises(ValueError, match="leading axis of 2 copies"):
         sj.sparse_training.combine_parts(params, planned(params), 2)

@@ -76,7 +76,10 @@ def test_the_rounds_leave_what_the_papers_ratios_multiply_to(rounds):
     assert np.prod(1 - np.array(ratios)) == pytest.approx(1 - sparsity)
     params, plan = setting(sparsity)
     left = filters_left(
-        sj.before.gradient_flow(sj.before.flow_magnitude(), 2, rounds=rounds), params, plan, 14
+        sj.before.gradient_flow(sj.before.flow_magnitude(), every=2, rounds=rounds),
+        params,
+        plan,
+        14,
     )
     counts = sum(kept.sum(1) for kept in left)
     wanted = [120, 120]
@@ -95,7 +98,7 @@ def test_filters_compete_in_the_whole_network_but_a_layer_keeps_its_best():
     a, b, c = (
         kept[-1]
         for kept in filters_left(
-            sj.before.gradient_flow(sj.before.flow_magnitude(), 1), params, plan, 3
+            sj.before.gradient_flow(sj.before.flow_magnitude(), every=1), params, plan, 3
         )
     )
     assert c.sum() == 2 and set(np.flatnonzero(c)) == set(np.argsort(size[2])[-2:])  # 20 / 20 + 1
@@ -111,7 +114,7 @@ def test_a_measure_with_data_prunes_inside_a_training_step():
         "biased": (sj.before.flow_biased_loss(quadratic, [1.0, 3.0]), 1),
     }
     for measure, kept in measures.values():
-        method = sj.before.gradient_flow(measure, 1, protected=0.0)
+        method = sj.before.gradient_flow(measure, every=1, protected=0.0)
         (left,) = filters_left(method, params, plan, 2)
         np.testing.assert_array_equal(left[1], np.arange(2) == kept)
 

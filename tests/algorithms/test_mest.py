@@ -41,7 +41,7 @@ def setting(pattern, sparsity, shape=SHAPE, seed=0):
 def test_elastic_mutation_follows_the_papers_bounds():
     # 1,000 weights at 0.9: 0.92, 0.91, 0.90 before growth, so 20, 10 and 0 weights are new.
     params, plan = setting(sj.Unstructured(), 0.9, shape=(1000,))
-    masks = history(sj.sparse_training.mest_em((6, 10), 2), plan, params, 14)
+    masks = history(sj.sparse_training.mest_em((6, 10), every=2), plan, params, 14)
     assert np.all(masks.sum(1) == 100)
     # The weights below stay what they are: only grown ones rank last, and old ones are kept.
     swapped = [int(np.sum(b & ~a)) for a, b in itertools.pairwise(masks)]
@@ -57,7 +57,7 @@ def test_elastic_mutation_follows_the_papers_bounds():
 def test_the_soft_bound_swells_and_returns():
     # 0.85 until step 6, 0.875 until step 10, 0.90 from then on: 150, 125 and 100 of 1,000 weights.
     params, plan = setting(sj.Unstructured(), 0.9, shape=(1000,))
-    masks = history(sj.sparse_training.mest_ems((6, 10), 2), plan, params, 14)
+    masks = history(sj.sparse_training.mest_ems((6, 10), every=2), plan, params, 14)
     wanted = [100, 100, 100] + [150] * 4 + [125] * 4 + [100] * 4
     np.testing.assert_array_equal(masks.sum(1), wanted)
     # What a mutation removes are the smallest of all that were trained, new ones among them.
@@ -68,7 +68,9 @@ def test_the_soft_bound_swells_and_returns():
     assert np.all(after[best])
     # The bounds at 0.95: 0.90, 0.925, 0.95.
     params, plan = setting(sj.Unstructured(), 0.95, shape=(1000,))
-    masks = history(sj.sparse_training.mest_ems((4, 6), 2, ratios=(1.0, 0.5, 0.0)), plan, params, 8)
+    masks = history(
+        sj.sparse_training.mest_ems((4, 6), every=2, fractions=(1.0, 0.5, 0.0)), plan, params, 8
+    )
     np.testing.assert_array_equal(masks.sum(1), [50, 50, 50, 100, 100, 75, 75, 50, 50])
 
 
@@ -78,7 +80,7 @@ def test_the_bounds_hold_in_every_scheme(pattern):
     (leaf,) = plan.leaves
     groups = leaf.pattern.num_groups(SHAPE)
     target = groups - leaf.num_pruned // leaf.group_size
-    masks = history(sj.sparse_training.mest_ems((4, 8), 2), plan, params, 10)
+    masks = history(sj.sparse_training.mest_ems((4, 8), every=2), plan, params, 10)
     kept = masks.reshape(len(masks), -1).sum(1) // leaf.group_size
     swollen = [int(np.floor(x * target + 0.5)) for x in (1.5, 1.25, 1.0)]
     np.testing.assert_array_equal(
@@ -98,7 +100,7 @@ def test_the_gradient_counts_with_its_weight():
     plan = sj.plan(params, {"kernel": sj.Unstructured()}, sparsity=0.5)
     for weight, goes in ((0.0, 2), (2.0, 0)):
         score = sj.sparse_training.mest_em(
-            (1, 9), 1, ratios=(0.25, 0.25, 0.0), gradient_weight=weight
+            (1, 9), every=1, fractions=(0.25, 0.25, 0.0), gradient_weight=weight
         )
         after = history(score, plan, params, 3, grads)[2]
         assert np.all(np.delete(after[:4], goes))
@@ -107,6 +109,6 @@ def test_the_gradient_counts_with_its_weight():
 def test_errors_at_the_door():
     for boundaries, ratios in (((), (0.0,)), ((5, 3), (0.2, 0.1, 0.0)), ((3,), (0.1, 0.1))):
         with pytest.raises(ValueError, match="ascending boundaries"):
-            sj.sparse_training.mest_em(boundaries, 2, ratios=ratios)
+            sj.sparse_training.mest_em(boundaries, every=2, fractions=ratios)
     with pytest.raises(ValueError, match=r"mest_ems needs .* one ratio more"):
-        sj.sparse_training.mest_ems((3, 5), 2, ratios=(0.5, 0.0))
+        sj.sparse_training.mest_ems((3, 5), every=2, fractions=(0.5, 0.0))

@@ -142,7 +142,7 @@ def test_top_kast_reaches_the_runners_up_and_no_further():
 def test_ac_dc_follows_the_papers_hundred_epochs():
     # Dense to 10; sparse from 10, 20, ..., 70 and dense from 15, 25, ..., 75; sparse from 85.
     params, plan, context = planned(np.arange(1.0, 9.0, dtype=np.float32), sparsity=0.75)
-    method = sj.pruning.ac_dc(10, 85, 5)
+    method = sj.pruning.ac_dc(10, 85, phase=5)
 
     def one_step(carry, step):
         own = context(0)._replace(step=step, key=jax.random.key(0))
@@ -161,7 +161,7 @@ def test_ac_dc_follows_the_papers_hundred_epochs():
 
 def test_ac_dc_restarts_pruned_weights_from_zero():
     params, plan, _ = planned(np.float32([4.0, 3.0, 2.0, 1.0]))
-    tx = sj.sparsify(optax.sgd(0.1), sj.pruning.ac_dc(0, 4, 2), plan, key=jax.random.key(0))
+    tx = sj.sparsify(optax.sgd(0.1), sj.pruning.ac_dc(0, 4, phase=2), plan, key=jax.random.key(0))
     history = steps_of(tx, params, 5, constant({"kernel": np.full(4, -1.0, np.float32)}))
     values = [params["kernel"] for params, _ in history]
     np.testing.assert_allclose(values[1], [4.2, 3.2, 0.0, 0.0], rtol=1e-6)
@@ -173,7 +173,7 @@ def test_errors_at_the_door():
     with pytest.raises(ValueError, match="pdp needs 0 <= begin < end"):
         sj.soft.pdp(5, 5)
     with pytest.raises(ValueError, match="ac_dc needs"):
-        sj.pruning.ac_dc(0, 9, 5)
+        sj.pruning.ac_dc(0, 9, phase=5)
     with pytest.raises(ValueError, match="spartan needs num_steps"):
         sj.soft.spartan(10, warmup=0.9)
     with pytest.raises(ValueError, match="initial_sharpness <= sharpness"):

@@ -22,10 +22,10 @@ def planned(kernel, sparsity=0.0, pattern=BLOCK):
 def test_projection_by_hand():
     """Blocks (3, -1), (0.5, 0.5), (2, 2.2), (0.1, 0): a quarter pruned, two thirds unified."""
     params, plan = planned([[3.0, 2.0], [-1.0, 2.2], [0.5, 0.1], [0.5, 0.0]], 0.25)
-    nearest = sj.structured.onto_unified(plan, share=2 / 3)("kernel", params["kernel"])
+    nearest = sj.structured.onto_unified(plan, fraction=2 / 3)("kernel", params["kernel"])
     by_hand = [[3.0, 2.1], [-1.0, 2.1], [0.5, 0.0], [0.5, 0.0]]
     np.testing.assert_allclose(nearest, by_hand, rtol=1e-6)
-    everything = sj.structured.onto_unified(plan, share=1.0)("kernel", params["kernel"])
+    everything = sj.structured.onto_unified(plan, fraction=1.0)("kernel", params["kernel"])
     np.testing.assert_allclose(everything[:2, 0], [2.0, -2.0], rtol=1e-6)
 
 
@@ -33,7 +33,9 @@ def test_projection_is_the_exact_minimiser():
     """Against all choices of which two of six kept blocks share a magnitude, in float64."""
     weights = np.random.default_rng(0).normal(size=(4, 4))
     params, plan = planned(weights, 0.25)
-    nearest = np.asarray(sj.structured.onto_unified(plan, share=1 / 3)("kernel", params["kernel"]))
+    nearest = np.asarray(
+        sj.structured.onto_unified(plan, fraction=1 / 3)("kernel", params["kernel"])
+    )
     blocks = [(slice(2 * i, 2 * i + 2), j) for i in range(2) for j in range(4)]
     kept = sorted(blocks, key=lambda b: np.sum(weights[b] ** 2))[2:]
     losses = []
@@ -48,7 +50,7 @@ def test_projection_is_the_exact_minimiser():
 def test_projection_is_idempotent_for_any_groups(pattern):
     params = cases.dict_params()
     plan = cases.planned(*cases.PATTERNS[pattern], params)
-    project = sj.structured.onto_unified(plan, share=0.5)
+    project = sj.structured.onto_unified(plan, fraction=0.5)
     run = jax.jit(lambda weights: project("conv/kernel", weights))
     once = run(params["conv"]["kernel"])
     np.testing.assert_allclose(run(once), once, rtol=1e-6)
@@ -75,7 +77,9 @@ def train(at, num_steps=20):
     params, plan = planned(np.random.default_rng(0).normal(size=(8, 8)), 0.25, sj.Block(2, 2))
     wanted = jnp.asarray(np.random.default_rng(1).normal(size=(8, 8)), jnp.float32)
     inner = optax.chain(
-        sj.structured.admm(sj.structured.onto_unified(plan, share=0.5), every=2, rho=0.1, end=at),
+        sj.structured.admm(
+            sj.structured.onto_unified(plan, fraction=0.5), every=2, rho=0.1, end=at
+        ),
         optax.adamw(0.05, weight_decay=0.1),
     )
     tx = sj.sparsify(
@@ -122,7 +126,7 @@ def test_storage_by_hand():
 
 def test_unification_errors():
     _, plan = planned(np.ones((2, 2)))
-    with pytest.raises(ValueError, match="onto_unified needs a share"):
-        sj.structured.onto_unified(plan, share=1.5)
-    with pytest.raises(ValueError, match="tied_blocks needs a share"):
+    with pytest.raises(ValueError, match="onto_unified needs a fraction"):
+        sj.structured.onto_unified(plan, fraction=1.5)
+    with pytest.raises(ValueError, match="tied_blocks needs a fraction"):
         sj.structured.tied_blocks(-0.1)

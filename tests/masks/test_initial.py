@@ -121,7 +121,7 @@ def test_synflow_agrees_with_a_slow_oracle_and_never_empties_a_layer():
 
 def test_synflow_says_when_nothing_flows():
     params = {"layer0": {"kernel": jnp.full((2, 2), 1e30)}, "layer1": {"kernel": jnp.ones((2, 2))}}
-    with pytest.raises(ValueError, match="smaller positive x"):
+    with pytest.raises(ValueError, match="smaller positive example"):
         sj.before.synflow(mlp, jnp.full((1, 2), 1e30))(params, planned(params, 0.5))
     params = mlp_params(4, 8, 2)
     bounded = lambda params, x: jnp.minimum(mlp(params, x), 6.0)
@@ -129,7 +129,7 @@ def test_synflow_says_when_nothing_flows():
         sj.before.synflow(bounded, jnp.full((1, 4), 1e3))(params, planned(params, 0.5))
     # Scores of 1 in the first layer and of 4 in the second, which has the five best of 500.
     params = jax.tree.map(jnp.ones_like, mlp_params(4, 100, 1))
-    with pytest.raises(ValueError, match="at the end; pass a larger x"):
+    with pytest.raises(ValueError, match="at the end; pass a larger example"):
         sj.before.synflow(mlp, jnp.ones((1, 4)), rounds=1)(params, planned(params, 0.99))
     with pytest.raises(ValueError, match="rounds >= 1"):
         sj.before.synflow(mlp, jnp.ones((1, 2)), rounds=0)

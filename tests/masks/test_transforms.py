@@ -177,7 +177,7 @@ def test_a_global_budget_may_regrow():
     params = {"a": {"kernel": jnp.array([1.0, 2.0])}, "b": {"kernel": jnp.array([3.0, 4.0])}}
     plan = sj.plan(params, {"kernel": sj.Unstructured()}, sparsity=0.5)
     context = sj.masks.MaskContext(plan, jnp.int32(1), jax.random.key(0))
-    method = sj.gmp(0, 1, 1, globally=True, regrow=True)
+    method = sj.gmp(0, 1, every=1, globally=True, regrow=True)
     masks, state = method.init(sj.masks.full_masks(params, plan), params, context)
     for scale, kept in ((1.0, "b"), (100.0, "a")):
         now = {"a": {"kernel": scale * params["a"]["kernel"]}, "b": params["b"]}

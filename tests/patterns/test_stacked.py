@@ -167,7 +167,7 @@ def test_scans_of_remat_are_compiled_and_each_layer_has_its_row():
     fast = sj.compile(scanned, params, x, plan=plan, tune=False)
     np.testing.assert_allclose(fast(x), scanned(params, x), rtol=1e-4, atol=1e-4)
     assert [row.pattern for row in fast.report().layers] == ["CSR"] * LAYERS
-    rows = sj.report(plan, params, apply_fn=scanned, example=x).leaves[1:]
+    rows = sj.report(params, plan, apply_fn=scanned, example=x).leaves[1:]
     assert [row.path for row in rows] == ["layers[0]", "layers[1]"]
     assert [row.nonzeros for row in rows] == [256 - leaf.num_pruned for leaf in plan.leaves]
     assert [row.multiply_adds for row in rows] == [4 * 16 * 16] * LAYERS

@@ -14,7 +14,7 @@ METHODS = {
     "gmp": sj.gmp(1, 9, every=2),
     "rigl": sj.rigl(9, every=2),
     "sparse_evolution": sj.sparse_evolution(every=2),
-    "mest_em": sj.sparse_training.mest_em((4, 9), 2),
+    "mest_em": sj.sparse_training.mest_em((4, 9), every=2),
     "pdp": sj.soft.pdp(1, 9, temperature=0.1, globally=False),
 }
 pytestmark = pytest.mark.filterwarnings("ignore::sparsejax.ForwardWarning")

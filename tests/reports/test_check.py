@@ -88,7 +88,7 @@ def assert_zeros_agree(params, state):
     for weights in (params, sj.harden(params, state)):
         np.testing.assert_array_equal(weights["kernel"] == 0.0, pruned)
         np.testing.assert_array_equal(weights["bias"], params["bias"])
-    assert not sj.report(PLAN, params, state).to_dict()["findings"]
+    assert not sj.report(params, PLAN, state).to_dict()["findings"]
 
 
 @pytest.mark.parametrize("name", INSIDE)
@@ -122,7 +122,7 @@ def test_what_comes_after_sparsify_is_named(after):
     assert names(found) == ["nonzero"] and found.findings[0].paths == ("kernel",)
     assert "change the updates after sparsify in optax.chain" in said(found)
     assert "16 of 16 pruned weights are not 0 in kernel" in said(found)
-    report = sj.report(PLAN, params, state)
+    report = sj.report(params, PLAN, state)
     assert str(report).endswith(str(found)) and report.to_dict()["findings"]
 
 
@@ -184,7 +184,7 @@ def test_a_soft_method_without_its_forward_is_named():
     params, state = at(train(tx))
     found = sj.check(params, state)
     assert names(found) == ["forward"] and "4 of 4 updates took gradients" in said(found)
-    assert "sj.forward(params, opt_state)" in said(sj.report(PLAN, params, state))
+    assert "sj.forward(params, opt_state)" in said(sj.report(params, PLAN, state))
 
 
 def test_masks_that_the_pattern_does_not_allow_are_named():
@@ -208,7 +208,7 @@ def test_a_state_of_another_plan_is_named():
         other = sj.plan(PARAMS, leaves, sparsity=0.5) if leaves else sj.Plan(())
         found = sj.check(params, state, plan=other)
         assert names(found) == ["plan"] and "pass the plan that sparsify was given" in said(found)
-        assert names(sj.report(other, params, state)) == ["plan"]
+        assert names(sj.report(params, other, state)) == ["plan"]
     found = sj.check(params, state._replace(masks={"kernel": state.masks["kernel"].T}))
     assert names(found) == ["masks"] and "kernel has a bool mask of shape (8, 4)" in said(found)
     assert sj.check(params, state, plan=PLAN)

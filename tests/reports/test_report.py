@@ -27,7 +27,7 @@ PLAN = sj.plan(PARAMS, {"conv": sj.Unstructured()}, sparsity=0.75)
 
 def test_counts_of_a_small_network_by_hand():
     weights = PARAMS["conv"].ravel().at[:54].set(0.0).reshape(3, 3, 2, 4)
-    found = sj.report(PLAN, {**PARAMS, "conv": weights}, apply_fn=conv_net, example=X)
+    found = sj.report({**PARAMS, "conv": weights}, PLAN, apply_fn=conv_net, example=X)
     bias, conv, head = found.leaves
     assert (conv.parameters, conv.nonzeros, conv.sparsity) == (72, 18, 0.75)
     assert conv.multiply_adds == 5 * 4 * 4 * 72 and conv.sparse_multiply_adds == 5 * 4 * 4 * 18
@@ -41,15 +41,15 @@ def test_counts_of_a_small_network_by_hand():
 def test_masks_are_counted_whatever_the_weights_are():
     tx = sj.sparsify(optax.sgd(0.1), sj.static_random(), PLAN, key=jax.random.key(0))
     state = tx.init(PARAMS)
-    assert sj.report(PLAN, PARAMS, state).planned.nonzeros == 18
-    assert sj.report(PLAN, PARAMS).planned.nonzeros == 72
+    assert sj.report(PARAMS, PLAN, state).planned.nonzeros == 18
+    assert sj.report(PARAMS, PLAN).planned.nonzeros == 72
 
 
 def test_table_and_dict_hold_the_same_sums():
-    found = sj.report(PLAN, PARAMS, apply_fn=conv_net, example=X)
+    found = sj.report(PARAMS, PLAN, apply_fn=conv_net, example=X)
     total = found.to_dict()["total"]
     assert f"/{total['multiply_adds'] / 1e6:.3g}" in str(found) and "1 vectors" in str(found)
-    assert "MMAdds" not in str(sj.report(PLAN, PARAMS))
+    assert "MMAdds" not in str(sj.report(PARAMS, PLAN))
 
 
 def test_kept_weights_that_are_zero_are_counted():
@@ -60,11 +60,11 @@ def test_kept_weights_that_are_zero_are_counted():
     state = tx.init(params)
     masks = {"in": jnp.ones((4, 2), bool), "out": jnp.array([[1, 1, 0], [1, 1, 0]], bool)}
     params = {"in": params["in"], "out": params["out"].at[1].set(0.0).at[0, 2].set(0.0)}
-    found = sj.report(plan, params, state._replace(masks=masks))
+    found = sj.report(params, plan, state._replace(masks=masks))
     assert [leaf.kept_zeros for leaf in found.leaves] == [0, 2]
     assert found.total.kept_zeros == 2 == found.to_dict()["total"]["kept_zeros"]
     assert "kept 0.0 = kept weights" in " ".join(str(found).split())
-    assert sj.report(plan, params).total.kept_zeros is None
+    assert sj.report(params, plan).total.kept_zeros is None
 
 
 def test_report_and_plan_fit_80_columns_and_notebooks():
@@ -73,7 +73,7 @@ def test_report_and_plan_fit_80_columns_and_notebooks():
     rules = {"block_0": sj.Block(4, 1), "block_1": sj.Unstructured()}
     plan = sj.plan(params, rules, sparsity=0.5)
     net = lambda p, x: x @ p["block_0"][name]["kernel"]
-    found = sj.report(plan, params, apply_fn=net, example=jnp.ones((1000, 512)))
+    found = sj.report(params, plan, apply_fn=net, example=jnp.ones((1000, 512)))
     for table in (plan, found):
         assert max(map(len, str(table).splitlines())) <= 80
         assert "block_1" in str(table)
@@ -94,7 +94,7 @@ def test_a_plot_has_a_bar_for_each_leaf():
     import matplotlib
 
     matplotlib.use("Agg")
-    found = sj.report(PLAN, {**PARAMS, "conv": PARAMS["conv"].at[0].set(0.0)})
+    found = sj.report({**PARAMS, "conv": PARAMS["conv"].at[0].set(0.0)}, PLAN)
     axes = sj.reports.plot(found)
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([1 / 3, 0.0])
     assert [label.get_text() for label in axes.get_yticklabels()] == ["conv", "head"]
@@ -163,7 +163,7 @@ def test_an_equinox_module_may_hold_functions():
     model = eqx.nn.MLP(3, 2, 4, 1, key=jax.random.key(0))
     plan = sj.plan(model, {"0/weight": sj.Unstructured(output_axis=0)}, sparsity=0.5)
     function = lambda model, x: jax.vmap(model)(x)
-    found = sj.report(plan, model, apply_fn=function, example=jnp.ones((5, 3)))
+    found = sj.report(model, plan, apply_fn=function, example=jnp.ones((5, 3)))
     counts = {leaf.path: leaf.multiply_adds for leaf in found.leaves}
     assert counts["layers/0/weight"] == 5 * 12 and counts["layers/1/weight"] == 5 * 8
     assert found.planned.parameters == 12
@@ -171,6 +171,6 @@ def test_an_equinox_module_may_hold_functions():
 
 def test_errors_name_what_is_missing():
     with pytest.raises(ValueError, match="apply_fn and example together"):
-        sj.report(PLAN, PARAMS, apply_fn=conv_net)
+        sj.report(PARAMS, PLAN, apply_fn=conv_net)
     with pytest.raises(ValueError, match="they lack conv"):
-        sj.report(PLAN, {"head": PARAMS["head"]})
+        sj.report({"head": PARAMS["head"]}, PLAN)

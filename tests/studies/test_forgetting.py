@@ -36,16 +36,16 @@ def test_grain_reads_the_kept_examples():
 def test_the_bytes_of_a_training_by_hand():
     params = {"kernel": jnp.zeros((8, 10)), "bias": jnp.zeros(10)}  # 320 and 40 bytes
     plan = sj.plan(params, {"kernel": sj.Unstructured()}, sparsity=0.9)  # 8 weights, 32 bytes
-    memory = sj.reports.training_memory(plan, params, optax.adam(0.1))
+    memory = sj.reports.training_memory(params, plan, optax.adam(0.1))
     assert memory == sj.reports.TrainingMemory(weights=72, gradients=72, moments=144, indices=32)
     assert memory.total == 320
-    soft = sj.reports.training_memory(plan, params, optax.sgd(0.1, momentum=0.9), peak=1.5)
+    soft = sj.reports.training_memory(params, plan, optax.sgd(0.1, momentum=0.9), peak=1.5)
     assert soft == sj.reports.TrainingMemory(weights=88, gradients=88, moments=88, indices=48)
-    rigl = sj.reports.training_memory(plan, params, optax.sgd(0.1), dense_gradients=True)
+    rigl = sj.reports.training_memory(params, plan, optax.sgd(0.1), dense_gradients=True)
     assert rigl == sj.reports.TrainingMemory(weights=72, gradients=360, moments=0, indices=32)
     blocks = sj.plan(params, {"kernel": sj.Block(5, 1)}, sparsity=0.75)  # 4 blocks of 5
-    assert sj.reports.training_memory(blocks, params, optax.sgd(0.1)).indices == 16
-    dense = sj.reports.training_memory(plan, params, optax.sgd(0.1), peak=float("inf"))
+    assert sj.reports.training_memory(params, blocks, optax.sgd(0.1)).indices == 16
+    dense = sj.reports.training_memory(params, plan, optax.sgd(0.1), peak=float("inf"))
     assert dense.weights == 360
     with pytest.raises(ValueError, match="peak >= 1"):
-        sj.reports.training_memory(plan, params, optax.sgd(0.1), peak=0.5)
+        sj.reports.training_memory(params, plan, optax.sgd(0.1), peak=0.5)

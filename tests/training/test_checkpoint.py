@@ -95,7 +95,7 @@ def test_nnx_modules_and_optimizers_come_back(tmp_path):
         model = cases.NNX(nnx.Rngs(0))
         params = nnx.state(model, nnx.Param)
         plan = sj.plan(params, {"layers/0/kernel": sj.Block(4, 1)}, sparsity=0.5)
-        tx = sj.sparsify(optax.adam(0.05), sj.gmp(0, 6, 2), plan, key=jax.random.key(0))
+        tx = sj.sparsify(optax.adam(0.05), sj.gmp(0, 6, every=2), plan, key=jax.random.key(0))
         return model, nnx.Optimizer(model, tx, wrt=nnx.Param)
 
     @nnx.jit

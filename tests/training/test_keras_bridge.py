@@ -45,7 +45,7 @@ def test_keras_fit_trains_sparse():
     params, opt_state = sj.training.keras_params(model), model.optimizer.opt_state
     assert np.sum(kernel == 0.0) == plan.num_pruned
     assert int(opt_state.step) == 16 and sj.check(params, opt_state)
-    assert sj.report(plan, params, opt_state).planned.sparsity == 0.75
+    assert sj.report(params, plan, opt_state).planned.sparsity == 0.75
     np.testing.assert_array_equal(
         ~np.asarray(sj.masks_of(opt_state)["network/body/kernel"]), kernel == 0.0
     )

@@ -190,7 +190,7 @@ def test_donated_states_leave_the_users_masks_alone():
 def test_one_compilation_in_a_thousand_steps():
     params = {"kernel": jnp.asarray(np.random.default_rng(0).normal(size=(8, 8)), jnp.float32)}
     plan = sj.plan(params, {"kernel": sj.Unstructured()}, sparsity=0.9)
-    tx = sj.sparsify(optax.adam(0.01), sj.gmp(10, 900, 10), plan, key=jax.random.key(0))
+    tx = sj.sparsify(optax.adam(0.01), sj.gmp(10, 900, every=10), plan, key=jax.random.key(0))
 
     @chex.assert_max_traces(n=1)
     def one_step(params, opt_state):

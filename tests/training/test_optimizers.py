@@ -115,7 +115,7 @@ def test_several_sparsify_under_one_partition_are_one():
         assert np.all(np.asarray(forward[name]["kernel"])[~mask] == 0.0)
     assert np.all(np.asarray(params["dense"]["kernel"]) != 0.0), "SR-STE keeps them underneath"
     both = sj.Plan(plans["conv"].leaves + plans["dense"].leaves)
-    assert sj.report(both, params, state).planned.nonzeros == both.num_weights - both.num_pruned
+    assert sj.report(params, both, state).planned.nonzeros == both.num_weights - both.num_pruned
     assert all(sj.check(params, state, plan=plan) for plan in (both, *plans.values()))
     assert not sj.check(params, state, plan=sj.Plan(()))
 

@@ -61,7 +61,7 @@ def test_a_whole_module_trains(name):
     assert np.sum(~mask) == plan.num_pruned
     assert np.all(np.asarray(hard.layers[0].weight)[~mask] == 0.0)
     assert jax.vmap(hard)(x).shape == (5, 4)
-    assert sj.report(plan, model, state).planned.nonzeros == 32
+    assert sj.report(model, plan, state).planned.nonzeros == 32
 
 
 def test_a_filtered_module_and_the_whole_one_make_equal_states():

@@ -81,7 +81,7 @@ def flow_gradient_preserving(loss: Loss, batches: Sequence[Any]) -> FlowMeasure:
 
 
 def gradient_flow(
-    measure: FlowMeasure, every: int, *, rounds: int = 1, protected: float = 0.05
+    measure: FlowMeasure, *, every: int, rounds: int = 1, protected: float = 0.05
 ) -> MaskTransform:
     """Prunes filters early in training, in rounds, lowest importance in the network first.
 

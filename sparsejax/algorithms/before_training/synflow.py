@@ -22,7 +22,7 @@ from sparsejax.plans.plan import Plan
 @checked(apply_fn=FUNCTION)
 def synflow(
     apply_fn: Callable[[Any, Any], Float[Array, "..."]],
-    x: Float[Array, "..."],
+    example: Float[Array, "..."],
     *,
     rounds: int = 100,
 ) -> InitialMasks:
@@ -35,9 +35,9 @@ def synflow(
     Args:
       apply_fn: `f(params, x) -> logits` in inference mode, with normalisation as at initialisation
         (the identity).
-      x: the input, all ones; without biases any other positive constant ranks weights alike. A deep
-        network needs a smaller one: R grows with depth, and bounded activations such as ReLU6 stop
-        the flow where they are full.
+      example: the input, all ones; without biases any other positive constant ranks weights alike.
+        A deep network needs a smaller one: R grows with depth, and bounded activations such as
+        ReLU6 stop the flow where they are full.
       rounds: n.
 
     Raises:
@@ -55,7 +55,7 @@ def synflow(
         raise ValueError(f"synflow needs rounds >= 1, got {rounds}.")
 
     def flow(magnitudes: Any) -> Float[Array, ""]:
-        return jnp.sum(apply_fn(magnitudes, x))
+        return jnp.sum(apply_fn(magnitudes, example))
 
     def initial(params: Any, plan: Plan) -> Any:
         if not jax.tree.leaves(params) or not plan.num_pruned:
@@ -80,8 +80,8 @@ def synflow(
         start = everything, jnp.zeros(len(paths), jnp.float32)
         masks, flows = jax.lax.fori_loop(0, rounds, one_round, start)
         for path, before in zip(paths, flows, strict=True):
-            _check_flow(before, f"{path}; pass a smaller positive x")
-        _check_flow(flow(left(masks)), "the end; pass a larger x, or more rounds")
+            _check_flow(before, f"{path}; pass a smaller positive example")
+        _check_flow(flow(left(masks)), "the end; pass a larger example, or more rounds")
         return masks_of_leaves(params, plan, masks)
 
     return initial

@@ -14,7 +14,7 @@ from sparsejax.masks.transforms import MaskContext, MaskTransform, Score
 
 @checked(score=SCORE)
 def ac_dc(
-    begin: int, end: int, phase: int, *, globally: bool = True, score: Score = magnitude
+    begin: int, end: int, *, phase: int, globally: bool = True, score: Score = magnitude
 ) -> MaskTransform:
     """Alternating compressed / decompressed training: sparse and dense phases in turn.
 

@@ -27,7 +27,7 @@ def fast_sparse_convnets(num_steps: int) -> MaskTransform:
     if num_steps < 10:
         raise ValueError(f"fast_sparse_convnets needs at least 10 steps, got {num_steps}.")
     every = max(num_steps // 100, 1)
-    return gmp(num_steps // 10, num_steps * 7 // 10, every, score=magnitude)
+    return gmp(num_steps // 10, num_steps * 7 // 10, every=every, score=magnitude)
 
 
 def block_rows(mask: Bool[Any, "..."], *, output_axis: int = -1) -> int:

@@ -12,8 +12,8 @@ from sparsejax.masks.transforms import every as at_every
 def global_mp(
     begin: int = 0,
     end: int | None = None,
-    every: int = 1,
     *,
+    every: int = 1,
     min_weights: int = 0,
     score: Score = magnitude,
 ) -> MaskTransform:
@@ -37,4 +37,4 @@ def global_mp(
     if end is None:
         cut = prune(score, lambda step: 1.0, globally=True, min_weights=min_weights)
         return at_every(1, cut, begin=begin, end=begin)
-    return gmp(begin, end, every, score=score, globally=True, min_weights=min_weights)
+    return gmp(begin, end, every=every, score=score, globally=True, min_weights=min_weights)

@@ -12,8 +12,8 @@ from sparsejax.masks.transforms import every as at_every
 def gmp(
     begin: int,
     end: int,
-    every: int = 100,
     *,
+    every: int = 100,
     score: Score = magnitude,
     regrow: bool = False,
     globally: bool = False,

@@ -15,7 +15,7 @@ from sparsejax.reparams.reparam import Reparam, map_weights, memoized
 from sparsejax.reparams.soft_masks import add_to_gradient, group_means
 
 
-def movement(begin: int, end: int, every: int = 1) -> Method:
+def movement(begin: int, end: int, *, every: int = 1) -> Method:
     """Movement pruning (hard): each leaf keeps the weights with the highest learned scores S.
 
     The forward pass uses w * mask; straight through the mask, S receives the gradient

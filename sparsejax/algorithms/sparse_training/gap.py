@@ -18,7 +18,7 @@ from sparsejax.plans.planned_leaves import each_leaf
 from sparsejax.tree import map_with_paths
 
 
-def gap(num_parts: int, every: int, *, rounds: int = 1) -> MaskTransform:
+def gap(num_parts: int, *, every: int, rounds: int = 1) -> MaskTransform:
     """Cyclic grow-and-prune (C-GaP): one part of the network at a time is dense, in turn.
 
     Starts at the target by magnitude. In phase s = 0, 1, ... part s mod num_parts is grown to dense

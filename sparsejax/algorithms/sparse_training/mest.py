@@ -15,14 +15,14 @@ from sparsejax.masks.transforms import every as at_every
 
 def mest_em(
     boundaries: Sequence[int],
-    every: int,
     *,
-    ratios: Sequence[float] = (0.2, 0.1, 0.0),
+    every: int,
+    fractions: Sequence[float] = (0.2, 0.1, 0.0),
     gradient_weight: float = 0.0,
 ) -> MaskTransform:
     """MEST with elastic mutation (EM): the kept weights never exceed the target.
 
-    Starts at the target by magnitude. At a mutation each leaf drops the share `ratio` of what it
+    Starts at the target by magnitude. At a mutation each leaf drops the `fraction` of what it
     keeps, lowest |w| + gradient_weight * |dL/dw| first, and grows as many at random, which start
     from zero with zero moments. The ratio falls at the boundaries: 0.2, 0.1 and 0 are the paper's
     sparsity bounds 0.92, 0.91 and 0.90 at a target of 0.90.
@@ -31,17 +31,17 @@ def mest_em(
       boundaries: the steps at which the ratio changes, the last of which ends all mutation; epochs
         90 and 120 of 160 in the paper.
       every: steps between two mutations; 5 epochs in the paper.
-      ratios: of the kept weights, one more than boundaries.
+      fractions: of the kept weights, one more than boundaries.
       gradient_weight: lambda; the gradient is the dense one of one batch. 0 in the released
         scripts, which rank by |w| alone.
 
     Raises:
-      ValueError: boundaries do not ascend, or the ratios are not one more, in [0, 1) and 0 at last.
+      ValueError: boundaries do not ascend, or fractions are not one more, in [0, 1), 0 at last.
 
     Reference: Yuan et al., "MEST: Accurate and Fast Memory-Economic Sparse Training Framework on
     the Edge", NeurIPS 2021, arXiv 2110.14032; schedule as in the authors' code.
     """
-    ratio = _stages("mest_em", boundaries, ratios, highest=1.0)
+    ratio = _stages("mest_em", boundaries, fractions, highest=1.0)
     score = _importance(gradient_weight)
     mutate = chain(resize(score, lambda step: 1.0 - ratio(step)), resize(random, lambda step: 1.0))
     return _mutations(mutate, boundaries, every)
@@ -49,9 +49,9 @@ def mest_em(
 
 def mest_ems(
     boundaries: Sequence[int],
-    every: int,
     *,
-    ratios: Sequence[float] = (0.5, 0.25, 0.0),
+    every: int,
+    fractions: Sequence[float] = (0.5, 0.25, 0.0),
     gradient_weight: float = 0.0,
 ) -> MaskTransform:
     """MEST with elastic mutation and soft memory bound (EM&S): grown weights compete, then some go.
@@ -66,16 +66,16 @@ def mest_ems(
       boundaries: the steps at which the ratio changes; at the last the leaf returns to its target
         for good. Epochs 90 and 120 of 160 in the paper.
       every: steps between two mutations; 5 epochs in the paper.
-      ratios: of the kept weights, one more than boundaries.
+      fractions: of the kept weights, one more than boundaries.
       gradient_weight: lambda, as in `mest_em`.
 
     Raises:
-      ValueError: boundaries do not ascend, or the ratios are not one more, >= 0 and 0 at last.
+      ValueError: boundaries do not ascend, or the fractions are not one more, >= 0 and 0 at last.
 
     Reference: Yuan et al., "MEST: Accurate and Fast Memory-Economic Sparse Training Framework on
     the Edge", NeurIPS 2021, arXiv 2110.14032; schedule as in the authors' code.
     """
-    ratio = _stages("mest_ems", boundaries, ratios, highest=float("inf"))
+    ratio = _stages("mest_ems", boundaries, fractions, highest=float("inf"))
     score = _importance(gradient_weight)
     mutate = chain(resize(score, lambda step: 1.0), resize(random, lambda step: 1.0 + ratio(step)))
     return _mutations(mutate, boundaries, every)
@@ -94,14 +94,14 @@ def _importance(gradient_weight: float) -> Score:
 
 
 def _stages(
-    name: str, boundaries: Sequence[int], ratios: Sequence[float], *, highest: float
+    name: str, boundaries: Sequence[int], fractions: Sequence[float], *, highest: float
 ) -> Schedule:
-    """ratios[i] from boundaries[i - 1] on."""
+    """fractions[i] from boundaries[i - 1] on."""
     ascend = all(a < b for a, b in itertools.pairwise((0, *boundaries)))
-    fits = len(ratios) == len(boundaries) + 1 > 1 and ratios[-1] == 0.0
-    if not (ascend and fits and all(0.0 <= ratio < highest for ratio in ratios)):
+    fits = len(fractions) == len(boundaries) + 1 > 1 and fractions[-1] == 0.0
+    if not (ascend and fits and all(0.0 <= ratio < highest for ratio in fractions)):
         raise ValueError(
             f"{name} needs ascending boundaries and one ratio more, in [0, {highest:g}) and 0 at "
-            f"last, got boundaries={tuple(boundaries)} and ratios={tuple(ratios)}."
+            f"last, got boundaries={tuple(boundaries)} and fractions={tuple(fractions)}."
         )
-    return optax.join_schedules([optax.constant_schedule(r) for r in ratios], list(boundaries))
+    return optax.join_schedules([optax.constant_schedule(r) for r in fractions], list(boundaries))

@@ -17,7 +17,7 @@ from sparsejax.plans.plan import Plan
 
 
 @checked(apply_fn=FUNCTION, plan=PLAN)
-def rearrange(apply_fn: Callable[..., Any], params: Any, plan: Plan, *args: Any) -> Any:
+def rearrange(apply_fn: Callable[..., Any], params: Any, plan: Plan, *example: Any) -> Any:
     """The params with their channels in another order, in which the function does the same.
 
     Neighbouring output channels that use the same inputs can be pruned as a group at little loss.
@@ -30,7 +30,7 @@ def rearrange(apply_fn: Callable[..., Any], params: Any, plan: Plan, *args: Any)
       apply_fn: a pure function of the params, in inference mode, before `accelerate`.
       params: all variables that go with channels: weights, and the statistics of batch norms, too.
       plan: made for these params; leaves of `Block`, `BlockColumnRow` and `KernelGroup` count.
-      args: inputs, or their shapes.
+      example: inputs, or their shapes.
 
     Raises:
       ValueError: one of these leaves is a layer of a stack.
@@ -52,7 +52,7 @@ def rearrange(apply_fn: Callable[..., Any], params: Any, plan: Plan, *args: Any)
             )
     arrays = dict(tree.leaves_with_paths(params))
     orders: dict[tuple[str, int], Int[np.ndarray, " channels"]] = {}
-    for places in coupled_channels(apply_fn, params, *args):
+    for places in coupled_channels(apply_fn, params, *example):
         order = _best_order(places, plan, arrays)
         if order is not None:
             orders |= dict.fromkeys(places, order)

@@ -25,7 +25,7 @@ class ReweightedState(NamedTuple):
 @checked(plan=PLAN)
 def reweighted(
     plan: Plan,
-    weight: float,
+    strength: float,
     *,
     every: int,
     epsilon: float = 1e-3,
@@ -41,7 +41,7 @@ def reweighted(
 
     Args:
       plan: names the leaves and their patterns.
-      weight: the strength lambda, >= 0.
+      strength: lambda, >= 0.
       every: steps from one reweighting to the next; the first is at the start.
       epsilon: bounds the push on groups near zero.
       end: the step from which the gradients are left alone; None for no end.
@@ -58,10 +58,10 @@ def reweighted(
     Regularization Method", 2020, arXiv 2001.08357; Candes, Wakin, Boyd, "Enhancing Sparsity by
     Reweighted l1 Minimization", 2008, section 2.
     """
-    if every < 1 or weight < 0 or epsilon <= 0:
+    if every < 1 or strength < 0 or epsilon <= 0:
         raise ValueError(
-            "reweighted needs every >= 1, weight >= 0 and epsilon > 0, got "
-            f"every={every}, weight={weight}, epsilon={epsilon}."
+            "reweighted needs every >= 1, strength >= 0 and epsilon > 0, got "
+            f"every={every}, strength={strength}, epsilon={epsilon}."
         )
 
     def of_leaf(leaf: PlanLeaf, weights: Any) -> Any:
@@ -85,7 +85,7 @@ def reweighted(
         strengths = jax.lax.cond(
             state.step % every == 0, lambda: map_params(of_leaf, plan, params), lambda: state[0]
         )
-        factor = 2.0 * weight * (1.0 if end is None else (state.step < end).astype(jnp.float32))
+        factor = 2.0 * strength * (1.0 if end is None else (state.step < end).astype(jnp.float32))
 
         def push(own: Any, weights: Any, update: Any) -> Any:
             if is_masked_node(own):

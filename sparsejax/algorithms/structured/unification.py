@@ -19,35 +19,35 @@ from sparsejax.top_k import top_k_mask
 
 
 @checked(plan=PLAN)
-def onto_unified(plan: Plan, *, share: float) -> Projection:
+def onto_unified(plan: Plan, *, fraction: float) -> Projection:
     """The projection onto pruned and unified blocks: prune first, then unify among the rest.
 
     Blocks are the groups of each leaf's pattern. The plan's target of them with the least energy
-    become 0. Of those left, the share with the least loss sum (|w| - m)^2, m = mean |w| of the
+    become 0. Of those left, that fraction with the least loss sum (|w| - m)^2, m = mean |w| of the
     block, becomes sign(w) m: the nearest weights with one magnitude. Zeros count as positive.
 
     Args:
-      plan: such as `Block(4, 4)` on each kernel at the share of blocks to prune, or at 0.
-      share: unified blocks / kept blocks, in [0, 1].
+      plan: such as `Block(4, 4)` on each kernel at the fraction of blocks to prune, or at 0.
+      fraction: unified blocks / kept blocks, in [0, 1].
 
     Example:
-      >>> project = sj.structured.onto_unified(plan, share=0.8)
+      >>> project = sj.structured.onto_unified(plan, fraction=0.8)
       >>> tx = optax.chain(sj.structured.admm(project, every=100, end=1_000), optax.adam(1e-3))
 
     Reference: Lin et al., "Efficient Micro-Structured Weight Unification and Pruning for Neural
     Network Compression", 2021, arXiv 2106.08301.
     """
-    _check_share("onto_unified", share)
+    _check_fraction("onto_unified", fraction)
 
     def nearest(leaf: PlanLeaf, weights: Float[Array, "..."]) -> Float[Array, "..."]:
         kept = leaf.pattern.mask(weights**2, leaf.sparsity)
-        return jnp.where(kept, _tie(leaf, weights, _choose(leaf, weights, kept, share)), 0.0)
+        return jnp.where(kept, _tie(leaf, weights, _choose(leaf, weights, kept, fraction)), 0.0)
 
     return leafwise_projection(plan, nearest)
 
 
 @memoized
-def tied_blocks(share: float, *, at: int = 0) -> Reparam:
+def tied_blocks(fraction: float, *, at: int = 0) -> Reparam:
     """The Reparam that unifies blocks at step `at` and then trains one magnitude for each.
 
     The choice and the signs are those of `onto_unified`, among the blocks that the masks keep. A
@@ -58,7 +58,7 @@ def tied_blocks(share: float, *, at: int = 0) -> Reparam:
     The loss needs one more line: compute it at `forward(params, opt_state)`.
 
     Args:
-      share: unified blocks / kept blocks, in [0, 1].
+      fraction: unified blocks / kept blocks, in [0, 1].
       at: the step after which blocks are tied; 0 takes them from the first params.
 
     Example:
@@ -70,10 +70,10 @@ def tied_blocks(share: float, *, at: int = 0) -> Reparam:
     arXiv 2106.08301. Differs: the paper's retraining of unified blocks is not known to us; this
     is the gradient of its constraint.
     """
-    _check_share("tied_blocks", share)
+    _check_fraction("tied_blocks", fraction)
 
     def choose(leaf: PlanLeaf, weights: Any, mask: Any) -> Any:
-        return _choose(leaf, weights.astype(jnp.float32), mask, share)
+        return _choose(leaf, weights.astype(jnp.float32), mask, fraction)
 
     def init(params: Any, context: Any) -> Any:
         def start(leaf: PlanLeaf, weights: Any) -> Any:
@@ -148,20 +148,20 @@ def unified_storage(params: Any, plan: Plan, *, kind_bits: int = 2) -> UnifiedSt
     return UnifiedStorage(pruned, unified, free, bits, 32 * plan.num_weights)
 
 
-def _check_share(name: str, share: float) -> None:
-    if not 0.0 <= share <= 1.0:
-        raise ValueError(f"{name} needs a share of the kept blocks in [0, 1], got {share}.")
+def _check_fraction(name: str, fraction: float) -> None:
+    if not 0.0 <= fraction <= 1.0:
+        raise ValueError(f"{name} needs a fraction of the kept blocks in [0, 1], got {fraction}.")
 
 
 def _choose(
-    leaf: PlanLeaf, weights: Float[Array, "..."], kept: Bool[Array, "..."], share: float
+    leaf: PlanLeaf, weights: Float[Array, "..."], kept: Bool[Array, "..."], fraction: float
 ) -> Float[Array, "..."]:
-    """The signs of the share of kept blocks with the least loss; 0 elsewhere."""
+    """The signs of that fraction of the kept blocks with the least loss; 0 elsewhere."""
     sizes = jnp.abs(weights)
     means = spread(leaf.pattern, group_means(leaf.pattern, sizes), sizes)
     losses = group_means(leaf.pattern, (sizes - means) ** 2)
     allowed = group_means(leaf.pattern, kept.astype(jnp.float32)) > 0
-    num_tied = jnp.floor(share * jnp.sum(allowed).astype(jnp.float32) + 0.5).astype(jnp.int32)
+    num_tied = jnp.floor(fraction * jnp.sum(allowed).astype(jnp.float32) + 0.5).astype(jnp.int32)
     tied = top_k_mask(-losses, num_tied, allowed=allowed)
     signs = jnp.where(weights < 0, -1.0, 1.0)
     return jnp.where(spread(leaf.pattern, tied.astype(jnp.float32), sizes) > 0, signs, 0.0)

@@ -51,7 +51,7 @@ class Traits(NamedTuple):
         rows, cols: of its matrix.
         pixels: of one output image, or rows.
         gathers: are its columns copied together first (a window, a stride, a gate)?
-        stored: what share of the weights groups of 1, 2, 4 and 8 rows keep.
+        stored: what fraction of the weights groups of 1, 2, 4 and 8 rows keep.
     """
 
     rows: int
@@ -97,7 +97,7 @@ def traits_of(node: Node, region: Region) -> Traits:
 
 
 def stored_fraction(matrix: np.ndarray, rows: int) -> float:
-    """The share of weights that is stored when groups of `rows` rows keep their columns alike."""
+    """The fraction of weights that is stored when groups of `rows` rows have columns in common."""
     nonzero = matrix != 0
     if rows > 1:
         padded = -(-len(matrix) // rows) * rows
@@ -107,7 +107,7 @@ def stored_fraction(matrix: np.ndarray, rows: int) -> float:
 
 
 def stored(traits: Traits, layout: Layout) -> float:
-    """The share of weights that a layout keeps."""
+    """The fraction of weights that a layout keeps."""
     rows = layout.block if layout.storage == BLOCKS else 1
     return traits.stored[BLOCK_ROWS.index(rows)]
 
@@ -119,10 +119,10 @@ def name_of(traits: Traits, layout: Layout) -> str:
     return "CSR" if layout.storage == ROWS else "mask groups"
 
 
-def estimate(traits: Traits, layout: Layout, share: float | None = None) -> float:
-    """The time of a product in microseconds by the model, with `share` of the weights stored."""
-    share = stored(traits, layout) if share is None else share
-    weights = share * traits.rows * traits.cols
+def estimate(traits: Traits, layout: Layout, fraction: float | None = None) -> float:
+    """The time of a product in microseconds by the model, with `fraction` of the weights stored."""
+    fraction = stored(traits, layout) if fraction is None else fraction
+    weights = fraction * traits.rows * traits.cols
     cost = COSTS[layout.storage, layout.block]
     if traits.pixels == 1:
         return weights * cost.alone / 1e3

@@ -54,7 +54,7 @@ def _pattern(plan: Plan | None, node: Node) -> Pattern | None:
 
 def _key(traits: Traits, layout: Layout) -> str:
     """What a time depends on; sparsity in steps of 1 %."""
-    stored = [round(share, 2) for share in traits.stored]
+    stored = [round(fraction, 2) for fraction in traits.stored]
     return f"{list(traits[:-1])} {stored} {list(layout)}".replace(" ", "")
 
 

@@ -17,7 +17,7 @@ def cut_globally(
     leaves: Sequence[PlanLeaf],
     scores: Sequence[Any],
     masks: Sequence[Bool[Array, "..."]],
-    share: Any,
+    fraction: Any,
     *,
     min_weights: int = 0,
 ) -> list[Bool[Array, "..."]]:
@@ -32,20 +32,20 @@ def cut_globally(
       leaves: of the plan.
       scores: one array a leaf, the highest are kept.
       masks: one a leaf, True where a weight may be kept.
-      share: of the plan's budget, 0..1, static or traced.
+      fraction: of the plan's budget, 0..1, static or traced.
       min_weights: what each leaf keeps at least; leaves that have no more stay dense.
     """
     total = sum(leaf.num_weights for leaf in leaves)
-    budget = count_pruned(share * (budget_of(leaves) / total), total)
+    budget = count_pruned(fraction * (budget_of(leaves) / total), total)
     pruned = _pruned_under_threshold(leaves, scores, masks, total - budget)
     most = jnp.asarray(most_pruned(leaves, min_weights), jnp.int32)
-    shares = _scale_to_budget(pruned, most, budget)
+    counts = _scale_to_budget(pruned, most, budget)
 
     def cut(leaf: PlanLeaf, own: Any, mask: Any, num_pruned: Any) -> Any:
         sparsity = num_pruned.astype(jnp.float32) / leaf.num_weights
         return leaf.pattern.mask(own, sparsity, allowed=mask) & mask
 
-    return [cut(*parts) for parts in zip(leaves, scores, masks, shares, strict=True)]
+    return [cut(*parts) for parts in zip(leaves, scores, masks, counts, strict=True)]
 
 
 def budget_of(leaves: Sequence[PlanLeaf]) -> int:

@@ -109,9 +109,9 @@ def drop(score: Score, fraction: Schedule) -> MaskTransform:
     The number of dropped groups is floor(fraction * kept + 0.5). N:M leaves drop single weights.
     """
 
-    def cut(leaf: PlanLeaf, mask: Any, scores: Any, share: Any) -> Any:
+    def cut(leaf: PlanLeaf, mask: Any, scores: Any, part: Any) -> Any:
         num_kept = _num_kept(leaf, mask)
-        dropped = jnp.asarray(share, jnp.float32) * num_kept.astype(jnp.float32)
+        dropped = jnp.asarray(part, jnp.float32) * num_kept.astype(jnp.float32)
         num_left = num_kept - jnp.floor(dropped + 0.5).astype(jnp.int32)
         return _single(leaf).mask(scores, _sparsity(leaf, num_left), allowed=mask) & mask
 

@@ -63,14 +63,14 @@ def lottery_ticket(train: Train, params: Any, plan: Plan, *, rounds: int = 1) ->
     masks, trained = full_masks(params, plan), params
     for index in range(1, rounds + 1):
         trained = train(masks)
-        share = (1.0 - (1.0 - plan.sparsity) ** (index / rounds)) / max(plan.sparsity, 1e-12)
-        masks = _largest(trained, masks, plan, share)
+        fraction = (1.0 - (1.0 - plan.sparsity) ** (index / rounds)) / max(plan.sparsity, 1e-12)
+        masks = _largest(trained, masks, plan, fraction)
     return Ticket(masks, trained)
 
 
 @checked(plan=PLAN)
 def magnitude_overlap(before: Any, after: Any, plan: Plan) -> Float[Array, ""]:
-    """The share of the largest weights before a training that are among the largest after it.
+    """The fraction of the largest weights before a training that are among the largest after it.
 
     The largest are those that global magnitude pruning at the plan's sparsity keeps. 1 says that
     magnitudes did not change rank, 1 - sparsity is chance; it is high at small learning rates.
@@ -151,10 +151,10 @@ def jackpot(
     return Jackpot(prize if wins else "no ticket", over_reinitialised, over_dense, first, second)
 
 
-def _largest(params: Any, masks: Any, plan: Plan, share: float) -> Any:
-    """The masks cut to `share` of the plan's budget by one threshold on |w|."""
+def _largest(params: Any, masks: Any, plan: Plan, fraction: float) -> Any:
+    """The masks cut to `fraction` of the plan's budget by one threshold on |w|."""
     scores = [jnp.abs(weights) for weights in by_leaves(params, plan)]
-    cut = cut_globally(plan.leaves, scores, by_leaves(masks, plan), share)
+    cut = cut_globally(plan.leaves, scores, by_leaves(masks, plan), fraction)
     return masks_of_leaves(params, plan, cut)
 
 

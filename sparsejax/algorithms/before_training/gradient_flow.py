@@ -125,8 +125,8 @@ def gradient_flow(
         leaves = context.plan.leaves
         pairs = each_leaf(ranked, context, masks, measure.weights(params))
         scores, kept = zip(*pairs, strict=True)
-        share = _share(context.step // every, rounds, context.plan.sparsity)
-        cut = cut_globally([_of_filters(leaf) for leaf in leaves], scores, kept, share)
+        fraction = _fraction(context.step // every, rounds, context.plan.sparsity)
+        cut = cut_globally([_of_filters(leaf) for leaf in leaves], scores, kept, fraction)
 
         def left(leaf: PlanLeaf, mask: Any, groups: Any) -> Any:
             return mask & (spread(leaf.pattern, groups.astype(jnp.float32), mask) > 0)
@@ -138,8 +138,8 @@ def gradient_flow(
     return at_every(every, rank_and_prune, begin=every, end=rounds * every)
 
 
-def _share(index: Any, rounds: int, sparsity: float) -> Float[Array, ""]:
-    """What is pruned after round `index`, as a share of the target."""
+def _fraction(index: Any, rounds: int, sparsity: float) -> Float[Array, ""]:
+    """What is pruned after round `index`, as a fraction of the target."""
     index = jnp.asarray(index, jnp.float32)
     left = rounds * (1.0 - sparsity) / (index * sparsity + rounds * (1.0 - sparsity))
     return (1.0 - left) / max(sparsity, 1e-12)

@@ -72,8 +72,8 @@ def synflow(
             kept = left(masks)
             scores = by_leaves(jax.tree.map(jnp.multiply, kept, jax.grad(flow)(kept)), plan)
             now = jnp.stack([own.sum(dtype=jnp.float32) for own in scores])
-            share = (1.0 - density ** ((index + 1) / rounds)) / (1.0 - density)
-            masks = cut_globally(plan.leaves, scores, masks, share)
+            fraction = (1.0 - density ** ((index + 1) / rounds)) / (1.0 - density)
+            masks = cut_globally(plan.leaves, scores, masks, fraction)
             return masks, jnp.where(index == 0, now, flows)
 
         everything = by_leaves(full_masks(params, plan), plan)

@@ -83,8 +83,8 @@ def _prune_to_global_targets(begin: int, end: int) -> MaskTransform:
         def spread() -> Any:
             dense = jax.tree.map(jnp.ones_like, masks)
             final, _ = spread_budget.update(dense, (), params, grads, context)
-            share = lambda leaf, mask, key: jnp.mean(~mask, dtype=jnp.float32)
-            return map_planned(share, context, final)
+            fraction = lambda leaf, mask, key: jnp.mean(~mask, dtype=jnp.float32)
+            return map_planned(fraction, context, final)
 
         targets = jax.lax.cond(context.step == begin, spread, lambda: targets)
         reached = ramp(context.step)

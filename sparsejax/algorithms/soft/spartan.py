@@ -41,8 +41,8 @@ def spartan(
       num_steps: of the whole training.
       sharpness: the beta reached when fine-tuning starts.
       initial_sharpness: beta at step 0; it rises on a straight line.
-      warmup: the share of the steps in which the leaves ramp to their targets, linearly.
-      finetune: the share of the steps at the end in which masks are fixed.
+      warmup: the fraction of the steps in which the leaves ramp to their targets, linearly.
+      finetune: the fraction of the steps at the end in which masks are fixed.
 
     Differs: each leaf has its own budget of the plan, where the paper's default is one for the
     network; while fine-tuning, m still follows the size of kept weights, without a gradient of

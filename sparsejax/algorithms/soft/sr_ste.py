@@ -22,8 +22,8 @@ from sparsejax.reparams.soft_masks import add_to_gradient
 def sr_ste(*, decay: float = 2e-4, every: int = 1) -> Method:
     """SR-STE: N:M from the first step on, by straight-through gradients that decay pruned weights.
 
-    The forward pass uses w * mask, with the plan's share of the largest weights kept (n of every m
-    under `NM`); the gradient of w is that of w * mask, plus decay * w where w is pruned, which
+    The forward pass uses w * mask, with the plan's fraction of the largest weights kept (n of every
+    m under `NM`); the gradient of w is that of w * mask, plus decay * w where w is pruned, which
     keeps weights from going in and out of the mask.
 
     The loss needs one more line: compute it at `forward(params, opt_state)`.

@@ -61,8 +61,8 @@ def thresholded(
             own, above = by_leaves(scores, context.plan), by_leaves(masks, context.plan)
             num_kept = context.plan.num_weights - context.plan.num_pruned
             floor = num_kept // (4 * max(len(leaves), 1))
-            share = 1.0 if exact_by is None else cubic(exact_from, exact_by)(context.step)
-            kept = cut_globally(leaves, own, above, share, min_weights=floor)
+            fraction = 1.0 if exact_by is None else cubic(exact_from, exact_by)(context.step)
+            kept = cut_globally(leaves, own, above, fraction, min_weights=floor)
             return masks_of_leaves(masks, context.plan, kept)
 
         return jax.lax.cond(context.step >= exact_from, cut_exactly, lambda: masks), state

@@ -22,7 +22,7 @@ from sparsejax.reparams.soft_masks import add_to_gradient
 def top_kast(*, explored: float = 0.375, every: int = 100, decay: float = 1e-4) -> Method:
     """Top-KAST: the forward pass uses the largest weights A, the gradient reaches a larger set B.
 
-    Each leaf keeps the plan's share of its weights in the forward pass. The gradient passes
+    Each leaf keeps the plan's fraction of its weights in the forward pass. The gradient passes
     straight through to B: A and the largest of the others, which so may enter A. In B comes
     `decay` w to the gradient where w is in A, and `decay` w / D elsewhere, with D the density of
     A. A weight outside B rests (give the optimizer no weight decay of its own).
@@ -30,7 +30,7 @@ def top_kast(*, explored: float = 0.375, every: int = 100, decay: float = 1e-4) 
     The loss needs one more line: compute it at `forward(params, opt_state)`.
 
     Args:
-      explored: the share of the pruned weights that B adds; 0.375 of 80 % leaves 50 % outside B.
+      explored: the fraction of the pruned weights that B adds; 0.375 of 80 % leaves 50 % outside B.
       every: steps between two choices of A.
       decay: of the L2 exploration loss.
 

@@ -24,11 +24,11 @@ def mest_em(
 
     Starts at the target by magnitude. At a mutation each leaf drops the `fraction` of what it
     keeps, lowest |w| + gradient_weight * |dL/dw| first, and grows as many at random, which start
-    from zero with zero moments. The ratio falls at the boundaries: 0.2, 0.1 and 0 are the paper's
+    from zero with zero moments. The fraction falls at the boundaries: 0.2, 0.1 and 0 are the paper's
     sparsity bounds 0.92, 0.91 and 0.90 at a target of 0.90.
 
     Args:
-      boundaries: the steps at which the ratio changes, the last of which ends all mutation; epochs
+      boundaries: the steps at which the fraction changes, the last of which ends all mutation; epochs
         90 and 120 of 160 in the paper.
       every: steps between two mutations; 5 epochs in the paper.
       fractions: of the kept weights, one more than boundaries.
@@ -56,14 +56,14 @@ def mest_ems(
 ) -> MaskTransform:
     """MEST with elastic mutation and soft memory bound (EM&S): grown weights compete, then some go.
 
-    As `mest_em`, but a mutation first prunes each leaf to its target and then grows the share
-    `ratio` of that on top, at random: until the next mutation the leaf keeps (1 + ratio) times its
+    As `mest_em`, but a mutation first prunes each leaf to its target and then grows that fraction
+    of it on top, at random: until the next mutation the leaf keeps (1 + fraction) times its
     target, and new weights are trained before the least important of all are removed. 0.5, 0.25
     and 0 are the paper's sparsity bounds 0.85, 0.875 and 0.90 at a target of 0.90; at 0.95 its
     0.90, 0.925 and 0.95 are 1, 0.5 and 0.
 
     Args:
-      boundaries: the steps at which the ratio changes; at the last the leaf returns to its target
+      boundaries: the steps at which the fraction changes; at the last the leaf returns to its target
         for good. Epochs 90 and 120 of 160 in the paper.
       every: steps between two mutations; 5 epochs in the paper.
       fractions: of the kept weights, one more than boundaries.

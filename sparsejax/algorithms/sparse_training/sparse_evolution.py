@@ -16,7 +16,7 @@ def sparse_evolution(
 
     Args:
       every: steps between two updates of the masks; the paper's is one epoch.
-      fraction: the share zeta of the kept weights that is replaced; 0.3 in the paper.
+      fraction: zeta of the kept weights that is replaced; 0.3 in the paper.
       end: the last step that changes the masks; None goes on for ever.
 
     Differs: drops the smallest |w|, where the paper takes the smallest positive and the largest

@@ -5,10 +5,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.extend import core
 from scipy.special import erf, erfc, expit
 
 from sparsejax.jaxprs import body_of
+from sparsejax.jaxprs.read import walk
 
 
 def _select(which: np.ndarray, *cases: np.ndarray) -> np.ndarray:
@@ -151,17 +151,13 @@ def _body_in_numpy(
     """A call's body, all of it or not at all."""
     if any(np.dtype(np.asarray(c).dtype) not in _NATIVE for c in body.consts):
         return None
-    env = dict(zip(body.jaxpr.invars, constants, strict=True))
-    env |= {v: np.asarray(c) for v, c in zip(body.jaxpr.constvars, body.consts, strict=True)}
-    for equation in body.jaxpr.eqns:
-        inputs = [known(v) if isinstance(v, core.Literal) else env[v] for v in equation.invars]
-        outputs = in_numpy(equation, inputs, double=double)
-        if outputs is None:
-            return None
-        env.update(zip(equation.outvars, outputs, strict=True))
-    return [known(v) if isinstance(v, core.Literal) else env[v] for v in body.jaxpr.outvars]
 
+    def step(equation: Any, inputs: list[Any]) -> Sequence[Any]:
+        outputs = None
+        if all(x is not None for x in inputs):
+            outputs = in_numpy(equation, inputs, double=double)
+        return [None] * len(equation.outvars) if outputs is None else outputs
 
-def known(literal: Any) -> np.ndarray:
-    """The array of a literal, which may hold a Python number."""
-    return np.asarray(literal.val, literal.aval.dtype)
+    known = lambda v, value: np.asarray(value, v.aval.dtype)  # a literal may hold a Python number
+    outputs = walk(body.jaxpr, body.consts, constants, step, known)
+    return None if any(output is None for output in outputs) else outputs

@@ -14,6 +14,7 @@ from sparsejax.compiler import fold
 from sparsejax.compiler.graph import Graph, Node, Primitive, Reshape, Transpose, Value
 from sparsejax.doors import tracing
 from sparsejax.jaxprs import calls
+from sparsejax.jaxprs.read import split, walk
 
 # Elements that folding may make beyond those it reads: 16 MB of float32.
 MAX_NEW_ELEMENTS = 1 << 22
@@ -50,17 +51,10 @@ def traced(apply_fn: Callable, params: Any, args: tuple) -> Traced:
         params: its arrays become constants; other leaves are handed on as they are.
         args: arrays or their shapes (`jax.ShapeDtypeStruct`).
     """
-    leaves, treedef = jax.tree.flatten(params)
-    paths = [path for path, _ in tree.leaves_with_paths(params)]
-    is_array = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
-    arrays = [leaf for leaf, array in zip(leaves, is_array, strict=True) if array]
-
-    def function(arrays: Sequence[jax.Array], args: tuple) -> Any:
-        rest = iter(arrays)
-        merged = [next(rest) if a else leaf for leaf, a in zip(leaves, is_array, strict=True)]
-        return apply_fn(jax.tree.unflatten(treedef, merged), *args)
-
-    names = [path for path, array in zip(paths, is_array, strict=True) if array]
+    is_array = lambda leaf: isinstance(leaf, jax.Array | np.ndarray)
+    arrays, merged = split(params, is_array)
+    names = [path for path, leaf in tree.leaves_with_paths(params) if is_array(leaf)]
+    function = lambda arrays, args: apply_fn(merged(arrays), *args)
     known = [constant(array, path) for array, path in zip(arrays, names, strict=True)]
     with tracing("compile"):
         closed, shapes = jax.make_jaxpr(function, return_shape=True)(arrays, args)
@@ -93,20 +87,13 @@ def lift(closed: core.ClosedJaxpr, known: Sequence[Value] = ()) -> Graph:
 
 def _walk(graph: Graph, closed: core.ClosedJaxpr, args: Sequence[Value]) -> list[Value]:
     """Add the equations of a jaxpr; the values of its outputs."""
-    jaxpr = closed.jaxpr
-    env: dict[Any, Value] = {
-        v: constant(c if isinstance(c, jax.Array) else np.array(c))  # the user's may change
-        for v, c in zip(jaxpr.constvars, closed.consts, strict=True)
-    }
-    env.update(zip(jaxpr.invars, args, strict=True))
 
-    def read(v: Any) -> Value:
-        return constant(fold.known(v)) if isinstance(v, core.Literal) else env[v]
+    def known(v: Any, value: Any) -> Value:
+        is_jax = isinstance(value, jax.Array)
+        return constant(value if is_jax else np.array(value, v.aval.dtype))  # the user's may change
 
-    for equation in jaxpr.eqns:
-        inputs = [read(v) for v in equation.invars]
-        env.update(zip(equation.outvars, _lifted(graph, equation, inputs), strict=True))
-    return [read(v) for v in jaxpr.outvars]
+    step = lambda equation, inputs: _lifted(graph, equation, inputs)
+    return walk(closed.jaxpr, closed.consts, args, step, known)
 
 
 def _lifted(graph: Graph, equation: Any, inputs: list[Value]) -> list[Value]:

@@ -11,6 +11,7 @@ from jax.extend import core
 
 from sparsejax import nn
 from sparsejax.doors import FUNCTION, checked
+from sparsejax.jaxprs.read import split
 from sparsejax.ops import depthwise_conv2d
 
 P = ParamSpec("P")
@@ -75,16 +76,12 @@ def accelerate(fn: Callable[P, R]) -> Callable[P, R]:
 
 def _call(fn: Callable, args: tuple, kwargs: dict) -> Any:
     """fn(*args, **kwargs) through its rewritten jaxpr; only jax arrays are traced."""
-    leaves, treedef = jax.tree.flatten((args, kwargs))
-    traced = [isinstance(leaf, jax.Array) for leaf in leaves]
+    arrays, merged = split((args, kwargs), lambda leaf: isinstance(leaf, jax.Array))
 
     def flat(*arrays: jax.Array) -> Any:
-        rest = iter(arrays)
-        merged = [next(rest) if t else leaf for leaf, t in zip(leaves, traced, strict=True)]
-        args, kwargs = jax.tree.unflatten(treedef, merged)
+        args, kwargs = merged(arrays)
         return fn(*args, **kwargs)
 
-    arrays = [leaf for leaf, t in zip(leaves, traced, strict=True) if t]
     closed, shape = jax.make_jaxpr(flat, return_shape=True)(*arrays)
     outputs = core.jaxpr_as_fun(_rewrite(closed))(*arrays)
     return jax.tree.unflatten(jax.tree.structure(shape), outputs)

@@ -11,11 +11,11 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from sparsejax import tree
 from sparsejax.doors import FUNCTION, PLAN, checked
 from sparsejax.jaxprs import Labels, Site, find_sites, run_tapped, three_axes
 from sparsejax.jaxprs.moves import Label, uniform
 from sparsejax.jaxprs.parts import parts_of
+from sparsejax.jaxprs.read import by_paths
 from sparsejax.plans.plan import Plan
 
 
@@ -78,15 +78,12 @@ def calibrate(
       >>> calibration["body/kernel"].gram[0, 0, 0]
       np.float64(15.0)
     """
-    arrays = {path: x for path, x in tree.leaves_with_paths(params) if hasattr(x, "shape")}
+    arrays, call = by_paths(apply_fn, params)
     _check_leaves(plan, arrays)
     seen = _Seen(plan, gram)
 
     @jax.jit
     def observe(values: dict[str, Any], inputs: tuple) -> dict[str, dict[int, Array]]:
-        def call(values: dict[str, Any], *inputs: Any) -> Any:
-            return apply_fn(tree.map_with_paths(lambda p, x: values.get(p, x), params), *inputs)
-
         closed = jax.make_jaxpr(call)(values, *inputs)
         return _moments(closed, jax.tree.leaves((values, inputs)), arrays, seen)
 
@@ -188,8 +185,8 @@ def _labelled(plan: Plan, arrays: dict[str, Any]) -> tuple[Labels, list[Label | 
     """A label for each element of the planned arrays, and one for each other array."""
     kinds: list[Label | None] = []
     start, starts = 1, []
-    for path in sorted(arrays):
-        shape = tuple(arrays[path].shape)
+    for path, array in arrays.items():
+        shape = tuple(array.shape)
         starts.append(start)
         size = math.prod(shape)
         if plan.slices(path):
@@ -198,7 +195,7 @@ def _labelled(plan: Plan, arrays: dict[str, Any]) -> tuple[Labels, list[Label | 
             kinds.append(uniform(start, shape))
         start += max(size, 1) if plan.slices(path) else 1
     coarse = frozenset(path for path in arrays if not plan.slices(path))
-    return Labels(tuple(sorted(arrays)), np.array(starts), coarse), kinds
+    return Labels(tuple(arrays), np.array(starts), coarse), kinds
 
 
 def _check_site(site: Site, side: int, labels: Labels) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import jax
 from jax.extend import core
 
-from sparsejax import tree
 from sparsejax.doors import FUNCTION, check_examples, checked, tracing
 from sparsejax.jaxprs import ELEMENTWISE, body_of
+from sparsejax.jaxprs.read import by_paths, walk
 
 Places = tuple[tuple[str, int], ...]  # (path of the leaf, axis)
 Axes = tuple[int, ...]  # a node of the union-find for each axis
@@ -39,14 +39,7 @@ def coupled_channels(
     Fine-Grained Group Sparsity", 2023, arXiv 2310.19509, abstract: whole-network rearrangement.
     """
     check_examples("coupled_channels", apply_fn, params, example)
-    leaves = [(path, leaf) for path, leaf in tree.leaves_with_paths(params)]
-    treedef = jax.tree.structure(params, is_leaf=tree.is_masked_node)
-    arrays = {index: leaf for index, (_, leaf) in enumerate(leaves) if hasattr(leaf, "shape")}
-
-    def call(arrays: dict[int, Any], *args: Any) -> Any:
-        filled = [arrays.get(index, leaf) for index, (_, leaf) in enumerate(leaves)]
-        return apply_fn(jax.tree.unflatten(treedef, filled), *args)
-
+    arrays, call = by_paths(apply_fn, params)
     with tracing("coupled_channels"):
         closed = jax.make_jaxpr(call)(arrays, *example)
     joined = _Joined()
@@ -56,10 +49,10 @@ def coupled_channels(
     for axes in _walk(closed, inputs, joined):
         joined.freeze(axes)
     groups: dict[int, list[tuple[str, int]]] = {}
-    for index, axes in zip(sorted(arrays), inputs, strict=False):
+    for (path, array), axes in zip(arrays.items(), inputs, strict=False):
         for axis, node in enumerate(axes):
-            if arrays[index].shape[axis] > 1:
-                groups.setdefault(joined.root(node), []).append((leaves[index][0], axis))
+            if array.shape[axis] > 1:
+                groups.setdefault(joined.root(node), []).append((path, axis))
     frozen = joined.root(0)
     return tuple(tuple(group) for root, group in groups.items() if root != frozen)
 
@@ -95,26 +88,21 @@ class _Joined:
 
 def _walk(closed: core.ClosedJaxpr, inputs: Sequence[Axes], joined: _Joined) -> list[Axes]:
     """Join what the equations of a jaxpr join; the axes of its outputs."""
-    jaxpr = closed.jaxpr
-    axes_of: dict[Any, Axes] = dict(zip(jaxpr.invars, inputs, strict=True))
 
-    def read(v: Any) -> Axes:
-        if not isinstance(v, core.Literal) and v in axes_of:
-            return axes_of[v]
-        axes = joined.new(len(v.aval.shape))  # a constant of the function's own
+    def frozen(v: Any, value: Any) -> Axes:
+        axes = joined.new(len(v.aval.shape))
         joined.freeze(axes)
         return axes
 
-    for equation in jaxpr.eqns:
-        operands = [read(v) for v in equation.invars]
+    def step(equation: Any, operands: list[Axes]) -> list[Axes]:
         body = body_of(equation)
         if body is not None:
-            results = _walk(body, operands, joined)
-        else:
-            results = [joined.new(len(v.aval.shape)) for v in equation.outvars]
-            RULES.get(equation.primitive.name, _unknown)(joined, equation, operands, results)
-        axes_of.update(zip(equation.outvars, results, strict=True))
-    return [read(v) for v in jaxpr.outvars]
+            return _walk(body, operands, joined)
+        results = [joined.new(len(v.aval.shape)) for v in equation.outvars]
+        RULES.get(equation.primitive.name, _unknown)(joined, equation, operands, results)
+        return results
+
+    return walk(closed.jaxpr, closed.consts, inputs, step, frozen)
 
 
 def _unknown(joined: _Joined, equation: Any, operands: list[Axes], results: list[Axes]) -> None:

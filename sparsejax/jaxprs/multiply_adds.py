@@ -7,10 +7,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from sparsejax import text, tree
+from sparsejax import text
 from sparsejax.doors import FUNCTION, check_examples, checked, tracing
 from sparsejax.jaxprs import Labels, Site, Sites, find_sites, multiply_adds_of
 from sparsejax.jaxprs.moves import uniform
+from sparsejax.jaxprs.read import by_paths
 
 
 @checked(apply_fn=FUNCTION)
@@ -38,13 +39,10 @@ def multiply_adds(apply_fn: Callable, params: Any, *example: Any) -> dict[str, i
       96
     """
     check_examples("multiply_adds", apply_fn, params, example)
-    arrays = {path: x for path, x in tree.leaves_with_paths(params) if hasattr(x, "shape")}
-    traced = lambda values, *inputs: apply_fn(
-        tree.map_with_paths(lambda path, x: values.get(path, x), params), *inputs
-    )
+    arrays, call = by_paths(apply_fn, params)
     with tracing("multiply_adds"):
-        closed = jax.make_jaxpr(traced)(arrays, *example)
-    shapes = {path: tuple(arrays[path].shape) for path in sorted(arrays)}
+        closed = jax.make_jaxpr(call)(arrays, *example)
+    shapes = {path: tuple(array.shape) for path, array in arrays.items()}
     labels, sites = _all_sites(closed, shapes)
     for path, primitive in sites.lost.items():
         text.warn(

@@ -12,6 +12,7 @@ from sparsejax.jaxprs.kinds import CONSTANT, DATA, Kind, merged, met_by, outputs
 from sparsejax.jaxprs.moves import Label, is_uniform, uniform
 from sparsejax.jaxprs.places import Labels, Place, Site
 from sparsejax.jaxprs.products import PRODUCTS
+from sparsejax.jaxprs.read import walk
 from sparsejax.jaxprs.written_out import Term, Terms, stacked, terms_of, uses_of, with_terms
 
 
@@ -49,15 +50,13 @@ class _Reader:
         """The kinds of the outputs."""
         uses = self.uses.setdefault(id(jaxpr), uses_of(jaxpr))
         once = lambda v, kind: kind if uses[v] == 1 or not kind.terms else kind._replace(terms=())
-        pairs = zip(jaxpr.invars, kinds, strict=True)
-        env: dict[Any, Kind] = {v: once(v, kind) for v, kind in pairs}
-        read = lambda v: CONSTANT if hasattr(v, "val") else env.get(v, CONSTANT)
-        for equation in jaxpr.eqns:
-            own = [read(v) for v in equation.invars]
+
+        def step(equation: Any, own: list[Kind]) -> list[Kind]:
             results = self._equation(equation, own, place)
-            pairs = zip(equation.outvars, results, strict=True)
-            env.update((v, once(v, kind)) for v, kind in pairs)
-        return [read(v) for v in jaxpr.outvars]
+            return [once(v, kind) for v, kind in zip(equation.outvars, results, strict=True)]
+
+        inputs = [once(v, kind) for v, kind in zip(jaxpr.invars, kinds, strict=True)]
+        return walk(jaxpr, jaxpr.constvars, inputs, step, lambda v, value: CONSTANT)
 
     def _equation(self, equation: Any, kinds: list[Kind], place: Place) -> Sequence[Kind]:
         name = equation.primitive.name

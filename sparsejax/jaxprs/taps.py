@@ -10,6 +10,7 @@ from jax.extend import core
 
 from sparsejax.jaxprs.calls import body_of
 from sparsejax.jaxprs.places import Trail
+from sparsejax.jaxprs.read import walk
 
 Tap = tuple[Trail, int]  # the ids of the equations around a product and its own; the weight's side
 Moments = dict[Tap, Any]
@@ -48,24 +49,21 @@ class _Runner:
         self, jaxpr: Any, consts: Sequence[Any], operands: Sequence[Any], trail: Trail, depth: int
     ) -> tuple[list[Any], Moments]:
         """The outputs and the moments inside; `depth` is the number of loops around."""
-        env: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
-        env |= dict(zip(jaxpr.invars, operands, strict=True))
-        read = lambda v: v.val if isinstance(v, core.Literal) else env[v]
         moments: Moments = {}
-        for equation in jaxpr.eqns:
+
+        def step(equation: Any, inputs: list[Any]) -> Sequence[Any]:
             own = (*trail, id(equation))
-            inputs = [read(v) for v in equation.invars]
-            outputs: Sequence[Any]
             for side in (0, 1):
                 if (own, side) in self.taps:
                     moments[own, side] = self.moment(equation, side, inputs)
-            if own in self.around:
-                outputs, inside = self._open(equation, inputs, own, depth)
-                moments |= inside
-            else:
-                outputs = _bound(equation, inputs)
-            env.update(zip(equation.outvars, outputs, strict=True))
-        return [read(v) for v in jaxpr.outvars], moments
+            if own not in self.around:
+                return _bound(equation, inputs)
+            outputs, inside = self._open(equation, inputs, own, depth)
+            moments.update(inside)
+            return outputs
+
+        outputs = walk(jaxpr, consts, operands, step, lambda v, value: value)
+        return outputs, moments
 
     def _open(
         self, equation: Any, inputs: list[Any], trail: Trail, depth: int

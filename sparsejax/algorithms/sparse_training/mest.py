@@ -24,12 +24,12 @@ def mest_em(
 
     Starts at the target by magnitude. At a mutation each leaf drops the `fraction` of what it
     keeps, lowest |w| + gradient_weight * |dL/dw| first, and grows as many at random, which start
-    from zero with zero moments. The fraction falls at the boundaries: 0.2, 0.1 and 0 are the paper's
-    sparsity bounds 0.92, 0.91 and 0.90 at a target of 0.90.
+    from zero with zero moments. It falls at the boundaries: 0.2, 0.1 and 0 are the paper's sparsity
+    bounds 0.92, 0.91 and 0.90 at a target of 0.90.
 
     Args:
-      boundaries: the steps at which the fraction changes, the last of which ends all mutation; epochs
-        90 and 120 of 160 in the paper.
+      boundaries: the steps at which the fraction changes, the last of which ends all mutation;
+        epochs 90 and 120 of 160 in the paper.
       every: steps between two mutations; 5 epochs in the paper.
       fractions: of the kept weights, one more than boundaries.
       gradient_weight: lambda; the gradient is the dense one of one batch. 0 in the released
@@ -63,8 +63,8 @@ def mest_ems(
     0.90, 0.925 and 0.95 are 1, 0.5 and 0.
 
     Args:
-      boundaries: the steps at which the fraction changes; at the last the leaf returns to its target
-        for good. Epochs 90 and 120 of 160 in the paper.
+      boundaries: the steps at which the fraction changes; at the last the leaf returns to its
+        target for good. Epochs 90 and 120 of 160 in the paper.
       every: steps between two mutations; 5 epochs in the paper.
       fractions: of the kept weights, one more than boundaries.
       gradient_weight: lambda, as in `mest_em`.

@@ -42,7 +42,7 @@ demo-smoke: $(BUILT) $(VENV)/.extra-experiments  ## the demo with 20 steps each,
 test: $(BUILT) $(VENV)/.extra-test  ## the test suite
 	$(PY) -m pytest -n 2 --dist worksteal
 
-test-arm: $(VENV)/.extra-experiments  ## the NEON kernels inside an emulated aarch64 Python
+test-arm: $(BUILT) $(VENV)/.extra-test  ## the NEON kernels inside an emulated aarch64 Python
 	tests/arm/run.sh
 
 test-sanitize: $(BUILT)  ## the C++ tests under ASan, UBSan and TSan

@@ -1,6 +1,7 @@
-"""JSON and npz files that are read back: what is in them, or a sentence that says what to do."""
+"""JSON and npz files: written whole or not at all; read, or a sentence that says what to do."""
 
 import json
+import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -12,6 +13,13 @@ import numpy as np
 
 _UNREADABLE = (OSError, ValueError, RecursionError, EOFError, NotImplementedError)
 _NO_ARCHIVE = (*_UNREADABLE, zipfile.BadZipFile, zlib.error, UnpicklingError, MemoryError)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file in one rename, so that a killed process leaves none or all of it."""
+    partial = path.with_suffix(f".{os.getpid()}.part")
+    partial.write_text(json.dumps(value, indent=1) + "\n")
+    partial.replace(path)
 
 
 def read_json(path: Path, parts: Mapping[str, type], cure: str) -> dict[str, Any]:

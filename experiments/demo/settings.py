@@ -1,13 +1,12 @@
 """The settings of the demo, and the run in its output folder that they belong to."""
 
-import json
 import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from experiments.data.dataset import Dataset
-from experiments.data.stored import read_json
+from experiments.data.stored import read_json, write_json
 
 OUTPUT = Path("demo-output")
 MAX_STEPS = 2_000
@@ -107,4 +106,4 @@ def recipe_of(demo: Demo) -> Path:
 
 def keep_recipe(demo: Demo) -> None:
     """Write down what a run that goes on with this one must have alike."""
-    recipe_of(demo).write_text(json.dumps(demo.recipe(), indent=1))
+    write_json(recipe_of(demo), demo.recipe())

@@ -6,7 +6,6 @@ import fcntl
 import functools
 import hashlib
 import json
-import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from typing import Any
 
 import jax
 
-from experiments.data.stored import damaged, read_json
+from experiments.data.stored import damaged, read_json, write_json
 from experiments.runs.cores import cpu_name, usable_cores
 from experiments.runs.table import Paper, Results, Row, Setting
 
@@ -119,7 +118,7 @@ class Store:
         result: dict[str, Any],
         made_on: dict[str, Any] | None = None,
     ) -> Path:
-        """Write a record in one rename, so that a killed process leaves none or all of it.
+        """Write a record, whole or not at all.
 
         Args:
             setting, seed: name the file.
@@ -135,9 +134,7 @@ class Store:
         }
         path = self.path(setting, seed)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.part")
-        partial.write_text(json.dumps(record, indent=1) + "\n")
-        partial.replace(path)
+        write_json(path, record)
         return path
 
     def results(self, paper: Paper) -> Results:

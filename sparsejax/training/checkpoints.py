@@ -11,12 +11,7 @@ from typing import Any
 
 import jax
 
-from sparsejax.masks.mask_checks import (
-    check_masks,
-    check_plans,
-    check_same_plan,
-    check_state,
-)
+from sparsejax.masks.mask_checks import check_masks, check_plans, check_same_plan, check_state
 from sparsejax.plans.plan import PATTERNS, Plan
 from sparsejax.training.opt_states import SparsifyState
 from sparsejax.training.stored_trees import (

@@ -110,5 +110,5 @@ def test_errors_at_the_door():
     for boundaries, ratios in (((), (0.0,)), ((5, 3), (0.2, 0.1, 0.0)), ((3,), (0.1, 0.1))):
         with pytest.raises(ValueError, match="ascending boundaries"):
             sj.sparse_training.mest_em(boundaries, every=2, fractions=ratios)
-    with pytest.raises(ValueError, match=r"mest_ems needs .* one ratio more"):
+    with pytest.raises(ValueError, match=r"mest_ems needs .* one fraction more"):
         sj.sparse_training.mest_ems((3, 5), every=2, fractions=(0.5, 0.0))

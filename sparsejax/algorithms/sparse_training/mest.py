@@ -101,7 +101,7 @@ def _stages(
     fits = len(fractions) == len(boundaries) + 1 > 1 and fractions[-1] == 0.0
     if not (ascend and fits and all(0.0 <= ratio < highest for ratio in fractions)):
         raise ValueError(
-            f"{name} needs ascending boundaries and one ratio more, in [0, {highest:g}) and 0 at "
+            f"{name} needs ascending boundaries and one fraction more, in [0, {highest:g}), 0 at "
             f"last, got boundaries={tuple(boundaries)} and fractions={tuple(fractions)}."
         )
     return optax.join_schedules([optax.constant_schedule(r) for r in fractions], list(boundaries))

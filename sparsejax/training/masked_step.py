@@ -5,20 +5,27 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from sparsejax.training.second_moments import MomentRule, zeroed_moments
 from sparsejax.tree import is_masked_node
 
 
 def masked_step(
-    inner: Any, masks: Any, grads: Any, inner_state: Any, params: Any, **extra: Any
+    inner: Any,
+    masks: Any,
+    rule: MomentRule,
+    grads: Any,
+    inner_state: Any,
+    params: Any,
+    **extra: Any,
 ) -> tuple[Any, Any]:
     """The inner optimizer's updates and state, with -w as the update of each pruned weight."""
     # Before: a weight pruned just now must not reach norms, trust ratios or orthogonalisation.
-    inner_state = zero_pruned_state(inner_state, masks)
+    inner_state = prune_state(inner_state, masks, rule)
     updates, inner_state = inner.update(
         zero_pruned(grads, masks), inner_state, zero_pruned(params, masks), **extra
     )
     # After: noise or a penalty inside the optimizer may have moved them again.
-    inner_state = zero_pruned_state(inner_state, masks)
+    inner_state = prune_state(inner_state, masks, rule)
     return _land_on_zero(updates, params, masks), inner_state
 
 
@@ -27,8 +34,10 @@ def zero_pruned(tree: Any, masks: Any) -> Any:
     return jax.tree.map(_zero_at, tree, masks, is_leaf=is_masked_node)
 
 
-def zero_pruned_state(inner_state: Any, masks: Any) -> Any:
+def prune_state(inner_state: Any, masks: Any, rule: MomentRule) -> Any:
     """An optimizer's state with zeros where the masks prune in what it holds for each weight.
+
+    What the rule knows for second moments is filled by it.
 
     Such a leaf has a path that ends with the weight's own, and its shape, or one more axis before
     it, as the memory of L-BFGS has. So moments in any wrapper are found without calling the
@@ -43,16 +52,25 @@ def zero_pruned_state(inner_state: Any, masks: Any) -> Any:
         start = next(starts, None)
         if start is None or (start and getattr(path[start - 1], "name", "") == "grad"):
             return leaf
-        return _zero_at(leaf, by_path[path[start:]])
+        mask = by_path[path[start:]]
+        if rule.fill is zeroed_moments or not _fits(leaf, mask):
+            return _zero_at(leaf, mask)
+        filled = rule.at(path, leaf, mask)
+        return _zero_at(leaf, mask) if filled is None else filled
 
     return jax.tree_util.tree_map_with_path(at, inner_state, is_leaf=is_masked_node)
 
 
-def _zero_at(leaf: Any, mask: Any) -> Any:
-    """Zeros where the mask prunes; leaves of another shape, such as factored moments, stay."""
+def _fits(leaf: Any, mask: Any) -> bool:
+    """Is it one number for each weight, or some? Factored moments have another shape."""
     if is_masked_node(mask) or is_masked_node(leaf):
-        return leaf
-    if mask.shape not in (jnp.shape(leaf), jnp.shape(leaf)[1:]):
+        return False
+    return mask.shape in (jnp.shape(leaf), jnp.shape(leaf)[1:])
+
+
+def _zero_at(leaf: Any, mask: Any) -> Any:
+    """Zeros where the mask prunes; leaves of another shape stay."""
+    if not _fits(leaf, mask):
         return leaf
     return jnp.where(mask, leaf, jnp.zeros((), leaf.dtype))
 

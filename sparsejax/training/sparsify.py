@@ -22,6 +22,12 @@ from sparsejax.training.asked import Watch, uses_forward
 from sparsejax.training.masked_step import masked_step
 from sparsejax.training.opt_states import SparsifyState
 from sparsejax.training.reparam_state import ReparamState, ReparamTrainer
+from sparsejax.training.second_moments import (
+    SECOND_MOMENTS,
+    SecondMoments,
+    moment_rule,
+    zeroed_moments,
+)
 from sparsejax.tree import followed, trained
 
 _ANEW = "call tx.init(params), with initial_masks=masks_from_zeros to keep their zeros"
@@ -34,6 +40,7 @@ _ANEW = "call tx.init(params), with initial_masks=masks_from_zeros to keep their
     learned_tx=OPTIMIZER,
     initial_masks=INITIAL_MASKS,
     reparam=REPARAM,
+    second_moments=SECOND_MOMENTS,
 )
 def sparsify(
     tx: optax.GradientTransformation,
@@ -44,15 +51,18 @@ def sparsify(
     reparam: Reparam | None = None,
     learned_tx: optax.GradientTransformation | None = None,
     initial_masks: InitialMasks = full_masks,
+    second_moments: SecondMoments = zeroed_moments,
 ) -> optax.GradientTransformationExtraArgs:
     """The optimizer `tx` with masks: an ordinary optax transform that keeps pruned weights at 0.
 
     Each update first lets the method change the masks, given the raw, dense gradients. `tx` then
     sees gradients, params and its own param-shaped state (moments) with zeros where weights are
-    pruned, so that a regrown weight starts with zero moments. The update of a pruned weight is
-    exactly -w: the user's unchanged `optax.apply_updates` lands on 0.0 whatever momentum or weight
-    decay did. So `sparsify` goes outermost, around the whole chain (`optax.MultiSteps` may go
-    around it). A weight that is infinite or NaN when it is pruned becomes NaN.
+    pruned, so that a regrown weight starts with zero moments. Under Adam and its kin such a weight
+    then takes several times the steps of the others: `second_moments` says otherwise. The update of
+    a pruned weight is exactly -w: the user's unchanged `optax.apply_updates` lands on 0.0 whatever
+    momentum or weight decay did. So `sparsify` goes outermost, around the whole chain
+    (`optax.MultiSteps` may go around it). A weight that is infinite or NaN when it is pruned
+    becomes NaN.
 
     Args:
       tx: any optax transform.
@@ -64,13 +74,16 @@ def sparsify(
         and `update` pulls them back to the params and to what the Reparam learns. `harden` gives
         the weights to deploy. After a Method's own Reparam this one comes second.
       learned_tx: the optimizer of what the Reparam learns, if it learns by gradients.
+      second_moments: what those hold where weights are pruned: zeros, or
+        `sj.training.decaying_moments` or `averaged_moments`, or your own function of moments and
+        mask. Second moments are what of the optimizer's state is never negative.
       initial_masks: `full_masks`, or `masks_from_zeros` to continue from a sparse checkpoint.
 
     Raises:
       TypeError: key is not a PRNG key.
       ValueError: the plan names a leaf that the params lack or that has another shape there, or
         `update` is called without params or with the state of another plan, or learned_tx is
-        missing.
+        missing, or second moments cannot be told from first ones.
 
     Example:
       >>> tx = sj.sparsify(optax.adamw(1e-3), sj.gmp(500, 5_000, every=100), plan, key=key)
@@ -106,7 +119,8 @@ def sparsify(
     def advance(grads: Any, state: SparsifyState, params: Any, extra: Any) -> Any:
         check_state(state, plan, asker="tx.update", hint=_ANEW)
         masks, method_state = change_masks(state, params, grads)
-        own, step_of = state.reparam, partial(masked_step, inner, masks)
+        rule = moment_rule(inner, second_moments, params, extra)
+        own, step_of = state.reparam, partial(masked_step, inner, masks, rule)
         if trainer is not None:
             grads, own = trainer.pull_back(own, grads, params, state.masks, state.step, **extra)
             step_of = inner.update if trainer.reparam.keeps_pruned else step_of

@@ -13,7 +13,7 @@ help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 # --no-compile halves pip's time: Python compiles what it imports, which is less than what was installed.
-$(BUILT): pyproject.toml $(wildcard xla_ops/*)
+$(BUILT): pyproject.toml $(wildcard xla_ops/* xla_ops/*/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sparsejax needs Python 3.11 or newer, \
 	$(PYTHON) is " + sys.version.split()[0] + ": try make PYTHON=/path/to/a/newer/python")'
 	@echo "setting up $(VENV) (a few minutes the first time)"

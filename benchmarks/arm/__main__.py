@@ -3,10 +3,10 @@
     python -m benchmarks.arm             build, check, count, compare with the baseline
     python -m benchmarks.arm --update    and make what was counted the baseline
 
-The kernels of xla_ops/product.h are cross-built and run under qemu's user emulation, where their
-results are compared with sums in double precision and a plugin counts what they execute: a figure
-without noise. llvm-mca says how many fmla a cycle the hottest loop could reach on a Neoverse N1,
-which has two units. Neither is a time: emulated times say nothing about a real ARM core.
+The kernels of xla_ops/kernels/product.h are cross-built and run under qemu's user emulation, where
+their results are compared with sums in double precision and a plugin counts what they execute: a
+figure without noise. llvm-mca says how many fmla a cycle the hottest loop could reach on a Neoverse
+N1, which has two units. Neither is a time: emulated times say nothing about a real ARM core.
 """
 
 import argparse

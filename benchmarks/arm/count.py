@@ -23,7 +23,7 @@ INSTRUCTION = re.compile(r"^ +([0-9a-f]+):\t[0-9a-f]+ +\t(.*)$", re.MULTILINE)
 
 
 class Way(NamedTuple):
-    """A layout of xla_ops/product.h: its Storage and its block."""
+    """A layout of xla_ops/kernels/product.h: its Storage and its block."""
 
     storage: int
     block: int
@@ -64,7 +64,7 @@ def build(*, with_analyser: bool) -> Bench:
     mca = analyser() if with_analyser else None
     FOLDER.mkdir(parents=True, exist_ok=True)
     names = ("*product*.cc", "elementwise.cc")  # the activations are of the second
-    kernels = sorted(str(file) for name in names for file in (ROOT / "xla_ops").glob(name))
+    kernels = sorted(str(file) for name in names for file in (ROOT / "xla_ops").rglob(name))
     program, plugin = str(FOLDER / "multiply"), str(FOLDER / "blocks.so")
     _compile(f"{prefix}g++", *FLAGS, "-static", *kernels, str(HERE / "multiply.cc"), "-o", program)
     _compile("gcc", "-O2", "-shared", "-fPIC", str(HERE / "blocks.c"), "-o", plugin)

@@ -11,7 +11,7 @@
 #include <random>
 #include <vector>
 
-#include "pack_product.h"
+#include "engine/pack_product.h"
 
 namespace sparsejax::neon {
 extern const ProductKernels product;

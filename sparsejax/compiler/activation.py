@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import erfc, expit
 
-# In the order of `enum class Function` in xla_ops/activation.h.
+# In the order of `enum class Function` in xla_ops/kernels/activation.h.
 NAMES = (
     "identity",
     "clamp",

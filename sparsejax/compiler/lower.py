@@ -24,7 +24,7 @@ from sparsejax.compiler.graph import (
     Value,
 )
 
-# As xla_ops/program.h numbers them.
+# As xla_ops/engine/program.h numbers them.
 MAGIC = 0x73706A7801
 INPUT, OUTPUT, PRODUCT, DEPTHWISE, POOL, MEAN = 0, 1, 2, 3, 4, 5
 AFFINE, BINARY, CONCAT, CHANNELS, PAD, FLATTEN = 6, 7, 8, 9, 10, 11
@@ -40,7 +40,7 @@ class Layout(NamedTuple):
     Attributes:
         storage: ROWS (nonzeros of `block` rows interleaved), BLOCKS (`block` x 1) or MASKS (groups
             of 4 rows, columns sorted by which rows use them).
-        block, tile, chunk_cols, num_parts: see xla_ops/pack_product.h.
+        block, tile, chunk_cols, num_parts: see xla_ops/engine/pack_product.h.
     """
 
     storage: int
@@ -114,7 +114,7 @@ class _Step:
     bias: int = NONE
 
     def words(self) -> list[int]:
-        """As read_step in xla_ops/program.cc reads them."""
+        """As read_step in xla_ops/engine/program.cc reads them."""
         bounds = np.array([self.activation.low, self.activation.high], np.float32).view(np.uint32)
         index = list(map(int, self.index))
         return [

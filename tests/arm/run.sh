@@ -109,7 +109,7 @@ compile_modules() {  # by this machine's Python of the same version: the emulate
 test_in_cpp() {  # the C++ tests, linked with what the extension was linked from
   local objects
   "$bin/ninja" -C "$cache/cmake" -t cleandead >/dev/null
-  mapfile -t objects < <(find "$cache/cmake" -name '*.cc.o' ! -name handlers.cc.o)
+  mapfile -t objects < <(find "$cache/cmake" -name '*.cc.o' ! -name module.cc.o)
   tests/cpp/run.sh emulated "$(find_qemu)" "${objects[@]}"
 }
 

@@ -2,7 +2,7 @@
 // around the edges of tiles.
 #include <algorithm>
 
-#include "../../xla_ops/bcr_matrix.h"
+#include "engine/bcr_matrix.h"
 #include "testing.h"
 
 namespace sparsejax::test {

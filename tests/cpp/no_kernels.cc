@@ -1,5 +1,5 @@
 // Empty tables of an instruction set that is not tested: kernels.cc wants to know of it.
-#include "../../xla_ops/kernels.h"
+#include "kernels/kernels.h"
 
 namespace sparsejax::SPARSEJAX_TARGET {
 extern const SpmmKernels spmm = {};

@@ -3,7 +3,7 @@
 #include <memory>
 #include <stdexcept>
 
-#include "../../xla_ops/pack_product.h"
+#include "engine/pack_product.h"
 #include "testing.h"
 
 namespace sparsejax::test {

@@ -1,5 +1,5 @@
 // The custom calls of programs: found by name, refused where an array does not fit.
-#include "../../xla_ops/program_store.h"
+#include "bind/program_store.h"
 #include "calls.h"
 #include "programs.h"
 

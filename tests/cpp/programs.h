@@ -3,7 +3,7 @@
 #pragma once
 #include <initializer_list>
 
-#include "../../xla_ops/executable.h"
+#include "engine/executable.h"
 #include "testing.h"
 
 namespace sparsejax::test {

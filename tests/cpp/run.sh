@@ -10,9 +10,9 @@ readonly source=../../xla_ops
 python=../../.venv/bin/python
 [ -x "$python" ] || python=python3
 xla=$("$python" -c "import importlib.util as u; print(u.find_spec('jaxlib').submodule_search_locations[0])")/include
-readonly kernels=(depthwise_rows spmm product_rows product_masks elementwise depthwise bcr product_blocks depthwise_planes
+readonly kernels=(depthwise_strips spmm product_rows product_masks elementwise depthwise bcr product_blocks depthwise_planes
   pool columns window product product_vector)  # those that compile longest first
-readonly common=(-std=c++17 -ffp-contract=fast -Wall -Wextra -Werror -Wno-psabi -isystem "$xla")
+readonly common=(-std=c++17 -ffp-contract=fast -Wall -Wextra -Werror -Wno-psabi -I "$source" -isystem "$xla")
 # Nothing that is checked is optimised: to compile it takes far longer than to run it. UBSan's checks of addresses take a third
 # of the time, and ASan sees what is at a wrong one.
 readonly sanitize=(-g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
@@ -26,15 +26,19 @@ compile() {  # object, source, flags; as many at a time as there are cores
   "$compiler" "${common[@]}" "${flags[@]}" "${@:3}" -c "$2" -o "$build/$1.o" &
 }
 
-compile_all() {  # files, "--", flags
+compile_all() {  # files, "--", flags; an object is named by its room and its file
   local files=()
   while [ "$1" != -- ]; do files+=("$1") && shift; done
-  for file in "${files[@]}"; do compile "$(basename "$file" .cc)" "$file" "${@:2}"; done
+  for file in "${files[@]}"; do
+    local name=${file#"$source"/}
+    name=${name%.cc}
+    compile "${name//\//_}" "$file" "${@:2}"
+  done
 }
 
 add_kernels() {  # target, lanes, flags
   for kernel in "${kernels[@]}"; do
-    compile "$kernel.$1" "$source/$kernel.cc" -DSPARSEJAX_TARGET="$1" -DSPARSEJAX_LANES="$2" "${@:3}"
+    compile "$kernel.$1" "$source/kernels/$kernel.cc" -DSPARSEJAX_TARGET="$1" -DSPARSEJAX_LANES="$2" "${@:3}"
   done
 }
 
@@ -51,9 +55,8 @@ link() {  # program, flags
   "$compiler" "${flags[@]}" "${@:2}" "${objects[@]}" -lpthread -o "$build/$1"
 }
 
-readonly engine=("$source"/{plan,program,pack_product,executable,run_depthwise,run_step,bcr_matrix,run_spmm,run_bcr}.cc
-  "$source"/{matrix,product_layout,kernels}.cc)
-readonly handlers=("$source"/{spmm,bcr,depthwise,program}_handlers.cc "$source"/program_store.cc)
+readonly engine=("$source"/engine/*.cc "$source"/kernels/kernels.cc)
+readonly handlers=("$source"/bind/{spmm,bcr,depthwise,program,program_store}.cc)  # all but module.cc, which needs Python
 readonly drafts=({programs,random_program,reference}.cc)
 readonly threads=({threads,bcr,spmm,depthwise,program}_test.cc)
 readonly tests=(main.cc {handlers,program_calls,refused,ranges,window,elementwise,product}_test.cc calls.cc)

@@ -10,8 +10,8 @@
 #include <thread>
 #include <vector>
 
-#include "../../xla_ops/kernels.h"
-#include "../../xla_ops/run.h"
+#include "engine/run.h"
+#include "kernels/kernels.h"
 
 namespace sparsejax::test {
 

@@ -2,9 +2,9 @@
 #include <atomic>
 #include <stdexcept>
 
-#include "../../xla_ops/scratch.h"
-#include "../../xla_ops/team.h"
 #include "testing.h"
+#include "threads/scratch.h"
+#include "threads/team.h"
 
 namespace sparsejax::test {
 namespace {

@@ -1,6 +1,7 @@
 """Imports point one way."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,13 @@ EXPERIMENTS = [
     {"__main__"},
 ]
 ROOT = Path(sparsejax.__file__).parent
+ROOMS = {  # of xla_ops -> whose headers its files include
+    "simd": {"simd"},
+    "threads": {"threads"},
+    "kernels": {"kernels", "simd"},
+    "engine": {"engine", "kernels", "threads"},
+    "bind": {"bind", "engine", "kernels", "threads", "xla", "nanobind"},
+}
 
 
 def imports(file):
@@ -67,3 +75,28 @@ def test_only_nn_imports_flax():
         file.name for file in ROOT.rglob("*.py") if any("flax" in n for n in imports(file))
     }
     assert importers <= {"nn.py"}
+
+
+def includes(room):
+    """All headers that the files of a room of `xla_ops` include, with the file."""
+    for file in sorted(ROOT.with_name("xla_ops").joinpath(room).glob("*.[ch]*")):
+        for name in re.findall(r'^ *# *include *[<"]([^>"]+)', file.read_text(), re.MULTILINE):
+            yield file, name
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_includes_point_one_way(room):
+    assert set(ROOMS) == {
+        path.name for path in ROOT.with_name("xla_ops").iterdir() if path.is_dir()
+    }
+    for file, name in includes(room):
+        known = name.partition("/")[0] in ROOMS[room]
+        standard = re.fullmatch(r"\w+|arm_neon\.h", name)
+        assert known or standard, f"{file} includes {name}"
+
+
+@pytest.mark.parametrize("room", ["simd", "kernels"])
+def test_kernels_do_without_the_standard_library(room):
+    # Its templates would be merged across instruction sets. The table is compiled once.
+    for file, name in includes(room):
+        assert "/" in name or name in ("cstdint", "arm_neon.h") or file.stem == "kernels", file

@@ -1,0 +1,110 @@
+// Gives the custom calls to Python; the only file that knows it. XLA is known in this room alone.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+
+#include <stdexcept>
+#include <string>
+
+#include "bind/program_store.h"
+#include "kernels/kernels.h"
+#include "xla/ffi/api/c_api.h"
+
+namespace nb = nanobind;
+
+extern "C" {
+XLA_FFI_Error* sparsejax_spmm(XLA_FFI_CallFrame*);
+XLA_FFI_Error* sparsejax_spmm_grad_values(XLA_FFI_CallFrame*);
+XLA_FFI_Error* sparsejax_bcr(XLA_FFI_CallFrame*);
+XLA_FFI_Error* sparsejax_bcr_grad_values(XLA_FFI_CallFrame*);
+XLA_FFI_Error* sparsejax_depthwise(XLA_FFI_CallFrame*);
+XLA_FFI_Error* sparsejax_depthwise_grad_x(XLA_FFI_CallFrame*);
+XLA_FFI_Error* sparsejax_depthwise_grad_kernel(XLA_FFI_CallFrame*);
+XLA_FFI_Error* sparsejax_program_instantiate(XLA_FFI_CallFrame*);
+XLA_FFI_Error* sparsejax_program(XLA_FFI_CallFrame*);
+}
+
+namespace {
+
+// What Python holds to keep a program alive.
+struct Program {
+  std::shared_ptr<sparsejax::Executable> executable;
+};
+
+template <class T>
+using Vector = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+// What Python sees as a ValueError.
+void need(bool condition, const std::string& message) {
+  if (!condition) throw std::invalid_argument("Program " + message + ".");
+}
+
+template <class T>
+void need_aligned(const char* name, const Vector<T>& vector) {
+  need(reinterpret_cast<uintptr_t>(vector.data()) % alignof(T) == 0,
+       std::string("needs ") + name + " aligned to its elements; copy them");
+}
+
+void need_from(int64_t low, const char* name, int64_t number) {
+  need(number >= low, std::string("needs ") + name + " of at least " + std::to_string(low) +
+                          ", got " + std::to_string(number));
+}
+
+nb::capsule capsule(XLA_FFI_Handler* handler) {
+  return nb::capsule(reinterpret_cast<void*>(handler));
+}
+
+}  // namespace
+
+NB_MODULE(_xla_ops, m) {
+  using namespace nb::literals;
+  using sparsejax::kernels, sparsejax::Kernels, sparsejax::usable_kernels;
+  m.def("targets", [] {
+    nb::dict d;
+    d["spmm"] = capsule(sparsejax_spmm);
+    d["spmm_grad_values"] = capsule(sparsejax_spmm_grad_values);
+    d["bcr"] = capsule(sparsejax_bcr);
+    d["bcr_grad_values"] = capsule(sparsejax_bcr_grad_values);
+    d["depthwise"] = capsule(sparsejax_depthwise);
+    d["depthwise_grad_x"] = capsule(sparsejax_depthwise_grad_x);
+    d["depthwise_grad_kernel"] = capsule(sparsejax_depthwise_grad_kernel);
+    nb::dict program;
+    program["instantiate"] = capsule(sparsejax_program_instantiate);
+    program["execute"] = capsule(sparsejax_program);
+    d["program"] = program;
+    return d;
+  });
+  nb::class_<Program>(m, "Program")
+      .def(
+          "__init__",
+          [](Program* self, const std::string& name, const Vector<const int64_t>& words,
+             const Vector<const float>& floats, int64_t strip_pixels, int64_t whole_pixels) {
+            need_aligned("words", words);
+            need_aligned("floats", floats);
+            need_from(1, "strip_pixels", strip_pixels);
+            need_from(0, "whole_pixels", whole_pixels);
+            new (self)
+                Program{sparsejax::load_program(name, words.data(), words.size(), floats.data(),
+                                                floats.size(), {strip_pixels, whole_pixels})};
+          },
+          "name"_a, "words"_a.noconvert(), "floats"_a.noconvert(), "strip_pixels"_a,
+          "whole_pixels"_a)
+      .def("profile",
+           [](const Program& self, int64_t runs) {
+             need_from(1, "runs", runs);
+             nb::list seconds;
+             for (double step : self.executable->profile(runs)) seconds.append(step);
+             return seconds;
+           })
+      .def("scratch_floats", [](const Program& self, int64_t threads) {
+        need_from(1, "threads", threads);
+        return self.executable->scratch_floats(threads);
+      });
+  m.def("isa", [] { return std::string(kernels().isa); });
+  m.def("usable_isas", [] {
+    nb::list names;
+    for (const Kernels& set : usable_kernels()) names.append(set.isa);
+    return names;
+  });
+  m.def("use", &sparsejax::use);
+}

@@ -1,0 +1,42 @@
+// See program_store.h.
+#include "bind/program_store.h"
+
+#include <map>
+#include <mutex>
+
+namespace sparsejax {
+namespace {
+
+struct Store {
+  std::mutex mutex;
+  std::map<std::string, std::weak_ptr<Executable>> programs;
+};
+
+Store& store() {
+  static Store* const store = new Store;  // executables may outlive the module's statics
+  return *store;
+}
+
+}  // namespace
+
+std::shared_ptr<Executable> find_program(const std::string& name) {
+  std::lock_guard<std::mutex> lock(store().mutex);
+  const auto found = store().programs.find(name);
+  return found == store().programs.end() ? nullptr : found->second.lock();
+}
+
+std::shared_ptr<Executable> load_program(const std::string& name, const int64_t* words,
+                                         int64_t num_words, const float* floats, int64_t num_floats,
+                                         const PlanOptions& options) {
+  if (auto found = find_program(name)) return found;
+  auto made = std::make_shared<Executable>(parse_program(words, num_words, floats, num_floats),
+                                           kernels(), options);
+  std::lock_guard<std::mutex> lock(store().mutex);
+  auto& programs = store().programs;
+  for (auto it = programs.begin(); it != programs.end();)
+    it = it->second.expired() ? programs.erase(it) : std::next(it);
+  programs[name] = made;
+  return made;
+}
+
+}  // namespace sparsejax

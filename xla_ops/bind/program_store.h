@@ -1,0 +1,20 @@
+// Programs by name: Python loads them, XLA's executables find them when they are made, and whoever
+// holds one keeps it alive.
+#pragma once
+#include <memory>
+#include <string>
+
+#include "engine/executable.h"
+
+namespace sparsejax {
+
+// The program of that name, null when nobody holds one.
+std::shared_ptr<Executable> find_program(const std::string& name);
+
+// Parses, packs and names a program; one that is there already is returned as it is, so a name must
+// say all that the program contains. Throws std::invalid_argument.
+std::shared_ptr<Executable> load_program(const std::string& name, const int64_t* words,
+                                         int64_t num_words, const float* floats, int64_t num_floats,
+                                         const PlanOptions& options);
+
+}  // namespace sparsejax

@@ -1,0 +1,168 @@
+// Builds programs and runs their jobs; see executable.h.
+#include "engine/executable.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <thread>
+
+namespace sparsejax {
+
+Memory::Memory(int64_t floats) : owned_(new float[floats + 16]) {
+  const auto address = reinterpret_cast<uintptr_t>(owned_.get());
+  data_ = owned_.get() + ((64 - address % 64) % 64) / sizeof(float);
+  std::memset(owned_.get(), 0, (floats + 16) * sizeof(float));
+}
+
+namespace {
+
+std::vector<float> average_scales(const Program& program, const Step& step) {
+  const ImageSize in = program.values[step.inputs[0]], out = program.values[step.output];
+  const Window& w = step.window;
+  auto taps = [](int64_t first, int64_t kernel, int64_t dilation, int64_t size) {
+    int64_t inside = 0;
+    for (int64_t k = 0; k < kernel; k++)
+      inside += first + k * dilation >= 0 && first + k * dilation < size;
+    return inside;
+  };
+  std::vector<float> scales(out.pixels());
+  for (int64_t y = 0; y < out.height; y++)
+    for (int64_t x = 0; x < out.width; x++) {
+      const int64_t counted =
+          step.mode == 1
+              ? w.kernel_y * w.kernel_x
+              : taps(y * w.stride_y - step.pad_top, w.kernel_y, w.dilation_y, in.height) *
+                    taps(x * w.stride_x - w.pad_left, w.kernel_x, w.dilation_x, in.width);
+      scales[y * out.width + x] = 1.f / static_cast<float>(counted);
+    }
+  return scales;
+}
+
+// So many runs at a time find their memory where an earlier one left it.
+int64_t most_kept() { return std::max<int64_t>(2, std::thread::hardware_concurrency()); }
+
+void timed_step(const Frame& frame, const Step& step, int64_t strip, const Team& team) {
+  if (!frame.seconds) return run_step(frame, step, strip, team);
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point start = Clock::now();
+  run_step(frame, step, strip, team);
+  frame.seconds[&step - frame.executable->program().steps.data()] +=
+      std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+}  // namespace
+
+void Frame::rows(int64_t value, int64_t first, int64_t count,
+                 std::vector<const float*>& rows) const {
+  const Strips& strips = executable->plan().values[value];
+  const ImageSize& image = executable->program().values[value];
+  rows.clear();
+  for (int64_t row = first; row < first + count; row++) {
+    const bool inside = row >= 0 && row < image.height;
+    rows.push_back(inside ? strip(value, row / strips.rows) + row % strips.rows * image.width
+                          : nullptr);
+  }
+}
+
+Executable::Executable(Program program, const Kernels& kernels, const PlanOptions& options)
+    : program_(std::move(program)), plan_(make_plan(program_, options)), kernels_(kernels) {
+  products_.resize(program_.steps.size());
+  scales_.resize(program_.steps.size());
+  for (const Step& step : program_.steps) {
+    if (step.op == Op::kProduct) pack(step);
+    if (step.op == Op::kPool && step.mode != 0)
+      scales_[&step - program_.steps.data()] = average_scales(program_, step);
+  }
+}
+
+void Executable::pack(const Step& step) {
+  const Strips& strips = plan_.values[step.output];
+  const ImageSize in = program_.values[step.inputs[0]], out = program_.values[step.output];
+  const int64_t cols = in.channels * step.window.kernel_y * step.window.kernel_x;
+  products_[&step - program_.steps.data()] = std::make_unique<PackedProduct>(
+      program_.floats.data() + step.weights, out.channels, cols, strips.rows * out.width,
+      strips.pitch, step.layout, *kernels_.product);
+}
+
+std::unique_ptr<Memory> Executable::take(int64_t floats) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (auto& entry : free_) {
+      if (entry.first != floats) continue;
+      std::unique_ptr<Memory> memory = std::move(entry.second);
+      std::swap(entry, free_.back());
+      free_.pop_back();
+      return memory;
+    }
+  }
+  return std::make_unique<Memory>(floats);
+}
+
+void Executable::run_job(const Job& job, const Team& team, const Frame& frame) {
+  const Step& step = program_.steps[job.step];
+  if (step.output == kNone || plan_.values[step.output].count == 1)
+    return timed_step(frame, step, 0, team);
+  const Strips& strips = plan_.values[step.output];
+  const int64_t ranges = std::min({team.num_threads(), kPieces, strips.count});
+  const Team alone(Pool{});
+  team.for_each(ranges, [&](int64_t range) {
+    const int64_t begin = piece_begin(strips, kPieces * range / ranges);
+    const int64_t end = piece_begin(strips, kPieces * (range + 1) / ranges);
+    Frame own = frame;
+    own.job += range * plan_.job_floats;
+    std::vector<int64_t> done = first_strips(program_, plan_, step.output, begin);
+    walk(program_, plan_, step.output, end, done,
+         [&](const Step& inner, int64_t strip) { timed_step(own, inner, strip, alone); });
+  });
+}
+
+void Executable::run(const Pool& pool, Frame frame) {
+  const Team team(pool, kPieces);
+  const int64_t floats = scratch_floats(team.num_threads());
+  std::unique_ptr<Memory> memory = take(floats);
+  frame.executable = this;
+  frame.arena = memory->data();
+  frame.job = frame.arena + plan_.arena_floats;
+  for (const Job& job : plan_.jobs) run_job(job, team, frame);
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (static_cast<int64_t>(free_.size()) >= most_kept()) free_.erase(free_.begin());
+  free_.emplace_back(floats, std::move(memory));
+}
+
+void Executable::run_image(const Pool& pool, const float* const* operands, float* const* results) {
+  Frame frame = {};
+  frame.operands = operands;
+  frame.results = results;
+  run(pool, frame);
+}
+
+std::vector<double> Executable::profile(int64_t runs) {
+  std::vector<std::vector<float>> memory(program_.num_operands + program_.num_results);
+  std::vector<const float*> operands(program_.num_operands);
+  std::vector<float*> results(program_.num_results);
+  for (const Step& step : program_.steps) {
+    const bool is_input = step.op == Op::kInput;
+    if (!is_input && step.op != Op::kOutput) continue;
+    const int64_t i = step.index[0], value = is_input ? step.output : step.inputs[0];
+    std::vector<float>& floats = memory[is_input ? i : program_.num_operands + i];
+    floats.resize(program_.values[value].floats());
+    if (is_input) {
+      operands[i] = floats.data();
+    } else {
+      results[i] = floats.data();
+    }
+  }
+  std::vector<double> best(program_.steps.size(), 1e30);
+  for (int64_t run_number = 0; run_number < runs; run_number++) {
+    std::vector<double> seconds(program_.steps.size(), 0);
+    Frame frame = {};
+    frame.operands = operands.data();
+    frame.results = results.data();
+    frame.seconds = seconds.data();
+    run(Pool{}, frame);
+    for (size_t i = 0; i < best.size(); i++) best[i] = std::min(best[i], seconds[i]);
+  }
+  return best;
+}
+
+}  // namespace sparsejax

@@ -1,0 +1,92 @@
+// A program that is ready to run: planned, packed, with the memory that its runs share.
+#pragma once
+#include <algorithm>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "engine/plan.h"
+#include "kernels/kernels.h"
+#include "threads/team.h"
+
+namespace sparsejax {
+
+// 64-byte aligned floats.
+class Memory {
+ public:
+  explicit Memory(int64_t floats);
+  float* data() { return data_; }
+
+ private:
+  std::unique_ptr<float[]> owned_;
+  float* data_;
+};
+
+class Executable;
+
+// Where one run's values lie.
+struct Frame {
+  const Executable* executable;
+  const float* const* operands;
+  float* const* results;
+  float *arena, *job;
+  double* seconds;  // of each step, null unless profiled
+
+  float* strip(int64_t value, int64_t strip) const;
+  // Pointers to `count` rows of channel 0 from row `first` on; null outside of the image.
+  void rows(int64_t value, int64_t first, int64_t count, std::vector<const float*>& rows) const;
+};
+
+class Executable {
+ public:
+  Executable(Program program, const Kernels& kernels, const PlanOptions& options);
+
+  // operands[i] and results[i] hold one image each. Any number of threads may run at a time;
+  // results do not depend on the number of threads in the pool.
+  void run_image(const Pool& pool, const float* const* operands, float* const* results);
+
+  // Seconds that each step takes in a run on one thread with operands of zeros, best of `runs`.
+  std::vector<double> profile(int64_t runs);
+
+  const Program& program() const { return program_; }
+  const Plan& plan() const { return plan_; }
+  const Kernels& kernels() const { return kernels_; }
+  const PackedProduct* product(const Step& step) const {
+    return products_[&step - program_.steps.data()].get();
+  }
+  // Of an average pool: by how much the sum of each output pixel is multiplied.
+  const float* scales(const Step& step) const {
+    return scales_[&step - program_.steps.data()].data();
+  }
+  // Never more than the machine has threads, or 2.
+  size_t free_memories() const { return free_.size(); }
+  // Floats of scratch that one run on `threads` threads takes.
+  int64_t scratch_floats(int64_t threads) const {
+    return plan_.arena_floats + std::min(threads, kPieces) * plan_.job_floats;
+  }
+
+ private:
+  void pack(const Step& step);
+  std::unique_ptr<Memory> take(int64_t floats);
+  void run(const Pool& pool, Frame frame);
+  void run_job(const Job& job, const Team& team, const Frame& frame);
+
+  Program program_;
+  Plan plan_;
+  Kernels kernels_;
+  std::vector<std::unique_ptr<PackedProduct>> products_;
+  std::vector<std::vector<float>> scales_;
+  std::mutex mutex_;
+  std::vector<std::pair<int64_t, std::unique_ptr<Memory>>> free_;
+};
+
+inline float* Frame::strip(int64_t value, int64_t strip) const {
+  const Strips& strips = executable->plan().values[value];
+  return strips.kept ? arena + strips.begin + strip * strips.floats
+                     : job + strips.begin + strip % strips.ring * strips.floats;
+}
+
+// One strip of a step's output, from strips that are there; the team may take part.
+void run_step(const Frame& frame, const Step& step, int64_t strip, const Team& team);
+
+}  // namespace sparsejax

@@ -1,0 +1,258 @@
+// Packs weights for product.h: rows to parts, columns to chunks, equal counts together.
+#include "engine/pack_product.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+
+namespace sparsejax {
+namespace {
+
+void require(bool condition, const std::string& what) {
+  if (!condition) throw std::invalid_argument("PackedProduct needs " + what);
+}
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+struct Columns {
+  int64_t begin, end;
+};
+
+// The nonzeros of a row, or the columns of a block of rows, in one chunk: where they are among all
+// that were read.
+struct Line {
+  int64_t row;
+  size_t begin, count;
+};
+
+// Cuts `rows` into parts of about the same number of nonzeros, at multiples of `unit`.
+std::vector<int32_t> parts_of(const float* weights, int64_t rows, int64_t cols, int64_t num_parts,
+                              int64_t unit) {
+  constexpr int64_t kRowCost = 8;  // a row's start and end, in nonzeros
+  std::vector<int64_t> cost(rows + 1, 0);
+  for (int64_t r = 0; r < rows; r++)
+    cost[r + 1] = cost[r] + kRowCost + count_nonzeros(weights + r * cols, cols);
+  std::vector<int32_t> begins;
+  for (int64_t p = 0; p < num_parts; p++) {
+    const auto at = std::lower_bound(cost.begin(), cost.end(), cost[rows] * p / num_parts);
+    const int64_t row = ceil_div(at - cost.begin(), unit) * unit;
+    begins.push_back(static_cast<int32_t>(std::min(row, rows)));
+  }
+  begins.push_back(static_cast<int32_t>(rows));
+  return begins;
+}
+
+void check_sizes(int64_t rows, int64_t cols, int64_t pixels, int64_t x_pitch,
+                 const ProductLayout& layout) {
+  require(rows >= 1 && cols >= 1 && rows <= INT32_MAX, "rows and columns");
+  require(pixels >= 1 && (x_pitch == 1 ? pixels == 1 : x_pitch >= pixels && x_pitch % 16 == 0),
+          "a pitch of whole lines, or of 1 for one pixel, got " + std::to_string(x_pitch) +
+              " for " + std::to_string(pixels) + " pixels");
+  require(layout.tile >= 0 && layout.chunk_cols >= 0 && layout.num_parts >= 0,
+          "no negative tile, columns or parts");
+}
+
+void check_block(Storage storage, int64_t block) {
+  const bool power = block == 2 || block == 4 || block == 8;
+  const bool one = block == 1 && storage == Storage::kRows;
+  require(storage == Storage::kMasks ? block == 4 : power || one,
+          "another block than " + std::to_string(block));
+}
+
+}  // namespace
+
+int64_t count_nonzeros(const float* weights, int64_t n) {
+  int64_t count = 0;
+  for (int64_t i = 0; i < n; i++) count += weights[i] != 0;
+  return count;
+}
+
+// Appends groups to the arrays of a PackedProduct.
+class PackedProduct::Packer {
+ public:
+  Packer(PackedProduct& out, const float* weights)
+      : out_(out),
+        matrix_(out.matrix_),
+        weights_(weights),
+        height_(matrix_.storage == Storage::kRows ? 1 : matrix_.block) {}
+
+  void chunk(int64_t part, Columns columns, bool middle) {
+    first_col_ = columns.begin;
+    run_begin_ = out_.runs_.size();
+    starts_.push_back({out_.values_.size(), out_.offsets_.size(), run_begin_, out_.rows_.size()});
+    read_lines(out_.part_rows_[part], out_.part_rows_[part + 1], columns);
+    if (middle)  // neither bias nor activation: nothing to do for empty lines
+      lines_.erase(std::remove_if(lines_.begin(), lines_.end(),
+                                  [](const Line& line) { return line.count == 0; }),
+                   lines_.end());
+    if (matrix_.storage != Storage::kMasks)
+      std::stable_sort(lines_.begin(), lines_.end(),
+                       [](const Line& a, const Line& b) { return a.count > b.count; });
+    if (matrix_.storage == Storage::kRows) interleave();
+    if (matrix_.storage == Storage::kBlocks)
+      for (const Line& line : lines_) group(&line, 1);
+    if (matrix_.storage == Storage::kMasks)
+      for (const Line& line : lines_) masks(line);
+    const int64_t num_runs = out_.runs_.size() - run_begin_;
+    out_.chunks_.push_back({nullptr, nullptr, nullptr, num_runs, nullptr, columns.begin});
+  }
+
+  // Once all arrays are where they stay.
+  void point() {
+    for (size_t i = 0; i < starts_.size(); i++) {
+      ProductChunk& chunk = out_.chunks_[i];
+      chunk.values = out_.values_.data() + starts_[i].values;
+      chunk.offsets = out_.offsets_.data() + starts_[i].offsets;
+      chunk.runs = out_.runs_.data() + starts_[i].runs;
+      chunk.rows = out_.rows_.data() + starts_[i].rows;
+    }
+  }
+
+ private:
+  struct Start {
+    size_t values, offsets, runs, rows;
+  };
+
+  int32_t row_of(const Line& line, int64_t r) const {  // the last row is repeated
+    return static_cast<int32_t>(std::min(line.row + r, matrix_.rows - 1));
+  }
+
+  void read_lines(int64_t row_begin, int64_t row_end, Columns columns) {
+    lines_.clear();
+    const size_t most = ceil_div(row_end - row_begin, height_) * (columns.end - columns.begin);
+    cols_.resize(most + 1);
+    values_.resize((most + 1) * height_);
+    size_t at = 0;
+    for (int64_t row = row_begin; row < row_end; row += height_) {
+      Line line = {row, at, 0};
+      const float* w[8];
+      for (int64_t r = 0; r < height_; r++) w[r] = weights_ + row_of(line, r) * matrix_.cols;
+      for (int64_t k = columns.begin; k < columns.end; k++) {
+        bool used = false;  // written in any case: there is no telling which are
+        for (int64_t r = 0; r < height_; r++) {
+          values_[at * height_ + r] = w[r][k];
+          used |= w[r][k] != 0;
+        }
+        cols_[at] = k;
+        at += used;
+      }
+      line.count = at - line.begin;
+      lines_.push_back(line);
+    }
+    cols_.resize(at);
+    values_.resize(at * height_);
+  }
+
+  // A row with `count` nonzeros, the last one split into halves, quarters, ...: exact, and x is
+  // multiplied with nothing that it was not multiplied with before (0 times infinity is NaN).
+  Line padded(const Line& line, size_t count) {
+    if (line.count == count) return line;
+    const Line longer = {line.row, cols_.size(), count};
+    for (size_t i = 0; i < count; i++) {
+      const size_t from = line.begin + std::min(i, line.count - 1);
+      cols_.push_back(cols_[from]);
+      values_.push_back(values_[from]);
+    }
+    const size_t base = longer.begin + line.count - 1, end = longer.begin + count;
+    size_t pieces = 1;
+    for (size_t last = base + 1; last < end; pieces *= 2)
+      for (size_t i = base; i < base + pieces && last < end; i++, last++)
+        values_[last] = values_[i] *= 0.5f;
+    return longer;
+  }
+
+  void offset(int64_t col) {
+    const int64_t floats = (col - first_col_) * matrix_.x_pitch;
+    out_.offsets_.push_back(static_cast<uint16_t>(matrix_.x_pitch == 1 ? floats : floats / 2));
+  }
+
+  void value_rows(const Line& line) {
+    for (int64_t r = 0; r < height_; r++) out_.rows_.push_back(row_of(line, r));
+  }
+
+  // Lines of equal count next to each other: [nonzero][line].
+  void group(const Line* lines, int64_t num_lines) {
+    for (int64_t l = 0; l < num_lines; l++) value_rows(lines[l]);
+    const size_t count = lines[0].count;
+    for (size_t i = 0; i < count; i++)
+      for (int64_t l = 0; l < num_lines; l++) {
+        const size_t from = lines[l].begin + i;
+        offset(cols_[from]);
+        for (int64_t r = 0; r < height_; r++) out_.values_.push_back(values_[from * height_ + r]);
+      }
+    if (out_.runs_.size() > run_begin_ && out_.runs_.back().count == static_cast<int32_t>(count))
+      out_.runs_.back().groups++;
+    else
+      out_.runs_.push_back({static_cast<int32_t>(count), 1});
+  }
+
+  // Rows without nonzeros share no group with others: they could only be padded with zeros.
+  void interleave() {
+    const auto empty = std::find_if(lines_.begin(), lines_.end(),
+                                    [](const Line& line) { return line.count == 0; });
+    const int64_t bounds[] = {0, empty - lines_.begin(), static_cast<int64_t>(lines_.size())};
+    for (int kind = 0; kind < 2; kind++)
+      for (int64_t i = bounds[kind]; i < bounds[kind + 1]; i += matrix_.block) {
+        Line taken[8];
+        for (int64_t r = 0; r < matrix_.block; r++)
+          taken[r] = padded(lines_[std::min(i + r, bounds[kind + 1] - 1)], lines_[i].count);
+        group(taken, matrix_.block);
+      }
+  }
+
+  void masks(const Line& line) {
+    value_rows(line);
+    std::vector<size_t> of_mask[16];
+    for (size_t i = line.begin; i < line.begin + line.count; i++) {
+      int used = 0;
+      for (int r = 0; r < 4; r++) used |= (values_[4 * i + r] != 0) << r;
+      of_mask[used].push_back(i);
+    }
+    for (int mask = 1; mask < 16; mask++) {
+      for (size_t i : of_mask[mask]) {
+        offset(cols_[i]);
+        for (int r = 0; r < 4; r++)
+          if (mask >> r & 1) out_.values_.push_back(values_[4 * i + r]);
+      }
+      out_.runs_.push_back({static_cast<int32_t>(of_mask[mask].size()), 1});
+    }
+  }
+
+  PackedProduct& out_;
+  const ProductMatrix& matrix_;
+  const float* weights_;
+  const int64_t height_;
+  int64_t first_col_ = 0;
+  size_t run_begin_ = 0;
+  std::vector<Line> lines_;
+  std::vector<int64_t> cols_;  // of all lines
+  std::vector<float> values_;  // [column][row]
+  std::vector<Start> starts_;
+};
+
+PackedProduct::PackedProduct(const float* weights, int64_t rows, int64_t cols, int64_t pixels,
+                             int64_t x_pitch, const ProductLayout& wanted,
+                             const ProductKernels& kernels) {
+  check_sizes(rows, cols, pixels, x_pitch, wanted);
+  if (wanted.block != 0) check_block(wanted.storage, wanted.block);
+  const ProductLayout& layout = layout_ =
+      completed(wanted, weights, rows, cols, pixels, x_pitch, kernels);
+  matrix_ = {rows,         cols,        x_pitch,          layout.storage,
+             layout.block, layout.tile, layout.num_parts, ceil_div(cols, layout.chunk_cols),
+             nullptr,      nullptr};
+  const int64_t height = layout.storage == Storage::kRows ? 1 : layout.block;
+  part_rows_ = parts_of(weights, rows, cols, layout.num_parts, x_pitch == 1 ? 16 : height);
+  Packer packer(*this, weights);
+  for (int64_t p = 0; p < matrix_.num_parts; p++)
+    for (int64_t c = 0; c < matrix_.num_chunks; c++) {
+      const int64_t begin = c * layout.chunk_cols;
+      packer.chunk(p, {begin, std::min(cols, begin + layout.chunk_cols)},
+                   c > 0 && c < matrix_.num_chunks - 1);
+    }
+  stored_ = values_.size();
+  packer.point();
+  matrix_.chunks = chunks_.data();
+  matrix_.part_rows = part_rows_.data();
+}
+
+}  // namespace sparsejax

@@ -1,0 +1,290 @@
+// Plans strips, rings, jobs and memory; see plan.h.
+#include "engine/plan.h"
+
+#include <algorithm>
+
+namespace sparsejax {
+namespace {
+
+constexpr int64_t kSlack = 32;     // floats between strips that kernels may read
+constexpr int64_t kMostDepth = 4;  // of ring values that are computed from one another
+
+int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t round_up(int64_t a, int64_t to) { return divide_up(a, to) * to; }
+
+// Whole cache lines, an odd number of them where channels would else share cache sets; room for a
+// row of 16 floats that begins where the last row does.
+int64_t pitch_of(int64_t rows, int64_t width) {
+  const int64_t floats = (rows - 1) * width + std::max<int64_t>(width, 16);
+  const int64_t lines = divide_up(floats, 16);
+  return 16 * (lines >= 4 && lines % 2 == 0 ? lines + 1 : lines);
+}
+
+// About `fit` rows, but rather so that two or four threads get as many strips each.
+int64_t rows_of_strip(int64_t fit, int64_t height) {
+  for (int64_t share : {4, 2})
+    for (int64_t more = 0; more < fit; more++)
+      for (int64_t rows : {fit + more, fit - more})
+        if (rows > 0 && divide_up(height, rows) % share == 0) return rows;
+  return fit;
+}
+
+Strips strips_of(const ImageSize& size, const PlanOptions& options) {
+  Strips strips = {};
+  if (size.pixels() == 1) {
+    strips.rows = strips.count = strips.pitch = 1;
+  } else {
+    const int64_t fit = std::max<int64_t>(options.strip_pixels / size.width, 2);
+    strips.small = size.pixels() <= options.whole_pixels;
+    strips.rows = strips.small         ? divide_up(size.height, 2)
+                  : fit >= size.height ? size.height
+                                       : rows_of_strip(fit, size.height);
+    strips.count = divide_up(size.height, strips.rows);
+    strips.pitch = pitch_of(strips.rows, size.width);
+  }
+  strips.floats = round_up(size.channels * strips.pitch + kSlack, 16);
+  return strips;
+}
+
+bool reads_whole(const Step& step) {
+  return step.op == Op::kMean || step.op == Op::kFlatten || step.op == Op::kOutput;
+}
+
+bool is_windowed(const Step& step) {
+  return step.op == Op::kProduct || step.op == Op::kDepthwise || step.op == Op::kPool ||
+         step.op == Op::kPad;
+}
+
+template <class F>
+void for_each_input(const Step& step, const F& f) {
+  for (int64_t value : step.inputs) f(value);
+  if (step.residual != kNone) f(step.residual);
+  if (step.gate != kNone) f(step.gate);
+}
+
+// Depthwise outputs that one product alone reads, as they are: a thread's strip of them stays in
+// its own cache.
+std::vector<bool> in_passing(const Program& program) {
+  std::vector<int64_t> readers(program.values.size(), 0);
+  std::vector<bool> direct(program.values.size(), false), depthwise = direct;
+  for (const Step& step : program.steps) {
+    if (step.output != kNone) depthwise[step.output] = step.op == Op::kDepthwise;
+    for_each_input(step, [&](int64_t value) {
+      readers[value]++;
+      direct[value] =
+          step.op == Op::kProduct && value == step.inputs[0] && reads_directly(program, step);
+    });
+  }
+  for (size_t v = 0; v < depthwise.size(); v++)
+    depthwise[v] = depthwise[v] && direct[v] && readers[v] == 1;
+  return depthwise;
+}
+
+// Values of one strip, those that are read as a whole, small maps, and what they are made from.
+void mark_kept(const Program& program, Plan& plan) {
+  const std::vector<bool> passing = in_passing(program);
+  for (size_t v = 0; v < plan.values.size(); v++) {
+    Strips& strips = plan.values[v];
+    strips.kept = strips.count == 1 || (strips.small && !passing[v]);
+  }
+  for (const Step& step : program.steps) {
+    const bool whole =
+        reads_whole(step) || plan.values[step.output].count == 1 || plan.values[step.output].small;
+    for_each_input(step,
+                   [&](int64_t value) { plan.values[value].kept |= whole && !passing[value]; });
+  }
+  // Longer chains of rings would recompute much where threads meet (MobileNet-v1 on two
+  // threads: 1.5x rather than 1.9x) and are no faster on one.
+  std::vector<int64_t> depth(plan.values.size(), 0);
+  for (const Step& step : program.steps) {
+    if (step.output == kNone) continue;
+    for_each_input(step, [&](int64_t value) {
+      if (!plan.values[value].kept)
+        depth[step.output] = std::max(depth[step.output], depth[value] + 1);
+    });
+    plan.values[step.output].kept |= depth[step.output] >= kMostDepth;
+  }
+  // A ring value has readers in one job only: job[v] is the kept value it leads to.
+  for (bool changed = true; changed;) {
+    changed = false;
+    std::vector<int64_t> job(plan.values.size(), kNone);
+    for (size_t i = program.steps.size(); i-- > 0;) {
+      const Step& step = program.steps[i];
+      if (step.output == kNone) continue;
+      if (plan.values[step.output].kept) job[step.output] = step.output;
+      for_each_input(step, [&](int64_t value) {
+        Strips& strips = plan.values[value];
+        if (strips.kept) return;
+        if (job[value] == kNone) job[value] = job[step.output];
+        if (job[value] == job[step.output]) return;
+        strips.kept = changed = true;
+      });
+    }
+  }
+}
+
+// The longest time that a strip is needed decides its ring, wherever a thread begins.
+void plan_rings(const Program& program, Plan& plan) {
+  for (Strips& strips : plan.values) strips.ring = strips.kept ? strips.count : 1;
+  for (const Job& job : plan.jobs) {
+    const int64_t target = program.steps[job.step].output;
+    if (target == kNone) continue;
+    const int64_t count = plan.values[target].count;
+    for (int64_t piece = 0; piece < std::min(kPieces, count); piece++) {
+      std::vector<int64_t> done =
+          first_strips(program, plan, target, piece_begin(plan.values[target], piece));
+      walk(program, plan, target, count, done, [&](const Step& step, int64_t strip) {
+        for_each_input(step, [&](int64_t value) {
+          Strips& strips = plan.values[value];
+          if (strips.kept) return;
+          const int64_t low = strips_read(program, plan, step, value, strip).low;
+          strips.ring = std::max(strips.ring, done[value] - low);
+        });
+      });
+    }
+  }
+}
+
+// Floats that a product's columns take.
+int64_t columns_floats(const Program& program, const Plan& plan, const Step& step) {
+  if (step.output == kNone) return 0;
+  const Strips& strips = plan.values[step.output];
+  const int64_t taps = step.window.kernel_y * step.window.kernel_x;
+  if (step.op == Op::kProduct && !reads_directly(program, step)) {
+    const int64_t cols = program.values[step.inputs[0]].channels * taps;
+    // Vectors: as columns of 16 floats first.
+    return cols * (strips.pitch == 1 ? 17 : strips.pitch) + 2 * kSlack;
+  }
+  if (strips.pitch == 1) return program.values[step.output].channels * 16 + 2 * kSlack;
+  return 0;
+}
+
+void plan_job_memory(const Program& program, Plan& plan) {
+  for (const Job& job : plan.jobs) {
+    const int64_t target = program.steps[job.step].output;
+    if (target == kNone) continue;
+    std::vector<int64_t> done = first_strips(program, plan, target, 0);
+    int64_t next = kSlack;
+    walk(program, plan, target, 1, done, [&](const Step& step, int64_t) {
+      Strips& strips = plan.values[step.output];
+      if (strips.kept || strips.begin != 0) return;
+      strips.begin = next;
+      next += strips.ring * strips.floats;
+    });
+    plan.columns_begin = std::max(plan.columns_begin, round_up(next + kSlack, 16));
+  }
+  int64_t columns = 0;
+  for (const Step& step : program.steps)
+    columns = std::max(columns, columns_floats(program, plan, step));
+  plan.job_floats = round_up(plan.columns_begin + columns + kSlack, 16);
+}
+
+// First fit by begin, over values that are alive at the same time.
+void plan_arena(const Program& program, Plan& plan) {
+  struct Life {
+    int64_t value, first, last, begin, end;
+  };
+  std::vector<int64_t> first(plan.values.size(), kNone), last(plan.values.size(), kNone);
+  for (size_t j = 0; j < plan.jobs.size(); j++) {
+    const int64_t now = static_cast<int64_t>(j);
+    auto read = [&](int64_t value) {
+      if (plan.values[value].kept) last[value] = now;
+    };
+    const Step& step = program.steps[plan.jobs[j].step];
+    if (step.output == kNone) {
+      for_each_input(step, read);
+      continue;
+    }
+    first[step.output] = last[step.output] = now;
+    std::vector<int64_t> done = first_strips(program, plan, step.output, 0);
+    walk(program, plan, step.output, 1, done,
+         [&](const Step& inner, int64_t) { for_each_input(inner, read); });
+  }
+  std::vector<Life> placed;
+  for (size_t v = 0; v < plan.values.size(); v++) {
+    Strips& strips = plan.values[v];
+    if (!strips.kept) continue;
+    Life life = {static_cast<int64_t>(v), first[v], last[v], kSlack, 0};
+    const int64_t floats = strips.count * strips.floats;
+    std::sort(placed.begin(), placed.end(),
+              [](const Life& a, const Life& b) { return a.begin < b.begin; });
+    for (const Life& other : placed) {
+      if (other.last < life.first || life.last < other.first) continue;
+      if (other.begin >= life.begin + floats) break;
+      life.begin = std::max(life.begin, other.end);
+    }
+    life.end = life.begin + floats;
+    strips.begin = life.begin;
+    plan.arena_floats = std::max(plan.arena_floats, life.end + kSlack);
+    placed.push_back(life);
+  }
+  plan.arena_floats = round_up(plan.arena_floats + kSlack, 16);
+}
+
+}  // namespace
+
+bool reads_directly(const Program& program, const Step& step) {
+  const Window& w = step.window;
+  return step.gate == kNone && w.kernel_y == 1 && w.kernel_x == 1 && w.stride_y == 1 &&
+         w.stride_x == 1 && w.pad_left == 0 && step.pad_top == 0 &&
+         program.values[step.inputs[0]].height == program.values[step.output].height &&
+         program.values[step.inputs[0]].width == program.values[step.output].width;
+}
+
+StripRange strips_read(const Program& program, const Plan& plan, const Step& step, int64_t value,
+                       int64_t strip) {
+  const Strips& in = plan.values[value];
+  const bool through_window = is_windowed(step) && value == step.inputs[0];
+  if (!through_window || in.count == 1)
+    return in.count == 1 ? StripRange{0, 1} : StripRange{strip, strip + 1};
+  const Strips& out = plan.values[step.output];
+  const int64_t first_out = strip * out.rows;
+  const int64_t last_out = std::min(first_out + out.rows, program.values[step.output].height) - 1;
+  const Window& w = step.window;
+  const int64_t first = first_out * w.stride_y - step.pad_top;
+  const int64_t last = last_out * w.stride_y - step.pad_top + (w.kernel_y - 1) * w.dilation_y;
+  const int64_t height = program.values[value].height;
+  const int64_t low = std::clamp<int64_t>(first, 0, height - 1);
+  const int64_t high = std::clamp<int64_t>(last, 0, height - 1);
+  StripRange range = {low / in.rows, high / in.rows + 1};
+  // The residual of a product may be its own input.
+  if (value == step.residual) range = {std::min(range.low, strip), std::max(range.high, strip + 1)};
+  return range;
+}
+
+std::vector<int64_t> first_strips(const Program& program, const Plan& plan, int64_t value,
+                                  int64_t begin) {
+  std::vector<int64_t> first(plan.values.size(), INT64_MAX);
+  first[value] = begin;
+  for (int64_t i = plan.maker[value]; i >= 0; i--) {
+    const Step& step = program.steps[i];
+    if (step.output == kNone || first[step.output] == INT64_MAX) continue;
+    for_each_input(step, [&](int64_t input) {
+      if (plan.values[input].kept) return;
+      const int64_t low = strips_read(program, plan, step, input, first[step.output]).low;
+      first[input] = std::min(first[input], low);
+    });
+  }
+  return first;
+}
+
+Plan make_plan(const Program& program, const PlanOptions& options) {
+  Plan plan;
+  plan.maker.assign(program.values.size(), kNone);
+  for (const ImageSize& size : program.values) plan.values.push_back(strips_of(size, options));
+  for (size_t i = 0; i < program.steps.size(); i++)
+    if (program.steps[i].output != kNone)
+      plan.maker[program.steps[i].output] = static_cast<int64_t>(i);
+  mark_kept(program, plan);
+  for (size_t i = 0; i < program.steps.size(); i++) {
+    const Step& step = program.steps[i];
+    if (step.output == kNone || plan.values[step.output].kept)
+      plan.jobs.push_back({static_cast<int64_t>(i)});
+  }
+  plan_rings(program, plan);
+  plan_job_memory(program, plan);
+  plan_arena(program, plan);
+  return plan;
+}
+
+}  // namespace sparsejax

@@ -1,0 +1,85 @@
+// Where a program's values lie and in which order strips of them are computed.
+//
+// A value is cut into strips: `rows` rows of all channels, [channels][pitch]. Strips of large maps
+// live in rings: they are computed when a later step asks for them and overwritten when nothing
+// needs them any more, so that they stay in the cache (depth first). Values that are read as a
+// whole, and small maps (two strips), are kept for as long as a later job needs them. A job
+// computes one kept value and, on the way, the ring values that only it needs; threads share its
+// strips, so that what a thread reads was mostly written by itself.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "engine/program.h"
+
+namespace sparsejax {
+
+struct Strips {
+  int64_t rows, count, pitch;
+  int64_t floats;  // of one strip, with what kernels may touch beside it
+  int64_t ring;    // strips that are there at a time: `count` for kept values
+  bool small;      // two strips, as one has few pixels
+  bool kept;
+  int64_t begin;  // in the arena (kept) or in a job's own memory (rings)
+};
+
+struct Job {
+  int64_t step;  // that makes the kept value, or an output step
+};
+
+struct Plan {
+  std::vector<Strips> values;
+  std::vector<int64_t> maker;  // step of each value
+  std::vector<Job> jobs;
+  int64_t arena_floats = 0;   // kept values
+  int64_t job_floats = 0;     // rings and columns of one job on one thread
+  int64_t columns_begin = 0;  // in a job's memory
+};
+
+// Strips have about `strip_pixels` pixels, but two rows at least; maps of at most `whole_pixels`
+// are two strips.
+struct PlanOptions {
+  int64_t strip_pixels, whole_pixels;
+};
+
+Plan make_plan(const Program& program, const PlanOptions& options);
+
+// The strips [low, high) of `value` that output strip `strip` of a step reads; never empty.
+struct StripRange {
+  int64_t low, high;
+};
+StripRange strips_read(const Program& program, const Plan& plan, const Step& step, int64_t value,
+                       int64_t strip);
+
+// Does the product read its input's strips as they are?
+bool reads_directly(const Program& program, const Step& step);
+
+// Threads share a kept value's strips by pieces: a range begins where one of these does.
+constexpr int64_t kPieces = 16;
+inline int64_t piece_begin(const Strips& strips, int64_t piece) {
+  return strips.count * piece / kPieces;
+}
+
+// For each value the next strip to compute when strips of `value` from `begin` on are wanted.
+std::vector<int64_t> first_strips(const Program& program, const Plan& plan, int64_t value,
+                                  int64_t begin);
+
+// Computes the strips of `value` up to `end`: calls produce(step, strip) in an order in which all
+// ring strips that are read were computed. `done` comes from first_strips.
+template <class Produce>
+void walk(const Program& program, const Plan& plan, int64_t value, int64_t end,
+          std::vector<int64_t>& done, const Produce& produce) {
+  const Step& step = program.steps[plan.maker[value]];
+  for (; done[value] < end; done[value]++) {
+    auto visit = [&](int64_t input) {
+      if (input == kNone || plan.values[input].kept) return;
+      const int64_t high = strips_read(program, plan, step, input, done[value]).high;
+      walk(program, plan, input, high, done, produce);
+    };
+    for (int64_t input : step.inputs) visit(input);
+    visit(step.residual);
+    produce(step, done[value]);
+  }
+}
+
+}  // namespace sparsejax

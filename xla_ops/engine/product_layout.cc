@@ -1,0 +1,112 @@
+// Chooses what a layout leaves open by a model of the kernels; see pack_product.h.
+#include <algorithm>
+#include <cmath>
+
+#include "engine/pack_product.h"
+
+namespace sparsejax {
+namespace {
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+struct Shape {
+  int64_t rows, cols, pixels, x_pitch;
+  double nonzeros;  // of a row
+};
+
+#ifdef __aarch64__
+constexpr double kCache = 64 * 1024;  // first-level, of a Cortex-A76 or a Neoverse
+#else
+constexpr double kCache = 32 * 1024;
+#endif
+
+// Bytes of a tile of x, and what each product costs with tiles of that size: the cache also holds
+// weights and results, and blocks need less of x for a product than rows do.
+struct Level {
+  double bytes, rows_cost, blocks_cost;
+};
+constexpr Level kLevels[] = {{kCache / 2, 1, 1},
+                             {kCache * 7 / 8, 1.06, 1.05},
+                             {kCache * 9 / 8, 1.2, 1.07},
+                             {kCache * 7 / 4, 1.4, 1.12}};
+
+// The share of the cache's 64 sets that a tile can use: columns lie `pitch` floats apart.
+double used_sets(int64_t pitch, int64_t column_bytes) {
+  int64_t step = 1;
+  while (step < 64 && pitch / 16 % (2 * step) == 0) step *= 2;
+  return std::min(1.0, static_cast<double>(ceil_div(column_bytes, 64)) / step);
+}
+
+// Cycles of a row on all tiles: two products and two loads a cycle, weights among them, and a
+// latency of 4 in each chain of sums.
+double row_cycles(const Shape& shape, const ProductLayout& layout, double product_cost,
+                  int64_t lanes) {
+  const double vectors = ceil_div(shape.pixels, lanes);
+  const double tiles = std::ceil(vectors / layout.tile), block = layout.block;
+  const bool rows = layout.storage == Storage::kRows;
+  const double multiplications = 0.5 * vectors, chains = 4.2 * tiles / block;
+  const double loads = rows ? 0.5 * vectors + 0.35 * tiles : 0.55 * (vectors / block + tiles);
+  const double product = std::max(std::max(multiplications, loads), chains);
+  const double chunks = ceil_div(shape.cols, layout.chunk_cols);
+  return chunks * (6 * tiles + 2 * vectors) + shape.nonzeros * product * product_cost;
+}
+
+// The cheapest of all tiles and chunks that `layout` allows, at its block.
+double choose_tile(const Shape& shape, const ProductKernels& kernels, ProductLayout& layout) {
+  const int64_t vectors = ceil_div(shape.pixels, kernels.lanes);
+  const int64_t most = std::min(vectors, kernels.most_vectors(layout.storage, layout.block));
+  const int64_t most_cols = 2 * 65535 / shape.x_pitch + 1;
+  ProductLayout best = layout;
+  double best_cycles = 1e300;
+  for (int64_t tile = 1; tile <= most; tile++) {
+    if (layout.tile != 0 && tile != std::min(layout.tile, most)) continue;
+    for (const Level& level : kLevels) {
+      const int64_t bytes = 4 * tile * kernels.lanes;
+      const double sets = used_sets(shape.x_pitch, bytes);
+      const int64_t suits = std::max<int64_t>(1, level.bytes * sets / std::max<int64_t>(64, bytes));
+      const int64_t chunks = ceil_div(shape.cols, std::min(suits, most_cols));
+      ProductLayout tried = layout;
+      tried.tile = tile;
+      tried.chunk_cols = layout.chunk_cols != 0 ? std::min(layout.chunk_cols, most_cols)
+                                                : ceil_div(shape.cols, chunks);
+      const double cost = layout.storage == Storage::kRows ? level.rows_cost : level.blocks_cost;
+      const double cycles = row_cycles(shape, tried, cost, kernels.lanes);
+      if (cycles < best_cycles) best = tried, best_cycles = cycles;
+    }
+  }
+  layout = best;
+  return best_cycles;
+}
+
+}  // namespace
+
+ProductLayout completed(const ProductLayout& wanted, const float* weights, int64_t rows,
+                        int64_t cols, int64_t pixels, int64_t x_pitch,
+                        const ProductKernels& kernels) {
+  ProductLayout layout = wanted;
+  const bool vector = x_pitch == 1;
+  if (layout.num_parts == 0)
+    layout.num_parts = vector ? std::clamp<int64_t>(rows / 64, 1, 8) : rows < 64 ? 1 : 2;
+  if (vector) {
+    if (layout.block == 0) layout.block = layout.storage == Storage::kMasks ? 4 : 8;
+    layout.tile = 1;
+    layout.chunk_cols = layout.chunk_cols == 0 ? std::min<int64_t>(cols, 65536)
+                                               : std::min<int64_t>(layout.chunk_cols, 65536);
+    return layout;
+  }
+  const double nonzeros = count_nonzeros(weights, rows * cols);
+  const Shape shape = {rows, cols, pixels, x_pitch, nonzeros / rows};
+  if (layout.block == 0 && layout.storage != Storage::kRows) layout.block = 4;
+  ProductLayout best = layout;
+  double best_cycles = 1e300;
+  for (int64_t block : {2, 4, 1, 8}) {
+    if (layout.block != 0 && block != layout.block) continue;
+    ProductLayout tried = layout;
+    tried.block = block;
+    const double cycles = choose_tile(shape, kernels, tried);
+    if (cycles < best_cycles) best = tried, best_cycles = cycles;
+  }
+  return best;
+}
+
+}  // namespace sparsejax

@@ -1,0 +1,143 @@
+// Elementwise steps, sums and changes of layout; see elementwise.h. Compiled
+// once for each instruction set.
+#include "kernels/elementwise.h"
+
+#include "kernels/activate.h"
+#include "simd/transpose.h"
+
+namespace sparsejax::SPARSEJAX_TARGET {
+namespace {
+
+// out = f(value(i)) by whole vectors; `Value` gives the vector at float i.
+template <class Value>
+struct Map {
+  const ActivationCall& activation;
+  const Value& value;
+  int64_t n;
+  float* out;
+  template <Function function, int U>
+  SPARSEJAX_INLINE void step(int64_t i) const {
+    apply_in_step<function, U>([&](int u) { return value(i + u * kLanes); }, out + i);
+  }
+  template <Function function>
+  void run() const {
+    const Vec low = splat<Vec>(activation.low), high = splat<Vec>(activation.high);
+    int64_t i = 0;
+    if constexpr (in_step(function)) {
+      for (; i + 4 * kLanes <= n; i += 4 * kLanes) step<function, 4>(i);
+      for (; i < n; i += kLanes) step<function, 1>(i);
+      return;
+    }
+    // two at a time: while one vector waits for a product, the other goes on
+    for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
+      const Vec a = apply<function, Vec>(value(i), low, high);
+      const Vec b = apply<function, Vec>(value(i + kLanes), low, high);
+      store(out + i, a);
+      store(out + i + kLanes, b);
+    }
+    for (; i < n; i += kLanes) store(out + i, apply<function, Vec>(value(i), low, high));
+  }
+};
+
+template <class Value>
+void map(const ActivationCall& activation, const Value& value, int64_t n, float* out) {
+  dispatch(activation.function, Map<Value>{activation, value, n, out});
+}
+
+void activate(const ActivationCall& activation, const float* x, int64_t n, float* out) {
+  map(activation, [=](int64_t i) { return load<Vec>(x + i); }, n, out);
+}
+
+void affine(const ActivationCall& activation, const float* x, float scale, float shift, int64_t n,
+            float* out) {
+  const Vec a = splat<Vec>(scale), b = splat<Vec>(shift);
+  map(activation, [=](int64_t i) { return a * load<Vec>(x + i) + b; }, n, out);
+}
+
+SPARSEJAX_INLINE Vec maximum(Vec a, Vec b) {  // NaN if one of them is
+  return ((a > b) | (a != a)) ? a : b;
+}
+
+// The sums themselves are one cheap pass; the functions would be built four
+// times otherwise.
+template <class Right>
+void combine(Binary op, const ActivationCall& activation, const float* a, const Right& right,
+             int64_t n, float* out) {
+  const ActivationCall none = {Function::kIdentity, 0.f, 0.f};
+  const bool cut = activation.function == Function::kClamp;
+  const Vec low = splat<Vec>(cut ? activation.low : -__builtin_inff());
+  const Vec high = splat<Vec>(cut ? activation.high : __builtin_inff());
+  const auto all = [&](const auto& f) {
+    for (int64_t i = 0; i < n; i += kLanes)
+      store(out + i, clamp(f(load<Vec>(a + i), right(i)), low, high));
+  };
+  switch (op) {
+    case Binary::kAdd:
+      all([](Vec x, Vec y) { return x + y; });
+      break;
+    case Binary::kSubtract:
+      all([](Vec x, Vec y) { return x - y; });
+      break;
+    case Binary::kMultiply:
+      all([](Vec x, Vec y) { return x * y; });
+      break;
+    case Binary::kMaximum:
+      all([](Vec x, Vec y) { return maximum(x, y); });
+      break;
+  }
+  if (!cut && activation.function != none.function) activate(activation, out, n, out);
+}
+
+void binary(Binary op, const ActivationCall& activation, const float* a, const float* b, int64_t n,
+            float* out) {
+  combine(op, activation, a, [=](int64_t i) { return load<Vec>(b + i); }, n, out);
+}
+
+void binary_number(Binary op, const ActivationCall& activation, const float* a, float b, int64_t n,
+                   float* out) {
+  const Vec right = splat<Vec>(b);
+  combine(op, activation, a, [=](int64_t) { return right; }, n, out);
+}
+
+float sum(const float* x, int64_t n) {
+  Vec part[4] = {};
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= n; i += 4 * kLanes)
+    for (int k = 0; k < 4; k++) part[k] += load<Vec>(x + i + k * kLanes);
+  for (; i + kLanes <= n; i += kLanes) part[0] += load<Vec>(x + i);
+  float total = sum_lanes((part[0] + part[1]) + (part[2] + part[3]));
+  for (; i < n; i++) total += x[i];
+  return total;
+}
+
+// Four pixels of three channels.
+SPARSEJAX_INLINE void four_colours(const float* pixels, float* planes, int64_t pitch) {
+  const Vec4 a = load<Vec4>(pixels), b = load<Vec4>(pixels + 4), c = load<Vec4>(pixels + 8);
+  const Vec4 red = __builtin_shufflevector(a, b, 0, 3, 6, 6);
+  const Vec4 green = __builtin_shufflevector(a, b, 1, 4, 7, 7);
+  const Vec4 blue = __builtin_shufflevector(a, b, 2, 5, 5, 5);
+  store(planes, __builtin_shufflevector(red, c, 0, 1, 2, 5));
+  store(planes + pitch, __builtin_shufflevector(green, c, 0, 1, 2, 6));
+  store(planes + 2 * pitch, __builtin_shufflevector(blue, c, 0, 1, 4, 7));
+}
+
+void to_planes(const float* pixels, int64_t count, int64_t channels, float* planes, int64_t pitch) {
+  int64_t p = 0;
+  if (channels == 3)  // images; 4x faster than float by float
+    for (; p + 4 <= count; p += 4) four_colours(pixels + p * 3, planes + p, pitch);
+  transpose(pixels + p * channels, channels, count - p, channels, planes + p, pitch);
+}
+
+// Eight pixels at a time: more rows of many channels would fall on the same cache set.
+void to_pixels(const float* planes, int64_t pitch, int64_t count, int64_t channels, float* pixels) {
+  for (int64_t p = 0; p < count; p += 8)
+    transpose(planes + p, pitch, channels, count - p < 8 ? count - p : 8, pixels + p * channels,
+              channels);
+}
+
+}  // namespace
+
+extern const ElementwiseKernels elementwise = {activate, affine,    binary,   binary_number,
+                                               sum,      to_planes, to_pixels};
+
+}  // namespace sparsejax::SPARSEJAX_TARGET

@@ -1,0 +1,92 @@
+// Packed weights times a strip: pixels cut into tiles; see product.h. Compiled once for each
+// instruction set.
+#include "kernels/product.h"
+
+#include "kernels/elementwise.h"
+#include "kernels/product_tile.h"
+
+namespace sparsejax::SPARSEJAX_TARGET {
+
+extern const ElementwiseKernels elementwise;
+
+namespace {
+
+TileKernels kernels_of(const ProductMatrix& matrix) {
+  if (matrix.storage == Storage::kRows) return rows_kernels(matrix.block);
+  return matrix.storage == Storage::kBlocks ? blocks_kernels(matrix.block) : masks_kernels();
+}
+
+bool is_clamp(Function function) {
+  return function == Function::kIdentity || function == Function::kClamp;
+}
+
+// All chunks of one part at one tile of pixels.
+void add_chunks(const ProductCall& call, int64_t part, int64_t pixel, TileKernel kernel) {
+  const ProductMatrix& matrix = *call.matrix;
+  const bool clamps = call.activation.function == Function::kClamp;
+  for (int64_t c = 0; c < matrix.num_chunks; c++) {
+    const ProductChunk& chunk = matrix.chunks[part * matrix.num_chunks + c];
+    const bool last = c == matrix.num_chunks - 1;
+    const Tile tile = {call.x + chunk.first_col * matrix.x_pitch + pixel,
+                       call.y + pixel,
+                       call.y_pitch,
+                       c == 0 ? call.bias : nullptr,
+                       last && call.residual ? call.residual + pixel : nullptr,
+                       call.residual_pitch,
+                       last && clamps,
+                       call.activation.low,
+                       call.activation.high};
+    kernel(chunk, tile);
+  }
+}
+
+// Functions other than a clamp, once all sums of the part are there.
+void activate(const ProductCall& call, int64_t part, int64_t first, int64_t count) {
+  const int32_t begin = call.matrix->part_rows[part], end = call.matrix->part_rows[part + 1];
+  if (call.matrix->x_pitch > 1) {
+    for (int64_t row = begin; row < end; row++) {
+      float* y = call.y + row * call.y_pitch + first;
+      elementwise.activate(call.activation, y, count, y);
+    }
+    return;
+  }
+  const int64_t whole = (end - begin) / 16 * 16, rest = end - begin - whole;
+  float* y = call.y + begin;
+  if (whole) elementwise.activate(call.activation, y, whole, y);
+  float last[16] = {};
+  __builtin_memcpy(last, y + whole, rest * sizeof(float));
+  if (rest) elementwise.activate(call.activation, last, rest, last);
+  __builtin_memcpy(y + whole, last, rest * sizeof(float));
+}
+
+void multiply(const ProductCall& call, int64_t part, int64_t first, int64_t count) {
+  const TileKernels kernels = kernels_of(*call.matrix);
+  if (call.matrix->x_pitch == 1) {
+    const TileKernel special = vector_kernel(call.matrix->storage, call.matrix->block);
+    add_chunks(call, part, 0, special ? special : kernels.kernel(0));
+  } else {
+    int64_t most = call.matrix->tile;
+    if (most > kernels.most_vectors) most = kernels.most_vectors;
+    int64_t left = (count + kLanes - 1) / kLanes;
+    for (int64_t pixel = first; left > 0;) {  // tiles as equal as can be
+      const int64_t tiles = (left + most - 1) / most, vectors = (left + tiles - 1) / tiles;
+      add_chunks(call, part, pixel, kernels.kernel(vectors));
+      left -= vectors;
+      pixel += vectors * kLanes;
+    }
+  }
+  if (!is_clamp(call.activation.function)) activate(call, part, first, count);
+}
+
+int64_t most_vectors(Storage storage, int64_t block) {
+  ProductMatrix matrix = {};
+  matrix.storage = storage;
+  matrix.block = block;
+  return kernels_of(matrix).most_vectors;
+}
+
+}  // namespace
+
+extern const ProductKernels product = {kLanes, most_vectors, multiply};
+
+}  // namespace sparsejax::SPARSEJAX_TARGET

@@ -1,0 +1,69 @@
+// Packed weights times a strip of activations, fp32: y = activation(W x + bias + residual).
+//
+// A strip holds some pixels of every channel: x[cols][x_pitch] and y[rows][y_pitch]. Strips start
+// at a 64-byte boundary and pitches are multiples of 16 floats, so whole vectors may be read and
+// written up to the pixel count rounded up to 16; what lies behind the last pixel is junk. A strip
+// of one pixel is a vector instead: x[cols] and y[rows], x_pitch = y_pitch = residual_pitch = 1,
+// offsets are column numbers, and exactly those floats are written.
+//
+// Weights are cut into `num_parts` groups of rows (threads share them out) and into chunks of
+// columns (a tile of x stays in the first-level cache). Which pixels, parts and threads come
+// together changes no result.
+#pragma once
+#include <cstdint>
+
+#include "kernels/activation.h"
+
+namespace sparsejax {
+
+enum class Storage : int64_t {
+  kRows = 0,    // nonzeros of `block` rows of equal (padded) count interleaved: CSR, N:M
+  kBlocks = 1,  // `block` neighbouring rows share their columns: block x 1; dense is all columns
+  kMasks = 2,   // groups of 4 rows, columns sorted by which of the 4 rows use them
+};
+
+struct ProductRun {
+  int32_t count;   // nonzeros (kRows) or columns (kBlocks) of each group in the run
+  int32_t groups;  // that many groups follow each other
+};
+
+// One part's share of one chunk: groups of `block` rows, one behind the other. Those of kMasks have
+// 15 runs each: the columns that row 0 uses alone, row 1, rows 0 and 1, ...
+struct ProductChunk {
+  const float* values;      // [group][nonzero or column][rows]
+  const uint16_t* offsets;  // of a column in x, in units of 8 bytes from the chunk's first column
+  const ProductRun* runs;
+  int64_t num_runs;
+  const int32_t* rows;  // output rows [group][block]; a group of fewer rows repeats one
+  int64_t first_col;
+};
+
+struct ProductMatrix {
+  int64_t rows, cols, x_pitch;
+  Storage storage;
+  int64_t block;
+  int64_t tile;  // vectors of pixels that one pass takes, at most
+  int64_t num_parts, num_chunks;
+  const ProductChunk* chunks;  // [part][chunk]
+  const int32_t* part_rows;    // [num_parts + 1]: where parts begin
+};
+
+struct ProductCall {
+  const ProductMatrix* matrix;
+  const float* x;
+  float* y;
+  int64_t y_pitch;
+  const float* bias;      // [rows]
+  const float* residual;  // [rows][residual_pitch], may be null
+  int64_t residual_pitch;
+  ActivationCall activation;
+};
+
+struct ProductKernels {
+  int64_t lanes;
+  int64_t (*most_vectors)(Storage storage, int64_t block);  // that a tile may have
+  // One part at pixels [first, first + count); first is a multiple of 16.
+  void (*multiply)(const ProductCall& call, int64_t part, int64_t first, int64_t count);
+};
+
+}  // namespace sparsejax

@@ -1,0 +1,84 @@
+// Tiles of weights in blocks of neighbouring rows that share their columns; see product.h.
+#include "kernels/product_tile.h"
+
+namespace sparsejax::SPARSEJAX_TARGET {
+namespace {
+
+// A column of R rows, from row r on. Products that take one number out of a vector need one load
+// for 4 weights.
+template <int T, int R, int r, class V>
+SPARSEJAX_INLINE void add_column(const float* w, const V* in, V (*sum)[T]) {
+  V weight;
+  if constexpr (kByElement && R % 4 == 0 && lanes_of<V> == 4)
+    weight = weight_of<r % 4>(load_weights<V>(w + r / 4 * 4));
+  else
+    weight = splat<V>(w[r]);
+#pragma GCC unroll 16
+  for (int t = 0; t < T; t++) sum[r][t] += weight * in[t];
+  if constexpr (r + 1 < R) add_column<T, R, r + 1>(w, in, sum);
+}
+
+// Rows [part, part + R) of blocks of B rows: each load of x feeds R products.
+template <int T, int R, int B, class V>
+SPARSEJAX_INLINE void part_tile(const ProductChunk& chunk, const Tile& tile, int part) {
+  const float* w = chunk.values + part;
+  const uint16_t* offset = chunk.offsets;
+  const int32_t* row = chunk.rows + part;
+  for (int64_t run = 0; run < chunk.num_runs; run++) {
+    const ProductRun runs = chunk.runs[run];
+    for (int32_t group = 0; group < runs.groups; group++, row += B) {
+      if (R < B && part > 0 && row[0] == row[-1]) {  // repeats a row of the part before
+        w += runs.count * B;
+        offset += runs.count;
+        continue;
+      }
+      V sum[R][T];
+#pragma GCC unroll 8
+      for (int r = 0; r < R; r++) start_row<T>(tile, row[r], sum[r]);
+      for (int32_t i = 0; i < runs.count; i++, w += B) {
+        const float* x = column<V>(tile.x, *offset++);
+        if constexpr (kByElement) x = as_is(x);  // one addition for all loads
+        V in[T];
+#pragma GCC unroll 16
+        for (int t = 0; t < T; t++) in[t] = load<V>(x + t * lanes_of<V>);
+        add_column<T, R, 0>(w, in, sum);
+      }
+#pragma GCC unroll 8
+      for (int r = 0; r < R; r++) finish_row<T>(tile, row[r], sum[r]);
+    }
+  }
+}
+
+// On 16 registers, 4 x 3 twice beats 8 x 1.
+constexpr int kMostRows = kManyRegisters ? 8 : 4;
+constexpr int kMostVectors[9] = {
+    0, 0, kManyRegisters ? 8 : 4, 0, kByElement ? 6 : kManyRegisters ? 5 : 3, 0, 0, 0, 3};
+
+template <int T, int B, class V>
+void blocks_tile(ProductChunk chunk, Tile tile) {
+  constexpr int R = B < kMostRows ? B : kMostRows;
+  for (int part = 0; part < B; part += R) part_tile<T, R, B, V>(chunk, tile, part);
+}
+
+template <int B, int T>
+TileKernel kernel(int64_t vectors) {
+  if (vectors == 0) return blocks_tile<1, B, float>;
+  if (vectors == T) return blocks_tile<T, B, Vec>;
+  if constexpr (T > 1) return kernel<B, T - 1>(vectors);
+  return nullptr;
+}
+
+template <int B>
+constexpr TileKernels kernels_of() {
+  constexpr int kMost = kMostVectors[B < kMostRows ? B : kMostRows];
+  return {kMost, kernel<B, kMost>};
+}
+
+}  // namespace
+
+TileKernels blocks_kernels(int64_t block) {
+  if (block == 2) return kernels_of<2>();
+  return block == 4 ? kernels_of<4>() : kernels_of<8>();
+}
+
+}  // namespace sparsejax::SPARSEJAX_TARGET

@@ -1,0 +1,94 @@
+// Tiles of weights stored as rows of equal nonzero count, interleaved; see product.h.
+#include "kernels/product_tile.h"
+
+namespace sparsejax::SPARSEJAX_TARGET {
+namespace {
+
+template <int T, class V>
+SPARSEJAX_INLINE void add_nonzero(const float* x, V weight, V* sum) {
+#ifdef __aarch64__  // after the sums so far: loads for more nonzeros would make GCC spill
+#pragma GCC unroll 16
+  for (int t = 0; t < T; t++) asm("" : "+r"(x), "+w"(sum[t]));
+#endif
+#pragma GCC unroll 16
+  for (int t = 0; t < T; t++) sum[t] += weight * load<V>(x + t * lanes_of<V>);
+}
+
+// 4 nonzeros, i and those behind it; nonzero i is of row i % R. Weights and offsets are one load
+// for all 4: loads are what this kernel is short of (1.1x on AVX2).
+template <int T, int R, int i, class V>
+SPARSEJAX_INLINE void add_four(const float* base, V weights, uint64_t offsets, V (*sum)[T]) {
+  const float* x = column<V>(base, static_cast<uint16_t>(offsets >> 16 * i));
+  add_nonzero<T>(x, weight_of<i>(weights), sum[i % R]);
+  if constexpr (i < 3) add_four<T, R, i + 1>(base, weights, offsets, sum);
+}
+
+// `count` nonzeros of each of R rows.
+template <int T, int R, class V>
+SPARSEJAX_INLINE void add_group(const float* base, const float* w, const uint16_t* offset,
+                                int32_t count, V (*sum)[T]) {
+  const float* const end = w + static_cast<int64_t>(count) * R;
+  if constexpr (lanes_of<V> > 1 && R <= 4) {
+    for (; w + 4 <= end; w += 4, offset += 4) {
+      uint64_t offsets;
+      __builtin_memcpy(&offsets, offset, sizeof(offsets));
+      add_four<T, R, 0>(base, load_weights<V>(w), offsets, sum);
+    }
+  }
+  for (; w < end; w += R, offset += R)
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++) add_nonzero<T>(column<V>(base, offset[r]), splat<V>(w[r]), sum[r]);
+}
+
+// Groups of R rows, each with its own columns: so many independent chains of sums.
+template <int T, int R, class V>
+void rows_tile(ProductChunk chunk, Tile tile) {
+  const float* w = chunk.values;
+  const uint16_t* offset = chunk.offsets;
+  const int32_t* row = chunk.rows;
+  for (int64_t run = 0; run < chunk.num_runs; run++) {
+    const ProductRun runs = chunk.runs[run];
+    for (int32_t group = 0; group < runs.groups; group++, row += R) {
+      V sum[R][T];
+#pragma GCC unroll 8
+      for (int r = 0; r < R; r++) start_row<T>(tile, row[r], sum[r]);
+      add_group<T, R>(tile.x, w, offset, runs.count, sum);
+      w += static_cast<int64_t>(runs.count) * R;
+      offset += static_cast<int64_t>(runs.count) * R;
+#pragma GCC unroll 8
+      for (int r = 0; r < R; r++) finish_row<T>(tile, row[r], sum[r]);
+    }
+  }
+}
+
+// All sums stay in registers, beside weights and, where products take no operand from memory, some
+// of x.
+template <int R>
+constexpr int kSums = kByElement       ? 24
+                      : kManyRegisters ? 28
+                      : R == 1         ? 14
+                                       : 12;
+
+template <int R, int T>
+TileKernel kernel(int64_t vectors) {
+  if (vectors == 0) return rows_tile<1, R, float>;
+  if (vectors == T) return rows_tile<T, R, Vec>;
+  if constexpr (T > 1) return kernel<R, T - 1>(vectors);
+  return nullptr;
+}
+
+template <int R>
+constexpr TileKernels kernels_of() {
+  constexpr int kMost = kSums<R> / R < 14 ? kSums<R> / R : 14;
+  return {kMost, kernel<R, kMost>};
+}
+
+}  // namespace
+
+TileKernels rows_kernels(int64_t block) {
+  if (block == 1) return kernels_of<1>();
+  if (block == 2) return kernels_of<2>();
+  return block == 4 ? kernels_of<4>() : kernels_of<8>();
+}
+
+}  // namespace sparsejax::SPARSEJAX_TARGET

@@ -1,0 +1,110 @@
+// What the kernels of product.h share: a tile of pixels, how its sums start and how they end.
+#pragma once
+#include "kernels/product.h"
+#include "simd/vectors.h"
+
+namespace sparsejax::SPARSEJAX_TARGET {
+
+// Passed by value, so that it stays in registers: stores of floats could change what lies in
+// memory.
+struct Tile {
+  const float* x;  // of the chunk's first column
+  float* y;        // of row 0
+  int64_t y_pitch;
+  const float* bias;      // null after the first chunk: sums go on from y
+  const float* residual;  // of row 0, null before the last chunk
+  int64_t residual_pitch;
+  bool clamps;
+  float low, high;
+};
+
+// Adds one chunk to a tile.
+typedef void (*TileKernel)(ProductChunk chunk, Tile tile);
+
+// Kernels for 1 ... most_vectors vectors of pixels; 0 is for strips of one pixel.
+struct TileKernels {
+  int64_t most_vectors;
+  TileKernel (*kernel)(int64_t vectors);
+};
+TileKernels rows_kernels(int64_t block);
+TileKernels blocks_kernels(int64_t block);
+TileKernels masks_kernels();
+
+// For strips of one pixel, where there is something better than kernel(0); else null.
+TileKernel vector_kernel(Storage storage, int64_t block);
+
+constexpr bool kManyRegisters = SPARSEJAX_REGISTERS >= 32;
+// Whether a multiplication can take one number out of a vector: 4 weights are one load then.
+#ifdef __aarch64__
+constexpr bool kByElement = true;
+#else
+constexpr bool kByElement = false;
+#endif
+
+// Columns of x: offsets count 8 bytes, but floats in a vector of one pixel.
+template <class V>
+SPARSEJAX_INLINE const float* column(const float* x, uint16_t offset) {
+  return x + (lanes_of<V> == 1 ? 1 : 2) * static_cast<int64_t>(offset);
+}
+
+// An address as it is: GCC would compute those of a whole row early and spill them.
+template <class P>
+SPARSEJAX_INLINE P* as_is(P* p) {
+  asm("" : "+r"(p));
+  return p;
+}
+
+// 4 weights in each 4 lanes; GCC would take them through integers behind `load`.
+typedef float UnalignedVec4 __attribute__((vector_size(16), aligned(4), may_alias));
+
+template <class V>
+SPARSEJAX_INLINE V load_weights(const float* weights) {
+  const Vec4 w = *reinterpret_cast<const UnalignedVec4*>(weights);
+  if constexpr (lanes_of<V> == 4) return w;
+  if constexpr (lanes_of<V> == 8) return __builtin_shufflevector(w, w, 0, 1, 2, 3, 0, 1, 2, 3);
+  if constexpr (lanes_of<V> == 16)
+    return __builtin_shufflevector(w, w, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3);
+}
+
+// Weight i of the 4 in all lanes.
+template <int i, class V>
+SPARSEJAX_INLINE V weight_of(V w) {
+  if constexpr (lanes_of<V> == 4) return __builtin_shufflevector(w, w, i, i, i, i);
+  if constexpr (lanes_of<V> == 8)
+    return __builtin_shufflevector(w, w, i, i, i, i, i + 4, i + 4, i + 4, i + 4);
+  if constexpr (lanes_of<V> == 16)
+    return __builtin_shufflevector(w, w, i, i, i, i, i + 4, i + 4, i + 4, i + 4, i + 8, i + 8,
+                                   i + 8, i + 8, i + 12, i + 12, i + 12, i + 12);
+}
+
+template <int T, class V>
+SPARSEJAX_INLINE void start_row(const Tile& tile, int64_t row, V* sum) {
+  if (tile.bias) {
+    const V bias = splat<V>(tile.bias[row]);
+#pragma GCC unroll 16
+    for (int t = 0; t < T; t++) sum[t] = bias;
+  } else {
+    const float* y = as_is(tile.y + row * tile.y_pitch);
+#pragma GCC unroll 16
+    for (int t = 0; t < T; t++) sum[t] = load<V>(y + t * lanes_of<V>);
+  }
+}
+
+template <int T, class V>
+SPARSEJAX_INLINE void finish_row(const Tile& tile, int64_t row, V* sum) {
+  float* y = as_is(tile.y + row * tile.y_pitch);
+  if (tile.residual) {
+    const float* residual = tile.residual + row * tile.residual_pitch;
+#pragma GCC unroll 16
+    for (int t = 0; t < T; t++) sum[t] += load<V>(residual + t * lanes_of<V>);
+  }
+  if (tile.clamps) {
+    const V low = splat<V>(tile.low), high = splat<V>(tile.high);
+#pragma GCC unroll 16
+    for (int t = 0; t < T; t++) sum[t] = clamp(sum[t], low, high);
+  }
+#pragma GCC unroll 16
+  for (int t = 0; t < T; t++) store(y + t * lanes_of<V>, sum[t]);
+}
+
+}  // namespace sparsejax::SPARSEJAX_TARGET

@@ -1,0 +1,110 @@
+// Weights times a strip of one pixel: vectors run over the rows of a group; see product.h.
+#include "kernels/product_tile.h"
+
+namespace sparsejax::SPARSEJAX_TARGET {
+namespace {
+
+// R rows in vectors of their own number or of what the registers hold.
+template <int R>
+using Rows = typename VecOf<(R < kLanes   ? R
+                             : kLanes < 8 ? kLanes
+                                          : 8)>::type;
+
+template <class V>
+SPARSEJAX_INLINE V gather(const float* x, const int32_t* index) {
+  if constexpr (lanes_of<V> == 4)
+    return V{x[index[0]], x[index[1]], x[index[2]], x[index[3]]};
+  else
+    return V{x[index[0]], x[index[1]], x[index[2]], x[index[3]],
+             x[index[4]], x[index[5]], x[index[6]], x[index[7]]};
+}
+
+// Of 4 or 8 columns, read 4 at once: loads are what this kernel is short of.
+template <class V>
+SPARSEJAX_INLINE V gather(const float* x, const uint16_t* offset) {
+  int32_t index[lanes_of<V>];
+#pragma GCC unroll 2
+  for (int i = 0; i < lanes_of<V>; i += 4) {
+    uint64_t four;
+    __builtin_memcpy(&four, offset + i, sizeof(four));
+    index[i] = four & 0xffff;
+    index[i + 1] = four >> 16 & 0xffff;
+    index[i + 2] = four >> 32 & 0xffff;
+    index[i + 3] = four >> 48;
+  }
+  return gather<V>(x, index);
+}
+
+template <class V>
+SPARSEJAX_INLINE void finish(const Tile& tile, const int32_t* row, V sum) {
+  if (tile.residual) sum += gather<V>(tile.residual, row);
+  if (tile.clamps) sum = clamp(sum, splat<V>(tile.low), splat<V>(tile.high));
+  for (int r = 0; r < lanes_of<V>; r++) tile.y[row[r]] = sum[r];
+}
+
+// Groups of 8 rows, each with its own columns.
+void rows_vector(ProductChunk chunk, Tile tile) {
+  typedef Rows<8> V;
+  constexpr int kParts = 8 / lanes_of<V>;
+  const float* w = chunk.values;
+  const uint16_t* offset = chunk.offsets;
+  const int32_t* row = chunk.rows;
+  for (int64_t run = 0; run < chunk.num_runs; run++) {
+    const ProductRun runs = chunk.runs[run];
+    for (int32_t group = 0; group < runs.groups; group++, row += 8) {
+      V sum[kParts];
+#pragma GCC unroll 2
+      for (int p = 0; p < kParts; p++)
+        sum[p] = gather<V>(tile.bias ? tile.bias : tile.y, row + p * lanes_of<V>);
+      for (int32_t i = 0; i < runs.count; i++, w += 8, offset += 8)
+#pragma GCC unroll 2
+        for (int p = 0; p < kParts; p++)
+          sum[p] += load<V>(w + p * lanes_of<V>) * gather<V>(tile.x, offset + p * lanes_of<V>);
+#pragma GCC unroll 2
+      for (int p = 0; p < kParts; p++) finish(tile, row + p * lanes_of<V>, sum[p]);
+    }
+  }
+}
+
+// Blocks of B rows: a weight is used once, so 4 chains of sums keep up with the memory.
+template <int B>
+void blocks_vector(ProductChunk chunk, Tile tile) {
+  typedef Rows<B> V;
+  constexpr int kParts = B / lanes_of<V>;
+  const float* w = chunk.values;
+  const uint16_t* offset = chunk.offsets;
+  const int32_t* row = chunk.rows;
+  for (int64_t run = 0; run < chunk.num_runs; run++) {
+    const ProductRun runs = chunk.runs[run];
+    for (int32_t group = 0; group < runs.groups; group++, row += B) {
+      V sum[4][kParts] = {};
+#pragma GCC unroll 2
+      for (int p = 0; p < kParts; p++)
+        sum[0][p] = gather<V>(tile.bias ? tile.bias : tile.y, row + p * lanes_of<V>);
+      int32_t i = 0;
+      for (; i + 4 <= runs.count; i += 4, w += 4 * B, offset += 4)
+#pragma GCC unroll 4
+        for (int s = 0; s < 4; s++)
+#pragma GCC unroll 2
+          for (int p = 0; p < kParts; p++)
+            sum[s][p] += load<V>(w + s * B + p * lanes_of<V>) * splat<V>(tile.x[offset[s]]);
+      for (; i < runs.count; i++, w += B, offset++)
+#pragma GCC unroll 2
+        for (int p = 0; p < kParts; p++)
+          sum[0][p] += load<V>(w + p * lanes_of<V>) * splat<V>(tile.x[*offset]);
+#pragma GCC unroll 2
+      for (int p = 0; p < kParts; p++)
+        finish(tile, row + p * lanes_of<V>, (sum[0][p] + sum[1][p]) + (sum[2][p] + sum[3][p]));
+    }
+  }
+}
+
+}  // namespace
+
+TileKernel vector_kernel(Storage storage, int64_t block) {
+  if (storage == Storage::kRows && block == 8) return rows_vector;
+  if (storage != Storage::kBlocks || block < 4) return nullptr;
+  return block == 4 ? blocks_vector<4> : blocks_vector<8>;
+}
+
+}  // namespace sparsejax::SPARSEJAX_TARGET

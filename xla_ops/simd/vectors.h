@@ -1,0 +1,124 @@
+// Vectors of floats on GCC/Clang vector extensions: one source for SSE2, AVX2, AVX-512 and NEON.
+//
+// SPARSEJAX_TARGET names the instruction set (it becomes a namespace, so that no inline function
+// compiled with wider instructions is ever merged into another target's code) and SPARSEJAX_LANES
+// its vector width. For the same reason kernel sources use no templates of the standard library.
+#pragma once
+#include <cstdint>
+#ifdef __aarch64__
+#include <arm_neon.h>
+#endif
+
+#define SPARSEJAX_INLINE inline __attribute__((always_inline))
+#ifndef SPARSEJAX_REGISTERS
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define SPARSEJAX_REGISTERS 32
+#else
+#define SPARSEJAX_REGISTERS 16
+#endif
+#endif
+
+namespace sparsejax::SPARSEJAX_TARGET {
+
+typedef float Vec4 __attribute__((vector_size(16)));
+typedef float Vec8 __attribute__((vector_size(32)));
+typedef float Vec16 __attribute__((vector_size(64)));
+
+template <int lanes>
+struct VecOf;
+template <>
+struct VecOf<4> {
+  typedef Vec4 type;
+};
+template <>
+struct VecOf<8> {
+  typedef Vec8 type;
+};
+template <>
+struct VecOf<16> {
+  typedef Vec16 type;
+};
+
+constexpr int kLanes = SPARSEJAX_LANES;
+typedef VecOf<kLanes>::type Vec;
+
+template <class V>
+constexpr int lanes_of = sizeof(V) / sizeof(float);
+
+// Loads and stores take any address: on every CPU in question an unaligned move of aligned data
+// costs nothing.
+template <class V>
+SPARSEJAX_INLINE V load(const float* p) {
+  V v;
+  __builtin_memcpy(&v, p, sizeof(V));
+  return v;
+}
+
+template <class V>
+SPARSEJAX_INLINE void store(float* p, V v) {
+  __builtin_memcpy(p, &v, sizeof(V));
+}
+
+// x - 0 keeps every x, -0.0 and NaN included, and compiles to a bare broadcast.
+template <class V>
+SPARSEJAX_INLINE V splat(float x) {
+  return x - V{};
+}
+
+// Comparisons are written so that NaN stays NaN.
+template <class V>
+SPARSEJAX_INLINE V clamp(V x, V low, V high) {
+  x = x < low ? low : x;
+  return x > high ? high : x;
+}
+// These keep NaN (maxps gives its second operand then), and GCC does not find them.
+#ifdef __SSE2__
+SPARSEJAX_INLINE Vec4 clamp(Vec4 x, Vec4 low, Vec4 high) {
+  return __builtin_ia32_minps(high, __builtin_ia32_maxps(low, x));
+}
+#endif
+#ifdef __AVX__
+SPARSEJAX_INLINE Vec8 clamp(Vec8 x, Vec8 low, Vec8 high) {
+  return __builtin_ia32_minps256(high, __builtin_ia32_maxps256(low, x));
+}
+#endif
+#ifdef __aarch64__
+SPARSEJAX_INLINE Vec4 clamp(Vec4 x, Vec4 low, Vec4 high) {
+  return (Vec4)vminq_f32(vmaxq_f32((float32x4_t)x, (float32x4_t)low), (float32x4_t)high);
+}
+#endif
+
+// The lanes 0, 2, 4, ... of a and b one behind the other, and the lanes 1, 3, 5, ...
+SPARSEJAX_INLINE Vec4 even_lanes(Vec4 a, Vec4 b) {
+  return __builtin_shufflevector(a, b, 0, 2, 4, 6);
+}
+SPARSEJAX_INLINE Vec4 odd_lanes(Vec4 a, Vec4 b) {
+  return __builtin_shufflevector(a, b, 1, 3, 5, 7);
+}
+SPARSEJAX_INLINE Vec8 even_lanes(Vec8 a, Vec8 b) {
+  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
+}
+SPARSEJAX_INLINE Vec8 odd_lanes(Vec8 a, Vec8 b) {
+  return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+}
+SPARSEJAX_INLINE Vec16 even_lanes(Vec16 a, Vec16 b) {
+  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+}
+SPARSEJAX_INLINE Vec16 odd_lanes(Vec16 a, Vec16 b) {
+  return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+}
+
+template <class V>
+SPARSEJAX_INLINE float sum_lanes(V v) {
+  if constexpr (lanes_of<V> == 1) {
+    return v;
+  } else {
+    float part[lanes_of<V>];
+    store(part, v);
+    for (int half = lanes_of<V> / 2; half > 0; half /= 2)
+      for (int i = 0; i < half; i++) part[i] += part[i + half];
+    return part[0];
+  }
+}
+
+}  // namespace sparsejax::SPARSEJAX_TARGET

@@ -10,7 +10,6 @@ import optax
 
 from sparsejax.doors import PLAN, checked
 from sparsejax.masks.global_threshold import cut_globally
-from sparsejax.patterns.block_column_row import factors
 from sparsejax.patterns.stacked import from_slices, take
 from sparsejax.plans.leaf import PlanLeaf
 from sparsejax.plans.plan import Plan
@@ -46,7 +45,7 @@ def masks_from_zeros(params: Any, plan: Plan) -> Any:
         nonzero = (weights != 0).astype(jnp.float32)
         masks = [
             spread(pattern, jnp.asarray(pattern.group_scores(nonzero)), nonzero) > 0
-            for pattern in factors(leaf.pattern)
+            for pattern in leaf.pattern.factors()
         ]
         return reduce(jnp.logical_and, masks)
 

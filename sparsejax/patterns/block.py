@@ -10,7 +10,16 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from sparsejax import arrays
-from sparsejax.patterns.pattern import AnyArray, Boxes, Shape, Unsaid, kept_weights, matrix_box
+from sparsejax.patterns.pattern import (
+    AnyArray,
+    Boxes,
+    Neighbours,
+    Orientation,
+    Shape,
+    Unsaid,
+    kept_weights,
+    matrix_box,
+)
 
 
 @partial(
@@ -85,6 +94,14 @@ class Block(Boxes):
             leaf_shape=weights.shape,
             output_axis=self.output_axis,
         )
+
+    def orientation(self) -> Orientation:
+        """Rows along the outputs, columns along the inputs."""
+        return Orientation("output_axis", self.output_axis, contracted=self.cols > 1)
+
+    def neighbours(self) -> Neighbours:
+        """The rows of a block."""
+        return Neighbours(self.rows, self.output_axis, replace(self, rows=1))
 
     def _name(self) -> str:
         return f"Block({self.rows}, {self.cols})"

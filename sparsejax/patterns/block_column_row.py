@@ -15,6 +15,8 @@ from sparsejax.patterns.block import Block, split_blocks
 from sparsejax.patterns.n_of_m import NM
 from sparsejax.patterns.pattern import (
     AnyArray,
+    Neighbours,
+    Orientation,
     Pattern,
     Shape,
     Unsaid,
@@ -87,7 +89,7 @@ class BCRC:
 
 
 @dataclass(frozen=True)
-class BlockColumnRow:
+class BlockColumnRow(Pattern):
     """In each block of `rows` output channels x `cols` inputs, whole columns and rows are pruned.
 
     The columns of all blocks compete by the sum of their scores. With `kept_rows`, a block keeps
@@ -211,6 +213,20 @@ class BlockColumnRow:
             output_axis=self.output_axis,
         )
 
+    def orientation(self) -> Orientation:
+        """Rows along the outputs, columns along the inputs."""
+        return Orientation("output_axis", self.output_axis, contracted=True)
+
+    def factors(self) -> tuple[Pattern, ...]:
+        """The columns of blocks and, with `kept_rows`, their rows."""
+        columns = Block(self.rows, 1, self.output_axis)
+        rows = Block(1, self.cols, self.output_axis)
+        return (columns,) if self.kept_rows is None else (columns, rows)
+
+    def neighbours(self) -> Neighbours:
+        """The rows of a block, which share columns one by one."""
+        return Neighbours(self.rows, self.output_axis, Block(1, 1, self.output_axis))
+
     @property
     def _kept_rows(self) -> int:
         return self.rows if self.kept_rows is None else self.kept_rows
@@ -226,15 +242,6 @@ class BlockColumnRow:
         column = tuple(n if axis == output else 1 for axis, n in enumerate(box))
         row = tuple(1 if axis == output else n for axis, n in enumerate(box))
         return column, row
-
-
-def factors(pattern: Pattern) -> tuple[Pattern, ...]:
-    """Patterns of disjoint groups: a mask of `pattern` is the product of masks of these."""
-    if not isinstance(pattern, BlockColumnRow):
-        return (pattern,)
-    columns = Block(pattern.rows, 1, pattern.output_axis)
-    rows = Block(1, pattern.cols, pattern.output_axis)
-    return (columns,) if pattern.kept_rows is None else (columns, rows)
 
 
 def _runs(kept: Bool[np.ndarray, "rows cols"], width: int) -> Iterator[Run]:

@@ -9,7 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from sparsejax.patterns.pattern import AnyArray, Boxes, Shape, Unsaid, kept_weights, subject
+from sparsejax.patterns.pattern import (
+    AnyArray,
+    Boxes,
+    Orientation,
+    Shape,
+    Unsaid,
+    kept_weights,
+    subject,
+)
 
 
 @partial(
@@ -52,6 +60,10 @@ class Channel(Boxes):
         indices = np.flatnonzero(kept.any(others)).astype(np.int32)
         pruned = np.where(kept, weights, np.zeros((), weights.dtype))
         return KeptChannels(np.take(pruned, indices, axis), indices, weights.shape, self.axis)
+
+    def orientation(self) -> Orientation:
+        """Channels are outputs or inputs."""
+        return Orientation("axis", self.axis, of_either=True)
 
     def _name(self) -> str:
         return f"Channel({self.axis})"

@@ -1,12 +1,12 @@
 """Whole kernels of several output channels are pruned as one; packed as BSR."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from sparsejax.patterns.block import BSR, Block
-from sparsejax.patterns.pattern import Boxes, Shape, Unsaid, subject
+from sparsejax.patterns.pattern import Boxes, Neighbours, Orientation, Shape, Unsaid, subject
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,14 @@ class KernelGroup(Boxes):
         """The groups with a kept weight as BSR, in blocks of `outputs` rows x 1 tap."""
         self._box(np.shape(weights))
         return Block(self.outputs, 1, self.output_axis).pack(weights, mask)
+
+    def orientation(self) -> Orientation:
+        """Groups of outputs."""
+        return Orientation("output_axis", self.output_axis)
+
+    def neighbours(self) -> Neighbours:
+        """The outputs of a group."""
+        return Neighbours(self.outputs, self.output_axis, replace(self, outputs=1))
 
     def _name(self) -> str:
         return f"KernelGroup({self.outputs})"

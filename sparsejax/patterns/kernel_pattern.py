@@ -10,7 +10,16 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt
 
 from sparsejax import top_k
-from sparsejax.patterns.pattern import AnyArray, Shape, Unsaid, check_mask, kept_weights, subject
+from sparsejax.patterns.pattern import (
+    AnyArray,
+    Orientation,
+    Pattern,
+    Shape,
+    Unsaid,
+    check_mask,
+    kept_weights,
+    subject,
+)
 
 # Row and column of the five weights that each pattern removes.
 _REMOVED = (
@@ -58,7 +67,7 @@ class PackedKernels:
 
 
 @dataclass(frozen=True)
-class KernelPattern:
+class KernelPattern(Pattern):
     """MEST's pattern pruning with filter balance: four weights a 3x3 kernel, equal filters.
 
     Each kernel takes the pattern of the eight that holds the largest sum of squares; from the
@@ -150,6 +159,10 @@ class KernelPattern:
             leaf_shape=weights.shape,
             output_axis=self.output_axis,
         )
+
+    def orientation(self) -> Orientation:
+        """Filters are outputs."""
+        return Orientation("output_axis", self.output_axis)
 
 
 def _kernels(leaf: Any, output_axis: int) -> Any:

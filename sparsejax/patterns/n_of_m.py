@@ -10,7 +10,17 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, UInt
 
 from sparsejax import top_k
-from sparsejax.patterns.pattern import AnyArray, Shape, Unsaid, check_mask, kept_weights, subject
+from sparsejax.patterns.pattern import (
+    AnyArray,
+    Orientation,
+    Pattern,
+    Quota,
+    Shape,
+    Unsaid,
+    check_mask,
+    kept_weights,
+    subject,
+)
 
 
 @partial(
@@ -49,7 +59,7 @@ class PackedNM:
 
 
 @dataclass(frozen=True)
-class NM:
+class NM(Pattern):
     """n of every m consecutive weights along `axis` stay: -2, the inputs, for flax kernels.
 
     The plan's target is 1 - n/m. Below it, on a ramp, the n best of each group are safe and the
@@ -137,6 +147,15 @@ class NM:
         stored[axis - 1] = weights.shape[axis - 1] // self.m * self.n
         indices = positions.astype(np.uint8).reshape(stored)
         return PackedNM(values.reshape(stored), indices, self.n, self.m, self.axis, weights.shape)
+
+    def orientation(self) -> Orientation:
+        """Along inputs, which must be those of one sum."""
+        return Orientation("axis", self.axis, of_inputs=True, contracted=True)
+
+    def quota(self, shape: Shape) -> Quota:
+        """n of every m along the axis."""
+        axis = self.axis % len(shape)
+        return Quota(self.n, tuple(self.m if own == axis else 1 for own in range(len(shape))))
 
     def _best_of_groups(self, scores: Any, keep: Any, allowed: Any) -> Bool[Array, "..."]:
         """The n best of each group: `keep` first, then `allowed`, then by score and index."""

@@ -2,8 +2,7 @@
 
 import abc
 import math
-from collections.abc import Hashable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -33,9 +32,51 @@ class Packed(Protocol):
         ...
 
 
+class Quota(NamedTuple):
+    """Of each box of this extent at most `kept` weights stay, each chosen by itself."""
+
+    kept: int
+    box: Shape
+
+    @property
+    def unlimited(self) -> bool:
+        """May all of them stay?"""
+        return self.kept == math.prod(self.box)
+
+
+class Neighbours(NamedTuple):
+    """So many consecutive outputs along `axis` share their groups, which `alone` gives to each."""
+
+    size: int
+    axis: int
+    alone: "Pattern"
+
+
+class Orientation(NamedTuple):
+    """The axis that a pattern goes along, by the option that gives it, which may be left `Unsaid`.
+
+    Attributes:
+        option: its name.
+        axis: its value.
+        of_inputs: is it an axis of inputs?
+        of_either: may it be one of inputs as well as of outputs?
+        contracted: does it matter which of the other axes are inputs?
+    """
+
+    option: str
+    axis: int
+    of_inputs: bool = False
+    of_either: bool = False
+    contracted: bool = False
+
+
 @runtime_checkable
-class Pattern(Hashable, Protocol):
-    """Which positions of a leaf may be nonzero, as a frozen dataclass."""
+class Pattern(Protocol):
+    """Which positions of a leaf may be nonzero, as a frozen dataclass.
+
+    A pattern inherits the answers to the questions at the end, and gives those that differ: nothing
+    asks what class it is.
+    """
 
     def mask(
         self,
@@ -76,8 +117,24 @@ class Pattern(Hashable, Protocol):
         """The packed form of the kept weights (of all nonzeros without a mask), in NumPy."""
         ...
 
+    def orientation(self) -> Orientation | None:
+        """Which axis it goes along; None if any is as good."""
+        return None
 
-class Boxes(abc.ABC):
+    def factors(self) -> "tuple[Pattern, ...]":
+        """Patterns of disjoint groups: a mask of this one is the product of masks of these."""
+        return (self,)
+
+    def quota(self, shape: Shape) -> Quota | None:
+        """How many single weights may stay, and among which; None if weights go in groups."""
+        return None
+
+    def neighbours(self) -> Neighbours | None:
+        """Which outputs share groups; None if their order does not matter."""
+        return None
+
+
+class Boxes(Pattern):
     """What patterns have in common whose groups are boxes of the leaf."""
 
     @abc.abstractmethod

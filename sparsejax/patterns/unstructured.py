@@ -1,5 +1,6 @@
 """Any position may be zero; packed as CSR over the output channels."""
 
+import math
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from sparsejax import arrays
-from sparsejax.patterns.pattern import AnyArray, Boxes, Shape, kept_weights, subject
+from sparsejax.patterns.pattern import AnyArray, Boxes, Quota, Shape, kept_weights, subject
 
 
 @partial(
@@ -67,6 +68,10 @@ class Unstructured(Boxes):
             leaf_shape=weights.shape,
             output_axis=self.output_axis,
         )
+
+    def quota(self, shape: Shape) -> Quota:
+        """Any weights of the leaf may stay."""
+        return Quota(math.prod(shape), shape)
 
     def _name(self) -> str:
         return "Unstructured()"

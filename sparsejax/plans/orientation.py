@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sparsejax.patterns import NM, Block, BlockColumnRow, Channel, Unstructured
+from sparsejax.patterns import Pattern
 from sparsejax.patterns.pattern import Unsaid
 from sparsejax.text import warn
 
@@ -12,7 +12,7 @@ HEADS = "(in, heads, size) contracts 0, (heads, size, out) contracts 0 and 1, (w
 
 
 def check_orientation(
-    pattern: Any, shape: tuple[int, ...], path: str, regex: str, shapes: Mapping[str, Any]
+    pattern: Pattern, shape: tuple[int, ...], path: str, regex: str, shapes: Mapping[str, Any]
 ) -> None:
     """Raise a ValueError where a pattern's default axis is another than it is meant to be.
 
@@ -29,29 +29,27 @@ def check_orientation(
       regex: the rule's.
       shapes: of all leaves by path, one layer's where this leaf is one's.
     """
-    option = "axis" if isinstance(pattern, NM | Channel) else "output_axis"
-    own = getattr(pattern, option, 0)
-    if isinstance(pattern, Unstructured) or not isinstance(own, Unsaid):
+    orientation = pattern.orientation()
+    if orientation is None or not isinstance(orientation.axis, Unsaid) or len(shape) < 2:
         return
-    if len(shape) < 2:
-        return
+    option, own, of_inputs, of_either, contracted = orientation
     name, why = path.rsplit("/", 1)[-1], ""
     if name == "weight":
-        right = 1 if isinstance(pattern, NM) else 0
+        right = 1 if of_inputs else 0
         if own % len(shape) != right:
             why = f"a `weight` is (outputs, inputs, ...); pass {option}={right}"
-            if isinstance(pattern, Channel):
+            if of_either:
                 why += f" for outputs, {option}=1 for inputs"
-    elif name in ("embedding", "embeddings") and isinstance(pattern, NM) and own == -2:
+    elif name in ("embedding", "embeddings") and of_inputs and own == -2:
         why = "a table is looked up along that axis and contracted along the last; pass axis=1"
     elif len(shape) > 2 and _outputs_by_bias(shape, path, shapes) == -2:
         outputs, inputs = len(shape) - 2, len(shape) - 1
         why = (
             f"the bias says that its outputs are axis {outputs}; pass "
-            f"{option}={inputs if isinstance(pattern, NM) else outputs}"
+            f"{option}={inputs if of_inputs else outputs}"
         )
-    elif _needs_inputs(pattern) and not _is_known(shape, path, shapes):
-        axes = "0 or 1" if isinstance(pattern, NM) else str(len(shape) - 1)
+    elif contracted and not _is_known(shape, path, shapes):
+        axes = "0 or 1" if of_inputs else str(len(shape) - 1)
         why = (
             f"it is not known which of its axes are contracted: {HEADS}; pass {option}={axes}, "
             f"counted from the front, or {option}={own} if it is meant"
@@ -102,13 +100,6 @@ def _of_heads(shape: tuple[int, ...]) -> bool:
     """
     alike = shape[0] == shape[1] or 1 in shape[:2]
     return not alike and any(size > 4 and size % 2 == 0 for size in shape[:2])
-
-
-def _needs_inputs(pattern: Any) -> bool:
-    """Does it matter to the pattern which of the other axes are inputs?"""
-    return isinstance(pattern, NM | BlockColumnRow) or (
-        isinstance(pattern, Block) and pattern.cols > 1
-    )
 
 
 def warn_of_vectors(regex: str, vectors: Sequence[str], matches: int) -> None:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from sparsejax import arrays
-from sparsejax.patterns import NM, Pattern
+from sparsejax.patterns import Pattern
 
 _NEWTON_STEPS = 24
 
@@ -54,21 +54,14 @@ def _squared_threshold(
     squares: Float[Array, "..."], kept: Bool[Array, "..."], pattern: Pattern
 ) -> Float[Array, "..."]:
     """t^2 for each group; -inf where its rivals are all kept and inf where they are all pruned."""
-    box = _rivals(pattern, squares.shape)
+    quota = pattern.quota(squares.shape)  # one threshold divides the m of N:M, else the whole leaf
+    box = quota.box if quota else squares.shape
     within = tuple(range(1, 2 * len(box), 2))
     norms, alive = arrays.split_axes(jnp.sqrt(squares), box), arrays.split_axes(kept, box)
     low = jnp.max(jnp.where(alive, -jnp.inf, norms), within, keepdims=True)
     high = jnp.min(jnp.where(alive, norms, jnp.inf), within, keepdims=True)
     squared = jnp.where(low < 0, low, ((low + high) / 2) ** 2)
     return jnp.broadcast_to(squared, norms.shape).reshape(squares.shape)
-
-
-def _rivals(pattern: Pattern, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The box of groups that one threshold divides: the m of N:M, else the whole leaf."""
-    if not isinstance(pattern, NM):
-        return shape
-    axis = pattern.axis % len(shape)
-    return tuple(pattern.m if own == axis else 1 for own in range(len(shape)))
 
 
 def soft_threshold(

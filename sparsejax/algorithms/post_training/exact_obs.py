@@ -144,7 +144,7 @@ def _traces(
     """The order in which each row loses its weights, and the error that each step adds."""
     rows, num_columns = np.arange(len(weights)), weights.shape[1]
     inverses = np.repeat(inverse[None], len(weights), axis=0)
-    m, n = (layer.n_of_m.m, layer.n_of_m.n) if layer.n_of_m is not None else (num_columns, 0)
+    n, m = layer.n_of_m or (0, num_columns)
     left = np.full((len(weights), num_columns // m), m - n)
     gone = np.zeros(weights.shape, bool)
     order, errors = [], []

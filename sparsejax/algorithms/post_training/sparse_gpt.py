@@ -73,7 +73,7 @@ def _sweep(layer: Layer, *, damping: float, block_size: int) -> tuple[Matrix, Ma
     num_columns = weights.shape[1]
     span = block_size
     if layer.n_of_m is not None:
-        span = layer.n_of_m.m
+        _, span = layer.n_of_m
         block_size = math.ceil(block_size / span) * span
     diagonal = np.diag(upper)
     for start in range(0, num_columns, block_size):
@@ -96,9 +96,9 @@ def _sweep(layer: Layer, *, damping: float, block_size: int) -> tuple[Matrix, Ma
 def _kept(scores: Float[np.ndarray, "outputs span"], layer: Layer, columns: slice) -> Mask:
     """Which weights of these columns stay: n of each row, or the layer's share of all."""
     if layer.n_of_m is not None:
-        num_pruned = layer.n_of_m.m - layer.n_of_m.n
+        n, m = layer.n_of_m
         ranks = np.argsort(np.argsort(scores, axis=1, kind="stable"), axis=1)
-        return ranks >= num_pruned
+        return ranks >= m - n
     num_columns = layer.weights.shape[1]
     before, after = (layer.num_pruned * i // num_columns for i in (columns.start, columns.stop))
     kept = np.ones(scores.size, bool)

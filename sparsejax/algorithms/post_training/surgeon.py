@@ -1,5 +1,6 @@
 """What layer-wise pruning by second moments shares: layers as matrices, and the OBS step."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 
 from sparsejax.jaxprs.calibrate import LayerInputs, inputs_of
 from sparsejax.masks.initial import by_leaves, masks_of_leaves
-from sparsejax.patterns import NM, Unstructured
+from sparsejax.patterns.pattern import Quota
 from sparsejax.patterns.stacked import from_slices
 from sparsejax.plans.leaf import PlanLeaf
 from sparsejax.plans.plan import Plan
@@ -21,12 +22,12 @@ Mask = Bool[np.ndarray, "outputs inputs"]
 
 
 class Layer(NamedTuple):
-    """A layer, or one group of a grouped convolution, in float64; n:m runs along the columns."""
+    """A layer, or one group of a grouped convolution, in float64; (n, m) runs along the columns."""
 
     weights: Matrix
     gram: Float[np.ndarray, "inputs inputs"]
     num_pruned: int
-    n_of_m: NM | None
+    n_of_m: tuple[int, int] | None
 
 
 def inverse_hessian(gram: Float[np.ndarray, "n n"], damping: float) -> Float[np.ndarray, "n n"]:
@@ -99,6 +100,7 @@ def _prune_leaf(
     inputs = inputs_of(calibration, leaf.path, asker)
     grams = gram_of(inputs, leaf.path, asker)
     orders = column_orders(leaf, inputs, asker)
+    quota = quota_of(leaf, asker)
     before = inputs.to_matrices(np.asarray(weights).astype(np.float64))
     before = np.where(inputs.squares[:, None] > 0.0, before, 0.0)  # of no use: these go first
     after, kept = before.copy(), np.ones(before.shape, bool)
@@ -109,7 +111,7 @@ def _prune_leaf(
             before[group][:, order],
             grams[group][np.ix_(order, order)],
             due - done,
-            leaf.pattern if isinstance(leaf.pattern, NM) else None,
+            None if quota.unlimited else (quota.kept, math.prod(quota.box)),
         )
         done = due
         after[group][:, order], kept[group][:, order] = prune(layer)
@@ -127,29 +129,36 @@ def gram_of(inputs: LayerInputs, path: str, asker: str) -> Float[np.ndarray, "gr
     return inputs.gram
 
 
+def quota_of(leaf: PlanLeaf, asker: str) -> Quota:
+    """How many of which weights the leaf may keep, or a ValueError if they go in groups."""
+    quota = leaf.pattern.quota(leaf.shape)
+    if quota is None:
+        raise ValueError(
+            f"{leaf.path}: {asker} needs Unstructured or NM along the inputs, got {leaf.pattern}; "
+            "make a plan with one of them."
+        )
+    return quota
+
+
 def column_orders(
     leaf: PlanLeaf, inputs: LayerInputs, asker: str
 ) -> list[Int[np.ndarray, " inputs"]]:
     """For each group, its inputs in an order in which n:m groups are consecutive."""
     num_inputs = inputs.positions.shape[2]
-    if isinstance(leaf.pattern, Unstructured):
+    quota = quota_of(leaf, asker)
+    if quota.unlimited:
         return [np.arange(num_inputs)] * len(inputs.positions)
-    if not isinstance(leaf.pattern, NM):
-        raise ValueError(
-            f"{leaf.path}: {asker} needs Unstructured or NM along the inputs, got {leaf.pattern}; "
-            "make a plan with one of them."
-        )
-    m, axis = leaf.pattern.m, leaf.pattern.axis
-    shape = list(leaf.shape)
-    shape[axis] //= m
-    own_group = np.repeat(np.arange(np.prod(shape)).reshape(shape), m, axis=axis)
-    groups = inputs.to_matrices(own_group)
+    m = math.prod(quota.box)
+    boxes = [size // own for size, own in zip(leaf.shape, quota.box, strict=True)]
+    own_box = np.kron(np.arange(math.prod(boxes)).reshape(boxes), np.ones(quota.box, int))
+    groups = inputs.to_matrices(own_box)
     orders = [np.argsort(rows[0], kind="stable") for rows in groups]
     for rows, order in zip(groups, orders, strict=True):
         together = rows[:, order].reshape(len(rows), -1, m) if num_inputs % m == 0 else None
         if together is None or (together != together[..., :1]).any():
+            along = leaf.pattern.orientation()
             raise ValueError(
                 f"{leaf.path}: {asker} needs {leaf.pattern} along the inputs of the layer, got "
-                f"axis {axis} of shape {leaf.shape}; choose another axis."
+                f"axis {along and along.axis} of shape {leaf.shape}; choose another axis."
             )
     return orders

@@ -10,7 +10,6 @@ from jaxtyping import Array, Bool
 from sparsejax.algorithms.post_training.surgeon import column_orders
 from sparsejax.jaxprs.calibrate import LayerInputs, inputs_of
 from sparsejax.masks.initial import InitialMasks, by_leaves, masks_of_leaves
-from sparsejax.patterns import NM, Unstructured
 from sparsejax.plans.leaf import PlanLeaf
 from sparsejax.plans.plan import Plan
 
@@ -42,9 +41,10 @@ def wanda(calibration: Mapping[str, LayerInputs]) -> InitialMasks:
         inputs = inputs_of(calibration, leaf.path, "wanda")
         norms = np.sqrt(inputs.squares)[:, None].astype(np.float32)
         scores = jnp.abs(inputs.to_matrices(weights.astype(jnp.float32))) * norms
-        if isinstance(leaf.pattern, Unstructured):
+        quota = leaf.pattern.quota(leaf.shape)
+        if quota and quota.unlimited:
             return inputs.from_matrices(_by_output(scores, leaf.num_pruned), leaf.shape)
-        if isinstance(leaf.pattern, NM):
+        if quota:
             column_orders(leaf, inputs, "wanda")  # refuses groups across outputs
         return leaf.pattern.mask(inputs.from_matrices(scores, leaf.shape), leaf.sparsity)
 

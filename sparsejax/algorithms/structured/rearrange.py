@@ -1,7 +1,6 @@
 """Whole-network rearrangement: channels in an order in which groups of them prune well."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,7 +10,8 @@ from jaxtyping import Float, Int
 from sparsejax import arrays, tree
 from sparsejax.doors import FUNCTION, PLAN, checked
 from sparsejax.jaxprs.channels import Places, coupled_channels
-from sparsejax.patterns import Block, BlockColumnRow, KernelGroup, Pattern
+from sparsejax.patterns import Block, KernelGroup, Pattern
+from sparsejax.patterns.pattern import Neighbours
 from sparsejax.plans.leaf import PlanLeaf
 from sparsejax.plans.plan import Plan
 
@@ -29,7 +29,8 @@ def rearrange(apply_fn: Callable[..., Any], params: Any, plan: Plan, *example: A
     Args:
       apply_fn: a pure function of the params, in inference mode, before `accelerate`.
       params: all variables that go with channels: weights, and the statistics of batch norms, too.
-      plan: made for these params; leaves of `Block`, `BlockColumnRow` and `KernelGroup` count.
+      plan: made for these params; leaves count whose outputs share groups: `Block`,
+        `BlockColumnRow` and `KernelGroup`.
       example: inputs, or their shapes.
 
     Raises:
@@ -44,8 +45,8 @@ def rearrange(apply_fn: Callable[..., Any], params: Any, plan: Plan, *example: A
     Reference: Xu et al., "SparseByteNN: A Novel Mobile Inference Acceleration Framework Based on
     Fine-Grained Group Sparsity", 2023, arXiv 2310.19509, abstract: whole-network rearrangement.
     """
-    for leaf in filter(_counts, plan.leaves):
-        if leaf.at:
+    for leaf in plan.leaves:
+        if leaf.at and leaf.pattern.neighbours():
             raise ValueError(
                 f"rearrange needs layers in arrays of their own, {leaf.path} is one of a stack: "
                 "write the layers out, or pass a plan without them."
@@ -106,34 +107,28 @@ def _best_order(
     if not makers:
         return None
     scores = [_channel_scores(leaf, arrays[leaf.path]) for leaf in makers]
-    size = max(_group_size(leaf.pattern) for leaf in makers)
+    size = max(_neighbours(leaf).size for leaf in makers)
     order = _clustered(scores, [1 - leaf.sparsity for leaf in makers], size)
     kept = lambda order: sum(_kept(leaf, arrays[leaf.path], order) for leaf in makers)
     return order if kept(order) > kept(np.arange(len(order))) else None
 
 
-def _counts(leaf: PlanLeaf) -> bool:
-    return isinstance(leaf.pattern, Block | BlockColumnRow | KernelGroup)
-
-
 def _produces(leaf: PlanLeaf, axis: int) -> bool:
-    pattern: Any = leaf.pattern
-    return _counts(leaf) and pattern.output_axis % len(leaf.shape) == axis
+    shared = leaf.pattern.neighbours()
+    return shared is not None and shared.axis % len(leaf.shape) == axis
 
 
-def _group_size(pattern: Any) -> int:
-    return pattern.outputs if isinstance(pattern, KernelGroup) else pattern.rows
+def _neighbours(leaf: PlanLeaf) -> Neighbours:
+    shared = leaf.pattern.neighbours()
+    assert shared is not None
+    return shared
 
 
 def _channel_scores(leaf: PlanLeaf, weights: Any) -> Float[np.ndarray, "channels groups"]:
     """The magnitude of each output channel in each of the groups that its inputs make."""
-    pattern: Any = leaf.pattern
-    if isinstance(pattern, KernelGroup):
-        pattern = replace(pattern, outputs=1)
-    else:
-        pattern = Block(1, pattern.cols if isinstance(pattern, Block) else 1, pattern.output_axis)
-    scores = np.asarray(pattern.group_scores(np.abs(np.asarray(weights, np.float32))))
-    matrix = arrays.as_matrix(scores, pattern.output_axis)
+    _, axis, alone = _neighbours(leaf)
+    scores = np.asarray(alone.group_scores(np.abs(np.asarray(weights, np.float32))))
+    matrix = arrays.as_matrix(scores, axis)
     return matrix / max(matrix.sum(), np.finfo(np.float32).tiny)
 
 
@@ -172,8 +167,8 @@ def _largest(
 
 
 def _kept(leaf: PlanLeaf, weights: Any, order: Int[np.ndarray, " channels"]) -> float:
-    """The share of the leaf's magnitude that its pattern keeps in this order."""
-    axis = leaf.pattern.output_axis  # type: ignore[attr-defined]
-    scores = jnp.take(jnp.abs(jnp.asarray(weights, jnp.float32)), order, axis=axis)
+    """The fraction of the leaf's magnitude that its pattern keeps in this order."""
+    magnitudes = jnp.abs(jnp.asarray(weights, jnp.float32))
+    scores = jnp.take(magnitudes, order, axis=_neighbours(leaf).axis)
     mask = leaf.pattern.mask(scores, leaf.sparsity)
     return float(jnp.sum(jnp.where(mask, scores, 0)) / jnp.maximum(jnp.sum(scores), 1e-30))

@@ -8,7 +8,6 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from sparsejax.doors import PLAN, checked
-from sparsejax.patterns.block_column_row import factors
 from sparsejax.plans.leaf import PlanLeaf
 from sparsejax.plans.plan import Plan
 from sparsejax.plans.planned_leaves import map_params
@@ -68,7 +67,7 @@ def reweighted(
         squares = jnp.square(weights.astype(jnp.float32))
 
         def logarithm(squares: Float[Array, "..."]) -> Float[Array, ""]:
-            energies = [jnp.asarray(p.group_scores(squares)) for p in factors(leaf.pattern)]
+            energies = [jnp.asarray(p.group_scores(squares)) for p in leaf.pattern.factors()]
             return sum((jnp.log(e + epsilon).sum() for e in energies), jnp.zeros((), jnp.float32))
 
         return jax.grad(logarithm)(squares)  # 1 / (energy + epsilon) of each group it is in

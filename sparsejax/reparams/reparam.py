@@ -32,6 +32,10 @@ class Reparam(NamedTuple):
     underneath, so that a pruned one keeps its value and may come back; else they are held at 0.
     `needs_decay` says that at first no gradient moves what is learned, but weight decay does.
 
+    Two more for raw weights that stay dense: `moving(params, masks, learned, context) -> masks`
+    says which of them the optimizer may move, the others rest with their moments;
+    `drift(params, masks, learned, context)` is added to the optimizer's updates.
+
     `context` is the MaskContext with plan and step; its key and learned are None here.
     """
 
@@ -42,6 +46,8 @@ class Reparam(NamedTuple):
     keeps_pruned: bool = False
     trains: bool = True
     needs_decay: bool = False
+    moving: Callable[[Any, Any, Any, Any], Any] | None = None
+    drift: Callable[[Any, Any, Any, Any], Any] | None = None
 
 
 REPARAM = Need(
@@ -85,14 +91,34 @@ def map_weights(f: Callable[..., Any], context: Any, params: Any, masks: Any, *r
     return map_with_paths(at, params, masks, *rest)
 
 
+def map_masked(f: Callable[..., Any], context: Any, params: Any, masks: Any) -> Any:
+    """The tree of `f(plan leaf, weights, mask)`, with a MaskedNode where a leaf is dense."""
+
+    def at(path: str, mask: Any, weights: Any) -> Any:
+        if is_masked_node(weights) or is_masked_node(mask):
+            return mask
+        return map_slices(f, context.plan.slices(path), weights, mask)
+
+    return map_with_paths(at, masks, params)
+
+
 @memoized
 @checked(first=REPARAM, second=REPARAM)
 def chain_reparams(first: Reparam, second: Reparam) -> Reparam:
     """The second Reparam on the weights of the first, such as a quantizer on soft masks.
 
     `learned` is the pair of theirs. If one of them trains, the optimizer's weight decay reaches
-    what the other learns, too: `refresh` must put up with that.
+    what the other learns, too: `refresh` must put up with that. The second must leave it to the
+    first which raw weights move.
+
+    Raises:
+      ValueError: it does not.
     """
+    if second.moving or second.drift:
+        raise ValueError(
+            "chain_reparams needs the Reparam that says which raw weights move as its first, got "
+            "one as its second; exchange them."
+        )
 
     def apply(params: Any, masks: Any, learned: Any, context: Any) -> Any:
         weights = first.apply(params, masks, learned[0], context)
@@ -120,7 +146,16 @@ def chain_reparams(first: Reparam, second: Reparam) -> Reparam:
         first.keeps_pruned or second.keeps_pruned,
         first.trains or second.trains,
         first.needs_decay or second.needs_decay,
+        _of_first(first.moving),
+        _of_first(first.drift),
     )
+
+
+def _of_first(f: Callable[..., Any] | None) -> Callable[..., Any] | None:
+    """A function of what the first of a chain learns as one of what both do."""
+    if f is None:
+        return None
+    return lambda params, masks, learned, context: f(params, masks, learned[0], context)
 
 
 @memoized

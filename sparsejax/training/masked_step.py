@@ -1,5 +1,6 @@
 """One step of an optimizer on a pruned network: its state and its update land on exact zeros."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,8 +11,8 @@ from sparsejax.tree import is_masked_node
 
 
 def masked_step(
-    inner: Any,
     masks: Any,
+    inner: Any,
     rule: MomentRule,
     grads: Any,
     inner_state: Any,
@@ -29,6 +30,20 @@ def masked_step(
     return _land_on_zero(updates, params, masks), inner_state
 
 
+def resting_step(
+    masks: Any,
+    inner: Any,
+    rule: MomentRule,
+    grads: Any,
+    inner_state: Any,
+    params: Any,
+    **extra: Any,
+) -> tuple[Any, Any]:
+    """The inner optimizer's updates and state, both at rest where the masks prune."""
+    updates, moved = inner.update(zero_pruned(grads, masks), inner_state, params, **extra)
+    return zero_pruned(updates, masks), _rest(moved, inner_state, masks, rule)
+
+
 def zero_pruned(tree: Any, masks: Any) -> Any:
     """The tree with zeros where the masks prune."""
     return jax.tree.map(_zero_at, tree, masks, is_leaf=is_masked_node)
@@ -38,6 +53,31 @@ def prune_state(inner_state: Any, masks: Any, rule: MomentRule) -> Any:
     """An optimizer's state with zeros where the masks prune in what it holds for each weight.
 
     What the rule knows for second moments is filled by it.
+    """
+
+    def at(path: Any, leaf: Any, mask: Any) -> Any:
+        filled = None if rule.fill is zeroed_moments else rule.at(path, leaf, mask)
+        return _zero_at(leaf, mask) if filled is None else filled
+
+    return _at_weights(at, masks, inner_state)
+
+
+def _rest(moved: Any, before: Any, masks: Any, rule: MomentRule) -> Any:
+    """The optimizer's new state, and that of before where the masks prune.
+
+    What the rule knows for second moments is filled by it, unless by zeros.
+    """
+
+    def at(path: Any, leaf: Any, mask: Any, old: Any) -> Any:
+        rested = jnp.where(mask, leaf, old)
+        filled = None if rule.fill is zeroed_moments else rule.at(path, rested, mask)
+        return rested if filled is None else filled
+
+    return _at_weights(at, masks, moved, before)
+
+
+def _at_weights(change: Callable[..., Any], masks: Any, state: Any, *others: Any) -> Any:
+    """An optimizer's state with `change(path, leaf, mask, *others)` for what has a mask.
 
     Such a leaf has a path that ends with the weight's own, and its shape, or one more axis before
     it, as the memory of L-BFGS has. So moments in any wrapper are found without calling the
@@ -47,18 +87,15 @@ def prune_state(inner_state: Any, masks: Any, rule: MomentRule) -> Any:
     flat, _ = jax.tree_util.tree_flatten_with_path(masks, is_leaf=is_masked_node)
     by_path = dict(flat)
 
-    def at(path: tuple[Any, ...], leaf: Any) -> Any:
+    def at(path: tuple[Any, ...], leaf: Any, *rest: Any) -> Any:
         starts = (start for start in range(len(path) + 1) if path[start:] in by_path)
         start = next(starts, None)
         if start is None or (start and getattr(path[start - 1], "name", "") == "grad"):
             return leaf
         mask = by_path[path[start:]]
-        if rule.fill is zeroed_moments or not _fits(leaf, mask):
-            return _zero_at(leaf, mask)
-        filled = rule.at(path, leaf, mask)
-        return _zero_at(leaf, mask) if filled is None else filled
+        return change(path, leaf, mask, *rest) if _fits(leaf, mask) else leaf
 
-    return jax.tree_util.tree_map_with_path(at, inner_state, is_leaf=is_masked_node)
+    return jax.tree_util.tree_map_with_path(at, state, *others, is_leaf=is_masked_node)
 
 
 def _fits(leaf: Any, mask: Any) -> bool:

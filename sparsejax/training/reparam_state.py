@@ -14,6 +14,7 @@ from sparsejax.nn import let_flax_save
 from sparsejax.plans.plan import Plan
 from sparsejax.reparams.reparam import Reparam
 from sparsejax.training.asked import Watch
+from sparsejax.training.masked_step import resting_step
 
 _WARM_UP = 10
 
@@ -88,6 +89,24 @@ class ReparamTrainer(NamedTuple):
         updates, opt_state = self.tx.update(learned_grads, state.opt_state, state.learned, **extra)
         learned = optax.apply_updates(state.learned, updates)
         return grads, replace(state, learned=learned, opt_state=opt_state)
+
+    def step_of(self, masks: Any, state: ReparamState, params: Any, step: Any) -> Callable | None:
+        """`step(inner, rule, grads, inner_state, params)` if raw weights stay dense, else None."""
+        if not self.reparam.keeps_pruned:
+            return None
+        at = params, masks, state.learned, _context(self.plan, step)
+
+        def run(inner: Any, rule: Any, *args: Any, **extra: Any) -> tuple[Any, Any]:
+            if self.reparam.moving is None:
+                updates, inner_state = inner.update(*args, **extra)
+            else:
+                moving = self.reparam.moving(*at)
+                updates, inner_state = resting_step(moving, inner, rule, *args, **extra)
+            if self.reparam.drift is not None:
+                updates = optax.tree.add(updates, self.reparam.drift(*at))
+            return updates, inner_state
+
+        return run
 
     def refresh(
         self, state: ReparamState, params: Any, updates: Any, masks: Any, step: Any

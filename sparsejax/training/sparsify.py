@@ -120,11 +120,12 @@ def sparsify(
         check_state(state, plan, asker="tx.update", hint=_ANEW)
         masks, method_state = change_masks(state, params, grads)
         rule = moment_rule(inner, second_moments, params, extra)
-        own, step_of = state.reparam, partial(masked_step, inner, masks, rule)
+        own, step_of = state.reparam, None
         if trainer is not None:
+            step_of = trainer.step_of(state.masks, own, params, state.step)
             grads, own = trainer.pull_back(own, grads, params, state.masks, state.step, **extra)
-            step_of = inner.update if trainer.reparam.keeps_pruned else step_of
-        updates, inner_state = step_of(grads, state.inner_state, params, **extra)
+        run = step_of or partial(masked_step, masks)
+        updates, inner_state = run(inner, rule, grads, state.inner_state, params, **extra)
         if trainer is not None:
             own = trainer.refresh(own, params, updates, masks, state.step)
         return updates, state._replace(

@@ -121,6 +121,19 @@ def test_sr_ste_decays_pruned_weights_only():
     np.testing.assert_allclose(grads, [[1.0], [1.0], [0.8], [1.1]])
 
 
+@pytest.mark.parametrize("rate", [0.5, optax.constant_schedule(0.5)], ids=["number", "schedule"])
+def test_sr_ste_decays_pruned_weights_by_rate_times_decay_under_adam(rate):
+    params, plan, _ = planned(np.float32([[4.0], [3.0], [-2.0], [1.0]]), sj.NM(2, 4))
+    moved = {}
+    for decay in (0.0, 0.1):
+        method = sj.soft.sr_ste(decay=decay, rate=rate)
+        tx = sj.sparsify(optax.adam(0.5), method, plan, key=jax.random.key(0))
+        ((ended, _),) = steps_of(tx, params, 1, lambda params, step: params)
+        moved[decay] = np.asarray(ended["kernel"])
+    apart = moved[0.1] - moved[0.0]
+    np.testing.assert_allclose(apart, [[0.0], [0.0], [0.1], [-0.05]], rtol=1e-5)
+
+
 def test_sr_ste_is_n_of_m_before_the_first_step():
     params, plan, _ = planned(np.float32([[4.0], [3.0], [-2.0], [1.0]]), sj.NM(1, 4))
     tx = sj.sparsify(optax.sgd(0.1), sj.soft.sr_ste(), plan, key=jax.random.key(0))
@@ -137,6 +150,37 @@ def test_top_kast_reaches_the_runners_up_and_no_further():
     np.testing.assert_array_equal(weights["kernel"], [5.0, -4.0, 0.0, 0.0, 0.0, 0.0])
     grads = pull({"kernel": jnp.ones(6)})[0]["kernel"]
     np.testing.assert_allclose(grads, [1.5, 0.6, 1.9, 1.6, 0.0, 0.0], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        optax.sgd(0.1, momentum=0.9, nesterov=True),
+        optax.adamw(0.1, weight_decay=0.1),
+        optax.lamb(0.1),
+        optax.contrib.schedule_free_adamw(0.1, weight_decay=0.1),
+    ],
+    ids=["momentum", "adamw", "lamb", "schedule-free"],
+)
+def test_what_top_kast_does_not_reach_rests_under_any_optimizer(inner):
+    weights = 0.1 * np.random.default_rng(0).normal(size=20)
+    params, plan, _ = planned(np.float32(weights), sparsity=0.8)
+    method = sj.soft.top_kast(explored=0.375, every=1, decay=0.1)
+    tx = sj.sparsify(inner, method, plan, key=jax.random.key(0))
+    state, update = tx.init(params), jax.jit(tx.update)
+    jax.eval_shape(sj.forward, params, state)  # these gradients are said to be of these weights
+    entered, before = 0, np.ones(20, bool)  # weights that came to B
+    for seed in range(8):
+        weights, mask = np.asarray(params["kernel"]), np.asarray(sj.masks_of(state)["kernel"])
+        order = np.argsort(-np.where(mask, np.inf, np.abs(weights)), kind="stable")
+        within = np.isin(np.arange(20), order[:10])
+        grads = {"kernel": jax.random.normal(jax.random.key(seed), (20,))}
+        updates, state = update(grads, state, params)
+        moves = np.asarray(updates["kernel"])
+        assert not moves[~within].any() and moves[within].any()
+        entered += np.sum(within & ~before)
+        params, before = optax.apply_updates(params, updates), within
+    assert entered > 0
 
 
 def test_ac_dc_follows_the_papers_hundred_epochs():

@@ -12,6 +12,7 @@ from sparsejax.plans.leaf import PlanLeaf
 from sparsejax.reparams.reparam import (
     Reparam,
     in_place_of,
+    map_masked,
     map_weights,
     memoized,
     nothing_learned,
@@ -25,7 +26,8 @@ def top_kast(*, explored: float = 0.375, every: int = 100, decay: float = 1e-4) 
     Each leaf keeps the plan's fraction of its weights in the forward pass. The gradient passes
     straight through to B: A and the largest of the others, which so may enter A. In B comes
     `decay` w to the gradient where w is in A, and `decay` w / D elsewhere, with D the density of
-    A. A weight outside B rests (give the optimizer no weight decay of its own).
+    A. A weight outside B rests, and its moments with it, whatever momentum or weight decay the
+    optimizer has; weight decay of its own would come on top of `decay` in B.
 
     The loss needs one more line: compute it at `forward(params, opt_state)`.
 
@@ -49,16 +51,21 @@ def top_kast(*, explored: float = 0.375, every: int = 100, decay: float = 1e-4) 
 
 @memoized
 def _exploring(explored: float, decay: float) -> Reparam:
+    def within_b(leaf: PlanLeaf, weights: Any, mask: Any) -> Any:
+        scores = magnitude(weights, None, None)
+        return mask | leaf.pattern.mask(scores, (1.0 - explored) * leaf.sparsity, keep=mask)
+
     def explore(leaf: PlanLeaf, weights: Any, mask: Any) -> Any:
         zero = jnp.zeros((), weights.dtype)
-        scores = magnitude(weights, None, None)
-        reached = mask | leaf.pattern.mask(scores, (1.0 - explored) * leaf.sparsity, keep=mask)
         penalty = decay * jnp.where(mask, weights, weights / max(1.0 - leaf.sparsity, 1e-6))
         # Read from the outside in: straight through the forward mask, plus the penalty, within B.
-        tried = add_to_gradient(jnp.where(reached, weights, zero), penalty)
-        return in_place_of(tried, jnp.where(mask, weights, zero))
+        reached = jnp.where(within_b(leaf, weights, mask), weights, zero)
+        return in_place_of(add_to_gradient(reached, penalty), jnp.where(mask, weights, zero))
 
     def apply(params: Any, masks: Any, learned: Any, context: MaskContext) -> Any:
         return map_weights(explore, context, params, masks)
 
-    return Reparam(nothing_learned, apply, keeps_pruned=True)
+    def moving(params: Any, masks: Any, learned: Any, context: MaskContext) -> Any:
+        return map_masked(within_b, context, params, masks)
+
+    return Reparam(nothing_learned, apply, keeps_pruned=True, moving=moving)

@@ -16,13 +16,14 @@ from scipy.optimize import nnls
 from benchmarks import publish
 from experiments.models.mobilenet_v1 import MobileNetV1Linen
 from experiments.runs.cores import bind, usable_cores
-from sparsejax.compiler.engine import load
-from sparsejax.compiler.graph import Node, Region
-from sparsejax.compiler.lower import Layout, lower
-from sparsejax.compiler.regions import split
-from sparsejax.compiler.rewrite import rewrite
-from sparsejax.compiler.select import COSTS, Traits, estimate, is_product, stored, traits_of
-from sparsejax.compiler.trace import trace
+from sparsejax.compiler.engine.call import load
+from sparsejax.compiler.engine.lower import lower
+from sparsejax.compiler.graph.graph import Node, Region
+from sparsejax.compiler.layouts.select import COSTS, Traits, estimate, is_product, stored, traits_of
+from sparsejax.compiler.passes.rewrite import rewrite
+from sparsejax.compiler.passes.trace import trace
+from sparsejax.compiler.regions.split import split
+from sparsejax.patterns.layout import Layout
 from sparsejax.text import table
 
 RUNS = 12
@@ -63,10 +64,10 @@ def measure() -> list[Row]:
 
 
 def _timed(region: Region, products: dict[Node, Traits], layout: Layout) -> list[Row]:
-    lowered = lower(region, dict.fromkeys(products, layout))
-    _, program = load(lowered)
-    seconds = program.profile(RUNS)
-    return [(t, layout, seconds[lowered.steps[n]] * 1e6) for n, t in products.items()]
+    program = lower(region, dict.fromkeys(products, layout))
+    _, loaded = load(program)
+    seconds = loaded.profile(RUNS)
+    return [(t, layout, seconds[program.steps[n]] * 1e6) for n, t in products.items()]
 
 
 def fit(rows: list[Row], key: tuple[int, int]) -> dict[str, float]:

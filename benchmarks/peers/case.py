@@ -11,10 +11,11 @@ import numpy as np
 from benchmarks.peers.environments import CannotBeHadError, Engine, Format
 from benchmarks.peers.nets import NETS, Net, input_of, variables_of
 from benchmarks.peers.onnx_export import export
-from sparsejax.compiler.graph import LAYERS, Graph
-from sparsejax.compiler.interpret import interpreter
-from sparsejax.compiler.rewrite import rewrite
-from sparsejax.compiler.trace import trace
+from sparsejax.compiler.graph.graph import Graph
+from sparsejax.compiler.graph.interpret import interpreter
+from sparsejax.compiler.nodes.layer import Layer
+from sparsejax.compiler.passes.rewrite import rewrite
+from sparsejax.compiler.passes.trace import trace
 
 
 class Case(NamedTuple):
@@ -102,7 +103,7 @@ def flops(graph: Graph) -> tuple[int, int]:
     """Of all multiply-adds in layers, and of those with weights that are not zero."""
     effective = useful = 0
     for node in graph.nodes:
-        if isinstance(node.op, LAYERS):
+        if isinstance(node.op, Layer):
             weights = node.op.weights
             positions = math.prod(node.outputs[0].shape) // weights.shape[-1]
             effective += 2 * positions * weights.size

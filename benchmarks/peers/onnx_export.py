@@ -11,22 +11,18 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers.onnx_writer import TO_CHANNELS_FIRST, Writer, activate, helper, onnx
-from sparsejax.compiler.graph import (
-    Affine,
-    Channels,
-    Concat,
-    Conv,
-    Elementwise,
-    Graph,
-    Linear,
-    Mean,
-    Node,
-    Pad,
-    Pool,
-    Reshape,
-    Transpose,
-    Value,
-)
+from sparsejax.compiler.graph.graph import Graph, Node, Value
+from sparsejax.compiler.nodes.affine import Affine
+from sparsejax.compiler.nodes.channels import Channels
+from sparsejax.compiler.nodes.concat import Concat
+from sparsejax.compiler.nodes.conv import Conv
+from sparsejax.compiler.nodes.elementwise import Elementwise
+from sparsejax.compiler.nodes.linear import Linear
+from sparsejax.compiler.nodes.mean import Mean
+from sparsejax.compiler.nodes.pad import Pad
+from sparsejax.compiler.nodes.pool import Pool
+from sparsejax.compiler.nodes.reshape import Reshape
+from sparsejax.compiler.nodes.transpose import Transpose
 
 OPSET, IR_VERSION = 13, 8  # what the oldest of the engines reads
 

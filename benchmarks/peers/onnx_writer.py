@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from sparsejax.compiler.activation import Activation
-from sparsejax.compiler.graph import Value
+from sparsejax.compiler.graph.activation import Activation
+from sparsejax.compiler.graph.graph import Value
 
 try:
     import onnx

@@ -2,5 +2,5 @@
 
 from sparsejax.compiler.compiled import CompiledFunction as CompiledFunction
 from sparsejax.compiler.compiled import compile as compile
-from sparsejax.compiler.report import CompileReport as CompileReport
-from sparsejax.compiler.report import LayerReport as LayerReport
+from sparsejax.compiler.reports.report import CompileReport as CompileReport
+from sparsejax.compiler.reports.report import LayerReport as LayerReport

@@ -9,14 +9,14 @@ import jax
 from jax.extend import core
 
 from sparsejax import text
-from sparsejax.compiler.doubts import in_training, left_in_xla
+from sparsejax.compiler.build import build
 from sparsejax.compiler.frozen import are_same, fingerprint, frozen
-from sparsejax.compiler.fusion_plan import plan_fusion
-from sparsejax.compiler.program import build
-from sparsejax.compiler.regions import split
-from sparsejax.compiler.report import CompileReport, report
-from sparsejax.compiler.rewrite import rewrite
-from sparsejax.compiler.trace import lift, trace, traced
+from sparsejax.compiler.passes.rewrite import rewrite
+from sparsejax.compiler.passes.trace import lift, trace, traced
+from sparsejax.compiler.regions.fusion import fuse
+from sparsejax.compiler.regions.split import split
+from sparsejax.compiler.reports.doubts import in_training, left_in_xla
+from sparsejax.compiler.reports.report import CompileReport, report
 from sparsejax.doors import FUNCTION, PLAN, check_examples, checked
 from sparsejax.plans.plan import Plan
 
@@ -76,7 +76,7 @@ class CompiledFunction:
         if not fusion:
             return made
         graph, _ = trace(self._apply_fn, self._params, self._example)
-        return dataclasses.replace(made, fusion=plan_fusion(graph))
+        return dataclasses.replace(made, fusion=fuse(graph))
 
     def _doubts(self) -> list[str]:
         leaves, treedef = jax.tree.flatten(self._example)

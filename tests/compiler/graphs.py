@@ -4,11 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparsejax.compiler.graph import Conv, Graph, Linear, Node, Primitive, Region
-from sparsejax.compiler.interpret import interpreter
-from sparsejax.compiler.regions import split
-from sparsejax.compiler.rewrite import rewrite
-from sparsejax.compiler.trace import trace
+from sparsejax.compiler.graph.graph import Graph, Node, Region
+from sparsejax.compiler.graph.interpret import interpreter
+from sparsejax.compiler.nodes.conv import Conv
+from sparsejax.compiler.nodes.linear import Linear
+from sparsejax.compiler.nodes.primitive import Primitive
+from sparsejax.compiler.passes.rewrite import rewrite
+from sparsejax.compiler.passes.trace import trace
+from sparsejax.compiler.regions.split import split
 
 
 def rewritten(fn, params, *example) -> Graph:

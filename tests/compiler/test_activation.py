@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sparsejax.compiler.activation import NAMES, SAMPLES, Activation, recognise
+from sparsejax.compiler.graph.activation import NAMES, SAMPLES, Activation, recognise
 from tests.compiler.compiled_layers import P, X, conv
 from tests.compiler.graphs import assert_close, assert_same, kinds, rewritten
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from jax import lax
 
 import sparsejax as sj
-from sparsejax.compiler.graph import Conv
-from sparsejax.compiler.interpret import interpreter
+from sparsejax.compiler.graph.interpret import interpreter
+from sparsejax.compiler.nodes.conv import Conv
 from tests.compiler.graphs import regions, rewritten, stepwise
 
 LAYOUTS = {"NHWC": (1, 2), "NCHW": (2, 3)}

@@ -7,26 +7,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sparsejax.compiler.activation import IDENTITY, NAMES, RELU, RELU6, Activation
-from sparsejax.compiler.engine import region_call
-from sparsejax.compiler.graph import (
-    FLOAT32,
-    Affine,
-    Channels,
-    Concat,
-    Conv,
-    Elementwise,
-    Linear,
-    Mean,
-    Node,
-    Pad,
-    Pool,
-    Region,
-    Reshape,
-    Value,
-)
-from sparsejax.compiler.interpret import interpreter
-from sparsejax.compiler.lower import BLOCKS, MASKS, ROWS, Layout, lower
+from sparsejax.compiler.engine.call import region_call
+from sparsejax.compiler.engine.lower import lower
+from sparsejax.compiler.graph.activation import IDENTITY, NAMES, RELU, RELU6, Activation
+from sparsejax.compiler.graph.graph import FLOAT32, Node, Region, Value
+from sparsejax.compiler.graph.interpret import interpreter
+from sparsejax.compiler.nodes.affine import Affine
+from sparsejax.compiler.nodes.channels import Channels
+from sparsejax.compiler.nodes.concat import Concat
+from sparsejax.compiler.nodes.conv import Conv
+from sparsejax.compiler.nodes.elementwise import Elementwise
+from sparsejax.compiler.nodes.linear import Linear
+from sparsejax.compiler.nodes.mean import Mean
+from sparsejax.compiler.nodes.pad import Pad
+from sparsejax.compiler.nodes.pool import Pool
+from sparsejax.compiler.nodes.reshape import Reshape
+from sparsejax.patterns.layout import BLOCKS, MASKS, ROWS, Layout
 
 LAYOUTS = [Layout(ROWS, 1), Layout(ROWS, 2), Layout(ROWS, 4), Layout(MASKS, 4)]
 LAYOUTS += [Layout(BLOCKS, 2), Layout(BLOCKS, 4), Layout(BLOCKS, 8)]
@@ -222,7 +218,7 @@ class Random:
         logits = Value((2, 5), FLOAT32)
         self.nodes.append(Node(op, [output], [logits]))
         self.layouts[self.nodes[-1]] = self.pick(*LAYOUTS)
-        return Region(self.nodes, [self.input], [logits, self.value], "images", self.last)
+        return Region(self.nodes, [self.input], [logits, self.value], channels_last=self.last)
 
 
 def compiled(region, layouts=None, **strips):

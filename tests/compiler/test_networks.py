@@ -151,7 +151,7 @@ def test_a_step_of_a_gru_is_one_region(frontend):
         apply_fn, params = of_nnx(lambda rngs: nnx.GRUCell(5, 8, rngs=rngs))
     graph = rewritten(apply_fn, params, STATE, STEP)
     (region,) = regions(graph)
-    assert graph.left == {} and region.form == "rows"
+    assert graph.left == {} and region.rows
     outputs = jax.tree.leaves(jax.jit(apply_fn)(params, STATE, STEP))
     assert_close(stepwise(graph)(STATE, STEP)[0], outputs[0])
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from jax import lax
 
 import sparsejax as sj
-from sparsejax.compiler.interpret import interpreter
-from sparsejax.compiler.regions import split
+from sparsejax.compiler.graph.interpret import interpreter
+from sparsejax.compiler.regions.split import split
 from tests.compiler.graphs import kinds, rewritten, stepwise
 
 

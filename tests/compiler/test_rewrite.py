@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 from jax import lax
 
-from sparsejax.compiler.graph import Affine, Channels, Conv, Linear, Pool
-from sparsejax.compiler.interpret import evaluate, interpreter
+from sparsejax.compiler.graph.interpret import interpreter
+from sparsejax.compiler.nodes.affine import Affine
+from sparsejax.compiler.nodes.channels import Channels
+from sparsejax.compiler.nodes.conv import Conv
+from sparsejax.compiler.nodes.linear import Linear
+from sparsejax.compiler.nodes.pool import Pool
 from tests.compiler.compiled_layers import (
     IMAGES,
     ROWS,
@@ -159,8 +163,3 @@ def test_reversed_scans_are_unrolled_backwards():
     fn = lambda p, x: lax.scan(step(p), x[0], x, reverse=True)
     graph = assert_same(fn, P, ROWS)
     assert kinds(graph).count("Linear + x + tanh") == 3
-
-
-def test_only_kinds_of_node_are_evaluated():
-    with pytest.raises(TypeError, match="evaluate needs a kind of node, got str"):
-        evaluate("Conv", X)

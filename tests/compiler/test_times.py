@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import sparsejax as sj
-from sparsejax.compiler import times
+from sparsejax.compiler.layouts import times
 
 
 def content(**measured):
@@ -175,7 +175,7 @@ def test_a_write_that_fails_leaves_what_was_there(path, monkeypatch, code, call)
 
 
 def test_a_measured_zero_is_a_time(path, monkeypatch):
-    from sparsejax.compiler import tune
+    from sparsejax.compiler.layouts import tune
 
     monkeypatch.setattr(tune, "profile", lambda lowered: [0.0] * 10)
     compile_once()
@@ -185,7 +185,7 @@ def test_a_measured_zero_is_a_time(path, monkeypatch):
 
 WRITER = """
 import sys
-from sparsejax.compiler import times
+from sparsejax.compiler.layouts import times
 for i in range(30):
     times.write_cache({f"{sys.argv[1]} {i}": 1.0})
     assert f"{sys.argv[1]} {i}" in times.read_cache()

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.peers import process, rounds
 from experiments.runs import cores, engines, records
-from sparsejax.compiler import times
+from sparsejax.compiler.layouts import times
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import sparsejax as sj
-from sparsejax.compiler import times
+from sparsejax.compiler.layouts import times
 
 
 def capped_plan():

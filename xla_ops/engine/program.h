@@ -61,8 +61,9 @@ struct Program {
   int64_t num_operands = 0, num_results = 0;
 };
 
-// Reads {kMagic, number of values, their sizes, number of steps, steps} as lower.py writes them.
-// Throws std::invalid_argument on anything that could not be run safely.
+// Reads {kMagic, number of values, their sizes, number of steps, steps} as
+// sparsejax/compiler/engine writes them. Throws std::invalid_argument on anything that could not be
+// run safely.
 Program parse_program(const int64_t* words, int64_t num_words, const float* floats,
                       int64_t num_floats);
 

@@ -1,0 +1,109 @@
+"""What the C++ engine runs: a program of steps over images of channels x height x width."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from sparsejax.compiler.graph.activation import IDENTITY, Activation
+from sparsejax.compiler.graph.graph import Node, Region, Size, Value
+from sparsejax.patterns.layout import BLOCKS, ROWS, Layout
+
+# As xla_ops/engine/program.h numbers them; the codes of steps that nodes become are in their files.
+MAGIC = 0x73706A7801
+INPUT, OUTPUT = 0, 1
+NONE = -1
+
+DENSE, NO_PRODUCT = Layout(BLOCKS, 4), Layout(ROWS, 0)
+
+
+class Program(NamedTuple):
+    """A program as `Program` in the extension takes it."""
+
+    words: np.ndarray
+    floats: np.ndarray
+    steps: dict[Node, int]  # of each convolution and linear layer
+
+
+@dataclass
+class Step:
+    """One step; `xla_ops/engine/program.h` has what the fields mean."""
+
+    op: int
+    output: int
+    inputs: tuple[int, ...] = ()
+    index: Iterable[int] = ()
+    window: tuple[int, int] = (1, 1)
+    strides: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    pads: tuple[int, int] = (0, 0)  # top, left
+    activation: Activation = IDENTITY
+    residual: int = NONE
+    gate: int = NONE
+    layout: Layout = NO_PRODUCT
+    mode: int = 0
+    weights: int = NONE
+    bias: int = NONE
+
+    def words(self) -> list[int]:
+        """As read_step in xla_ops/engine/program.cc reads them."""
+        bounds = np.array([self.activation.low, self.activation.high], np.float32).view(np.uint32)
+        index = list(map(int, self.index))
+        return [
+            *(self.op, self.output, *self.window, *self.strides, *self.dilation, *self.pads),
+            *(self.activation.code, *map(int, bounds), self.residual, self.gate, *self.layout),
+            *(self.mode, self.weights, self.bias),
+            *(len(self.inputs), *self.inputs, len(index), *index),
+        ]
+
+
+@dataclass
+class Builder:
+    """A program while it is written, one node after the other.
+
+    Attributes:
+        region: that it is to compute.
+        layouts: of the products' weights; dense without one.
+        sizes, steps, floats, num_floats: of the program so far.
+        ids: the engine's number of each value.
+        gates: x and gate of a product that layers take in, in place of a value.
+        layers: the step of each convolution and linear layer.
+    """
+
+    region: Region
+    layouts: Mapping[Node, Layout]
+    sizes: list[Size] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    floats: list[np.ndarray] = field(default_factory=list)
+    num_floats: int = 0
+    ids: dict[Value, int] = field(default_factory=dict)
+    gates: dict[Value, tuple[int, int]] = field(default_factory=dict)
+    layers: dict[Node, int] = field(default_factory=dict)
+
+    def new(self, value: Value) -> int:
+        """A number for a value."""
+        self.sizes.append(self.region.size(value))
+        self.ids[value] = len(self.sizes) - 1
+        return self.ids[value]
+
+    def keep(self, array: np.ndarray) -> int:
+        """Where the array begins among the program's floats."""
+        begin = self.num_floats
+        self.floats.append(np.ascontiguousarray(array, np.float32).ravel())
+        self.num_floats += array.size
+        return begin
+
+    def add(self, node: Node, op: int, **fields: object) -> None:
+        """A step that makes the node's output, of all its inputs unless `inputs` are given."""
+        inputs = fields.pop("inputs", None) or tuple(self.ids[v] for v in node.inputs)
+        output = self.new(node.outputs[0])
+        self.steps.append(Step(op, output, inputs, **fields))  # type: ignore[arg-type]
+
+    def finish(self) -> Program:
+        """The program as it is."""
+        words = [MAGIC, len(self.sizes), *np.ravel(self.sizes).tolist(), len(self.steps)]
+        for step in self.steps:
+            words += step.words()
+        floats = np.concatenate([*self.floats, np.zeros(0, np.float32)])
+        return Program(np.array(words, np.int64), floats, self.layers)

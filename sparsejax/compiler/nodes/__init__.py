@@ -1,0 +1,30 @@
+"""The kinds of node; the file of one has its class, how it is told, what it computes and runs as.
+
+To add a kind is to write its file, like `pad.py`, and to import it here.
+"""
+
+from sparsejax.compiler.nodes import (
+    affine,
+    channels,
+    concat,
+    conv,
+    elementwise,
+    linear,
+    mean,
+    pad,
+    pool,
+)
+
+# Layers take what is around them in the order of this list: a scale, a move of channels, padding.
+# Averages come before scales, for to divide by a constant is a scale unless it counts taps.
+KINDS = (
+    conv.RULES,
+    linear.RULES,
+    pool.RULES,
+    mean.RULES,
+    affine.RULES,
+    channels.RULES,
+    concat.RULES,
+    pad.RULES,
+    elementwise.RULES,
+)

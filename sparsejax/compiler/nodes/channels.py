@@ -1,0 +1,158 @@
+"""Moves of whole channels: slices, splits, reversals and shuffles, drawn into layers."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sparsejax.compiler.engine.program import Builder
+from sparsejax.compiler.graph.edit import Edit, is_float, made
+from sparsejax.compiler.graph.graph import Node
+from sparsejax.compiler.graph.images import is_channel
+from sparsejax.compiler.graph.op import MappingType
+from sparsejax.compiler.nodes.layer import Layer
+from sparsejax.compiler.nodes.op import ChannelsOp, Rules
+from sparsejax.compiler.nodes.primitive import Primitive
+from sparsejax.compiler.nodes.reshape import Reshape
+from sparsejax.compiler.nodes.transpose import Transpose
+
+CHANNELS = 9  # in xla_ops/engine/program.h
+
+
+@dataclass(frozen=True, eq=False)
+class Channels(ChannelsOp):
+    """Output channel i is input channel index[i]: a slice, a shuffle, a reversal."""
+
+    index: np.ndarray
+    axis: int
+
+    def __str__(self) -> str:
+        """Range, or size."""
+        if not self._is_slice():
+            return f"Channels shuffled, {self.index.size}"
+        first = int(self.index[0]) if self.index.size else 0
+        return f"Channels {first}:{first + self.index.size}"
+
+    def _is_slice(self) -> bool:
+        return np.array_equal(self.index, self.index[:1] + np.arange(self.index.size))
+
+    def evaluate(self, x: jax.Array) -> list[jax.Array]:
+        """As in RegionOp."""
+        return [jnp.take(x, np.asarray(self.index, np.int32), axis=self.axis, mode="clip")]
+
+    def mapping(self, node: Node) -> MappingType:
+        """As in RegionOp."""
+        return MappingType.ONE_TO_ONE if self._is_slice() else MappingType.SHUFFLE
+
+    def lower(self, node: Node, to: Builder) -> None:
+        """One step."""
+        to.add(node, CHANNELS, index=self.index)
+
+
+def to_channels(edit: Edit, node: Node) -> bool:
+    """slice, rev and split along the one axis that they change."""
+    if not isinstance(node.op, Primitive) or not is_float(*node.inputs[:1], *node.outputs):
+        return False
+    if node.op.name not in ("slice", "rev", "split") or node.inputs[0].constant is not None:
+        return False
+    x, params = node.inputs[0], node.op.equation.params
+    if node.op.name == "split":
+        return _split(edit, node, int(params["axis"]))
+    changed = _changes(node.op.name, params, x.shape)
+    if len(changed) != 1 or not is_channel(changed[0][0], len(x.shape)):
+        return False
+    axis, index = changed[0]
+    return edit.replace(node, Node(Channels(index, axis), [x], node.outputs))
+
+
+def _changes(name: str, params: dict, shape: tuple[int, ...]) -> list[tuple[int, np.ndarray]]:
+    """The axes that a slice or reversal changes, and which of their elements it takes."""
+    if name == "rev":
+        return [(int(d), np.arange(shape[d])[::-1]) for d in params["dimensions"]]
+    steps = params["strides"] or (1,) * len(shape)
+    bounds = zip(params["start_indices"], params["limit_indices"], steps, strict=True)
+    taken = [np.arange(first, last, step) for first, last, step in bounds]
+    return [(axis, index) for axis, index in enumerate(taken) if index.size != shape[axis]]
+
+
+def _split(edit: Edit, node: Node, axis: int) -> bool:
+    x, first = node.inputs[0], 0
+    if not is_channel(axis, len(x.shape)):
+        return False
+    parts = []
+    for output in node.outputs:
+        index = np.arange(first, first + output.shape[axis])
+        parts.append(Node(Channels(index, axis), [x], [output]))
+        first += len(index)
+    return edit.replace(node, *parts)
+
+
+def to_shuffle(edit: Edit, node: Node) -> bool:
+    """Channels split in two axes, transposed and merged: a shuffle."""
+    if not isinstance(node.op, Reshape):
+        return False
+    middle = edit.sole_writer(node.inputs[0], Transpose)
+    first = middle and edit.sole_writer(middle.inputs[0], Reshape)
+    if not middle or not first or not isinstance(middle.op, Transpose):
+        return False
+    before, after, split = first.inputs[0].shape, node.outputs[0].shape, middle.inputs[0].shape
+    if before != after or len(before) not in (2, 4) or not is_float(*node.outputs):
+        return False
+    rank, parts = len(before), len(split) - len(before) + 1
+    for axis in (rank - 1, 1):
+        order = middle.op.permutation
+        inside = order[axis : axis + parts]
+        fixed = [i for i in range(len(split)) if not axis <= i < axis + parts]
+        kept = [*order[:axis], *order[axis + parts :]] == fixed
+        sizes = split[axis : axis + parts]
+        same = (*split[:axis], math.prod(sizes), *split[axis + parts :]) == before
+        if kept and same and sorted(inside) == list(range(axis, axis + parts)):
+            index = np.arange(before[axis]).reshape(sizes)
+            index = index.transpose([i - axis for i in inside]).ravel()
+            return edit.replace(node, Node(Channels(index, axis), first.inputs, node.outputs))
+    return False
+
+
+def into_layer_before(edit: Edit, node: Node) -> bool:
+    """Of a layer whose outputs are only read in parts, each part becomes a layer of its own."""
+    if not isinstance(node.op, Channels):
+        return False
+    x = node.inputs[0]
+    layer = edit.writer.get(x)
+    if layer is None or x in edit.outputs or len(layer.inputs) > 1:
+        return False
+    op: Any = layer.op
+    if not isinstance(op, Layer) or op.num_groups > 1:
+        return False
+    parts = [reader.op for reader in edit.readers[x] if isinstance(reader.op, Channels)]
+    if len(parts) != len(edit.readers[x]) or node.op.axis != op.channel_axis(len(x.shape)):
+        return False
+    taken = np.concatenate([part.index for part in parts])
+    if np.unique(taken).size != taken.size or any(part.axis != node.op.axis for part in parts):
+        return False
+    index = node.op.index
+    changed = op.changed(weights=op.weights[..., index], bias=op.bias[index])
+    return edit.replace(node, made(changed, layer.inputs, node.outputs[0].shape))
+
+
+def into_layer_behind(edit: Edit, node: Node) -> bool:
+    """A layer that reads all channels in another order has its weights in that order."""
+    op: Any = node.op
+    if not isinstance(op, Layer) or op.num_groups > 1:
+        return False
+    before = edit.writer.get(node.inputs[0])
+    if before is None or not isinstance(before.op, Channels):
+        return False
+    x, index = before.inputs[0], before.op.index
+    if before.op.axis != op.channel_axis(len(x.shape)):
+        return False
+    if not np.array_equal(np.sort(index), np.arange(x.shape[before.op.axis])):
+        return False
+    changed = op.changed(weights=op.weights.take(np.argsort(index), axis=-2))
+    return edit.replace(node, made(changed, [x, *node.inputs[1:]], node.outputs[0].shape))
+
+
+RULES = Rules((to_channels,), (to_shuffle,), (into_layer_before, into_layer_behind))

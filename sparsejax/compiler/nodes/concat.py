@@ -1,0 +1,54 @@
+"""Inputs one after the other along their channels."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from sparsejax.compiler.engine.program import Builder
+from sparsejax.compiler.graph.edit import Edit, is_float
+from sparsejax.compiler.graph.graph import Node
+from sparsejax.compiler.graph.images import is_channel
+from sparsejax.compiler.graph.op import MappingType
+from sparsejax.compiler.nodes.op import ChannelsOp, Rules
+from sparsejax.compiler.nodes.primitive import Primitive
+
+CONCAT = 8  # in xla_ops/engine/program.h
+
+
+@dataclass(frozen=True)
+class Concat(ChannelsOp):
+    """The inputs one after the other along their channels."""
+
+    axis: int
+
+    def __str__(self) -> str:
+        """Axis."""
+        return f"Concat axis {self.axis}"
+
+    def evaluate(self, *inputs: jax.Array) -> list[jax.Array]:
+        """As in RegionOp."""
+        return [jnp.concatenate(inputs, self.axis)]
+
+    def mapping(self, node: Node) -> MappingType:
+        """As in RegionOp."""
+        return MappingType.ONE_TO_ONE
+
+    def lower(self, node: Node, to: Builder) -> None:
+        """One step."""
+        to.add(node, CONCAT)
+
+
+def to_concat(edit: Edit, node: Node) -> bool:
+    """concatenate along the channels."""
+    if not isinstance(node.op, Primitive) or node.op.name != "concatenate":
+        return False
+    axis = int(node.op.equation.params["dimension"])
+    if not is_channel(axis, len(node.outputs[0].shape)) or not is_float(*node.inputs):
+        return False
+    if any(value.constant is not None for value in node.inputs):
+        return False
+    return edit.replace(node, Node(Concat(axis), node.inputs, node.outputs))
+
+
+RULES = Rules(named=(to_concat,))

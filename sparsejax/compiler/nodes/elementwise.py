@@ -1,0 +1,185 @@
+"""Arithmetic on each element: sums, gates and activations, drawn into layers where that goes."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from sparsejax.compiler.engine.program import Builder
+from sparsejax.compiler.graph.activation import IDENTITY, Activation
+from sparsejax.compiler.graph.edit import Edit, is_float, made
+from sparsejax.compiler.graph.graph import FLOAT32, Node, Value, broadcasts
+from sparsejax.compiler.graph.images import EITHER, FIRST, LAST, one_a_channel
+from sparsejax.compiler.graph.op import MappingType
+from sparsejax.compiler.nodes.layer import Layer
+from sparsejax.compiler.nodes.op import RegionOp, Rules, last_axis, with_activation
+from sparsejax.compiler.nodes.primitive import Primitive
+from sparsejax.compiler.nodes.reshape import Reshape
+
+AFFINE, BINARY = 6, 7  # in xla_ops/engine/program.h
+STEP_MODES = {"add": 0, "sub": 1, "mul": 2, "max": 3}
+IN_JAX = {"add": jnp.add, "sub": jnp.subtract, "mul": jnp.multiply, "max": jnp.maximum}
+
+
+@dataclass(frozen=True)
+class Elementwise(RegionOp):
+    """activation(a kind b).
+
+    Attributes:
+        kind: "add", "sub", "mul" or "max" of [a, b], or "identity" of [a]. b has a's shape, or is
+            one number per image and channel: (N, 1, 1, C) or (N, C, 1, 1).
+        activation: of the result.
+    """
+
+    kind: str
+    activation: Activation = IDENTITY
+
+    def __str__(self) -> str:
+        """Kind and activation."""
+        if self.kind == "identity":
+            return f"Elementwise {self.activation}"
+        return f"Elementwise {self.kind}{with_activation(self.activation)}"
+
+    def channel_axes(self, node: Node) -> frozenset[int]:
+        """Those along which the other input is one number for each image and channel."""
+        x, *others = (value.shape for value in node.inputs)
+        if len(node.outputs[0].shape) != 4:
+            return last_axis(node)
+        if all(other == x for other in others):
+            return EITHER
+        return frozenset(axis for axis in EITHER if others[0] == one_a_channel(x, axis))
+
+    def settled(self, axis: int, shape: tuple[int, ...]) -> "Elementwise":
+        """As in RegionOp."""
+        return self
+
+    def before_change(self, to_last: bool) -> "Elementwise":
+        """As in RegionOp."""
+        return self
+
+    def evaluate(self, a: jax.Array, *b: jax.Array) -> list[jax.Array]:
+        """As in RegionOp."""
+        return [self.activation(a if self.kind == "identity" else IN_JAX[self.kind](a, *b))]
+
+    def mapping(self, node: Node) -> MappingType:
+        """As in RegionOp."""
+        return MappingType.ONE_TO_MANY if broadcasts(node) else MappingType.ONE_TO_ONE
+
+    def lower(self, node: Node, to: Builder) -> None:
+        """A step, but for gates that products take in."""
+        if self.kind == "identity":
+            return to.add(node, AFFINE, activation=self.activation)
+        if self._is_gate(node, to):
+            a, b = (to.ids[value] for value in node.inputs)
+            to.gates[node.outputs[0]] = (a, b)
+            return None
+        return to.add(node, BINARY, activation=self.activation, mode=STEP_MODES[self.kind])
+
+    def _is_gate(self, node: Node, to: Builder) -> bool:
+        """One number a channel, for products alone: they multiply while they gather columns."""
+        output = node.outputs[0]
+        if self.kind != "mul" or self.activation or output in to.region.outputs:
+            return False
+        if to.sizes[to.ids[node.inputs[1]]][1:] != (1, 1):
+            return False
+        users = [user for user in to.region.nodes if output in user.inputs]
+        return all(
+            isinstance(user.op, Layer) and user.op.is_product and output not in user.inputs[1:]
+            for user in users
+        )
+
+
+def to_elementwise(edit: Edit, node: Node) -> bool:
+    """add, sub, mul or max of two computed arrays of one shape, or with a gate."""
+    if not isinstance(node.op, Primitive) or node.op.name not in STEP_MODES:
+        return False
+    if not is_float(*node.inputs, *node.outputs):
+        return False
+    if any(value.constant is not None for value in node.inputs):
+        return False
+    a, b = node.inputs
+    if a.shape != b.shape and node.op.name != "sub" and is_gate(b, a):
+        a, b = b, a
+    if a.shape != b.shape and not is_gate(a, b):
+        return False
+    op = Elementwise(node.op.name)
+    return edit.replace(node, made(op, [a, b], node.outputs[0].shape))
+
+
+def is_gate(x: Value, gate: Value) -> bool:
+    """Is `gate` one number for each image and channel of `x`?"""
+    if len(x.shape) != 4 or len(gate.shape) != 4:
+        return False
+    return gate.shape in (one_a_channel(x.shape, FIRST), one_a_channel(x.shape, LAST))
+
+
+def broadcast_gate(edit: Edit, node: Node) -> bool:
+    """A gate that was broadcast to the image needs not be."""
+    if not isinstance(node.op, Elementwise) or len(node.inputs) != 2:
+        return False
+    for position in (1,) if node.op.kind == "sub" else (1, 0):
+        x, other = node.inputs[1 - position], node.inputs[position]
+        writer = edit.writer.get(other)
+        if writer is None or not isinstance(writer.op, Primitive) or not is_float(*writer.inputs):
+            continue
+        if writer.op.name != "broadcast_in_dim" or len(writer.inputs) != 1 or len(x.shape) != 4:
+            continue
+        source = writer.inputs[0]
+        dims = tuple(int(d) for d in writer.op.equation.params["broadcast_dimensions"])
+        shape = tuple(source.shape[dims.index(i)] if i in dims else 1 for i in range(4))
+        whole = x.shape == node.outputs[0].shape
+        if source.constant is not None or not (whole and is_gate(x, Value(shape, FLOAT32))):
+            continue
+        gate = made(Reshape(shape), [source], shape)
+        joined = made(node.op, [x, gate.outputs[0]], node.outputs[0].shape)
+        return edit.replace(node, gate, joined)
+    return False
+
+
+def into_layer(edit: Edit, node: Node) -> bool:
+    """An addition becomes the residual of the later of the layers that it follows."""
+    op = node.op
+    if not isinstance(op, Elementwise) or op.kind != "add":
+        return False
+    a, b = node.inputs
+    if a is b or a.shape != b.shape:
+        return False
+    layers = [edit.sole_writer(value, Layer) for value in (a, b)]
+    open_to = [layer for layer in layers if layer and _takes_residual(layer)]
+    if not open_to:
+        return False
+    layer = max(open_to, key=lambda node: edit.slot[node])
+    own: Any = layer.op
+    other = b if layer.outputs[0] is a else a
+    changed = own.changed(activation=op.activation)
+    return edit.replace(node, made(changed, [layer.inputs[0], other], node.outputs[0].shape))
+
+
+def _takes_residual(node: Node) -> bool:
+    return isinstance(node.op, Layer) and len(node.inputs) == 1 and not node.op.activation
+
+
+def activation_into(edit: Edit, node: Node) -> bool:
+    """An activation runs with what computed its input."""
+    activation = activation_of(node)
+    if activation is None:
+        return False
+    before = edit.sole_writer(node.inputs[0], RegionOp)
+    if before is None or getattr(before.op, "activation", None) != IDENTITY:
+        return False
+    op: Any = before.op
+    changed = replace(op, activation=activation)
+    return edit.replace(node, made(changed, before.inputs, node.outputs[0].shape))
+
+
+def activation_of(node: Node) -> Activation | None:
+    """The activation that a node is and nothing else."""
+    if isinstance(node.op, Elementwise) and node.op.kind == "identity":
+        return node.op.activation
+    return None
+
+
+RULES = Rules(
+    named=(to_elementwise,), joined=(broadcast_gate,), fused=(into_layer, activation_into)
+)

@@ -1,0 +1,88 @@
+"""What convolutions and linear layers have in common: weights, bias, residual and activation."""
+
+import abc
+from dataclasses import replace
+from typing import Any, Self
+
+import numpy as np
+
+from sparsejax.compiler.engine.program import DENSE, NONE, Builder
+from sparsejax.compiler.graph.activation import Activation
+from sparsejax.compiler.graph.graph import Node
+from sparsejax.compiler.graph.op import MappingType
+from sparsejax.compiler.nodes.op import RegionOp
+
+PRODUCT = 2  # in xla_ops/engine/program.h
+
+
+class Layer(RegionOp):
+    """activation(weights x + bias + residual); inputs [x] or [x, residual].
+
+    Attributes:
+        weights: input and output channels are its last axes.
+        bias: (outputs,).
+        path: of the weights in the user's params.
+        activation: of the sum.
+        groups: of channels that do not meet.
+    """
+
+    weights: np.ndarray
+    bias: np.ndarray
+    path: str
+    activation: Activation
+
+    @property
+    @abc.abstractmethod
+    def num_groups(self) -> int:
+        """How many parts the channels are in that do not meet each other."""
+
+    @property
+    @abc.abstractmethod
+    def is_product(self) -> bool:
+        """Does it multiply by a packed matrix?"""
+
+    @property
+    @abc.abstractmethod
+    def gathers(self) -> bool:
+        """Are the matrix's columns copied together first?"""
+
+    @abc.abstractmethod
+    def matrix(self) -> np.ndarray:
+        """The float32 (outputs, inputs * taps) matrix that columns are multiplied by."""
+
+    @abc.abstractmethod
+    def channel_axis(self, rank: int) -> int:
+        """The axis of the channels in arrays of this rank."""
+
+    @property
+    @abc.abstractmethod
+    def layer_kind(self) -> str:
+        """What the report calls it."""
+
+    def changed(self, **fields: Any) -> Self:
+        """The layer with other weights, bias or activation."""
+        own: Any = self
+        return replace(own, **fields)
+
+    def mapping(self, node: Node) -> MappingType:
+        """As in RegionOp."""
+        return MappingType.MANY_TO_MANY
+
+
+def lower_product(op: Layer, node: Node, to: Builder, **window: object) -> None:
+    """The step of a product, which takes in a gate, a residual and the activation."""
+    to.layers[node] = len(to.steps)
+    x, *residual = node.inputs
+    source, gate = to.gates.get(x) or (to.ids[x], NONE)
+    to.add(
+        node,
+        PRODUCT,
+        inputs=(source,),
+        **window,
+        activation=op.activation,
+        residual=to.ids[residual[0]] if residual else NONE,
+        gate=gate,
+        layout=to.layouts.get(node, DENSE),
+        weights=to.keep(op.matrix()),
+        bias=to.keep(op.bias),
+    )

@@ -1,0 +1,63 @@
+"""The mean over height and width."""
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from sparsejax.compiler.engine.program import Builder
+from sparsejax.compiler.graph.edit import Edit, made
+from sparsejax.compiler.graph.graph import Node
+from sparsejax.compiler.graph.images import sides
+from sparsejax.compiler.graph.op import MappingType
+from sparsejax.compiler.nodes.affine import Affine
+from sparsejax.compiler.nodes.op import ImageOp, Rules
+from sparsejax.compiler.nodes.primitive import reduction
+
+MEAN = 5  # in xla_ops/engine/program.h
+
+
+@dataclass(frozen=True)
+class Mean(ImageOp):
+    """The mean over height and width, (N, C), or with 1x1 pixels left if `keepdims`."""
+
+    channels_last: bool = True
+    keepdims: bool = False
+
+    def __str__(self) -> str:
+        """Mean."""
+        return "Mean" + (" keepdims" if self.keepdims else "")
+
+    def in_order(self, channels_last: bool) -> "Mean | None":
+        """As in ImageOp."""
+        return self if channels_last == self.channels_last else None
+
+    def evaluate(self, x: jax.Array) -> list[jax.Array]:
+        """As in RegionOp."""
+        return [x.mean(sides(self.channels_last), keepdims=self.keepdims)]
+
+    def mapping(self, node: Node) -> MappingType:
+        """As in RegionOp."""
+        return MappingType.MANY_TO_MANY
+
+    def lower(self, node: Node, to: Builder) -> None:
+        """One step."""
+        to.add(node, MEAN)
+
+
+def to_mean(edit: Edit, node: Node) -> bool:
+    """A sum over height and width is a mean and a factor."""
+    params = reduction(node, "reduce_sum")
+    x = node.inputs[0] if node.inputs else None
+    if params is None or x is None or len(x.shape) != 4 or 0 in x.shape:
+        return False
+    axes = tuple(sorted(int(axis) for axis in params["axes"]))
+    if axes not in ((1, 2), (2, 3)):
+        return False
+    mean = made(Mean(channels_last=axes == (1, 2)), [x], node.outputs[0].shape)
+    pixels = np.full(1, float(x.shape[axes[0]] * x.shape[axes[1]]))
+    factor = Affine(pixels, np.zeros(1))
+    return edit.replace(node, mean, made(factor, mean.outputs, node.outputs[0].shape))
+
+
+RULES = Rules(named=(to_mean,))

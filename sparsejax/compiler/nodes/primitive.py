@@ -1,0 +1,66 @@
+"""Everything else: an equation of the jaxpr, which stays in XLA."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from sparsejax.compiler.graph import fold
+from sparsejax.compiler.graph.edit import is_float
+from sparsejax.compiler.graph.graph import Node, broadcasts
+from sparsejax.compiler.graph.op import MappingType
+
+_NAMES = {
+    MappingType.ONE_TO_MANY: "gather dynamic_slice resize",
+    MappingType.MANY_TO_MANY: "conv_general_dilated dot_general ragged_dot cumsum cumprod cummax "
+    "cummin cumlogsumexp reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or "
+    "reduce_window_sum reduce_window_max reduce_window_min argmax argmin sort top_k",
+    MappingType.REORGANIZE: "reshape squeeze expand_dims",
+    MappingType.SHUFFLE: "transpose rev",
+    MappingType.OPAQUE: "scan while cond custom_call ffi_call sparsejax_kernel pure_callback "
+    "io_callback random_bits threefry2x32 random_seed random_wrap random_unwrap scatter "
+    "scatter-add dynamic_update_slice",
+}
+_MAPPING_OF = {name: mapping for mapping, names in _NAMES.items() for name in names.split()}
+
+
+@dataclass(frozen=True, eq=False)
+class Primitive:
+    """An equation of the jaxpr."""
+
+    equation: Any
+
+    @property
+    def name(self) -> str:
+        """The primitive's name in JAX."""
+        return self.equation.primitive.name
+
+    @property
+    def effects(self) -> bool:
+        """As in Op."""
+        return bool(self.equation.effects)
+
+    def __str__(self) -> str:
+        """The primitive's name."""
+        return self.name
+
+    def evaluate(self, *inputs: jax.Array) -> list[jax.Array]:
+        """As in Op."""
+        outputs = fold.bind(self.equation.primitive, self.equation.params, *inputs)
+        return list(outputs) if self.equation.primitive.multiple_results else [outputs]
+
+    def mapping(self, node: Node) -> MappingType:
+        """As in Op."""
+        found = _MAPPING_OF.get(self.name)
+        if found is None and broadcasts(node, grows=self.name == "broadcast_in_dim"):
+            return MappingType.ONE_TO_MANY
+        return found or MappingType.ONE_TO_ONE
+
+
+def reduction(node: Node, *names: str) -> dict[str, Any] | None:
+    """The parameters of an equation on one computed float32 image."""
+    if not isinstance(node.op, Primitive) or node.op.name not in names:
+        return None
+    if node.inputs[0].constant is not None or not is_float(*node.inputs, *node.outputs):
+        return None
+    return node.op.equation.params

@@ -1,0 +1,1 @@
+"""From a function to its graph, and from equations to kinds of node."""

@@ -1,0 +1,1 @@
+"""The largest groups of nodes that can each run as one call."""

@@ -1,0 +1,150 @@
+"""The largest groups of nodes that can each run as one call, and the order to run them in."""
+
+import heapq
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sparsejax.compiler.graph.graph import FLOAT32, Graph, Left, Node, Region
+from sparsejax.compiler.graph.images import FIRST
+from sparsejax.compiler.nodes.layer import Layer
+from sparsejax.compiler.nodes.op import RegionOp
+from sparsejax.compiler.nodes.primitive import Primitive
+from sparsejax.compiler.passes.channel_axes import channel_axes
+from sparsejax.compiler.regions.partition import Partition, in_order, partition
+
+
+class Form(NamedTuple):
+    """What all values of a region have in common.
+
+    Attributes:
+        leading: the axes before the channels; of images the batch alone.
+        axis: of the channels in images, 0 where no image was met.
+    """
+
+    leading: tuple[int, ...]
+    axis: int
+
+
+def split(graph: Graph) -> list[Region | Node]:
+    """Regions, and the nodes that stay in XLA, in an order that they can run in.
+
+    A node joins the groups that feed it, then those that read what it reads. Groups without a
+    layer go back to XLA; `graph.left` says what and why.
+    """
+    axes = channel_axes(graph)
+    forms = {node: form for node in graph.nodes if (form := form_of(node, axes.get(node)))}
+    groups = partition(graph, forms, join)
+    steps = _ordered(graph, groups)
+    graph.left = _left(graph, [step for step in steps if isinstance(step, Node)], forms)
+    return steps
+
+
+def join(a: Form | None, b: Form | None) -> Form | None:
+    """The form of two groups together."""
+    if a is None or b is None or a.leading != b.leading:
+        return None
+    if 0 not in (a.axis, b.axis) and a.axis != b.axis:
+        return None
+    return Form(a.leading, max(a.axis, b.axis))
+
+
+def form_of(node: Node, axis: int | None) -> Form | None:
+    """The form of a region of this node alone, None where it cannot be in any.
+
+    Args:
+        node: of a graph.
+        axis: of the channels in the images that it works on, None where it works on none.
+    """
+    values = [*node.inputs, *node.outputs]
+    if not isinstance(node.op, RegionOp) or len(node.outputs) != 1:
+        return None
+    if any(v.constant is not None or v.dtype != FLOAT32 or 0 in v.shape for v in values):
+        return None
+    ranks = {len(v.shape) for v in values}
+    if 4 in ranks and ranks <= {2, 4}:
+        batches = {v.shape[0] for v in values}
+        return Form((batches.pop(),), axis) if axis is not None and len(batches) == 1 else None
+    leading = {v.shape[:-1] for v in values}
+    if len(leading) != 1 or 0 in ranks or max(ranks) - 1 not in node.op.channel_axes(node):
+        return None
+    return Form(leading.pop(), 0)
+
+
+def _ordered(graph: Graph, groups: Partition) -> list[Region | Node]:
+    """Regions and single nodes, each when all that it reads is there; the earliest first."""
+    heavy = {
+        number
+        for number, nodes in groups.members.items()
+        if groups.forms[number] and any(isinstance(node.op, Layer) for node in nodes)
+    }
+    place = {node: i for i, node in enumerate(graph.nodes)}
+    first: dict[int, int] = {}
+    step_of: dict[Node, int] = {}
+    for node in graph.nodes:
+        number = groups.group[node]
+        step_of[node] = first.setdefault(number, place[node]) if number in heavy else place[node]
+    writer = {value: node for node in graph.nodes for value in node.outputs}
+    waits: dict[int, set[int]] = {step: set() for step in step_of.values()}
+    effects = in_order(graph)
+    for node in graph.nodes:
+        feeding = {step_of[writer[v]] for v in node.inputs if v in writer}
+        feeding |= {step_of[other] for other in effects.get(node, ())}
+        waits[step_of[node]] |= feeding - {step_of[node]}
+    regions = _regions(graph, groups, heavy)
+    at = {first[number]: region for number, region in regions.items()}
+    return [at.get(step, graph.nodes[step]) for step in _in_order(waits)]
+
+
+def _in_order(waits: dict[int, set[int]]) -> list[int]:
+    """The steps, each after all that it waits for."""
+    after: dict[int, list[int]] = {}
+    for step, others in waits.items():
+        for other in others:
+            after.setdefault(other, []).append(step)
+    missing = {step: len(others) for step, others in waits.items()}
+    ready = sorted(step for step, count in missing.items() if count == 0)
+    order = []
+    while ready:
+        step = heapq.heappop(ready)
+        order.append(step)
+        for other in after.get(step, ()):
+            missing[other] -= 1
+            if missing[other] == 0:
+                heapq.heappush(ready, other)
+    assert len(order) == len(waits), "regions wait for each other"
+    return order
+
+
+def _regions(graph: Graph, groups: Partition, numbers: set[int]) -> dict[int, Region]:
+    """The regions of groups, with the values that cross their borders."""
+    users, place = graph.users(), {node: i for i, node in enumerate(graph.nodes)}
+    regions = {}
+    for number in numbers:
+        nodes = sorted(groups.members[number], key=lambda node: place[node])
+        form, members = groups.forms[number], set(nodes)
+        written = [value for node in nodes for value in node.outputs]
+        inner = set(written)
+        read = dict.fromkeys(v for node in nodes for v in node.inputs if v not in inner)
+        outputs = [
+            v
+            for v in written
+            if v in graph.outputs or any(user not in members for user in users.get(v, ()))
+        ]
+        rows, last = form.axis == 0, form.axis != FIRST
+        regions[number] = Region(nodes, list(read), outputs, rows, last)
+    return regions
+
+
+def _left(graph: Graph, nodes: Sequence[Node], forms: dict[Node, Form]) -> dict[str, Left]:
+    """What stayed in XLA, most frequent first."""
+    names = [node.op.name for node in nodes]
+    reasons: dict[str, str] = {}
+    for name, node in zip(names, nodes, strict=True):
+        own = graph.reasons.get(node, "no kind of node")
+        if node in forms:
+            own = "no layer beside it"
+        elif not isinstance(node.op, Primitive):
+            own = "not in the form of its neighbours"
+        reasons.setdefault(name, own)
+    return {name: Left(n, reasons[name]) for name, n in Counter(names).most_common()}

@@ -1,0 +1,1 @@
+"""What compile chose and left, and what it doubts."""

@@ -1,0 +1,173 @@
+"""What compile chose for each layer, and why."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from sparsejax import text
+from sparsejax.compiler.graph.graph import Graph, Left, Node, Region
+from sparsejax.compiler.layouts.select import Choice
+from sparsejax.compiler.nodes.layer import Layer
+from sparsejax.compiler.regions.fusion import Fusion
+from sparsejax.compiler.reports.layer_report import LayerReport as LayerReport
+from sparsejax.compiler.reports.left_layers import left_layers
+
+MAX_NAMED = 4  # kinds of equation in the caption
+
+
+@dataclass(frozen=True)
+class CompileReport:
+    """The whole function.
+
+    Attributes:
+        layers: in the order they run, those that stay in XLA among them.
+        num_regions: custom calls.
+        xla: how often each primitive or kind of node stayed in XLA.
+        reasons: why it did, by the same names.
+        fusion: DNNFusion's plan, where it was asked for.
+    """
+
+    layers: tuple[LayerReport, ...]
+    num_regions: int
+    xla: dict[str, int]
+    reasons: dict[str, str] = field(default_factory=dict)
+    fusion: Fusion | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, dicts, numbers and strings, for JSON; what was not measured is None."""
+        layers = [asdict(layer) for layer in self.layers]
+        for layer in layers:
+            layer |= {k: None for k, v in layer.items() if isinstance(v, float) and math.isnan(v)}
+        return {
+            "layers": layers,
+            "num_regions": self.num_regions,
+            "xla": dict(self.xla),
+            "reasons": dict(self.reasons),
+        }
+
+    def __str__(self) -> str:
+        """A table of 80 columns; layers that stayed in XLA for one reason are one row."""
+        table = str(self._table())
+        return table if self.fusion is None else f"{table}\n\n{self.fusion}"
+
+    def _repr_html_(self) -> str:
+        return self._table().html()
+
+    def _table(self) -> text.Table:
+        ours = [layer for layer in self.layers if layer.kernel != "xla"]
+        paths, note = text.shortened([layer.path for layer in ours])
+        rows = [(path, *_cells(layer)) for path, layer in zip(paths, ours, strict=True)]
+        columns = ("layer", "does", "zeros", "stored", "µs", "pays from", "MMAdds")
+        return text.Table("", columns, [*rows, *self._left_rows()], caption=note + self._caption())
+
+    def _left_rows(self) -> Iterator[tuple[str, ...]]:
+        """One row for the layers that stayed in XLA for one reason."""
+        groups: dict[tuple[str, str], list[LayerReport]] = {}
+        for layer in self.layers:
+            if layer.kernel == "xla":
+                groups.setdefault((layer.kind, layer.reason), []).append(layer)
+        for (kind, reason), layers in groups.items():
+            first = layers[0].path or "constant"
+            name = first if len(layers) == 1 else f"{first} and {len(layers) - 1} more"
+            zeros = sum(layer.sparsity for layer in layers) / len(layers)
+            adds = _adds(*(sum(pair) for pair in zip(*map(_pair, layers), strict=True)))
+            yield (name, f"{kind}: {reason}", f"{zeros:.0%}", "XLA", "", "", adds)
+
+    def _caption(self) -> str:
+        named = [
+            f"{count} {name}" + (f" ({self.reasons[name]})" if self.reasons.get(name) else "")
+            for name, count in list(self.xla.items())[:MAX_NAMED]
+        ]
+        more = sum(self.xla.values()) - sum(list(self.xla.values())[:MAX_NAMED])
+        named += [f"{more} others"] if more else []
+        return (
+            f"{self.num_regions} custom calls. MMAdds: million multiply-adds, nonzero/all; "
+            "µs: on one core; both of one call on the compiled shape, batch included.\n"
+            f"In XLA: {', '.join(named) or 'nothing'}."
+        )
+
+
+def _pair(layer: LayerReport) -> tuple[int, int]:
+    return layer.sparse_multiply_adds, layer.multiply_adds
+
+
+def _adds(nonzero: int, whole: int) -> str:
+    return f"{nonzero / 1e6:.3g}/{whole / 1e6:.3g}"
+
+
+def _cells(row: LayerReport) -> Sequence[str]:
+    return (
+        _does(row),
+        f"{row.sparsity:.0%}",
+        row.kernel if row.pattern in ("dense", "") else row.pattern,
+        "" if math.isnan(row.microseconds) else f"{row.microseconds:.0f}",
+        "" if math.isnan(row.break_even) else f"{row.break_even:.0%}",
+        _adds(*_pair(row)),
+    )
+
+
+def _does(row: LayerReport) -> str:
+    """The kind of layer and its size: 3x3 64->128 + relu."""
+    inputs, outputs = row.shape[-2:]
+    window = "x".join(map(str, row.shape[:-2]))
+    size = f"{window} dw {outputs}" if row.kind == "depthwise" else f"{inputs}->{outputs}"
+    kind = "linear" if row.kind == "linear" else window
+    text = size if row.kind == "depthwise" else f"{kind} {size}"
+    return text + (f" + {row.activation}" if row.activation else "")
+
+
+def report(
+    graph: Graph, schedule: Sequence[Region | Node], choices: Mapping[Node, Choice]
+) -> CompileReport:
+    """The report of a compiled graph."""
+    regions = [part for part in schedule if isinstance(part, Region)]
+    home = {node: number for number, region in enumerate(regions) for node in region.nodes}
+    layers = []
+    for node in graph.nodes:
+        if isinstance(node.op, Layer):
+            number = home.get(node, -1)
+            images = number >= 0 and not regions[number].rows
+            layers.append(_row(node, choices.get(node), number, images))
+        else:
+            layers += left_layers(graph, node)
+    left: dict[str, Left] = dict(sorted(graph.left.items(), key=lambda item: -item[1].count))
+    return CompileReport(
+        tuple(layers),
+        len(regions),
+        {name: entry.count for name, entry in left.items()},
+        {name: entry.reason for name, entry in left.items()},
+    )
+
+
+def _row(node: Node, choice: Choice | None, region: int, images: bool) -> LayerReport:
+    op = node.op
+    assert isinstance(op, Layer)
+    times = math.prod(node.outputs[0].shape) // max(op.weights.shape[-1], 1)
+    batch = node.outputs[0].shape[0] if images else 1
+    sparsity = float(np.mean(op.weights == 0)) if op.weights.size else 0.0
+    if choice is not None:
+        kernel = "dense" if choice.name == "dense" else "sparse"
+        pattern, reason, break_even = choice.name, choice.reason, choice.break_even
+    else:
+        kernel = "xla" if region < 0 else "depthwise"
+        reason = "left in XLA" if region < 0 else "one filter a channel"
+        pattern, break_even = "dense", math.nan
+    return LayerReport(
+        path=op.path,
+        kind=op.layer_kind,
+        shape=op.weights.shape,
+        sparsity=sparsity,
+        kernel=kernel,
+        pattern=pattern,
+        activation=str(op.activation) if op.activation else "",
+        microseconds=choice.microseconds * batch if choice else math.nan,
+        break_even=break_even,
+        reason=reason,
+        region=region,
+        multiply_adds=times * op.weights.size,
+        sparse_multiply_adds=times * int(np.count_nonzero(op.weights)),
+        batch=batch,
+    )

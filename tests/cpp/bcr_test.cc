@@ -156,8 +156,6 @@ void test_groups(const Case& c) {
   }
 }
 
-}  // namespace
-
 void test_bcr(const Kernels& kernels) {
   for (int i = 0; i < 250; i++) {
     const Case c = random_case(kernels);
@@ -211,4 +209,7 @@ void test_bcr_matrix() {
   expect(groups.groups[0].num_rows == 2 && groups.groups[1].rows[0] == 1, "and so are their rows");
 }
 
+const Test bcr(test_bcr), bcr_matrix(test_bcr_matrix);
+
+}  // namespace
 }  // namespace sparsejax::test

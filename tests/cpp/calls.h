@@ -19,13 +19,8 @@ struct XLA_FFI_ExecutionContext {
 };
 
 extern "C" {
-XLA_FFI_Error* sparsejax_spmm(XLA_FFI_CallFrame*);
-XLA_FFI_Error* sparsejax_spmm_grad_values(XLA_FFI_CallFrame*);
-XLA_FFI_Error* sparsejax_bcr(XLA_FFI_CallFrame*);
-XLA_FFI_Error* sparsejax_bcr_grad_values(XLA_FFI_CallFrame*);
-XLA_FFI_Error* sparsejax_depthwise(XLA_FFI_CallFrame*);
-XLA_FFI_Error* sparsejax_depthwise_grad_x(XLA_FFI_CallFrame*);
-XLA_FFI_Error* sparsejax_depthwise_grad_kernel(XLA_FFI_CallFrame*);
+#define TARGET(name) XLA_FFI_Error* sparsejax_##name(XLA_FFI_CallFrame*);
+#include "bind/targets.def"
 XLA_FFI_Error* sparsejax_program_instantiate(XLA_FFI_CallFrame*);
 XLA_FFI_Error* sparsejax_program(XLA_FFI_CallFrame*);
 }

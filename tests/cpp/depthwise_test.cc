@@ -107,10 +107,11 @@ void test_one(const Kernels& kernels) {
       (taps + 1) * s.channels, grads, "gradient of the kernel " + name);
 }
 
-}  // namespace
-
 void test_depthwise(const Kernels& kernels) {
   for (int i = 0; i < 600; i++) test_one(kernels);
 }
 
+const Test depthwise(test_depthwise);
+
+}  // namespace
 }  // namespace sparsejax::test

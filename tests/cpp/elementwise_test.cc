@@ -1,5 +1,7 @@
 // Elementwise kernels against libm in float64: functions over special, random and all sizes of
 // values, sums and maxima with NaN, changes of layout of every small size.
+#include "kernels/elementwise.h"
+
 #include "testing.h"
 
 namespace sparsejax::test {
@@ -126,8 +128,6 @@ void test_layout(const Kernels& kernels, int64_t count, int64_t channels) {
   expect(back.same_bits(pixels), std::string(kernels.isa) + " to pixels, " + name);
 }
 
-}  // namespace
-
 void test_elementwise(const Kernels& kernels) {
   test_functions(kernels);
   for (int64_t n : {0, 1, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33, 64, 100, 257}) {
@@ -139,4 +139,7 @@ void test_elementwise(const Kernels& kernels) {
       test_layout(kernels, count, channels);
 }
 
+const Test elementwise(test_elementwise);
+
+}  // namespace
 }  // namespace sparsejax::test

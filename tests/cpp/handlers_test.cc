@@ -219,9 +219,7 @@ void test_far_sizes() {
     }
 }
 
-}  // namespace
-
-void test_handlers() {
+void test_handlers(const Kernels&) {
   test_batches();
   test_two_leading_dimensions();
   test_arrays_are_refused();
@@ -232,8 +230,10 @@ void test_handlers() {
     const std::vector<uint8_t> bytes = random_bytes(40);
     call_by_bytes(bytes.data(), bytes.size());
   }
-  test_program_calls();
   expect(living_errors == 0, "errors are destroyed once");
 }
 
+const Test handlers(test_handlers);
+
+}  // namespace
 }  // namespace sparsejax::test

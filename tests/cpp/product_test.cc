@@ -223,8 +223,6 @@ void test_refused(const Kernels& kernels) {
   refused(16, 16, {Storage::kRows, 1, -1, 0, 0});
 }
 
-}  // namespace
-
 void test_product(const Kernels& kernels) {
   for (int i = 0; i < 600; i++) {
     const Case c = random_case();
@@ -235,4 +233,7 @@ void test_product(const Kernels& kernels) {
   test_refused(kernels);
 }
 
+const Test product(test_product);
+
+}  // namespace
 }  // namespace sparsejax::test

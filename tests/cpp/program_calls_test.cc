@@ -12,9 +12,7 @@ Call instantiation(const std::string& name) {
   return make;
 }
 
-}  // namespace
-
-void test_program_calls() {
+void test_program_calls(const Kernels&) {
   const std::vector<uint8_t> bytes = random_bytes(300);
   Choices choices(bytes.data(), bytes.size());
   const Draft draft = random_draft(choices);
@@ -79,6 +77,7 @@ void test_program_calls() {
   fewer.results.pop_back();
   expect(!run(fewer).empty(), "a program without its result");
   delete_state(state);
+  expect(living_errors == 0, "errors are destroyed once");
 }
 
 void test_registration() {
@@ -91,4 +90,7 @@ void test_registration() {
   registration_error.clear();
 }
 
+const Test program_calls(test_program_calls), registration(test_registration);
+
+}  // namespace
 }  // namespace sparsejax::test

@@ -89,8 +89,6 @@ void test_memory_is_reused(const Kernels& kernels) {
   expect(executable.free_memories() <= most, "no more memories are kept than threads run");
 }
 
-}  // namespace
-
 void test_program(const Kernels& kernels) {
   test_values(kernels);
   test_threads(kernels);
@@ -98,4 +96,7 @@ void test_program(const Kernels& kernels) {
   test_memory_is_reused(kernels);
 }
 
+const Test program(test_program);
+
+}  // namespace
 }  // namespace sparsejax::test

@@ -69,11 +69,12 @@ void test_sizes_in_range() {
   }
 }
 
-}  // namespace
-
 void test_ranges() {
   test_fields_in_range();
   test_sizes_in_range();
 }
 
+const Test ranges(test_ranges);
+
+}  // namespace
 }  // namespace sparsejax::test

@@ -185,8 +185,6 @@ void test_words() {
   expect(!refusal(longer, d.floats).empty(), "a word too many");
 }
 
-}  // namespace
-
 void test_refused() {
   test_words();
   test_fields();
@@ -199,4 +197,7 @@ void test_refused() {
   }
 }
 
+const Test refused(test_refused);
+
+}  // namespace
 }  // namespace sparsejax::test

@@ -10,8 +10,8 @@ readonly source=../../xla_ops
 python=../../.venv/bin/python
 [ -x "$python" ] || python=python3
 xla=$("$python" -c "import importlib.util as u; print(u.find_spec('jaxlib').submodule_search_locations[0])")/include
-readonly kernels=(depthwise_strips spmm product_rows product_masks elementwise depthwise bcr product_blocks depthwise_planes
-  pool columns window product product_vector)  # those that compile longest first
+mapfile -t kernels < <(sed -nE 's/^(TABLE|PART)\((.*, )?(\w+)\)$/\3/p' "$source/kernels/kernels.def")
+readonly kernels
 readonly common=(-std=c++17 -ffp-contract=fast -Wall -Wextra -Werror -Wno-psabi -I "$source" -isystem "$xla")
 # Nothing that is checked is optimised: to compile it takes far longer than to run it. UBSan's checks of addresses take a third
 # of the time, and ASan sees what is at a wrong one.
@@ -36,16 +36,20 @@ compile_all() {  # files, "--", flags; an object is named by its room and its fi
   done
 }
 
-add_kernels() {  # target, lanes, flags
-  for kernel in "${kernels[@]}"; do
+add_kernels() {  # target, lanes, flags; the best first
+  targets+=" TARGET($1)"
+  for kernel in "${kernels[@]}" table; do
     compile "$kernel.$1" "$source/kernels/$kernel.cc" -DSPARSEJAX_TARGET="$1" -DSPARSEJAX_LANES="$2" "${@:3}"
   done
 }
 
-add_none() { compile "none.$1" no_kernels.cc -DSPARSEJAX_TARGET="$1"; }  # target
+add_host() {  # flags; what knows no instruction set, behind the kernels
+  compile kernels "$source/kernels/kernels.cc" -DSPARSEJAX_TARGETS="$targets" "$@"
+  compile_all "$source"/engine/*.cc -- "$@"
+}
 
 start() {  # build folder, compiler, flags
-  build=../../build/$1 compiler=$2 flags=("${@:3}") objects=()
+  build=../../build/$1 compiler=$2 flags=("${@:3}") objects=() targets=
   rm -rf "$build"  # so that an object that failed to compile is missed
   mkdir -p "$build"
 }
@@ -55,11 +59,10 @@ link() {  # program, flags
   "$compiler" "${flags[@]}" "${@:2}" "${objects[@]}" -lpthread -o "$build/$1"
 }
 
-readonly engine=("$source"/engine/*.cc "$source"/kernels/kernels.cc)
 readonly handlers=("$source"/bind/{spmm,bcr,depthwise,program,program_store}.cc)  # all but module.cc, which needs Python
 readonly drafts=({programs,random_program,reference}.cc)
-readonly threads=({threads,bcr,spmm,depthwise,program}_test.cc)
-readonly tests=(main.cc {handlers,program_calls,refused,ranges,window,elementwise,product}_test.cc calls.cc)
+mapfile -t threads < <(grep -lw Threads -- *_test.cc)
+readonly threads tests=(main.cc *_test.cc calls.cc)
 
 fuzz() {  # seconds
   local libfuzzer=()
@@ -70,13 +73,14 @@ fuzz() {  # seconds
     start fuzz clang++ "${sanitize[@]}" -O1 "${libfuzzer[@]}"
   fi
   if [ "$(uname -m)" = x86_64 ]; then
-    add_kernels sse2 4
-    add_kernels avx2 8 -mavx2 -mfma
     add_kernels avx512 "${avx512[@]}"
+    add_kernels avx2 8 -mavx2 -mfma
+    add_kernels sse2 4
   else
     add_kernels neon 4
   fi
-  compile_all "${engine[@]}" "${handlers[@]}" "${drafts[@]}" calls.cc fuzz.cc --
+  add_host
+  compile_all "${handlers[@]}" "${drafts[@]}" calls.cc fuzz.cc --
   if [ "${#libfuzzer[@]}" = 0 ]; then
     link fuzz
     "$build/fuzz" "$1"
@@ -89,7 +93,7 @@ fuzz() {  # seconds
 
 emulated() {  # emulator, objects of the extension
   start emulated aarch64-linux-gnu-g++ -O1 -static
-  compile_all "${threads[@]}" "${tests[@]}" "${drafts[@]}" --
+  compile_all "${tests[@]}" "${drafts[@]}" --
   objects+=("${@:2}")
   link kernel_tests
   "$1" "$build/kernel_tests"
@@ -106,35 +110,29 @@ if [ "${1:-}" = emulated ]; then
 fi
 
 start sanitize "${CXX:-g++}" "${sanitize[@]}"
-wide=()
 if [ "$(uname -m)" = x86_64 ]; then
   if grep -q avx512dq /proc/cpuinfo; then
     add_kernels avx512 "${avx512[@]}"
   else
-    add_none avx512
     add_kernels wide 16 -mavx2 -mfma -DSPARSEJAX_REGISTERS=32
-    wide=(-DSPARSEJAX_TEST_WIDE)
   fi
   add_kernels avx2 8 -mavx2 -mfma
   add_kernels sse2 4
 else
   add_kernels neon 4
 fi
-compile_all "${engine[@]}" "${handlers[@]}" threads_test.cc --
+add_host
+compile_all "${handlers[@]}" threads_test.cc --
 # What is tested comes first, so that of inline functions that both have its own are linked.
-compile_all "${threads[@]:1}" "${tests[@]}" "${drafts[@]}" -- -O1 -fno-sanitize=all "${wide[@]}"
+readonly behind=("${tests[@]/#threads_test.cc/}")
+compile_all ${behind[@]} "${drafts[@]}" -- -O1 -fno-sanitize=all
 link kernel_tests
 ASAN_OPTIONS=malloc_context_size=6 UBSAN_OPTIONS=print_stacktrace=1 "$build/kernel_tests"
 
 start sanitize_threads "${CXX:-g++}" "${sanitize_threads[@]}"
-only=neon
-if [ "$(uname -m)" = x86_64 ]; then
-  only=sse2
-  add_none avx512
-  add_none avx2
-fi
-add_kernels $only 4
-compile_all "${engine[@]}" "${drafts[@]}" "${threads[@]}" threads_main.cc --
+if [ "$(uname -m)" = x86_64 ]; then add_kernels sse2 4; else add_kernels neon 4; fi
+add_host
+compile_all "${drafts[@]}" "${threads[@]}" main.cc --
 link kernel_tests
 # Without the random addresses that older versions of TSan cannot place their memory among.
-TSAN_OPTIONS=halt_on_error=1 setarch -R "$build/kernel_tests" $only
+TSAN_OPTIONS=halt_on_error=1 setarch -R "$build/kernel_tests"

@@ -124,8 +124,6 @@ void test_grad_values(const Kernels& kernels, const Case& c) {
          "gradient of values with 3 threads " + c.name(kernels));
 }
 
-}  // namespace
-
 void test_spmm(const Kernels& kernels) {
   for (int i = 0; i < 250; i++) {
     const Case c = random_case(kernels);
@@ -158,4 +156,7 @@ void test_matrix() {
   refused({0, 2, 1}, {0, 2, 2147483647}, "row_starts");
 }
 
+const Test spmm(test_spmm), matrix(test_matrix);
+
+}  // namespace
 }  // namespace sparsejax::test

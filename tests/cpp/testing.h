@@ -92,20 +92,18 @@ inline void expect_close(const Floats& got, const std::vector<double>& expected,
   }
 }
 
-void test_spmm(const Kernels& kernels);
-void test_bcr(const Kernels& kernels);
-void test_bcr_matrix();
-void test_depthwise(const Kernels& kernels);
-void test_window(const Kernels& kernels);
-void test_elementwise(const Kernels& kernels);
-void test_product(const Kernels& kernels);
-void test_program(const Kernels& kernels);
-void test_refused();
-void test_ranges();
-void test_matrix();
-void test_registration();  // before the first of them
-void test_program_calls();
-void test_handlers();
-void test_threads();
+// A test that a file registers by having one: with the kernels of each instruction set, or once and
+// before all of those.
+struct Test {
+  explicit Test(void (*run)()) : once(run) { all().push_back(*this); }
+  explicit Test(void (*run)(const Kernels&)) : on_each(run) { all().push_back(*this); }
+  static std::vector<Test>& all() {
+    static std::vector<Test> tests;
+    return tests;
+  }
+
+  void (*once)() = nullptr;
+  void (*on_each)(const Kernels&) = nullptr;
+};
 
 }  // namespace sparsejax::test

@@ -112,8 +112,6 @@ void test_scratch_is_bounded() {
   }
 }
 
-}  // namespace
-
 void test_threads() {
   test_parallel_for();
   test_schedule_that_throws();
@@ -122,4 +120,7 @@ void test_threads() {
   test_scratch_is_bounded();
 }
 
+const Test threads(test_threads);
+
+}  // namespace
 }  // namespace sparsejax::test

@@ -1,5 +1,7 @@
 // Sliding windows against sums in float64, over scattered rows with NaN around them, missing rows,
 // and all kinds of windows; what may be read and written is checked too.
+#include "kernels/window.h"
+
 #include <algorithm>
 #include <numeric>
 
@@ -201,8 +203,6 @@ void test_pools(const Kernels& kernels, const Case& c) {
   });
 }
 
-}  // namespace
-
 void test_window(const Kernels& kernels) {
   for (int i = 0; i < 1500; i++) {
     test_depthwise_window(kernels, random_case(kernels));
@@ -211,4 +211,7 @@ void test_window(const Kernels& kernels) {
   }
 }
 
+const Test window(test_window);
+
+}  // namespace
 }  // namespace sparsejax::test

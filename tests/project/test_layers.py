@@ -100,3 +100,12 @@ def test_kernels_do_without_the_standard_library(room):
     # Its templates would be merged across instruction sets. The table is compiled once.
     for file, name in includes(room):
         assert "/" in name or name in ("cstdint", "arm_neon.h") or file.stem == "kernels", file
+
+
+def test_every_kernel_is_listed():
+    kernels = ROOT.with_name("xla_ops") / "kernels"
+    text = (kernels / "kernels.def").read_text()
+    listed = re.findall(r"^(?:TABLE\(\w+, |PART\()(\w+)\)$", text, re.MULTILINE)
+    assert sorted([*listed, "kernels", "table"]) == sorted(
+        file.stem for file in kernels.glob("*.cc")
+    )

@@ -53,6 +53,6 @@ def test_sdist_holds_what_a_build_needs_and_nothing_built(tmp_path):
     with tarfile.open(build("sdist", tmp_path)) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     needed = {"pyproject.toml", "LICENSE", "README.md", "xla_ops/CMakeLists.txt", "Makefile"}
-    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "xla_ops").rglob("*.[ch]*")}
+    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "xla_ops").rglob("*.*")}
     assert needed | sources <= names
     assert not [n for n in names if re.match(r"build/|\.ci/|demo-output/|.*\.so$|\.venv/", n)]

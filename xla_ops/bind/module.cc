@@ -13,13 +13,8 @@
 namespace nb = nanobind;
 
 extern "C" {
-XLA_FFI_Error* sparsejax_spmm(XLA_FFI_CallFrame*);
-XLA_FFI_Error* sparsejax_spmm_grad_values(XLA_FFI_CallFrame*);
-XLA_FFI_Error* sparsejax_bcr(XLA_FFI_CallFrame*);
-XLA_FFI_Error* sparsejax_bcr_grad_values(XLA_FFI_CallFrame*);
-XLA_FFI_Error* sparsejax_depthwise(XLA_FFI_CallFrame*);
-XLA_FFI_Error* sparsejax_depthwise_grad_x(XLA_FFI_CallFrame*);
-XLA_FFI_Error* sparsejax_depthwise_grad_kernel(XLA_FFI_CallFrame*);
+#define TARGET(name) XLA_FFI_Error* sparsejax_##name(XLA_FFI_CallFrame*);
+#include "bind/targets.def"
 XLA_FFI_Error* sparsejax_program_instantiate(XLA_FFI_CallFrame*);
 XLA_FFI_Error* sparsejax_program(XLA_FFI_CallFrame*);
 }
@@ -61,13 +56,8 @@ NB_MODULE(_xla_ops, m) {
   using sparsejax::kernels, sparsejax::Kernels, sparsejax::usable_kernels;
   m.def("targets", [] {
     nb::dict d;
-    d["spmm"] = capsule(sparsejax_spmm);
-    d["spmm_grad_values"] = capsule(sparsejax_spmm_grad_values);
-    d["bcr"] = capsule(sparsejax_bcr);
-    d["bcr_grad_values"] = capsule(sparsejax_bcr_grad_values);
-    d["depthwise"] = capsule(sparsejax_depthwise);
-    d["depthwise_grad_x"] = capsule(sparsejax_depthwise_grad_x);
-    d["depthwise_grad_kernel"] = capsule(sparsejax_depthwise_grad_kernel);
+#define TARGET(name) d[#name] = capsule(sparsejax_##name);
+#include "bind/targets.def"
     nb::dict program;
     program["instantiate"] = capsule(sparsejax_program_instantiate);
     program["execute"] = capsule(sparsejax_program);

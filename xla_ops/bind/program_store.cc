@@ -4,6 +4,8 @@
 #include <map>
 #include <mutex>
 
+#include "kernels/kernels.h"
+
 namespace sparsejax {
 namespace {
 

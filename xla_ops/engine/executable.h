@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "engine/plan.h"
-#include "kernels/kernels.h"
+#include "kernels/table.h"
 #include "threads/team.h"
 
 namespace sparsejax {

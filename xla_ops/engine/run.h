@@ -4,7 +4,7 @@
 #include "engine/depthwise_axis.h"
 #include "engine/matrix.h"
 #include "kernels/bcr.h"
-#include "kernels/kernels.h"
+#include "kernels/table.h"
 #include "threads/parallel_for.h"
 
 namespace sparsejax {

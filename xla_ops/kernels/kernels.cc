@@ -3,44 +3,32 @@
 
 namespace sparsejax {
 
-#define SPARSEJAX_DECLARE(target)                      \
-  namespace target {                                   \
-  extern const SpmmKernels spmm;                       \
-  extern const BcrKernels bcr;                         \
-  extern const DepthwiseKernels depthwise;             \
-  extern const DepthwisePlaneKernels depthwise_planes; \
-  extern const WindowKernels window;                   \
-  extern const ElementwiseKernels elementwise;         \
-  extern const ProductKernels product;                 \
+// SPARSEJAX_TARGETS lists the instruction sets that were built, best first: TARGET(avx2) ...
+#define TARGET(isa)           \
+  namespace isa {             \
+  extern const Kernels table; \
   }
-#define SPARSEJAX_SET(target)                                                            \
-  Kernels {                                                                              \
-    #target, &target::spmm, &target::bcr, &target::depthwise, &target::depthwise_planes, \
-        &target::window, &target::elementwise, &target::product                          \
-  }
-
-#if defined(__x86_64__)
-SPARSEJAX_DECLARE(avx512)
-SPARSEJAX_DECLARE(avx2)
-SPARSEJAX_DECLARE(sse2)
-#else
-SPARSEJAX_DECLARE(neon)
-#endif
+SPARSEJAX_TARGETS
+#undef TARGET
 
 namespace {
 
+bool has_cpu([[maybe_unused]] const std::string& isa) {
+#if defined(__x86_64__)
+  if (isa == "avx512")
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl");
+  if (isa != "sse2") return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#endif
+  return true;  // every CPU of this kind has it
+}
+
 std::vector<Kernels> find_usable() {
   std::vector<Kernels> found;
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl"))
-    found.push_back(SPARSEJAX_SET(avx512));
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-    found.push_back(SPARSEJAX_SET(avx2));
-  found.push_back(SPARSEJAX_SET(sse2));
-#else
-  found.push_back(SPARSEJAX_SET(neon));
-#endif
+#define TARGET(isa) \
+  if (has_cpu(#isa)) found.push_back(isa::table);
+  SPARSEJAX_TARGETS
+#undef TARGET
   return found;
 }
 

@@ -3,25 +3,9 @@
 #include <string>
 #include <vector>
 
-#include "kernels/bcr.h"
-#include "kernels/depthwise.h"
-#include "kernels/elementwise.h"
-#include "kernels/product.h"
-#include "kernels/spmm.h"
-#include "kernels/window.h"
+#include "kernels/table.h"
 
 namespace sparsejax {
-
-struct Kernels {
-  const char* isa;
-  const SpmmKernels* spmm;
-  const BcrKernels* bcr;
-  const DepthwiseKernels* depthwise;
-  const DepthwisePlaneKernels* depthwise_planes;
-  const WindowKernels* window;
-  const ElementwiseKernels* elementwise;
-  const ProductKernels* product;
-};
 
 // Those that were built and that this CPU can run, best first; never empty.
 const std::vector<Kernels>& usable_kernels();

@@ -12,7 +12,8 @@ double exact(const ActivationCall& call, double x) {
     case Function::kIdentity:
       return x;
     case Function::kClamp:
-      return x < call.low ? call.low : x > call.high ? call.high : x;
+      if (x < call.low) x = call.low;
+      return x > call.high ? call.high : x;
     case Function::kSigmoid:
       return sigmoid;
     case Function::kSilu:

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "engine/run.h"
+#include "kernels/activation.h"
 #include "kernels/kernels.h"
 
 namespace sparsejax::test {

@@ -10,7 +10,8 @@ Cost: 16 trainings of a GRU of 128 units, 600 steps each, and five timings of ha
 core. The paper's tables are not at hand, its abstract gives one number, for a phone against other
 engines; ours are against XLA's dense product and our CSR kernel on this machine, in turn. Expected:
 blocks cost little accuracy against single weights, less than whole channels would; packed in blocks
-the product runs several times faster than dense and than CSR, in about half of its bytes.
+the product runs several times faster than dense and than CSR, in about half of its bytes. ADMM
+pulls beside Adam's step, not through it: what Adam divides by its size draws no weight to its set.
 """
 
 import sparsejax as sj

@@ -1,12 +1,15 @@
 """Recipes of pruning at initialisation: SNIP, GraSP and SynFlow; the masks then stay."""
 
+from functools import partial
+
 import jax.numpy as jnp
 import optax
 
 import sparsejax as sj
-from experiments.recipes import Recipe, Setup
+from experiments.recipes import Recipe, Setup, version
 from sparsejax.masks.initial import InitialMasks
 
+GRASP_TEMPERATURE = 200.0
 SYNFLOW_INPUT = 1e-16  # ones would fill the ReLU6 of 28 layers: no flow, no scores
 
 
@@ -24,8 +27,17 @@ def snip(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransf
     return fixed_masks(sj.before.snip(setup.loss, setup.batches(2)))(tx, setup)
 
 
+@version(2)  # before, as grasp_at_temperature_1
 def grasp(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
-    """GraSP on two batches: about ten examples of each class, as in the paper."""
+    """GraSP on two batches, about ten examples of each class, at a temperature of 200, as there."""
+    loss = partial(setup.loss, temperature=GRASP_TEMPERATURE)
+    return fixed_masks(sj.before.grasp(loss, setup.batches(2)))(tx, setup)
+
+
+def grasp_at_temperature_1(
+    tx: optax.GradientTransformation, setup: Setup
+) -> optax.GradientTransformation:
+    """GraSP without the paper's temperature."""
     return fixed_masks(sj.before.grasp(setup.loss, setup.batches(2)))(tx, setup)
 
 

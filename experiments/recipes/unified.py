@@ -3,18 +3,21 @@
 import optax
 
 import sparsejax as sj
-from experiments.recipes import Setup
+from experiments.recipes import Setup, version
 from sparsejax.algorithms.structured.admm import Projection
 
 SHARE = 0.8  # unified blocks / kept blocks
-RHO = 1e-2  # 1e-3 hardly moves a weight before the last projections, 1e-1 keeps the loss out
+RHO = (
+    10.0  # beside an optimizer's step of about 1; doubled five times, the pull ends as the stronger
+)
 
 
+@version(2)  # before, clipping and Adam divided the pull by its size
 def unified_by_admm(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
     """ADMM onto pruned and unified blocks for a quarter of the steps, then both held fast."""
     cut = max(1, setup.steps // 4)
     admm = _drawn(sj.structured.onto_unified(setup.plan, fraction=SHARE), cut)
-    return _tied(optax.chain(admm, tx), setup, cut)
+    return _tied(setup.optimizer.transform(admm), setup, cut)
 
 
 def unified_at_once(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
@@ -22,11 +25,13 @@ def unified_at_once(tx: optax.GradientTransformation, setup: Setup) -> optax.Gra
     return _tied(tx, setup, 1)
 
 
+@version(2)  # as unified_by_admm
 def pruned_by_admm(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
     """ADMM onto pruned blocks only, then masks."""
     cut = max(1, setup.steps // 4)
     admm = _drawn(sj.structured.onto_patterns(setup.plan), cut)
-    return sj.sparsify(optax.chain(admm, tx), sj.one_shot(cut), setup.plan, key=setup.key)
+    drawn = setup.optimizer.transform(admm)
+    return sj.sparsify(drawn, sj.one_shot(cut), setup.plan, key=setup.key)
 
 
 def pruned_at_once(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
@@ -36,7 +41,8 @@ def pruned_at_once(tx: optax.GradientTransformation, setup: Setup) -> optax.Grad
 
 def _drawn(projection: Projection, end: int) -> optax.GradientTransformation:
     """Five projections on the way."""
-    return sj.structured.admm(projection, every=max(1, end // 5), rho=RHO, end=end)
+    every = max(1, end // 5)
+    return sj.structured.admm(projection, every=every, rho=RHO, max_rho=32 * RHO, end=end)
 
 
 def _tied(tx: optax.GradientTransformation, setup: Setup, at: int) -> optax.GradientTransformation:

@@ -24,7 +24,11 @@ WORK = ROOT / "build" / "experiments"  # checkpoints, locks, compiled programs, 
 ANEW = "delete it to run its task again"
 
 # Today's name of a function or class -> its name in the records, once it has been renamed.
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {
+    "gap_on_one_schedule": "gap",
+    "grasp_at_temperature_1": "grasp",
+    "sr_ste_in_the_gradient": "sr_ste",
+}
 
 
 def describe(value: Any) -> Any:
@@ -51,7 +55,8 @@ def _name(value: Any) -> str:
         raise TypeError(
             f"A setting needs functions at the top of a module, got {value!r}; define it there."
         )
-    return RENAMED.get(name, name)
+    version = getattr(value, "version", 1)  # of a recipe that has changed its meaning
+    return RENAMED.get(name, name) + f".{version}" * (version > 1)
 
 
 def _fields(setting: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import sparsejax as sj
 from experiments.data import datasets
 from experiments.data.dataset import Dataset, Standardize, batches, standardize_like
 from experiments.models import networks
-from experiments.recipes import Recipe, Setup
+from experiments.recipes import DenseOptimizer, Recipe, Setup
 from experiments.recipes.magnitude import dense
 from experiments.runs.table import Job, Row
 from experiments.settings import train
@@ -156,22 +156,25 @@ class Classify:
         schedule = optax.schedules.cosine_onecycle_schedule(
             max(1, steps), self.learning_rate, pct_start=0.2
         )
-        adamw = optax.chain(
-            optax.clip_by_global_norm(self.clip_norm),
-            optax.adamw(schedule, weight_decay=self.weight_decay),
-        )
-        loss_of = train.make_loss(network)  # not accelerated: some methods want jax.jvp
+        parts = DenseOptimizer(schedule, self.weight_decay, self.clip_norm)
+
+        def loss(params: Any, batch: Any, *, temperature: float = 1.0) -> Any:
+            # Not accelerated: some methods want jax.jvp.
+            loss_of = train.make_loss(network, temperature)
+            return loss_of(params, network.statistics, *batch)[0]
+
         setup = Setup(
             plan=plan,
             steps=steps,
             steps_per_epoch=max(1, len(dataset.train_labels) // self.batch_size),
             params=network.params,
-            loss=lambda params, batch: loss_of(params, network.statistics, *batch)[0],
+            optimizer=parts,
+            loss=loss,
             apply=lambda params, images: network.apply((params, network.statistics), images),
             batches=lambda count: self.batches(dataset, seed, count),
             key=jax.random.key(seed),
         )
-        return self.method(adamw, setup), plan
+        return self.method(parts.transform(), setup), plan
 
     def plan(self, params: Any) -> sj.Plan:
         """What is pruned of a network, and how much."""

@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array, Float
 
 import sparsejax as sj
-from experiments.recipes import Recipe, Setup
+from experiments.recipes import DenseOptimizer, Recipe, Setup
 from experiments.recipes.magnitude import dense
 from experiments.runs.table import Job
 from experiments.settings import train
@@ -100,17 +100,23 @@ class FineTuneText:
             iterator = order()
             return [next(iterator) for _ in range(count)]
 
+        parts = DenseOptimizer(schedule, self.weight_decay)
+
+        def loss(params: Any, batch: Any, *, temperature: float = 1.0) -> Any:
+            return network.loss(params, *batch, temperature=temperature)[0]
+
         setup = Setup(
             plan=plan,
             steps=steps,
             steps_per_epoch=max(1, len(task.train_labels) // self.batch_size),
             params=network.params,
-            loss=lambda params, batch: network.loss(params, *batch)[0],
+            optimizer=parts,
+            loss=loss,
             apply=network.apply,
             batches=some,
             key=jax.random.key(seed),
         )
-        return self.method(optax.adamw(schedule, weight_decay=self.weight_decay), setup)
+        return self.method(parts.transform(), setup)
 
 
 class TextNetwork(NamedTuple):
@@ -125,9 +131,11 @@ class TextNetwork(NamedTuple):
         x = encode(self.fixed | params["encoder"], *inputs)
         return x @ params["head"]["kernel"] + params["head"]["bias"]
 
-    def loss(self, params: Any, inputs: Any, labels: Array) -> tuple[Array, train.Metrics]:
-        """The mean cross entropy, and it again with the accuracy."""
-        logits = self.apply(params, inputs)
+    def loss(
+        self, params: Any, inputs: Any, labels: Array, *, temperature: float = 1.0
+    ) -> tuple[Array, train.Metrics]:
+        """The mean cross entropy of logits / temperature, and it again with the accuracy."""
+        logits = self.apply(params, inputs) / temperature
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
         return loss, train.Metrics(loss, (logits.argmax(-1) == labels).mean())
 

@@ -79,13 +79,16 @@ def built(make: Callable[[], nnx.Module]) -> Network:
     return Network(graph, *draw())
 
 
-def make_loss(network: Network) -> Callable:
-    """A function `f(params, statistics, images, labels) -> (loss, (statistics, metrics))`."""
+def make_loss(network: Network, temperature: float = 1.0) -> Callable:
+    """A function `f(params, statistics, images, labels) -> (loss, (statistics, metrics))`.
+
+    Logits are divided by the temperature.
+    """
 
     def loss_of(params, statistics, images, labels):
         module = nnx.merge(network.graph, params, statistics, copy=True)
         module.train()
-        logits = module(images)
+        logits = module(images) / temperature
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
         accuracy = (logits.argmax(-1) == labels).mean()
         statistics = nnx.to_pure_dict(nnx.state(module, nnx.Not(nnx.Param)))

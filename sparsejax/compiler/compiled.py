@@ -10,7 +10,7 @@ from jax.extend import core
 
 from sparsejax import text
 from sparsejax.compiler.build import build
-from sparsejax.compiler.frozen import are_same, fingerprint, frozen
+from sparsejax.compiler.frozen import check_alike, fingerprint, frozen
 from sparsejax.compiler.passes.rewrite import rewrite
 from sparsejax.compiler.passes.trace import lift, trace, traced
 from sparsejax.compiler.regions.fusion import fuse
@@ -21,7 +21,7 @@ from sparsejax.doors import FUNCTION, PLAN, check_examples, checked
 from sparsejax.plans.plan import Plan
 
 
-class _Program(NamedTuple):
+class _Version(NamedTuple):
     """What was made for one set of input shapes."""
 
     run: Callable
@@ -43,26 +43,37 @@ class CompiledFunction:
         self._params = frozen(params)
         self._plan = plan
         self._tune = tune
-        self._programs: dict[Any, _Program] = {}
+        self._versions: dict[Any, _Version] = {}
         self._example: tuple = ()
-        self._other: tuple[list, CompiledFunction] | None = None
         self._fingerprint = ""
         self._lock = threading.RLock()
 
-    def __call__(self, *args: Any, params: Any = None) -> Any:
-        """What apply_fn(params, *args) returns.
+    def __call__(self, *args: Any) -> Any:
+        """What apply_fn(params, *args) returns, with the params that it was compiled with."""
+        leaves, treedef = jax.tree.flatten(args)
+        made = self._version(leaves, treedef)
+        return jax.tree.unflatten(made.output_tree, made.run(*leaves))
+
+    def with_params(self, params: Any) -> "CompiledFunction":
+        """The same function with other weights, such as those of the next epoch.
+
+        They are copied and packed anew, and so are the layouts chosen, as zeros may have moved; the
+        times that were measured are kept. This function stays what it is.
 
         Args:
-            args: the inputs.
-            params: other weights of the same structure; the last ones are remembered, so that calls
-                with them compile once. JAX arrays are known again at once, NumPy arrays, which may
-                have changed, by their content.
+            params: of the structure, shapes and dtypes of those that it was compiled with.
+
+        Raises:
+            ValueError: when these are others.
+
+        Example:
+            >>> fast = sj.compile(model.apply, params, x, tune=False)
+            >>> later = fast.with_params(jax.tree.map(lambda leaf: leaf / 2, params))
+            >>> later(x).shape == fast(x).shape
+            True
         """
-        if params is not None:
-            return self._with(params)(*args)
-        leaves, treedef = jax.tree.flatten(args)
-        made = self._program(leaves, treedef)
-        return jax.tree.unflatten(made.output_tree, made.run(*leaves))
+        check_alike(self._params, params)
+        return compile_function(self._apply_fn, params, self._example, self._plan, self._tune)
 
     def report(self, *, fusion: bool = False) -> CompileReport:
         """What was chosen for each layer, on the shapes that compile was given.
@@ -72,7 +83,7 @@ class CompiledFunction:
                 comparison with the regions that are one call each here.
         """
         leaves, treedef = jax.tree.flatten(self._example)
-        made = self._program(leaves, treedef).report
+        made = self._version(leaves, treedef).report
         if not fusion:
             return made
         graph, _ = trace(self._apply_fn, self._params, self._example)
@@ -80,38 +91,19 @@ class CompiledFunction:
 
     def _doubts(self) -> list[str]:
         leaves, treedef = jax.tree.flatten(self._example)
-        return self._program(leaves, treedef).doubts
+        return self._version(leaves, treedef).doubts
 
-    def _with(self, params: Any) -> "CompiledFunction":
-        leaves, treedef = jax.tree.flatten(params)
-        needed: Any = jax.tree.structure(self._params)
-        if needed != treedef:
-            raise ValueError(
-                f"a compiled function needs params of the structure it was compiled with, "
-                f"{needed}, got {treedef}."
-            )
-        with self._lock:
-            if self._other is not None:
-                given, compiled = self._other
-                if are_same(leaves, given, jax.tree.leaves(compiled._params)):
-                    return compiled
-            compiled = compile_function(
-                self._apply_fn, params, self._example, self._plan, self._tune
-            )
-            self._other = leaves, compiled
-            return compiled
-
-    def _program(self, leaves: list, treedef: Any) -> _Program:
+    def _version(self, leaves: list, treedef: Any) -> _Version:
         types = tuple(map(_type_of, leaves))
         key = (treedef, tuple((t.shape, t.dtype, t.weak_type) for t in types))
         with self._lock:
-            if key not in self._programs:
+            if key not in self._versions:
                 args = jax.tree.unflatten(treedef, types)
                 self._example = self._example or args
-                self._programs[key] = self._make(args)
-            return self._programs[key]
+                self._versions[key] = self._make(args)
+            return self._versions[key]
 
-    def _make(self, args: tuple) -> _Program:
+    def _make(self, args: tuple) -> _Version:
         closed, known, output_tree = traced(self._apply_fn, self._params, args)
         self._check_unchanged(closed)
         graph = lift(closed, known)
@@ -121,7 +113,7 @@ class CompiledFunction:
         run, choices = build(graph, schedule, self._plan, self._tune)
         made = report(graph, schedule, choices)
         doubts += left_in_xla(graph, made, self._plan)
-        return _Program(jax.jit(run), output_tree, made, doubts)
+        return _Version(jax.jit(run), output_tree, made, doubts)
 
     def _check_unchanged(self, closed: core.ClosedJaxpr) -> None:
         """Raise unless the function is, on the first example, what it was: else two would mix."""
@@ -148,7 +140,7 @@ def compile_function(
     """As compile, with everything checked and by position."""
     compiled = CompiledFunction(apply_fn, params, plan, tune)
     leaves, treedef = jax.tree.flatten(example)
-    compiled._program(leaves, treedef)
+    compiled._version(leaves, treedef)
     return compiled
 
 

@@ -8,6 +8,8 @@ import jax
 import numpy as np
 from jax.extend import core
 
+from sparsejax.tree import leaves_with_paths
+
 
 def frozen(params: Any) -> Any:
     """The params with arrays of their own, which no loop changes in place or gives away."""
@@ -28,22 +30,35 @@ def _copied(leaf: Any) -> Any:
     return jax.numpy.copy(leaf)
 
 
-def are_same(leaves: Sequence[Any], given: Sequence[Any], copies: Sequence[Any]) -> bool:
-    """Are these the leaves that were given before, unchanged since they were copied?
+def check_alike(own: Any, other: Any) -> None:
+    """Raise a ValueError unless other params have the structure, shapes and dtypes of our own."""
+    ours, theirs = (dict(leaves_with_paths(params)) for params in (own, other))
+    differing = [path for path in {**ours, **theirs} if _type(ours, path) != _type(theirs, path)]
+    if differing:
+        path = differing[0]
+        found = f"{path} is {_type(theirs, path)}, not {_type(ours, path)}"
+    else:
+        structures: list[Any] = [jax.tree.structure(params) for params in (own, other)]
+        if structures[0] == structures[1]:
+            return
+        found = f"{structures[1]}, not {structures[0]}"
+    raise ValueError(
+        "with_params needs params of the structure, shapes and dtypes that the function was "
+        f"compiled with, got others: {found}; pass those of the same model, or call sj.compile."
+    )
 
-    JAX arrays cannot change and are compared by identity, NumPy arrays by content.
-    """
-    return len(leaves) == len(given) and all(map(_is_same, leaves, given, copies))
 
-
-def _is_same(leaf: Any, given: Any, copy: Any) -> bool:
-    if isinstance(leaf, np.ndarray):
-        alike = isinstance(copy, np.ndarray) and (leaf.shape, leaf.dtype) == (
-            copy.shape,
-            copy.dtype,
-        )
-        return alike and leaf.tobytes() == copy.tobytes()
-    return leaf is given or (isinstance(leaf, bool | int | float | str) and leaf == given)
+def _type(leaves: dict[str, Any], path: str) -> str:
+    """What is compared of a leaf."""
+    if path not in leaves:
+        return "missing"
+    leaf = leaves[path]
+    if not isinstance(leaf, jax.Array | np.ndarray):
+        return type(leaf).__name__
+    dtype = leaf.dtype
+    if not jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
+        dtype = jax.dtypes.canonicalize_dtype(dtype)
+    return f"{dtype}{list(leaf.shape)}"
 
 
 def fingerprint(closed: core.ClosedJaxpr) -> str:

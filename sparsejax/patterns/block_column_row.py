@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from sparsejax import arrays, top_k
 from sparsejax.patterns.block import Block, split_blocks
+from sparsejax.patterns.layout import BY_WEIGHT, Layout, layouts_of
 from sparsejax.patterns.n_of_m import NM
 from sparsejax.patterns.pattern import (
     AnyArray,
@@ -226,6 +227,10 @@ class BlockColumnRow(Pattern):
     def neighbours(self) -> Neighbours:
         """The rows of a block, which share columns one by one."""
         return Neighbours(self.rows, self.output_axis, Block(1, 1, self.output_axis))
+
+    def layouts(self) -> tuple[Layout, ...]:
+        """Blocks, whose rows share their columns, and single weights, for rows may go as well."""
+        return tuple(dict.fromkeys((*layouts_of(self.rows), *BY_WEIGHT)))
 
     @property
     def _kept_rows(self) -> int:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from sparsejax.patterns.layout import LAYOUTS, Layout
 from sparsejax.patterns.pattern import (
     AnyArray,
     Boxes,
@@ -64,6 +65,10 @@ class Channel(Boxes):
     def orientation(self) -> Orientation:
         """Channels are outputs or inputs."""
         return Orientation("axis", self.axis, of_either=True)
+
+    def layouts(self) -> tuple[Layout, ...]:
+        """All: outputs share a pruned input, and a pruned output is an empty row."""
+        return LAYOUTS
 
     def _name(self) -> str:
         return f"Channel({self.axis})"

@@ -28,3 +28,14 @@ class Layout(NamedTuple):
     tile: int = 0
     chunk_cols: int = 0
     num_parts: int = 0
+
+
+BY_WEIGHT = (*(Layout(ROWS, rows) for rows in (1, 2, 4, 8)), Layout(MASKS, 4))
+BY_BLOCK = tuple(Layout(BLOCKS, rows) for rows in (2, 4, 8))
+LAYOUTS = (*BY_WEIGHT, *BY_BLOCK)
+
+
+def layouts_of(num_outputs: int) -> tuple[Layout, ...]:
+    """Those for zeros that so many neighbouring outputs share: blocks that tile them, if any do."""
+    blocks = tuple(layout for layout in BY_BLOCK if num_outputs % layout.block == 0)
+    return blocks or BY_WEIGHT

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from sparsejax import arrays, top_k
+from sparsejax.patterns.layout import Layout, layouts_of
 
 Shape = tuple[int, ...]
 AnyArray = Array | np.ndarray
@@ -132,6 +133,11 @@ class Pattern(Protocol):
     def neighbours(self) -> Neighbours | None:
         """Which outputs share groups; None if their order does not matter."""
         return None
+
+    def layouts(self) -> tuple[Layout, ...]:
+        """How `compile` may store the weights: blocks where outputs share their zeros."""
+        shared = self.neighbours()
+        return layouts_of(1 if shared is None else shared.size)
 
 
 class Boxes(Pattern):

@@ -94,18 +94,40 @@ def test_it_pickles_with_its_model():
     assert again.report() == fast.report() or str(again.report()) == str(fast.report())
 
 
-def test_other_params_compile_once(monkeypatch):
+def test_other_params_are_another_function():
     fast, matrix = compiled(size=64)
-    x = jnp.ones((3, 64))
-    other = jnp.asarray(-matrix)
-    np.testing.assert_allclose(fast(x, params=other), multiply(other, x), rtol=1e-4, atol=1e-4)
+    x, other = jnp.ones((3, 64)), jnp.asarray(-matrix)
+    later = fast.with_params(other)
+    np.testing.assert_allclose(later(x), multiply(other, x), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(fast(x), multiply(matrix, x), rtol=1e-4, atol=1e-4)
-    import sys
+    del fast
+    gc.collect()
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(later))(x), later(x))
 
-    monkeypatch.setattr(sys.modules["sparsejax.compiler.compiled"], "compile_function", None)
-    fast(x, params=other)  # known
-    with pytest.raises(ValueError, match="structure"):
-        fast(x, params={"matrix": other})
+
+OTHERS = {
+    "another structure": ({"b": jnp.ones((8, 4))}, r"a is missing, not float32\[8, 4\]"),
+    "a leaf more": ({"a": jnp.ones((8, 4)), "b": 1.0}, "b is float, not missing"),
+    "another container": ([jnp.ones((8, 4))], "a is missing"),
+    "another shape": ({"a": jnp.ones((8, 5))}, r"a is float32\[8, 5\], not float32\[8, 4\]"),
+    "another dtype": ({"a": jnp.ones((8, 4), jnp.bfloat16)}, r"a is bfloat16\[8, 4\]"),
+    "no array": ({"a": 1.0}, "a is float, not"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_params_of_another_model_are_refused(name):
+    other, why = OTHERS[name]
+    apply_fn = lambda params, x: x @ params["a"]
+    fast = sj.compile(apply_fn, {"a": jnp.eye(8, 4)}, jnp.ones((2, 8)), tune=False)
+    with pytest.raises(ValueError, match=f"with_params needs params of the structure.*{why}"):
+        fast.with_params(other)
+
+
+def test_params_in_double_are_those_in_single():
+    fast = sj.compile(multiply, np.eye(8, dtype=np.float32), jnp.ones((2, 8)), tune=False)
+    later = fast.with_params(2 * np.eye(8))
+    np.testing.assert_array_equal(later(jnp.ones((2, 8))), 2)
 
 
 def test_a_traced_function_without_its_owner_says_what_is_gone():

@@ -22,6 +22,17 @@ LAYERS = [
     {"reports"},
     {"__init__"},
 ]
+COMPILER = [
+    {"graph", "frozen"},
+    {"engine"},
+    {"nodes"},
+    {"passes", "layouts"},
+    {"regions"},
+    {"reports"},
+    {"build"},
+    {"compiled"},
+    {"__init__"},
+]
 EXPERIMENTS = [
     {"data"},
     {"models", "recipes", "runs"},
@@ -52,16 +63,17 @@ def imports(file):
 
 
 @pytest.mark.parametrize(
-    ("package", "layers"), [("sparsejax", LAYERS), ("experiments", EXPERIMENTS)]
+    ("package", "layers"),
+    [("sparsejax", LAYERS), ("sparsejax.compiler", COMPILER), ("experiments", EXPERIMENTS)],
 )
 def test_imports_point_one_way(package, layers):
     level = {name: depth for depth, layer in enumerate(layers) for name in layer}
-    root = ROOT.with_name(package)
+    root = ROOT.parent.joinpath(*package.split("."))
     for file in root.rglob("*.py"):
         own = file.relative_to(root).parts[0].removesuffix(".py")
         for name in imports(file):
             if name.startswith(f"{package}."):
-                layer = name.split(".")[1]
+                layer = name.removeprefix(f"{package}.").split(".")[0]
                 assert layer == own or level[layer] < level[own], f"{file} imports {name}"
 
 

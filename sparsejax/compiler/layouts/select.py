@@ -9,8 +9,8 @@ import numpy as np
 
 from sparsejax.compiler.graph.graph import Node, Region
 from sparsejax.compiler.nodes.layer import Layer
-from sparsejax.patterns import Block, Pattern
-from sparsejax.patterns.layout import BLOCKS, MASKS, ROWS, Layout
+from sparsejax.patterns import Pattern
+from sparsejax.patterns.layout import BLOCKS, LAYOUTS, MASKS, ROWS, Layout
 
 BLOCK_ROWS = (1, 2, 4, 8)
 DENSE_NAME = "dense"
@@ -140,13 +140,9 @@ def candidates(traits: Traits, pattern: Pattern | None = None) -> list[Layout]:
 
     Args:
         traits: of the layer.
-        pattern: that the weights were trained with: other sparse layouts are left out.
+        pattern: that the weights were trained with, which names its layouts.
     """
-    sparse = [Layout(*key) for key in COSTS]
-    if isinstance(pattern, Block):
-        sparse = [Layout(BLOCKS, r) for r in BLOCK_ROWS[1:] if pattern.rows % r == 0]
-    elif pattern is not None:
-        sparse = [layout for layout in sparse if layout.storage != BLOCKS]
+    sparse = LAYOUTS if pattern is None else pattern.layouts()
     layouts = list(dict.fromkeys([*sparse, *dense_layouts(traits)]))
     layouts.sort(key=lambda layout: estimate(traits, layout))
     bound = WORTH_MEASURING * estimate(traits, layouts[0])

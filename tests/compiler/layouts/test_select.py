@@ -152,3 +152,31 @@ def test_empty_inputs_and_weights_are_left_alone():
     assert fast(jnp.ones((0, 64))).shape == (0, 64)
     fast = sj.compile(multiply, np.ones((4, 0), np.float32), jnp.ones((2, 4)))
     assert fast(jnp.ones((2, 4))).shape == (2, 0)
+
+
+PATTERNS = [
+    (sj.Unstructured(), {"CSR", "mask groups"}),
+    (sj.Block(4, 1), {"4x1", "2x1"}),
+    (sj.Block(1, 4), {"CSR", "mask groups"}),
+    (sj.Block(3, 1), {"CSR", "mask groups"}),
+    (sj.KernelGroup(8), {"8x1", "4x1", "2x1"}),
+    (sj.Channel(-2), {"8x1", "4x1", "2x1"}),
+    (sj.Channel(-1), {"CSR", "mask groups"}),
+    (sj.NM(1, 8), {"CSR", "mask groups"}),
+    (sj.BlockColumnRow(4, 16), {"4x1", "2x1"}),
+    (sj.BlockColumnRow(4, 16, kept_rows=1), {"CSR", "mask groups"}),
+]
+
+
+@pytest.mark.parametrize(("pattern", "names"), PATTERNS)
+def test_weights_of_every_pattern_run_packed(pattern, names):
+    """In no more than they keep."""
+    scores = np.random.default_rng(0).random((48, 192), np.float32) + 0.1
+    mask = np.asarray(pattern.mask(jnp.asarray(scores), 0.875))
+    params = {"kernel": scores * mask}
+    plan = sj.plan(params, {"kernel": (pattern, 0.875)})
+    apply = lambda params, x: x @ params["kernel"]
+    row = sj.compile(apply, params, jnp.ones((49, 48)), plan=plan, tune=False).report().layers[0]
+    assert row.pattern in names
+    rows = {"2x1": 2, "4x1": 4, "8x1": 8}.get(row.pattern, 1)
+    assert select.stored_fraction(params["kernel"].T, rows) == mask.mean()

@@ -1,6 +1,7 @@
 """Pictures of the records: lines of accuracy against sparsity, or a dot for each row."""
 
 import re
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.runs.table import Paper, Results, Row
+from experiments.runs.verdicts import standing
 
 MARKERS = "osD^vP*X<>hd"
 NUMBER: dict[str, Any] = {
@@ -38,8 +40,9 @@ def point(row: Row, results: Results) -> Point | None:
     records = results.records[row.name]
     if not records or "sparsity" not in records[0]["result"] or row.setting.headline != "accuracy":
         return None
-    spread = results.spread(row.name) or 0.0
-    return Point(results.mean(row.name, "sparsity"), results.mean(row.name), spread)
+    values, _ = standing(row.name, None, results)
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    return Point(results.mean(row.name, "sparsity"), statistics.fmean(values), spread)
 
 
 def paper(file: Path, source: Paper, results: Results) -> bool:

@@ -2,11 +2,14 @@
 
 import os
 import re
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import sparsejax as sj
 from experiments.pages import plots
+from experiments.runs import verdicts
 from experiments.runs.records import ROOT, Store
 from experiments.runs.table import Claim, Paper, PaperNumber, Results, Row
 from experiments.settings.classify import Classify
@@ -19,12 +22,41 @@ Written by `python -m experiments table` from the records in `results/`; how to 
 in [papers/suite.py](papers/suite.py). The papers' numbers are on their own data and networks, ours
 on small ones with one budget for all methods of a table: the trends are to be compared, not the
 numbers. Ours are those of the last step with hard masks, mean and standard deviation over the
-seeds; sparsity is exact zeros / weights of the leaves that are pruned, counted after training.
-ms/step is what the run took beside whatever else the machine did; docs/methods.md has times that
-can be compared.
+seeds; a seed below half of the row's best has collapsed and is counted apart. Allocation is how the
+sparsity is spread over the layers: uniform, ERK, or by one threshold for the network (global).
+Sparsity is exact zeros / weights of the leaves that are pruned, counted after training; a table has
+the density of the sparsest layer, the kept weights that are 0.0 and the multiply-adds left where
+its records do.
+
+A claim is *supported* or *contradicted* where the difference of means passes a test for unequal
+variances (Welch's) at 5 %, corrected for the number of tests of its table (Holm's), and is at least
+0.3 points of accuracy; a claim that something is no worse allows for those 0.3 points. Everything
+else is *unresolved*, and so is what has fewer than three seeds a side. A claim of several
+differences needs all of them, one of the best of several any of them, each tested.
 """
-VERDICTS = {True: "holds", False: "**does not hold**", None: "not measured yet"}
-OURS = ("net, data", "ours", "sparsity", "ms/step")
+MARKED = {
+    verdicts.SUPPORTED: "supported",
+    verdicts.CONTRADICTED: "**contradicted**",
+    verdicts.UNRESOLVED: "*unresolved*",
+}
+OURS = ("net, data", "allocation", "ours", "sparsity")
+
+
+class Extra(NamedTuple):
+    """A column of tables whose records have the quantity."""
+
+    title: str
+    quantity: str
+    factor: float
+    form: str
+    unit: str
+
+
+EXTRAS = (
+    Extra("sparsest layer", "smallest_density", 100, ".2f", " % kept"),
+    Extra("dead", "dead_weights", 1, ".0f", ""),
+    Extra("multiply-adds", "multiply_adds_left", 100, ".1f", " %"),
+)
 
 
 def write(
@@ -54,19 +86,16 @@ def write(
 
 def overview(papers: Sequence[Paper], results: Sequence[Results]) -> str:
     """One line per paper, and the machines."""
-    lines = [_line(("paper", "trainings run", "trends that hold")), _line(["---"] * 3)]
+    head = ("paper", "trainings run", *MARKED)
+    lines = [_line(head), _line(["---"] * len(head))]
     machines = set()
     for paper, found in zip(papers, results, strict=True):
-        verdicts = [claim.check(found) for claim in paper.CLAIMS]
-        decided = [verdict for verdict in verdicts if verdict is not None]
+        words = [verdict.word for verdict in verdicts.judge(paper.CLAIMS, found)]
         run = sum(min(len(found.records[row.name]), row.seeds) for row in paper.ROWS)
         wanted = sum(row.seeds for row in paper.ROWS)
-        trends = [f"{sum(decided)} of {len(decided)}"] * bool(decided)
-        trends += [f"{len(verdicts) - len(decided)} open"] * (len(decided) < len(verdicts))
         anchor = re.sub(r"[^\w -]", "", paper.TITLE.lower()).replace(" ", "-")
-        lines.append(
-            _line((f"[{paper.TITLE}](#{anchor})", f"{run} of {wanted}", ", ".join(trends)))
-        )
+        counts = [str(words.count(word) or "") for word in MARKED]
+        lines.append(_line((f"[{paper.TITLE}](#{anchor})", f"{run} of {wanted}", *counts)))
         machines |= {_machine(record) for records in found.records.values() for record in records}
     where = f"\nRun on: {'; '.join(sorted(machines))}." if machines else ""
     return "\n".join([*lines, where])
@@ -90,8 +119,9 @@ def section(paper: Paper, name: str, results: Results) -> str:
         *remarks(paper),
     ]
     lines += table(paper, results)
-    verdicts = [f"- {verdict(claim, results)}" for claim in paper.CLAIMS]
-    return "\n".join([*lines, "", *verdicts, ""])
+    judged = zip(paper.CLAIMS, verdicts.judge(paper.CLAIMS, results), strict=True)
+    lines += ["", *(f"- {verdict(claim, found)}" for claim, found in judged), ""]
+    return "\n".join(lines)
 
 
 def citation(paper: Paper) -> str:
@@ -105,24 +135,28 @@ def remarks(paper: Paper) -> list[str]:
     return [line for text in paragraphs for line in (" ".join(text.split()), "")]
 
 
-def verdict(claim: Claim, results: Results) -> str:
-    """The claim and whether it holds."""
-    return f"{claim.text}: {VERDICTS[claim.check(results)]}"
+def verdict(claim: Claim, found: verdicts.Verdict) -> str:
+    """The claim, what became of it, and why."""
+    reason = f": {found.reason}" if found.reason else ""
+    return f"{claim.text}: {MARKED[found.word]}{reason}"
 
 
 def table(paper: Paper, results: Results) -> list[str]:
     """One line per number of the paper and per row of ours, side by side where they answer."""
-    head = ("the paper's setting", "its number (source)", "our row", *OURS)
+    extras = [extra for extra in EXTRAS if any(_mean(results, row, extra) for row in paper.ROWS)]
+    ours = (*OURS, *(extra.title for extra in extras))
+    head = ("the paper's setting", "its number (source)", "our row", *ours)
     lines = [_line(head), _line(["---"] * len(head))]
     lines += [
-        _line((*_theirs(number), *[""] * (1 + len(OURS))))
+        _line((*_theirs(number), *[""] * (1 + len(ours))))
         for number in paper.PAPER
         if not number.row
     ]
     for row in paper.ROWS:
         numbers = [number for number in paper.PAPER if number.row == row.name]
         theirs = [" <br> ".join(cells) for cells in zip(*map(_theirs, numbers), strict=True)]
-        lines.append(_line((*(theirs or ("", "")), *_ours(row, results))))
+        more = (_mean(results, row, extra) for extra in extras)
+        lines.append(_line((*(theirs or ("", "")), *_ours(row, results), *more)))
     return lines
 
 
@@ -134,29 +168,49 @@ def _theirs(number: PaperNumber) -> tuple[str, str]:
     return number.setting, f"{number.value:g} {number.unit} ({number.source})"
 
 
+SPARSITY = Extra("sparsity", "sparsity", 100, ".2f", " %")
+
+
 def _ours(row: Row, results: Results) -> tuple[str, ...]:
-    records = results.records[row.name]
-    if not records:
-        return row.name, place(row), "not run yet", "", ""
-    mean, spread = results.mean(row.name), results.spread(row.name)
+    if not results.records[row.name]:
+        return row.name, place(row), allocation(row), "not run yet", ""
+    values, num_collapsed = verdicts.standing(row.name, None, results)
     percent = row.setting.headline == "accuracy"
     show = lambda value: f"{100 * value:.2f}" if percent else f"{value:.4g}"
-    number = show(mean) if spread is None else f"{show(mean)} ± {show(spread)}"
+    number = show(statistics.fmean(values))
+    if len(values) > 1:
+        number += f" ± {show(statistics.stdev(values))}"
     unit = "%" if percent else row.setting.headline
-    seeds = f"{len(records)} seed{'s' * (len(records) > 1)}"
-    return (
-        row.name,
-        place(row),
-        f"{number} {unit}, {seeds}",
-        _mean(results, row, "sparsity", 100, ".2f", " %"),
-        _mean(results, row, "ms_per_step", 1, ".1f", ""),
-    )
+    seeds = f"{len(values)} seed{'s' * (len(values) > 1)}"
+    seeds += f", {num_collapsed} more collapsed" * (num_collapsed > 0)
+    sparsity = _mean(results, row, SPARSITY) if allocation(row) else ""
+    return row.name, place(row), allocation(row), f"{number} {unit}, {seeds}", sparsity
 
 
-def _mean(results: Results, row: Row, quantity: str, factor: float, form: str, unit: str) -> str:
+def allocation(row: Row) -> str:
+    """How the row's sparsity is spread over the layers; nothing where no weight is pruned."""
+    setting: Any = row.setting
+    own = getattr(setting, "training", setting)
+    recipe = getattr(setting, "method", getattr(own, "method", None))
+    pattern = getattr(own, "pattern", None)
+    if isinstance(pattern, sj.NM):
+        return "by the pattern"
+    if not getattr(own, "sparsity", getattr(setting, "sparsity", 0.0)):
+        return ""
+    rule = getattr(own, "allocate", sj.allocate.uniform)
+    return getattr(recipe, "allocation", NAMES.get(rule.__name__, rule.__name__.replace("_", " ")))
+
+
+NAMES = {"erk": "ERK"}
+
+
+def _mean(results: Results, row: Row, extra: Extra) -> str:
     """A quantity that a result may have or lack."""
-    known = [r["result"][quantity] for r in results.records[row.name] if r["result"].get(quantity)]
-    return f"{factor * sum(known) / len(known):{form}}{unit}" if known else ""
+    found = [record["result"].get(extra.quantity) for record in results.records[row.name]]
+    known = [value for value in found if value is not None]
+    if not known:
+        return ""
+    return f"{extra.factor * statistics.fmean(known):{extra.form}}{extra.unit}"
 
 
 def place(row: Row) -> str:

@@ -16,7 +16,7 @@ better than the dense one of width 0.25, which has more weights; blocks cost lit
 import sparsejax as sj
 from experiments.models import networks
 from experiments.recipes import magnitude
-from experiments.runs.table import Claim, PaperNumber, Row
+from experiments.runs.table import Claim, Fact, PaperNumber, Row, more, no_less
 from experiments.settings.classify import Classify
 
 TITLE = "Fast Sparse ConvNets"
@@ -83,17 +83,15 @@ PAPER = (
 CLAIMS = (
     Claim(
         "width 0.5 at 90 % is better than dense width 0.25, with fewer weights",
-        lambda r: (
-            r.mean("MobileNet-v1 0.5, 90 %") > r.mean("MobileNet-v1 0.25 dense")
-            and _weights(r, "MobileNet-v1 0.5, 90 %") < _weights(r, "MobileNet-v1 0.25 dense")
+        more("MobileNet-v1 0.5, 90 %", "MobileNet-v1 0.25 dense"),
+        Fact(
+            lambda r: _weights(r, "MobileNet-v1 0.5, 90 %") < _weights(r, "MobileNet-v1 0.25 dense")
         ),
     ),
     Claim(
         "4x1 blocks in the last block cost less than half a point",
-        lambda r: (
-            r.mean("MobileNet-v1 0.5, 90 %")
-            - r.mean("MobileNet-v1 0.5, 4x1 in the last block, 90 %")
-            < 0.005
+        no_less(
+            "MobileNet-v1 0.5, 4x1 in the last block, 90 %", "MobileNet-v1 0.5, 90 %", by=0.005
         ),
     ),
 )

@@ -15,7 +15,7 @@ pruned; at 50 % Wanda is as good.
 from experiments.papers.sun2023_wanda import ROWS as WANDA_ROWS
 from experiments.papers.sun2023_wanda import keeps_more
 from experiments.recipes import calibrated
-from experiments.runs.table import Claim, PaperNumber
+from experiments.runs.table import Claim, PaperNumber, more
 from experiments.settings import one_shot_images
 from experiments.settings.text import one_shot_rows
 
@@ -45,21 +45,19 @@ PAPER = (
 CLAIMS = (
     Claim(
         "SparseGPT is more accurate than magnitude at 60 % and at 2:4",
-        lambda r: (
-            r.mean("sparse_gpt 60 %") > r.mean("magnitude 60 %")
-            and r.mean("sparse_gpt 2:4") > r.mean("magnitude 2:4")
-        ),
+        more("sparse_gpt 60 %", "magnitude 60 %"),
+        more("sparse_gpt 2:4", "magnitude 2:4"),
     ),
     Claim(
         "SparseGPT keeps the features closer to the dense ones than magnitude, everywhere",
-        lambda r: keeps_more(r, "sparse_gpt", "magnitude"),
+        *keeps_more("sparse_gpt", "magnitude"),
     ),
     Claim(
         "and closer than Wanda at 70 %, 80 % and 2:4",
-        lambda r: keeps_more(r, "sparse_gpt", "wanda", ("70 %", "80 %", "2:4")),
+        *keeps_more("sparse_gpt", "wanda", ("70 %", "80 %", "2:4")),
     ),
     Claim(
         "on convolutions, too, SparseGPT is more accurate than Wanda at 80 %",
-        lambda r: r.mean("ResNet-20 sparse_gpt 80 %") > r.mean("ResNet-20 wanda 80 %"),
+        more("ResNet-20 sparse_gpt 80 %", "ResNet-20 wanda 80 %"),
     ),
 )

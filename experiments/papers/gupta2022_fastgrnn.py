@@ -19,7 +19,7 @@ from experiments.data.sequences import watch
 from experiments.models.recurrent import fastgrnn_80, fastgrnn_80_low_rank
 from experiments.recipes.blocks import one_shot_half_way
 from experiments.recipes.magnitude import dense
-from experiments.runs.table import Claim, PaperNumber, Row
+from experiments.runs.table import Claim, PaperNumber, Row, more, no_less
 from experiments.settings import recurrent
 from experiments.settings.classify import Classify
 from sparsejax import Channel
@@ -65,10 +65,7 @@ PAPER = (
 CLAIMS = (
     Claim(
         "pruned to (6, 8) loses less than two points",
-        lambda r: r.mean("pruned to (6, 8)") > r.mean("full ranks (6, 80)") - 0.02,
+        no_less("pruned to (6, 8)", "full ranks (6, 80)", by=0.02),
     ),
-    Claim(
-        "pruning beats making it small",
-        lambda r: r.mean("pruned to (6, 8)") > r.mean("made small (6, 8)"),
-    ),
+    Claim("pruning beats making it small", more("pruned to (6, 8)", "made small (6, 8)")),
 )

@@ -13,6 +13,9 @@ Activations stay in float32 but for those of PACT.
 Cost: half an hour on one core: 13 pre-trainings of 40 s, shared by the rows, and 58 short trainings
 of 15 to 25 s. Expected: the penalties cost the dense network nothing, max|w| / std falls, and the
 coarser the grid the more they help; with EWGS the paper itself has cells that are better without.
+
+These networks have no outliers, max|w| / std is 3.8 without a penalty: what the penalties do where
+there are some is not tested here. KURE has the strength of the others, which nobody tuned for it.
 """
 
 from typing import Any
@@ -20,12 +23,13 @@ from typing import Any
 from experiments.models import networks
 from experiments.recipes import Recipe, quantized
 from experiments.recipes.magnitude import dense
-from experiments.runs.table import Claim, PaperNumber, Results, Row
+from experiments.runs.table import Claim, PaperNumber, Row, more, no_less
 from experiments.settings.classify import Classify
 from experiments.settings.compress import Compress, distinct_values
 
 TITLE = "R2: range restriction before quantization"
 ABSTRACT, LISTED = "abstract, version 2", "Papers with Code's table of results"
+ARXIV = "abstract on arXiv"
 
 PENALTIES: dict[str, Recipe] = {
     "no penalty": dense,
@@ -88,49 +92,42 @@ PAPER = (
     PaperNumber("MobileNet-v2, ImageNet, PTQ W2 A8, with R2", 59.49, "% top-1", ABSTRACT),
     PaperNumber("MobileNet-v1, ImageNet, QAT W2 A2, without R2", 55.96, "% top-1", ABSTRACT),
     PaperNumber("MobileNet-v1, ImageNet, QAT W2 A2, with R2", 59.05, "% top-1", ABSTRACT),
-    PaperNumber("MobileNet-v1, ImageNet, DKM 1 bit, without R2", 45.54, "% top-1", LISTED),
-    PaperNumber("MobileNet-v1, ImageNet, DKM 1 bit, with R2", 52.58, "% top-1", LISTED),
+    PaperNumber("ResNet-18, ImageNet, DKM 1 bit, without R2", 45.54, "% top-1", ARXIV),
+    PaperNumber("ResNet-18, ImageNet, DKM 1 bit, with R2", 52.58, "% top-1", ARXIV),
     PaperNumber("ResNet-18, ImageNet, DKM 1 bit, with R2", 59.7, "% top-1", LISTED),
     PaperNumber("ResNet-18, ImageNet, PACT W2 A4, with R2", 68.45, "% top-1", LISTED),
 )
 
 
-def _best(results: Results, method: str) -> float:
-    """The best mean of R2's three penalties."""
-    return max(results.mean(f"{method}, {name}") for name in RANGE)
-
-
 def _helps(method: str) -> Claim:
     return Claim(
         f"{method}: the best of the three penalties > no penalty",
-        lambda r: _best(r, method) > r.mean(f"{method}, no penalty"),
+        *(more(f"{method}, {name}", f"{method}, no penalty") for name in RANGE),
+        any_of=True,
     )
 
 
-def _before(results: Results, penalty: str, quantity: str) -> float:
-    """What a pre-training ended with."""
-    return results.mean(f"PTQ symmetric W2, {penalty}", quantity)
+def _before(penalty: str) -> str:
+    """A row that says what the pre-training with a penalty ended with."""
+    return f"PTQ symmetric W2, {penalty}"
 
 
 RANGE = ("L-inf", "margin", "soft-min-max")
 CLAIMS = (
     Claim(
         "each of the three penalties lowers max|w| / std of the dense network",
-        lambda r: (
-            max(_before(r, name, "reach_before") for name in RANGE)
-            < _before(r, "no penalty", "reach_before")
-        ),
+        *(more(_before("no penalty"), _before(name), "reach_before") for name in RANGE),
     ),
     Claim(
         "none of the three hurts the dense network: within a point of no penalty",
-        lambda r: (
-            min(_before(r, name, "accuracy_before") for name in RANGE)
-            > _before(r, "no penalty", "accuracy_before") - 0.01
+        *(
+            no_less(_before(name), _before("no penalty"), "accuracy_before", by=0.01)
+            for name in RANGE
         ),
     ),
     *map(_helps, ("PTQ symmetric W2", "PTQ asymmetric W2", "LSQ W2", "DKM 1 bit")),
     Claim(
         "soft-min-max is the one for DKM at 1 bit: no worse than L-inf",
-        lambda r: r.mean("DKM 1 bit, soft-min-max") >= r.mean("DKM 1 bit, L-inf"),
+        no_less("DKM 1 bit, soft-min-max", "DKM 1 bit, L-inf"),
     ),
 )

@@ -13,7 +13,7 @@ three schedules of a third.
 """
 
 from experiments.recipes import dynamic, elastic, magnitude
-from experiments.runs.table import Claim, PaperNumber, Row
+from experiments.runs.table import Claim, PaperNumber, Row, more
 from experiments.settings.classify import Classify, ladder
 from experiments.settings.parallel_gap import ParallelGap
 
@@ -25,7 +25,7 @@ ROWS = (
     *ladder("gap on one schedule,", elastic.gap_on_one_schedule),
     Row("p-gap, 2 parts, 90 %", ParallelGap(Classify(sparsity=0.9, steps=1_000))),
     Row("p-gap, 2 parts, 98 %", ParallelGap(Classify(sparsity=0.98, steps=1_000))),
-    *ladder("gmp", magnitude.gmp),
+    *ladder("gmp, ERK", magnitude.gmp),
     *ladder("rigl", dynamic.rigl),
 )
 
@@ -45,6 +45,8 @@ PAPER = (
 )
 
 CLAIMS = (
-    Claim("GaP > RigL at 80 %", lambda r: r.mean("gap 80 %") > r.mean("rigl 80 %")),
-    Claim("GaP > RigL at 90 %", lambda r: r.mean("gap 90 %") > r.mean("rigl 90 %")),
+    Claim("GaP > RigL at 80 %", more("gap 80 %", "rigl 80 %")),
+    Claim("GaP > RigL at 90 %", more("gap 90 %", "rigl 90 %")),
+    Claim("GaP > RigL at 98 %", more("gap 98 %", "rigl 98 %")),
+    Claim("restarts help at 98 %", more("gap 98 %", "gap on one schedule, 98 %")),
 )

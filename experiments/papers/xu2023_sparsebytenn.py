@@ -24,7 +24,7 @@ import numpy as np
 import sparsejax as sj
 from experiments.data.dataset import standardize_like
 from experiments.recipes.magnitude import dense, gmp
-from experiments.runs.table import Claim, Job, PaperNumber, Row
+from experiments.runs.table import Claim, Contrast, Job, PaperNumber, Row, Term, more, no_less
 from experiments.settings import train
 from experiments.settings.classify import Classify
 from experiments.settings.compress import Compress
@@ -85,14 +85,11 @@ PAPER = (
 CLAIMS = (
     Claim(
         "at 30 % the accuracy drops by at most 0.3 points",
-        lambda r: r.mean("blocks, rearranged, 30 %") >= r.mean("dense") - 0.003,
+        no_less("blocks, rearranged, 30 %", "dense", by=0.003),
     ),
-    Claim(
-        "rearranging helps at 70 %",
-        lambda r: r.mean("blocks, rearranged, 70 %") > r.mean("blocks, 70 %"),
-    ),
+    Claim("rearranging helps at 70 %", more("blocks, rearranged, 70 %", "blocks, 70 %")),
     Claim(
         "30 % of blocks run faster than dense",
-        lambda r: r.mean("1.0/224, 30 %, 8x1") > 1,
+        Contrast((Term("1.0/224, 30 %, 8x1"),), above=1.0),
     ),
 )

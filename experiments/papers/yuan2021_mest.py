@@ -20,7 +20,7 @@ import sparsejax as sj
 from experiments.data.half_size import fashion_mnist_14
 from experiments.models import networks
 from experiments.recipes import dynamic, elastic
-from experiments.runs.table import Claim, PaperNumber, Row
+from experiments.runs.table import Claim, PaperNumber, Row, more, no_less
 from experiments.settings.classify import Classify, ladder
 from experiments.settings.fewer_examples import (
     FewerExamples,
@@ -76,24 +76,18 @@ ROWS: tuple[Row, ...] = (
 PAPER: tuple[PaperNumber, ...] = ()
 
 CLAIMS = (
-    Claim("EM&S > EM at 90 %", lambda r: r.mean("mest em&s 90 %") > r.mean("mest em 90 %")),
-    Claim("EM&S > EM at 98 %", lambda r: r.mean("mest em&s 98 %") > r.mean("mest em 98 %")),
-    Claim("EM >= SET at 98 %", lambda r: r.mean("mest em 98 %") >= r.mean("set 98 %")),
-    Claim("EM&S > RigL at 98 %", lambda r: r.mean("mest em&s 98 %") > r.mean("rigl 98 %")),
-    Claim(
-        "patterns > channels",
-        lambda r: r.mean("ResNet-20, pattern") > r.mean("ResNet-20, channel"),
-    ),
+    Claim("EM&S > EM at 90 %", more("mest em&s 90 %", "mest em 90 %")),
+    Claim("EM&S > EM at 98 %", more("mest em&s 98 %", "mest em 98 %")),
+    Claim("EM >= SET at 98 %", no_less("mest em 98 %", "set 98 %")),
+    Claim("EM&S > RigL at 98 %", more("mest em&s 98 %", "rigl 98 %")),
+    Claim("patterns > channels", more("ResNet-20, pattern", "ResNet-20, channel")),
     Claim(
         "the least forgotten out >= as many at random out",
-        lambda r: r.mean("24 % least forgotten out") >= r.mean("24 % at random out"),
+        no_less("24 % least forgotten out", "24 % at random out"),
     ),
     Claim(
         "the least forgotten out: within half a point of all examples",
-        lambda r: r.mean("24 % least forgotten out") > r.mean("all examples, 16 epochs") - 0.005,
+        no_less("24 % least forgotten out", "all examples, 16 epochs", by=0.005),
     ),
-    Claim(
-        "4x1 blocks > channels",
-        lambda r: r.mean("ResNet-20, 4x1 blocks") > r.mean("ResNet-20, channel"),
-    ),
+    Claim("4x1 blocks > channels", more("ResNet-20, 4x1 blocks", "ResNet-20, channel")),
 )

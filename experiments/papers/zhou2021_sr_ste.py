@@ -13,7 +13,7 @@ the gradient" Adam divides the decay by its size.
 
 import sparsejax as sj
 from experiments.recipes import magnitude, soft
-from experiments.runs.table import Claim, PaperNumber, Row
+from experiments.runs.table import Claim, PaperNumber, Row, more, no_less
 from experiments.settings.classify import Classify
 
 TITLE = "N:M from scratch (SR-STE)"
@@ -41,8 +41,8 @@ PAPER = (
 )
 
 CLAIMS = (
-    Claim("SR-STE > STE at 1:4", lambda r: r.mean("sr-ste 1:4") > r.mean("ste 1:4")),
-    Claim("SR-STE >= STE at 2:4", lambda r: r.mean("sr-ste 2:4") >= r.mean("ste 2:4")),
-    Claim("PDP > SR-STE at 1:4", lambda r: r.mean("pdp 1:4") > r.mean("sr-ste 1:4")),
-    Claim("SR-STE at 2:4 > at 1:4", lambda r: r.mean("sr-ste 2:4") > r.mean("sr-ste 1:4")),
+    Claim("SR-STE > STE at 1:4", more("sr-ste 1:4", "ste 1:4")),
+    Claim("SR-STE >= STE at 2:4", no_less("sr-ste 2:4", "ste 2:4")),
+    Claim("PDP > SR-STE at 1:4", more("pdp 1:4", "sr-ste 1:4")),
+    Claim("SR-STE at 2:4 > at 1:4", more("sr-ste 2:4", "sr-ste 1:4")),
 )

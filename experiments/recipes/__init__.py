@@ -32,6 +32,16 @@ def version(number: int) -> Callable[[F], F]:
     return mark
 
 
+def allocates(how: str) -> Callable[[F], F]:
+    """A decorator for a recipe that spreads the sparsity over the layers itself."""
+
+    def mark(recipe: F) -> F:
+        recipe.allocation = how  # type: ignore[attr-defined]
+        return recipe
+
+    return mark
+
+
 class Loss(Protocol):
     """The mean cross entropy of a batch; the logits are divided by the temperature."""
 

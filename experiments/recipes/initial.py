@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import optax
 
 import sparsejax as sj
-from experiments.recipes import Recipe, Setup, version
+from experiments.recipes import Recipe, Setup, allocates, version
 from sparsejax.masks.initial import InitialMasks
 
 GRASP_TEMPERATURE = 200.0
@@ -22,11 +22,13 @@ def fixed_masks(initial: InitialMasks) -> Recipe:
     return recipe
 
 
+@allocates("global")
 def snip(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
     """SNIP on two batches, 128 examples as in the paper."""
     return fixed_masks(sj.before.snip(setup.loss, setup.batches(2)))(tx, setup)
 
 
+@allocates("global")
 @version(2)  # before, as grasp_at_temperature_1
 def grasp(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
     """GraSP on two batches, about ten examples of each class, at a temperature of 200, as there."""
@@ -34,6 +36,7 @@ def grasp(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTrans
     return fixed_masks(sj.before.grasp(loss, setup.batches(2)))(tx, setup)
 
 
+@allocates("global")
 def grasp_at_temperature_1(
     tx: optax.GradientTransformation, setup: Setup
 ) -> optax.GradientTransformation:
@@ -41,6 +44,7 @@ def grasp_at_temperature_1(
     return fixed_masks(sj.before.grasp(setup.loss, setup.batches(2)))(tx, setup)
 
 
+@allocates("global")
 def synflow(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
     """SynFlow in 100 rounds, without data."""
     ((images, _),) = setup.batches(1)

@@ -3,7 +3,7 @@
 import optax
 
 import sparsejax as sj
-from experiments.recipes import Setup, ramp
+from experiments.recipes import Setup, allocates, ramp
 
 
 def dense(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
@@ -18,12 +18,14 @@ def gmp(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransfo
     return sj.sparsify(tx, sj.gmp(begin, end, every=every), setup.plan, key=setup.key)
 
 
+@allocates("global")
 def global_mp(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
     """Gradual magnitude pruning under one threshold for the network."""
     begin, end, every = ramp(setup)
     return sj.sparsify(tx, sj.global_mp(begin, end, every=every), setup.plan, key=setup.key)
 
 
+@allocates("global, with a floor")
 def global_mp_floor(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
     """The same with the minimum threshold: a layer keeps 0.2 % of the planned weights' number.
 

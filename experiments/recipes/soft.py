@@ -7,7 +7,7 @@ import numpy as np
 import optax
 
 import sparsejax as sj
-from experiments.recipes import Setup, ramp, version
+from experiments.recipes import Setup, allocates, ramp, version
 
 SCORES_RATE = 1e-2  # of movement's scores, as in the authors' README
 MOVEMENT_PENALTY = 3.0  # at 1, 63 % of the weights were gone when 1,200 steps were at the cut
@@ -16,6 +16,7 @@ STR_START, STR_RATE = -12.0, 0.1
 SR_STE_DECAY = 2e-4 * 0.1 / (1 - 0.9) / 4e-3
 
 
+@allocates("global")
 def pdp(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
     """PDP, the layers' targets from one threshold at its start; a temperature for large weights.
 
@@ -33,6 +34,7 @@ def pdp_channels(tx: optax.GradientTransformation, setup: Setup) -> optax.Gradie
     return _pdp(tx, setup, globally=False)
 
 
+@allocates("global")
 def pdp_pretrained(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
     """PDP from a pretrained net, at the paper's temperature."""
     return _pdp(tx, setup)
@@ -45,6 +47,7 @@ def _pdp(
     return sj.sparsify(tx, sj.soft.pdp(begin, end, **options), setup.plan, key=setup.key)
 
 
+@allocates("learned")
 def str_(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
     """STR for three quarters, then s rests; from half on it is held to gmp's ramp.
 
@@ -70,6 +73,7 @@ def movement(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTr
     return sj.sparsify(tx, method, setup.plan, key=setup.key, learned_tx=scores)
 
 
+@allocates("learned")
 def soft_movement(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
     """Movement pruning (soft) for three quarters; from half on it is held to gmp's ramp.
 
@@ -120,6 +124,7 @@ def top_kast(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTr
     return sj.sparsify(tx, method, setup.plan, key=setup.key)
 
 
+@allocates("global")
 def ac_dc(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
     """AC/DC: dense while the rate rises, then phases of 5 %, sparse for good from 85 %."""
     begin, end, phase = (max(1, setup.steps * share // 100) for share in (20, 85, 5))

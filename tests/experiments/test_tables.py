@@ -9,6 +9,7 @@ from experiments.pages import plots, readme
 from experiments.papers import suite
 from experiments.runs.records import Store, describe, slug
 from experiments.runs.table import Results
+from experiments.runs.verdicts import judge
 from tests.experiments.small_settings import SmallPaper
 
 PAPERS = [pytest.param(paper, id=suite.name_of(paper)) for paper in suite.PAPERS]
@@ -40,13 +41,19 @@ def test_numbers_of_papers_have_a_source_and_answer_to_a_row(paper):
 
 
 @pytest.mark.parametrize("paper", PAPERS)
-def test_claims_are_open_without_records_and_decided_with_them(paper):
+def test_claims_are_unresolved_without_records_and_about_rows(paper):
     headlines = {row.name: row.setting.headline for row in paper.ROWS}
     nothing = Results({name: [] for name in headlines}, headlines)
-    assert [claim.check(nothing) for claim in paper.CLAIMS] == [None] * len(paper.CLAIMS)
+    assert {verdict.word for verdict in judge(paper.CLAIMS, nothing)} <= {"unresolved"}
     record = {"result": collections.defaultdict(lambda: 0.5)}
     everything = Results({name: [record] * 3 for name in headlines}, headlines)
-    assert all(claim.check(everything) in (True, False) for claim in paper.CLAIMS)
+    judge(paper.CLAIMS, everything)
+    terms = [term for claim in paper.CLAIMS for test in claim.tests for term in terms_of(test)]
+    assert all(term.row in headlines for term in terms)
+
+
+def terms_of(test):
+    return getattr(test, "terms", ())
 
 
 def written(tmp_path, values):
@@ -63,18 +70,21 @@ def written(tmp_path, values):
 
 
 def test_the_page_has_numbers_spreads_and_verdicts(tmp_path):
-    values = [("a 90 %", 0, 0.80), ("a 90 %", 1, 0.82), ("b 90 %", 0, 0.7)]
+    values = [("a 90 %", seed, value) for seed, value in enumerate((0.80, 0.82, 0.81, 0.1))]
+    values += [("b 90 %", seed, value) for seed, value in enumerate((0.70, 0.71, 0.72))]
     page = written(tmp_path, values)
     assert (
-        "| a on ImageNet | 71.25 % top-1 (table 1) | a 90 % | a | 81.00 ± 1.41 %, 2 seeds |" in page
+        "| a on ImageNet | 71.25 % top-1 (table 1) | a 90 % | a |  | 81.00 ± 1.00 %, "
+        "3 seeds, 1 more collapsed |" in page
     )
-    assert "| 90.00 % | 4.0 |" in page
     assert "| z on ImageNet | 10 % top-1 (table 1) |  |  |  |  |  |" in page
-    assert "b 90 % | b | 70.00 %, 1 seed |" in page
-    assert "c | c | not run yet |" in page
-    assert "- a > b: holds" in page
-    assert "- b > a: **does not hold**" in page
-    assert "- a > c: not measured yet" in page
+    assert "b 90 % | b |  | 71.00 ± 1.00 %, 3 seeds |" in page
+    assert "c | c |  | not run yet |" in page and "ms/step" not in page
+    assert "- a > b: supported: +10.00 points (95 %: +7.73 to +12.27, p = " in page
+    assert "; 1 of 4 of a 90 % collapsed" in page
+    assert "- b > a: **contradicted**: -10.00 points" in page
+    assert "- a > c: *unresolved*: too few seeds: 0 of c" in page
+    assert "| 3 of 4 | 1 | 1 | 1 |" in page
     assert "](../docs/plots/small.svg)" in page
     picture = (tmp_path / "docs" / "plots" / "small.svg").read_text()
     assert "A small table" in picture and "90 %" in picture

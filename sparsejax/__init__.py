@@ -1,6 +1,9 @@
 """Train sparse, run sparse in JAX: exact masks for any optimizer, kernels that make them fast."""
 
+from importlib import import_module as _import_module
 from importlib.metadata import version as _version
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
 from sparsejax import before as before
 from sparsejax import compiler as compiler
@@ -69,4 +72,14 @@ from sparsejax.training.opt_states import harden as harden
 from sparsejax.training.opt_states import masks_of as masks_of
 from sparsejax.training.sparsify import sparsify as sparsify
 
+if _TYPE_CHECKING:
+    from sparsejax import nn as nn
+
 __version__ = _version("sparsejax")
+
+
+def __getattr__(name: str) -> _Any:
+    """`sj.nn` when it is asked for: it alone needs flax, which takes a second to import."""
+    if name == "nn":
+        return _import_module("sparsejax.nn")
+    raise AttributeError(f"module 'sparsejax' has no attribute {name!r}")

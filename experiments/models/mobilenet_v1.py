@@ -17,6 +17,9 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
 
+import sparsejax as sj
+from experiments.models.attention import Attention, attention_at
+
 
 class BlockShape(NamedTuple):
     """Channels at width 1.0 and stride of one depthwise-separable block."""
@@ -85,6 +88,7 @@ class MobileNetV1Linen(nn.Module):
         small_images: True for 28x28 or 32x32 inputs; the first convolution then has stride 1.
         momentum: of the running statistics of batch norm.
         depthwise: what the depthwise convolutions call; `shifted_depthwise` for a fast baseline.
+        attention: subspace attention after some blocks, counted from 0, or in their place.
     """
 
     num_classes: int = 1000
@@ -92,6 +96,7 @@ class MobileNetV1Linen(nn.Module):
     small_images: bool = False
     momentum: float = 0.99
     depthwise: Callable[..., Array] = lax.conv_general_dilated
+    attention: Sequence[Attention] = ()
 
     @nn.compact
     def __call__(
@@ -122,9 +127,14 @@ class MobileNetV1Linen(nn.Module):
         channels = scaled(STEM_CHANNELS, self.width)
         x = conv_norm("stem", x, channels, 3, 1 if self.small_images else 2)
         for i, block in enumerate(BLOCKS):
-            x = conv_norm(f"block{i}_depthwise", x, channels, 3, block.stride, channels)
-            channels = scaled(block.channels, self.width)
-            x = conv_norm(f"block{i}_pointwise", x, channels, 1)
+            inputs, channels = channels, scaled(block.channels, self.width)
+            keeps_shape = block.stride == 1 and inputs == channels
+            attention = attention_at(self.attention, i, keeps_shape=keeps_shape)
+            if not attention or not attention.replaces:
+                x = conv_norm(f"block{i}_depthwise", x, inputs, 3, block.stride, inputs)
+                x = conv_norm(f"block{i}_pointwise", x, channels, 1)
+            if attention:
+                x = sj.nn.ULSAMLinen(attention.groups, name=f"block{i}_attention")(x, train=train)
         return nn.Dense(self.num_classes, name="head")(x.mean(axis=(1, 2)))
 
 
@@ -170,6 +180,7 @@ class MobileNetV1(nnx.Module):
         in_channels: of the image, 3 for colour.
         num_classes, width, small_images, momentum, depthwise: as in `MobileNetV1Linen`.
         activation: makes what follows each batch norm, such as a module that learns a limit.
+        attention: subspace attention after some blocks, counted from 0, or in their place.
         rngs: as for every NNX module.
     """
 
@@ -183,6 +194,7 @@ class MobileNetV1(nnx.Module):
         momentum: float = 0.99,
         depthwise: Callable[..., Array] = lax.conv_general_dilated,
         activation: Callable[[], Callable[[Array], Array]] = relu6,
+        attention: Sequence[Attention] = (),
         rngs: nnx.Rngs,
     ):
         channels = scaled(STEM_CHANNELS, width)
@@ -190,20 +202,24 @@ class MobileNetV1(nnx.Module):
         self.stem = nnx.Conv(in_channels, channels, (3, 3), stride, use_bias=False, rngs=rngs)
         self.stem_norm = nnx.BatchNorm(channels, momentum=momentum, epsilon=EPSILON, rngs=rngs)
         self.stem_activation = activation()
-        blocks = []
-        for block in BLOCKS:
-            outputs = scaled(block.channels, width)
-            separable = DepthwiseSeparable(
-                channels,
-                outputs,
-                block.stride,
-                momentum=momentum,
-                depthwise=depthwise,
-                activation=activation,
-                rngs=rngs,
-            )
-            blocks.append(separable)
-            channels = outputs
+        blocks: list[nnx.Module] = []
+        for i, block in enumerate(BLOCKS):
+            inputs, channels = channels, scaled(block.channels, width)
+            keeps_shape = block.stride == 1 and inputs == channels
+            own = attention_at(attention, i, keeps_shape=keeps_shape)
+            if not own or not own.replaces:
+                separable = DepthwiseSeparable(
+                    inputs,
+                    channels,
+                    block.stride,
+                    momentum=momentum,
+                    depthwise=depthwise,
+                    activation=activation,
+                    rngs=rngs,
+                )
+                blocks.append(separable)
+            if own:
+                blocks.append(sj.nn.ULSAM(channels, groups=own.groups, rngs=rngs))
         self.blocks = nnx.List(blocks)
         self.head = nnx.Linear(channels, num_classes, rngs=rngs)
 

@@ -7,13 +7,16 @@ Reference: Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenec
 arXiv:1801.04381, table 2.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 from flax import nnx
 from jaxtyping import Array, Float
+
+import sparsejax as sj
+from experiments.models.attention import Attention, attention_at
 
 
 class Stage(NamedTuple):
@@ -32,6 +35,11 @@ class BlockShape(NamedTuple):
     hidden: int
     outputs: int
     stride: int
+
+    @property
+    def keeps_shape(self) -> bool:
+        """Is the identity beside it?"""
+        return self.stride == 1 and self.inputs == self.outputs
 
 
 STAGES = (
@@ -71,11 +79,13 @@ class MobileNetV2Linen(nn.Module):
         num_classes: outputs of the head.
         width: multiplier of all channel counts.
         momentum: of the running statistics of batch norm.
+        attention: subspace attention after some blocks, counted from 0, or in their place.
     """
 
     num_classes: int = 1000
     width: float = 1.0
     momentum: float = 0.99
+    attention: Sequence[Attention] = ()
 
     @nn.compact
     def __call__(
@@ -103,13 +113,21 @@ class MobileNetV2Linen(nn.Module):
             return norm(x)
 
         x = nn.relu6(conv_norm("stem", x, scaled(STEM_CHANNELS, self.width), 3, 2))
-        for i, block in enumerate(blocks(self.width)):
+
+        def residual(i: int, block: BlockShape, x: Array) -> Array:
             y = x
             if block.hidden != block.inputs:
                 y = nn.relu6(conv_norm(f"block{i}_expand", y, block.hidden))
             y = conv_norm(f"block{i}_depthwise", y, block.hidden, 3, block.stride, block.hidden)
             y = conv_norm(f"block{i}_project", nn.relu6(y), block.outputs)
-            x = x + y if block.stride == 1 and block.inputs == block.outputs else y
+            return x + y if block.keeps_shape else y
+
+        for i, block in enumerate(blocks(self.width)):
+            attention = attention_at(self.attention, i, keeps_shape=block.keeps_shape)
+            if not attention or not attention.replaces:
+                x = residual(i, block, x)
+            if attention:
+                x = sj.nn.ULSAMLinen(attention.groups, name=f"block{i}_attention")(x, train=train)
         x = nn.relu6(conv_norm("top", x, scaled(TOP_CHANNELS, max(1.0, self.width))))
         return nn.Dense(self.num_classes, name="head")(x.mean(axis=(1, 2)))
 
@@ -125,7 +143,7 @@ class InvertedResidual(nnx.Module):
             return nnx.BatchNorm(channels, momentum=momentum, epsilon=EPSILON, rngs=rngs)
 
         hidden = block.hidden
-        self.residual = block.stride == 1 and block.inputs == block.outputs
+        self.residual = block.keeps_shape
         self.expands = hidden != block.inputs
         if self.expands:
             self.expand, self.expand_norm = conv(block.inputs, hidden), norm(hidden)
@@ -146,7 +164,7 @@ class MobileNetV2(nnx.Module):
 
     Args:
         in_channels: of the image, 3 for colour.
-        num_classes, width, momentum: as in `MobileNetV2Linen`.
+        num_classes, width, momentum, attention: as in `MobileNetV2Linen`.
         rngs: as for every NNX module.
     """
 
@@ -157,6 +175,7 @@ class MobileNetV2(nnx.Module):
         num_classes: int = 1000,
         width: float = 1.0,
         momentum: float = 0.99,
+        attention: Sequence[Attention] = (),
         rngs: nnx.Rngs,
     ):
         stem, top = scaled(STEM_CHANNELS, width), scaled(TOP_CHANNELS, max(1.0, width))
@@ -164,9 +183,14 @@ class MobileNetV2(nnx.Module):
         shapes = tuple(blocks(width))
         self.stem = nnx.Conv(in_channels, stem, (3, 3), 2, use_bias=False, rngs=rngs)
         self.stem_norm = nnx.BatchNorm(stem, **norm)
-        self.blocks = nnx.List(
-            [InvertedResidual(shape, momentum=momentum, rngs=rngs) for shape in shapes]
-        )
+        layers: list[nnx.Module] = []
+        for i, block in enumerate(shapes):
+            own = attention_at(attention, i, keeps_shape=block.keeps_shape)
+            if not own or not own.replaces:
+                layers.append(InvertedResidual(block, momentum=momentum, rngs=rngs))
+            if own:
+                layers.append(sj.nn.ULSAM(block.outputs, groups=own.groups, rngs=rngs))
+        self.blocks = nnx.List(layers)
         self.top = nnx.Conv(shapes[-1].outputs, top, (1, 1), use_bias=False, rngs=rngs)
         self.top_norm = nnx.BatchNorm(top, **norm)
         self.head = nnx.Linear(top, num_classes, rngs=rngs)

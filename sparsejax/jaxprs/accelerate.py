@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend import core
 
-from sparsejax import nn
+from sparsejax import flax_bridge
 from sparsejax.doors import FUNCTION, checked
 from sparsejax.jaxprs.read import split
 from sparsejax.ops import depthwise_conv2d
@@ -64,8 +64,8 @@ def accelerate(fn: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(fn)
     def accelerated(*args: P.args, **kwargs: P.kwargs) -> R:
-        if nn.holds_module((args, kwargs)):
-            pure, inputs, write_back = nn.functional(fn, args, kwargs)
+        if flax_bridge.holds_module((args, kwargs)):
+            pure, inputs, write_back = flax_bridge.functional(fn, args, kwargs)
             output, new_state = _call(pure, inputs, {})
             write_back(new_state)
             return output

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import optax
 
+from sparsejax.flax_bridge import is_module, weights_of
 from sparsejax.masks.mask_checks import check_layout, check_mask, check_plans
-from sparsejax.nn import is_module, weights_of
 from sparsejax.patterns.stacked import take
 from sparsejax.plans.plan import Plan
 from sparsejax.text import wrapped

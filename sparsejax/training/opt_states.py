@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import Array, Int, UInt
 
-from sparsejax.nn import is_module, with_weights
+from sparsejax.flax_bridge import is_module, with_weights
 from sparsejax.reparams.reparam import in_place_of
 from sparsejax.training.asked import note_forward
 from sparsejax.training.masked_step import zero_pruned

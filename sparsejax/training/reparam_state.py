@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from sparsejax.flax_bridge import let_flax_save
 from sparsejax.masks.transforms import MaskContext
-from sparsejax.nn import let_flax_save
 from sparsejax.plans.plan import Plan
 from sparsejax.reparams.reparam import Reparam
 from sparsejax.training.asked import Watch

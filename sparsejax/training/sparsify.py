@@ -12,10 +12,10 @@ import optax
 from jaxtyping import PRNGKeyArray
 
 from sparsejax.doors import INITIAL_MASKS, PLAN, checked
+from sparsejax.flax_bridge import unboxed
 from sparsejax.masks.initial import InitialMasks, full_masks
 from sparsejax.masks.mask_checks import check_params, check_state
 from sparsejax.masks.transforms import METHOD, OPTIMIZER, MaskContext, MaskTransform, Method
-from sparsejax.nn import unboxed
 from sparsejax.plans.plan import Plan
 from sparsejax.reparams.reparam import REPARAM, Reparam, chain_reparams
 from sparsejax.training.asked import Watch, uses_forward

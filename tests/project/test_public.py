@@ -44,7 +44,11 @@ def paths() -> dict[str, str]:
 
 def offered(module: types.ModuleType) -> Iterator[str]:
     """What a module defines, and what it imports to be found in it: `from x import f as f`."""
-    for node in ast.parse(Path(module.__file__).read_text()).body:
+    body = ast.parse(Path(module.__file__).read_text()).body
+    for node in [
+        *body,
+        *(line for block in body if isinstance(block, ast.If) for line in block.body),
+    ]:
         if isinstance(node, ast.ImportFrom):
             yield from (alias.asname for alias in node.names if alias.asname == alias.name)
         elif isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import sparsejax
+from sparsejax.plans.plan import PATTERNS
 
 LAYERS = [
     {"tree", "text", "doors", "arrays", "_xla_ops"},
@@ -123,3 +124,12 @@ def test_every_kernel_is_listed():
     assert sorted([*listed, "kernels", "table"]) == sorted(
         file.stem for file in kernels.glob("*.cc")
     )
+
+
+def test_nothing_asks_what_class_a_pattern_is():
+    patterns = {pattern.__name__ for pattern in PATTERNS}
+    for file in ROOT.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance":
+                asked = {name.id for name in ast.walk(node.args[1]) if isinstance(name, ast.Name)}
+                assert not asked & patterns, f"{file}:{node.lineno} has a case for {asked}"

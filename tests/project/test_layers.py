@@ -19,6 +19,7 @@ LAYERS = [
     {"ops", "flax_bridge"},
     {"jaxprs"},
     {"algorithms", "studies", "compiler", "nn", "training"},
+    {"federated"},
     {"before", "post", "pruning", "quantizers", "soft", "sparse_training", "structured"},
     {"reports"},
     {"__init__"},

@@ -211,8 +211,9 @@ def _round(
     each = (numbers, held, clients.samples, num_samples, takes_part)
     if at_once is None:
         out = jax.vmap(client)(*each)
-    else:
-        out = jax.lax.map(lambda one: client(*one), each, batch_size=at_once)
+    else:  # a batch of one would be vmapped, too
+        size = None if at_once == 1 else at_once
+        out = jax.lax.map(lambda one: client(*one), each, batch_size=size)
     received, sent, (own, opt_states, kept), stale, report = out
     average = weighted_average(received, jnp.where(takes_part, num_samples, 0))
     anyone = jnp.any(takes_part)

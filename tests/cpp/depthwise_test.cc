@@ -56,10 +56,10 @@ struct Expected {
 template <class Run>
 void check(const Run& run, int64_t n, const Expected& expected, const std::string& what) {
   Floats one(n, NAN), three(n, NAN);
-  run(Pool{}, one.data());
+  expect(run(Pool{}, one.data()), what + " fits the scratch");
   expect_close(one, expected.sum, expected.magnitude, what);
   Threads threads;
-  run(threads.pool(3), three.data());
+  expect(run(threads.pool(3), three.data()), what + " fits the scratch");
   expect(one.same_bits(three), what + " with 3 threads");
 }
 
@@ -90,19 +90,19 @@ void test_one(const Kernels& kernels) {
   }
   check(
       [&](const Pool& pool, float* to) {
-        run_depthwise(kernels, pool, s, kernel.data(), has_bias ? bias.data() : nullptr, activation,
-                      x.data(), to);
+        return run_depthwise(kernels, pool, s, kernel.data(), has_bias ? bias.data() : nullptr,
+                             activation, x.data(), to);
       },
       out_size, y, "depthwise " + name);
   check(
       [&](const Pool& pool, float* to) {
-        run_depthwise_grad_x(kernels, pool, s, kernel.data(), grad_y.data(), to);
+        return run_depthwise_grad_x(kernels, pool, s, kernel.data(), grad_y.data(), to);
       },
       in_size, grad_x, "gradient of x " + name);
   check(
       [&](const Pool& pool, float* to) {
-        run_depthwise_grad_kernel(kernels, pool, s, x.data(), grad_y.data(), to,
-                                  to + taps * s.channels);
+        return run_depthwise_grad_kernel(kernels, pool, s, x.data(), grad_y.data(), to,
+                                         to + taps * s.channels);
       },
       (taps + 1) * s.channels, grads, "gradient of the kernel " + name);
 }

@@ -203,24 +203,15 @@ void test_clamps_keep_nan(const Kernels& kernels) {
   expect(std::isnan(y.at(0, 0)), "relu6 of NaN is NaN");
 }
 
-void test_refused(const Kernels& kernels) {
-  const float weights[4] = {1, 2, 3, 4};
-  const auto refused = [&](int64_t pixels, int64_t pitch, ProductLayout layout) {
-    try {
-      const PackedProduct packed(weights, 2, 2, pixels, pitch, layout, *kernels.product);
-    } catch (const std::invalid_argument&) {
-      return;
-    }
-    expect(false, "a layout is refused");
-  };
-  refused(0, 16, {Storage::kRows, 1, 0, 0, 0});
-  refused(5, 8, {Storage::kRows, 1, 0, 0, 0});
-  refused(2, 1, {Storage::kRows, 1, 0, 0, 0});
-  refused(17, 16, {Storage::kRows, 1, 0, 0, 0});
-  refused(16, 16, {Storage::kRows, 3, 0, 0, 0});
-  refused(16, 16, {Storage::kBlocks, 1, 0, 0, 0});
-  refused(16, 16, {Storage::kMasks, 8, 0, 0, 0});
-  refused(16, 16, {Storage::kRows, 1, -1, 0, 0});
+void test_layouts() {
+  expect(is_layout({Storage::kRows, 0, 0, 0, 0}), "what is chosen is a layout");
+  for (int64_t block : {1, 2, 4, 8}) {
+    expect(is_layout({Storage::kRows, block, 0, 0, 0}), "rows are interleaved");
+    expect(is_layout({Storage::kBlocks, block, 0, 0, 0}) == (block > 1), "blocks have rows");
+    expect(is_layout({Storage::kMasks, block, 0, 0, 0}) == (block == 4), "masks are of 4 rows");
+  }
+  expect(!is_layout({Storage::kRows, 3, 0, 0, 0}), "3 rows are no layout");
+  expect(!is_layout({Storage::kRows, 1, -1, 0, 0}), "a negative tile is no layout");
 }
 
 void test_product(const Kernels& kernels) {
@@ -230,10 +221,9 @@ void test_product(const Kernels& kernels) {
     test_not_finite(kernels, c);
   }
   test_clamps_keep_nan(kernels);
-  test_refused(kernels);
 }
 
-const Test product(test_product);
+const Test product(test_product), layouts(test_layouts);
 
 }  // namespace
 }  // namespace sparsejax::test

@@ -77,8 +77,12 @@ std::vector<int64_t> Draft::words() const {
 Program parse(const std::vector<int64_t>& words, const std::vector<float>& floats) {
   // Copies that end where they end: a sanitizer sees what is read behind them.
   const std::vector<int64_t> tight(words.begin(), words.end());
-  return parse_program(tight.data(), static_cast<int64_t>(tight.size()), floats.data(),
-                       static_cast<int64_t>(floats.size()));
+  Program program;
+  const std::string wrong =
+      parse_program(tight.data(), static_cast<int64_t>(tight.size()), floats.data(),
+                    static_cast<int64_t>(floats.size()), program);
+  if (!wrong.empty()) throw std::invalid_argument(wrong);
+  return program;
 }
 
 namespace {

@@ -3,6 +3,7 @@
 # with TSan on one of them: what threads share does not depend on the instruction set.
 # On a CPU without AVX-512 its 16-lane templates are built for AVX2, so that they run there, too. NEON runs under
 # emulation in tests/arm/run.sh, which calls `emulated` (without sanitizers: those need the target's libraries).
+# Last, the engine is built as a library for others and a program runs on it.
 # With `fuzz SECONDS` programs and custom calls are fuzzed instead: by libFuzzer where clang++ has it, else by seeds.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -99,6 +100,24 @@ emulated() {  # emulator, objects of the extension
   "$1" "$build/kernel_tests"
 }
 
+alone() {  # as others may build the engine: without Python, XLA, threads and exceptions
+  local isa=neon
+  if [ "$(uname -m)" = x86_64 ]; then isa=sse2; fi
+  start alone "${CXX:-g++}" -O1 -DSPARSEJAX_THREADS=0
+  PATH=$PWD/../../.venv/bin:$PATH
+  cmake -S "$source" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_COMPILER="$compiler" \
+    -DCMAKE_CXX_FLAGS=-fno-exceptions -DSPARSEJAX_ENGINE_ONLY=ON -DSPARSEJAX_THREADS=OFF -DSPARSEJAX_ISAS=$isa >/dev/null
+  cmake --build "$build" -- --quiet
+  if nm -C --undefined-only "$build/libsparsejax_engine.a" | grep -E ' U (pthread_|std::thread|__cxa_throw|Py|XLA)'; then
+    echo "the engine alone must not need these" >&2
+    exit 1
+  fi
+  compile_all "${drafts[@]}" engine_main.cc --
+  objects+=("$build/libsparsejax_engine.a")
+  link engine_main
+  "$build/engine_main"
+}
+
 if [ "${1:-}" = fuzz ]; then
   fuzz "${2:-600}"
   exit
@@ -136,3 +155,5 @@ compile_all "${drafts[@]}" "${threads[@]}" main.cc --
 link kernel_tests
 # Without the random addresses that older versions of TSan cannot place their memory among.
 TSAN_OPTIONS=halt_on_error=1 setarch -R "$build/kernel_tests"
+
+alone

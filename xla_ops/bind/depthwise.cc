@@ -43,6 +43,13 @@ ConvSizes conv_sizes(const Window& window, const Array& x, const Array& kernel, 
           window.channels_last};
 }
 
+void need_scratch(bool computed) {
+  need(computed, [] {
+    return "dilation or padding (or a plane) is too large: it takes more than " +
+           std::to_string(kMaxScratch / (1 << 18)) + " MB a thread";
+  });
+}
+
 ffi::Error Depthwise(ffi::ThreadPool threads, ffi::AnyBuffer kernel_buffer,
                      ffi::AnyBuffer bias_buffer, ffi::AnyBuffer x_buffer,
                      ffi::Result<ffi::AnyBuffer> y_buffer, Ints strides, Ints dilation, Ints pads,
@@ -56,9 +63,9 @@ ffi::Error Depthwise(ffi::ThreadPool threads, ffi::AnyBuffer kernel_buffer,
     const Activation after = activation_of(activation);
     const Batch batch({&y}, {&kernel, &bias, &x});
     for (int64_t i = 0; i < batch.size(); i++)
-      run_depthwise(kernels(), pool_of(threads), sizes, batch.at<float>(kernel, i),
-                    bias.sizes[0] ? batch.at<float>(bias, i) : nullptr, after,
-                    batch.at<float>(x, i), batch.at<float>(y, i));
+      need_scratch(run_depthwise(kernels(), pool_of(threads), sizes, batch.at<float>(kernel, i),
+                                 bias.sizes[0] ? batch.at<float>(bias, i) : nullptr, after,
+                                 batch.at<float>(x, i), batch.at<float>(y, i)));
   });
 }
 
@@ -73,8 +80,9 @@ ffi::Error DepthwiseGradX(ffi::ThreadPool threads, ffi::AnyBuffer kernel_buffer,
         conv_sizes({strides, dilation, pads, channels_last}, grad_x, kernel, grad_y);
     const Batch batch({&grad_x}, {&kernel, &grad_y});
     for (int64_t i = 0; i < batch.size(); i++)
-      run_depthwise_grad_x(kernels(), pool_of(threads), sizes, batch.at<float>(kernel, i),
-                           batch.at<float>(grad_y, i), batch.at<float>(grad_x, i));
+      need_scratch(run_depthwise_grad_x(kernels(), pool_of(threads), sizes,
+                                        batch.at<float>(kernel, i), batch.at<float>(grad_y, i),
+                                        batch.at<float>(grad_x, i)));
   });
 }
 
@@ -92,9 +100,9 @@ ffi::Error DepthwiseGradKernel(ffi::ThreadPool threads, ffi::AnyBuffer x_buffer,
     need_sizes(grad_bias, {sizes.channels});
     const Batch batch({&grad_kernel, &grad_bias}, {&x, &grad_y});
     for (int64_t i = 0; i < batch.size(); i++)
-      run_depthwise_grad_kernel(kernels(), pool_of(threads), sizes, batch.at<float>(x, i),
-                                batch.at<float>(grad_y, i), batch.at<float>(grad_kernel, i),
-                                batch.at<float>(grad_bias, i));
+      need_scratch(run_depthwise_grad_kernel(
+          kernels(), pool_of(threads), sizes, batch.at<float>(x, i), batch.at<float>(grad_y, i),
+          batch.at<float>(grad_kernel, i), batch.at<float>(grad_bias, i)));
   });
 }
 

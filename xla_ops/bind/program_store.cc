@@ -3,6 +3,7 @@
 
 #include <map>
 #include <mutex>
+#include <stdexcept>
 
 #include "kernels/kernels.h"
 
@@ -31,8 +32,10 @@ std::shared_ptr<Executable> load_program(const std::string& name, const int64_t*
                                          int64_t num_words, const float* floats, int64_t num_floats,
                                          const PlanOptions& options) {
   if (auto found = find_program(name)) return found;
-  auto made = std::make_shared<Executable>(parse_program(words, num_words, floats, num_floats),
-                                           kernels(), options);
+  Program program;
+  const std::string wrong = parse_program(words, num_words, floats, num_floats, program);
+  if (!wrong.empty()) throw std::invalid_argument(wrong);
+  auto made = std::make_shared<Executable>(std::move(program), kernels(), options);
   std::lock_guard<std::mutex> lock(store().mutex);
   auto& programs = store().programs;
   for (auto it = programs.begin(); it != programs.end();)

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
-#include <thread>
 
 namespace sparsejax {
 
@@ -39,7 +38,7 @@ std::vector<float> average_scales(const Program& program, const Step& step) {
 }
 
 // So many runs at a time find their memory where an earlier one left it.
-int64_t most_kept() { return std::max<int64_t>(2, std::thread::hardware_concurrency()); }
+int64_t most_kept() { return std::max<int64_t>(2, num_machine_threads()); }
 
 void timed_step(const Frame& frame, const Step& step, int64_t strip, const Team& team) {
   if (!frame.seconds) return run_step(frame, step, strip, team);
@@ -86,7 +85,7 @@ void Executable::pack(const Step& step) {
 
 std::unique_ptr<Memory> Executable::take(int64_t floats) {
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    const Lock lock(mutex_);
     for (auto& entry : free_) {
       if (entry.first != floats) continue;
       std::unique_ptr<Memory> memory = std::move(entry.second);
@@ -124,7 +123,7 @@ void Executable::run(const Pool& pool, Frame frame) {
   frame.arena = memory->data();
   frame.job = frame.arena + plan_.arena_floats;
   for (const Job& job : plan_.jobs) run_job(job, team, frame);
-  std::lock_guard<std::mutex> lock(mutex_);
+  const Lock lock(mutex_);
   if (static_cast<int64_t>(free_.size()) >= most_kept()) free_.erase(free_.begin());
   free_.emplace_back(floats, std::move(memory));
 }

@@ -2,11 +2,11 @@
 #pragma once
 #include <algorithm>
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "engine/plan.h"
 #include "kernels/table.h"
+#include "threads/machine.h"
 #include "threads/team.h"
 
 namespace sparsejax {
@@ -76,7 +76,7 @@ class Executable {
   Kernels kernels_;
   std::vector<std::unique_ptr<PackedProduct>> products_;
   std::vector<std::vector<float>> scales_;
-  std::mutex mutex_;
+  Mutex mutex_;
   std::vector<std::pair<int64_t, std::unique_ptr<Memory>>> free_;
 };
 

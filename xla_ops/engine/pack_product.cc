@@ -2,15 +2,9 @@
 #include "engine/pack_product.h"
 
 #include <algorithm>
-#include <stdexcept>
-#include <string>
 
 namespace sparsejax {
 namespace {
-
-void require(bool condition, const std::string& what) {
-  if (!condition) throw std::invalid_argument("PackedProduct needs " + what);
-}
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -42,24 +36,15 @@ std::vector<int32_t> parts_of(const float* weights, int64_t rows, int64_t cols, 
   return begins;
 }
 
-void check_sizes(int64_t rows, int64_t cols, int64_t pixels, int64_t x_pitch,
-                 const ProductLayout& layout) {
-  require(rows >= 1 && cols >= 1 && rows <= INT32_MAX, "rows and columns");
-  require(pixels >= 1 && (x_pitch == 1 ? pixels == 1 : x_pitch >= pixels && x_pitch % 16 == 0),
-          "a pitch of whole lines, or of 1 for one pixel, got " + std::to_string(x_pitch) +
-              " for " + std::to_string(pixels) + " pixels");
-  require(layout.tile >= 0 && layout.chunk_cols >= 0 && layout.num_parts >= 0,
-          "no negative tile, columns or parts");
-}
-
-void check_block(Storage storage, int64_t block) {
-  const bool power = block == 2 || block == 4 || block == 8;
-  const bool one = block == 1 && storage == Storage::kRows;
-  require(storage == Storage::kMasks ? block == 4 : power || one,
-          "another block than " + std::to_string(block));
-}
-
 }  // namespace
+
+bool is_layout(const ProductLayout& l) {
+  if (l.tile < 0 || l.chunk_cols < 0 || l.num_parts < 0) return false;
+  if (l.block == 0) return true;
+  if (l.storage == Storage::kMasks) return l.block == 4;
+  return l.block == 2 || l.block == 4 || l.block == 8 ||
+         (l.block == 1 && l.storage == Storage::kRows);
+}
 
 int64_t count_nonzeros(const float* weights, int64_t n) {
   int64_t count = 0;
@@ -233,8 +218,6 @@ class PackedProduct::Packer {
 PackedProduct::PackedProduct(const float* weights, int64_t rows, int64_t cols, int64_t pixels,
                              int64_t x_pitch, const ProductLayout& wanted,
                              const ProductKernels& kernels) {
-  check_sizes(rows, cols, pixels, x_pitch, wanted);
-  if (wanted.block != 0) check_block(wanted.storage, wanted.block);
   const ProductLayout& layout = layout_ =
       completed(wanted, weights, rows, cols, pixels, x_pitch, kernels);
   matrix_ = {rows,         cols,        x_pitch,          layout.storage,

@@ -16,6 +16,9 @@ struct ProductLayout {
   int64_t num_parts;   // groups of rows
 };
 
+// Is there a kernel for it?
+bool is_layout(const ProductLayout& layout);
+
 int64_t count_nonzeros(const float* weights, int64_t n);
 
 // `wanted` with what is 0 replaced by what suits.
@@ -25,8 +28,8 @@ ProductLayout completed(const ProductLayout& wanted, const float* weights, int64
 
 class PackedProduct {
  public:
-  // weights[rows][cols]; zeros are left out, but those within blocks. Throws std::invalid_argument
-  // when the sizes or the layout are none.
+  // weights[rows][cols], neither of them 0; zeros are left out, but those within blocks. x_pitch is
+  // 1 for one pixel, else a multiple of 16 that is not below `pixels`; is_layout(layout).
   PackedProduct(const float* weights, int64_t rows, int64_t cols, int64_t pixels, int64_t x_pitch,
                 const ProductLayout& layout, const ProductKernels& kernels);
   PackedProduct(PackedProduct&&) = default;  // a copy's matrix would point into the original

@@ -4,6 +4,7 @@
 // and every value has one step that makes it. Nothing here depends on how the program is run.
 #pragma once
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "engine/pack_product.h"
@@ -61,11 +62,10 @@ struct Program {
   int64_t num_operands = 0, num_results = 0;
 };
 
-// Reads {kMagic, number of values, their sizes, number of steps, steps} as
-// sparsejax/compiler/engine writes them. Throws std::invalid_argument on anything that could not be
-// run safely.
-Program parse_program(const int64_t* words, int64_t num_words, const float* floats,
-                      int64_t num_floats);
+// Reads {kMagic, number of values, their sizes, number of steps, steps} as lower.py writes them.
+// Returns what could not be run safely, as "program: ..."; empty if nothing is.
+[[nodiscard]] std::string parse_program(const int64_t* words, int64_t num_words,
+                                        const float* floats, int64_t num_floats, Program& program);
 
 constexpr int64_t kMagic = 0x73706a7801;
 

@@ -34,14 +34,20 @@ struct ConvSizes {
   bool channels_last;  // [image][y][x][channel], else [image][channel][y][x]
 };
 
-// kernel [y][x][channel] always; bias [channel] may be null.
-void run_depthwise(const Kernels& kernels, const Pool& pool, const ConvSizes& sizes,
-                   const float* kernel, const float* bias, Activation activation, const float* x,
-                   float* out);
-void run_depthwise_grad_x(const Kernels& kernels, const Pool& pool, const ConvSizes& sizes,
-                          const float* kernel, const float* grad_out, float* grad_x);
-void run_depthwise_grad_kernel(const Kernels& kernels, const Pool& pool, const ConvSizes& sizes,
-                               const float* x, const float* grad_out, float* grad_kernel,
-                               float* grad_bias);
+// Floats of scratch that a thread may need: 256 MB. Only taps that lie very far apart need more.
+constexpr int64_t kMaxScratch = 1 << 26;
+
+// kernel [y][x][channel] always; bias [channel] may be null. False where a thread would need more
+// than kMaxScratch: then nothing is right.
+[[nodiscard]] bool run_depthwise(const Kernels& kernels, const Pool& pool, const ConvSizes& sizes,
+                                 const float* kernel, const float* bias, Activation activation,
+                                 const float* x, float* out);
+[[nodiscard]] bool run_depthwise_grad_x(const Kernels& kernels, const Pool& pool,
+                                        const ConvSizes& sizes, const float* kernel,
+                                        const float* grad_out, float* grad_x);
+[[nodiscard]] bool run_depthwise_grad_kernel(const Kernels& kernels, const Pool& pool,
+                                             const ConvSizes& sizes, const float* x,
+                                             const float* grad_out, float* grad_kernel,
+                                             float* grad_bias);
 
 }  // namespace sparsejax

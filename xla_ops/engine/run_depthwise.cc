@@ -1,7 +1,5 @@
 // Cuts depthwise convolution and its gradients into bands of rows; see run.h.
 #include <algorithm>
-#include <stdexcept>
-#include <string>
 #include <vector>
 
 #include "engine/run.h"
@@ -16,8 +14,6 @@ constexpr int64_t kBandOutputs = 16384;
 // Partial sums of the kernel's gradient: a fixed number, so that their order does not depend on the
 // threads.
 constexpr int64_t kPartials = 16;
-// Floats of scratch a thread may need: 256 MB. Only taps that lie very far apart need more.
-constexpr int64_t kMaxScratch = 1 << 26;
 
 std::vector<float> packed_taps(const float* kernel, const ConvSizes& sizes) {
   const int64_t taps = sizes.y.kernel * sizes.x.kernel;
@@ -43,25 +39,20 @@ void run_bands(const DepthwiseKernels& kernels, const Pool& pool, const Depthwis
   });
 }
 
-int64_t checked(int64_t floats) {
-  if (floats > kMaxScratch)
-    throw std::length_error("dilation or padding (or a plane) is too large: it takes more than " +
-                            std::to_string(kMaxScratch / (1 << 18)) + " MB a thread");
-  return floats;
-}
-
-void run_planes(const DepthwisePlaneKernels& kernels, const Pool& pool, const DepthwiseCall& call,
+bool run_planes(const DepthwisePlaneKernels& kernels, const Pool& pool, const DepthwiseCall& call,
                 int64_t images, const float* x, float* out) {
   const int64_t planes = images * call.channels;
-  if (planes == 0 || call.y.out == 0 || call.x.out == 0) return;
+  if (planes == 0 || call.y.out == 0 || call.x.out == 0) return true;
   const int64_t out_size = call.y.out * call.x.out;
   // Items of about kBandOutputs: a small plane takes less time than its claim.
   const int64_t group = std::max<int64_t>(1, kBandOutputs / std::max<int64_t>(1, out_size));
-  const int64_t floats = checked(kernels.scratch_floats(call));
+  const int64_t floats = kernels.scratch_floats(call);
+  if (floats > kMaxScratch) return false;
   parallel_for(pool, (planes + group - 1) / group, [&](int64_t item) {
     const Scratch memory(floats);
     kernels.planes(call, item * group, std::min((item + 1) * group, planes), x, out, memory.data());
   });
+  return true;
 }
 
 void grad_kernel_channels_last(const DepthwiseKernels& kernels, const Pool& pool,
@@ -94,12 +85,13 @@ void grad_kernel_channels_last(const DepthwiseKernels& kernels, const Pool& pool
   }
 }
 
-void grad_kernel_planes(const DepthwisePlaneKernels& kernels, const Pool& pool,
+bool grad_kernel_planes(const DepthwisePlaneKernels& kernels, const Pool& pool,
                         const DepthwiseCall& call, int64_t images, const float* x,
                         const float* grad_out, float* grad_kernel, float* grad_bias) {
-  if (images == 0 || call.y.out == 0 || call.x.out == 0) return;
+  if (images == 0 || call.y.out == 0 || call.x.out == 0) return true;
   const int64_t taps = call.y.num_taps * call.x.num_taps;
-  const int64_t floats = checked(kernels.grad_scratch_floats(call));
+  const int64_t floats = kernels.grad_scratch_floats(call);
+  if (floats > kMaxScratch) return false;
   parallel_for(pool, call.channels, [&](int64_t c) {
     const Scratch memory(taps + 16 + floats);
     float* sums = memory.data();
@@ -107,11 +99,12 @@ void grad_kernel_planes(const DepthwisePlaneKernels& kernels, const Pool& pool,
                                 sums + (taps + 15) / 16 * 16);
     for (int64_t t = 0; t < taps; t++) grad_kernel[t * call.channels + c] = sums[t];
   });
+  return true;
 }
 
 }  // namespace
 
-void run_depthwise(const Kernels& kernels, const Pool& pool, const ConvSizes& sizes,
+bool run_depthwise(const Kernels& kernels, const Pool& pool, const ConvSizes& sizes,
                    const float* kernel, const float* bias, Activation activation, const float* x,
                    float* out) {
   DepthwiseCall call = {
@@ -121,11 +114,12 @@ void run_depthwise(const Kernels& kernels, const Pool& pool, const ConvSizes& si
   const std::vector<float> packed = packed_taps(kernel, sizes);
   call.kernel = packed.data();
   run_bands(*kernels.depthwise, pool, call, sizes.images, x, out);
+  return true;
 }
 
-void run_depthwise_grad_x(const Kernels& kernels, const Pool& pool, const ConvSizes& sizes,
+bool run_depthwise_grad_x(const Kernels& kernels, const Pool& pool, const ConvSizes& sizes,
                           const float* kernel, const float* grad_out, float* grad_x) {
-  if (sizes.images == 0 || sizes.channels == 0) return;
+  if (sizes.images == 0 || sizes.channels == 0) return true;
   const std::vector<float> packed = packed_taps(kernel, sizes);
   for (int64_t y = 0; y < std::min(sizes.y.stride, sizes.y.in); y++)
     for (int64_t x = 0; x < std::min(sizes.x.stride, sizes.x.in); x++) {
@@ -135,13 +129,15 @@ void run_depthwise_grad_x(const Kernels& kernels, const Pool& pool, const ConvSi
       if (sizes.channels_last) {
         call.kernel = packed.data();
         run_bands(*kernels.depthwise, pool, call, sizes.images, grad_out, grad_x);
-      } else {
-        run_planes(*kernels.depthwise_planes, pool, call, sizes.images, grad_out, grad_x);
+      } else if (!run_planes(*kernels.depthwise_planes, pool, call, sizes.images, grad_out,
+                             grad_x)) {
+        return false;
       }
     }
+  return true;
 }
 
-void run_depthwise_grad_kernel(const Kernels& kernels, const Pool& pool, const ConvSizes& sizes,
+bool run_depthwise_grad_kernel(const Kernels& kernels, const Pool& pool, const ConvSizes& sizes,
                                const float* x, const float* grad_out, float* grad_kernel,
                                float* grad_bias) {
   const DepthwiseCall call = {
@@ -149,12 +145,12 @@ void run_depthwise_grad_kernel(const Kernels& kernels, const Pool& pool, const C
       Activation::kNone};
   std::fill_n(grad_kernel, sizes.y.kernel * sizes.x.kernel * sizes.channels, 0.f);
   std::fill_n(grad_bias, sizes.channels, 0.f);
-  if (sizes.channels_last)
-    grad_kernel_channels_last(*kernels.depthwise, pool, call, sizes.images, x, grad_out,
+  if (!sizes.channels_last)
+    return grad_kernel_planes(*kernels.depthwise_planes, pool, call, sizes.images, x, grad_out,
                               grad_kernel, grad_bias);
-  else
-    grad_kernel_planes(*kernels.depthwise_planes, pool, call, sizes.images, x, grad_out,
-                       grad_kernel, grad_bias);
+  grad_kernel_channels_last(*kernels.depthwise, pool, call, sizes.images, x, grad_out, grad_kernel,
+                            grad_bias);
+  return true;
 }
 
 }  // namespace sparsejax

@@ -1,21 +1,21 @@
 // parallel_for: runs f(0) ... f(n - 1) on a pool of threads and returns when all are done.
 #pragma once
+#include "threads/machine.h"
+#if !SPARSEJAX_THREADS
+#include "threads/alone.h"
+#else
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
-#include <exception>
 #include <functional>
 #include <memory>
 #include <thread>
 
 #include "threads/float_mode.h"
+#include "threads/pool.h"
+#include "threads/thrown.h"
 
 namespace sparsejax {
-
-struct Pool {
-  int64_t num_threads = 1;
-  std::function<void(std::function<void()>)> schedule;  // may run its task at any time, or never
-};
 
 // Items are claimed from a shared counter and the caller takes part, so a helper that starts after
 // the return finds nothing left and touches nothing but the counter. Which thread runs f must not
@@ -30,31 +30,24 @@ void parallel_for(const Pool& pool, int64_t n, const F& f) {
   }
   struct Progress {
     std::atomic<int64_t> next{0}, done{0};
-    std::atomic_flag failed = ATOMIC_FLAG_INIT;
-    std::exception_ptr error;
+    Thrown thrown;
   };
   auto progress = std::make_shared<Progress>();
   auto work = [progress, n, mode = float_mode(), &f] {
     const FloatMode same(mode);
     for (int64_t i; (i = progress->next.fetch_add(1)) < n;) {
-      try {
-        f(i);
-      } catch (...) {
-        if (!progress->failed.test_and_set()) progress->error = std::current_exception();
-      }
+      progress->thrown.keep([&] { f(i); });
       progress->done.fetch_add(1, std::memory_order_release);
     }
   };
-  int64_t begun = n;
-  try {
+  const bool scheduled = progress->thrown.keep([&] {
     for (int64_t t = 1; t < std::min(pool.num_threads, n); t++) pool.schedule(work);
-    work();
-  } catch (...) {  // `work` throws nothing
-    begun = std::min(n, progress->next.exchange(n));
-    if (!progress->failed.test_and_set()) progress->error = std::current_exception();
-  }
+    work();  // throws nothing
+  });
+  const int64_t begun = scheduled ? n : std::min(n, progress->next.exchange(n));
   while (progress->done.load(std::memory_order_acquire) < begun) std::this_thread::yield();
-  if (progress->error) std::rethrow_exception(progress->error);
+  progress->thrown.rethrow();
 }
 
 }  // namespace sparsejax
+#endif

@@ -3,15 +3,19 @@
 // A pool that runs a task at once on the thread that schedules it (a full queue's way) has one
 // helper less.
 #pragma once
+#include "threads/machine.h"
+#if !SPARSEJAX_THREADS
+#include "threads/alone.h"
+#else
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
-#include <exception>
 #include <memory>
 #include <thread>
 
 #include "threads/float_mode.h"
-#include "threads/parallel_for.h"
+#include "threads/pool.h"
+#include "threads/thrown.h"
 
 namespace sparsejax {
 
@@ -21,17 +25,18 @@ class Team {
       : num_threads_(std::max<int64_t>(1, std::min(pool.num_threads, most_threads))) {
     if (num_threads_ == 1) return;
     shared_ = std::make_shared<Shared>();
-    try {
+    Thrown thrown;
+    const bool scheduled = thrown.keep([&] {
       for (int64_t t = 1; t < num_threads_; t++)
         pool.schedule([shared = shared_, mode = float_mode(), caller = std::this_thread::get_id()] {
           if (std::this_thread::get_id() == caller) return;  // it would wait for itself
           const FloatMode same(mode);
           shared->help();
         });
-    } catch (...) {
-      finish();  // for the helpers that are there: there is nobody else to send them home
-      throw;
-    }
+    });
+    if (scheduled) return;
+    finish();  // for the helpers that are there: there is nobody else to send them home
+    thrown.rethrow();
   }
   ~Team() { finish(); }
   Team(const Team&) = delete;
@@ -66,8 +71,7 @@ class Team {
     std::atomic<bool> finished{false};
     const void* function = nullptr;
     void (*call)(const void*, int64_t) = nullptr;
-    std::atomic_flag failed = ATOMIC_FLAG_INIT;
-    std::exception_ptr error;
+    Thrown thrown;
 
     static int64_t next(uint64_t w) { return static_cast<int64_t>(w & ((1u << kBits) - 1)); }
     static int64_t items(uint64_t w) { return next(w >> kBits); }
@@ -78,11 +82,7 @@ class Team {
       if (next(w) >= items(w)) return false;
       w = word.fetch_add(1, std::memory_order_acq_rel);
       if (next(w) >= items(w)) return false;
-      try {
-        call(function, next(w));
-      } catch (...) {
-        if (!failed.test_and_set()) error = std::current_exception();
-      }
+      thrown.keep([&] { call(function, next(w)); });
       done.fetch_add(1, std::memory_order_acq_rel);
       return true;
     }
@@ -116,11 +116,7 @@ class Team {
       while (take()) {
       }
       for (int64_t idle = 0; done.load(std::memory_order_acquire) < n;) idle = rest(idle);
-      if (!error) return;
-      const std::exception_ptr thrown = error;
-      error = nullptr;
-      failed.clear();
-      std::rethrow_exception(thrown);
+      thrown.rethrow();
     }
   };
 
@@ -129,3 +125,4 @@ class Team {
 };
 
 }  // namespace sparsejax
+#endif

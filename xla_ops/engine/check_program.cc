@@ -1,0 +1,216 @@
+// See check_program.h.
+#include "engine/check_program.h"
+
+#include <algorithm>
+
+namespace sparsejax {
+namespace {
+
+// What the steps of one kind may say; all else must be left at its neutral value, so that nothing
+// that a step says is ignored.
+struct Fields {
+  int64_t min_inputs, max_inputs;
+  int64_t most_mode;
+  bool activation, window, pads, weights, layout, residual_and_gate, index;
+};
+constexpr int64_t kAny = INT64_MAX;
+// clang-format off
+constexpr Fields kFields[kNumOps] = {
+    //              inputs  mode  act    window pads   weight layout resid. index
+    /* input     */ {0, 0,    1, false, false, false, false, false, false, true},
+    /* output    */ {1, 1,    1, false, false, false, false, false, false, true},
+    /* product   */ {1, 1,    0, true,  true,  true,  true,  true,  true,  false},
+    /* depthwise */ {1, 1,    0, true,  true,  true,  true,  false, false, false},
+    /* pool      */ {1, 1,    2, false, true,  true,  false, false, false, false},
+    /* mean      */ {1, 1,    0, false, false, false, false, false, false, false},
+    /* affine    */ {1, 1,    0, true,  false, false, true,  false, false, false},
+    /* binary    */ {2, 2,    3, true,  false, false, false, false, false, false},
+    /* concat    */ {1, kAny, 0, false, false, false, false, false, false, false},
+    /* channels  */ {1, 1,    0, false, false, false, false, false, false, true},
+    /* pad       */ {1, 1,    0, false, false, true,  false, false, false, false},
+    /* flatten   */ {1, 1,    1, false, false, false, false, false, false, false},
+};
+// clang-format on
+
+// Checks one step against the sizes of what it reads and writes.
+class Checker {
+ public:
+  Checker(const Program& program, const Step& step, Problem& problem)
+      : program_(program), step_(step), problem_(problem) {}
+
+  bool check() const {
+    switch (step_.op) {
+      case Op::kInput:
+      case Op::kOutput:
+        return true;  // see check_border
+      case Op::kProduct:
+        return product();
+      case Op::kDepthwise:
+        return depthwise();
+      case Op::kPool:
+      case Op::kPad:
+        return need(in().channels == out().channels, "pools and padding must keep channels") &&
+               window();
+      case Op::kMean:
+        return need(out() == ImageSize{in().channels, 1, 1}, "a mean must give one pixel");
+      case Op::kAffine:
+        return affine();
+      case Op::kBinary:
+        return binary();
+      case Op::kConcat:
+        return concat();
+      case Op::kChannels:
+        return channels();
+      case Op::kFlatten:
+        return need(out() == ImageSize{in().floats(), 1, 1}, "a flatten must keep its floats");
+    }
+    return true;
+  }
+
+ private:
+  bool need(bool condition, const char* what) const { return problem_.need(condition, what); }
+  ImageSize value(int64_t id) const { return program_.values[id]; }
+  ImageSize in() const { return value(step_.inputs[0]); }
+  ImageSize out() const { return value(step_.output); }
+  bool is_pixel(int64_t id, int64_t channels) const {
+    return value(id) == ImageSize{channels, 1, 1};
+  }
+  bool floats(int64_t begin, int64_t count) const {
+    return need(begin >= 0 && count <= static_cast<int64_t>(program_.floats.size()) - begin,
+                "weights lie outside of the program");
+  }
+  // The window reaches any place: what lies outside of the image counts as outside.
+  bool window() const {
+    const Window& w = step_.window;
+    return need((out().height - 1) * w.stride_y + (w.kernel_y - 1) * w.dilation_y < kMostSide &&
+                    (out().width - 1) * w.stride_x + (w.kernel_x - 1) * w.dilation_x < kMostSide,
+                "a window reaches too far");
+  }
+  bool product() const {
+    const int64_t cols = in().channels * step_.window.kernel_y * step_.window.kernel_x;
+    return window() && need(cols < kMostSide, "a product has too many columns") &&
+           floats(step_.weights, out().channels * cols) && floats(step_.bias, out().channels) &&
+           need(step_.residual == kNone || value(step_.residual) == out(),
+                "a residual must have the output's size") &&
+           need(step_.gate == kNone || is_pixel(step_.gate, in().channels),
+                "a gate must be one pixel");
+  }
+  bool depthwise() const {
+    return window() &&
+           need(in().channels == out().channels, "a depthwise step must keep channels") &&
+           floats(step_.weights, in().channels * step_.window.kernel_y * step_.window.kernel_x) &&
+           floats(step_.bias, in().channels);
+  }
+  bool affine() const {
+    return need(in() == out(), "an affine step must keep sizes") &&
+           (step_.weights == kNone ||
+            (floats(step_.weights, in().channels) && floats(step_.bias, in().channels)));
+  }
+  bool binary() const {
+    const int64_t b = step_.inputs[1];
+    return need(in() == out(), "a binary step must keep sizes") &&
+           need(value(b) == out() || is_pixel(b, out().channels),
+                "a binary step's sides do not fit");
+  }
+  bool concat() const {
+    int64_t channels = 0;
+    for (int64_t id : step_.inputs) {
+      channels += value(id).channels;
+      if (!need(value(id).height == out().height && value(id).width == out().width,
+                "a concat's inputs differ in size"))
+        return false;
+    }
+    return need(channels == out().channels, "a concat's channels do not add up");
+  }
+  bool channels() const {
+    bool there = true;
+    for (int64_t c : step_.index) there &= c >= 0 && c < in().channels;
+    return need(in().height == out().height && in().width == out().width &&
+                    static_cast<int64_t>(step_.index.size()) == out().channels,
+                "a choice of channels does not fit") &&
+           need(there, "a choice of channels names one that is not there");
+  }
+
+  const Program& program_;
+  const Step& step_;
+  Problem& problem_;
+};
+
+// Operands and results are numbered 0, 1, ... and each appears once.
+bool check_border(const Program& program, Op op, int64_t count, Problem& problem) {
+  std::vector<bool> seen(count, false);
+  for (const Step& step : program.steps) {
+    if (step.op != op) continue;
+    if (!problem.need(step.index.size() == 2 && step.index[0] >= 0 && step.index[0] < count &&
+                          !seen[step.index[0]] && step.index[1] >= 1 && step.index[1] <= 16,
+                      "an operand or result is numbered wrongly"))
+      return false;
+    seen[step.index[0]] = true;
+  }
+  return true;
+}
+
+bool check_order(const Program& program, Problem& problem) {
+  std::vector<bool> made(program.values.size(), false);
+  const auto is_made = [&](int64_t id) {
+    return id >= 0 && id < static_cast<int64_t>(made.size()) && made[id];
+  };
+  for (const Step& step : program.steps) {
+    bool reads_made = (step.residual == kNone || is_made(step.residual)) &&
+                      (step.gate == kNone || is_made(step.gate));
+    for (int64_t id : step.inputs) reads_made &= is_made(id);
+    if (!problem.need(reads_made, "a step reads what no earlier step has made") ||
+        !problem.need((step.output == kNone) == (step.op == Op::kOutput),
+                      "a step's output is missing"))
+      return false;
+    if (step.output == kNone) continue;
+    if (!problem.need(!made[step.output], "a value is made twice")) return false;
+    made[step.output] = true;
+  }
+  const bool all = std::find(made.begin(), made.end(), false) == made.end();
+  return problem.need(all, "a value is never made");
+}
+
+bool check_steps(const Program& program, Problem& problem) {
+  for (const Step& step : program.steps)
+    if (!Checker(program, step, problem).check()) return false;
+  return true;
+}
+
+}  // namespace
+
+bool check_fields(const Step& step, Problem& problem) {
+  const Fields& may = kFields[static_cast<int64_t>(step.op)];
+  const auto num_inputs = static_cast<int64_t>(step.inputs.size());
+  const Window& w = step.window;
+  const ProductLayout& l = step.layout;
+  const bool has_window = w.kernel_y != 1 || w.kernel_x != 1 || w.stride_y != 1 ||
+                          w.stride_x != 1 || w.dilation_y != 1 || w.dilation_x != 1;
+  const bool has_layout = l.storage != Storage::kRows || l.block != 0 || l.tile != 0 ||
+                          l.chunk_cols != 0 || l.num_parts != 0;
+  const auto need = [&](bool condition, const char* what) { return problem.need(condition, what); };
+  return need(num_inputs >= may.min_inputs && num_inputs <= may.max_inputs,
+              "a step has too few or many inputs") &&
+         need(step.mode <= may.most_mode, "a step has no such mode") &&
+         need(may.activation || step.activation.function == Function::kIdentity,
+              "a step of this kind has no activation") &&
+         need(may.window || !has_window, "a step of this kind has no window") &&
+         need(may.pads || (step.pad_top == 0 && w.pad_left == 0),
+              "a step of this kind has no padding") &&
+         need(may.weights || step.weights == kNone, "a step of this kind has no weights") &&
+         need((step.weights == kNone) == (step.bias == kNone), "weights and bias come together") &&
+         need(may.layout || !has_layout, "a step of this kind has no layout") &&
+         need(is_layout(l), "a storage has no such block") &&
+         need(may.residual_and_gate || step.residual == kNone,
+              "a step of this kind has no residual") &&
+         need(may.residual_and_gate || step.gate == kNone, "a step of this kind has no gate") &&
+         need(may.index || step.index.empty(), "a step of this kind has no index");
+}
+
+bool check_program(const Program& program, Problem& problem) {
+  return check_order(program, problem) && check_steps(program, problem) &&
+         check_border(program, Op::kInput, program.num_operands, problem) &&
+         check_border(program, Op::kOutput, program.num_results, problem);
+}
+
+}  // namespace sparsejax

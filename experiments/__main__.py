@@ -29,7 +29,7 @@ class List:
     def main(self) -> None:
         """Print them; exits with 1 if there are damaged records, which it names."""
         store, damaged = Store(), {}
-        for paper in suite.PAPERS:
+        for paper in suite.TABLES:
             wanted = sum(row.seeds for row in paper.ROWS)
             there, unreadable = look(paper, store)
             damaged |= unreadable
@@ -114,9 +114,11 @@ class Table:
 
     def main(self) -> None:
         """Write them, unless there are damaged records, which it names."""
-        if damaged := {error: None for paper in suite.PAPERS for error in look(paper, Store())[1]}:
+        if damaged := {error: None for paper in suite.TABLES for error in look(paper, Store())[1]}:
             sys.exit("\n".join([*damaged, "Nothing is written."]))
-        readme.write(suite.PAPERS, [suite.name_of(paper) for paper in suite.PAPERS], Store())
+        begun = [paper for paper in suite.GRIDS if look(paper, Store())[0]]
+        papers = [*suite.PAPERS, *begun]
+        readme.write(papers, [suite.name_of(paper) for paper in papers], Store())
         methods_page.write(Store())
         print(f"Written: {readme.README.relative_to(ROOT)}, {readme.PLOTS.relative_to(ROOT)}/")
 

@@ -11,7 +11,8 @@ from jaxtyping import Float, Int, UInt8
 class Dataset(NamedTuple):
     """Images and labels; `source` says where they came from, to be printed.
 
-    Grey images have no channel axis. `augment(images, rng)` changes the images of a batch.
+    Grey images have no channel axis. `augment(images, rng)` changes the images of a batch. Where
+    there are validation images, those of the test are looked at once, after the training.
     """
 
     name: str
@@ -22,6 +23,15 @@ class Dataset(NamedTuple):
     test_images: UInt8[np.ndarray, "test height width"]
     test_labels: UInt8[np.ndarray, " test"]
     augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None
+    validation_images: Any = None
+    validation_labels: Any = None
+
+    @property
+    def on_the_way(self) -> "Dataset":
+        """The data set with the validation images, if there are any, in place of the test's."""
+        if self.validation_images is None:
+            return self
+        return self._replace(test_images=self.validation_images, test_labels=self.validation_labels)
 
 
 class Standardize(NamedTuple):
@@ -58,7 +68,7 @@ def batches(
 
     def gather(indices: Int[np.ndarray, " b"], rng: np.random.Generator):
         images = dataset.train_images[indices]
-        if dataset.name.startswith("Fashion"):
+        if dataset.name.startswith("Fashion") and dataset.augment is None:
             flip = rng.random(len(indices)) < 0.5
             images = np.where(flip[:, None, None], images[:, :, ::-1], images)
         if dataset.augment is not None:

@@ -79,11 +79,12 @@ class Images:
 
 
 def crop_and_mirror(
-    images: UInt8[np.ndarray, "n height width 3"], rng: np.random.Generator
-) -> UInt8[np.ndarray, "n height width 3"]:
+    images: UInt8[np.ndarray, "n height width ..."], rng: np.random.Generator
+) -> UInt8[np.ndarray, "n height width ..."]:
     """Images moved by up to 4 pixels either way, zeros coming in, and half of them mirrored."""
-    n, height, width, _ = images.shape
-    padded = np.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)))
+    n, height, width = images.shape[:3]
+    channels = ((0, 0),) * (images.ndim - 3)
+    padded = np.pad(images, ((0, 0), (4, 4), (4, 4), *channels))
     top, left = rng.integers(0, 9, (2, n))
     rows = top[:, None] + np.arange(height)
     cols = left[:, None] + np.arange(width)

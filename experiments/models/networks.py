@@ -39,6 +39,11 @@ def mobilenet_v1_half(image: ImageShape, classes: int, seed: int) -> nnx.Module:
     return _mobilenet_v1(image, classes, seed, width=0.5)
 
 
+def mobilenet_v1_half_small(image: ImageShape, classes: int, seed: int) -> nnx.Module:
+    """MobileNet-v1 of width 0.5 for small images: the stem keeps their pixels."""
+    return _mobilenet_v1(image, classes, seed, width=0.5, small_images=True)
+
+
 def mobilenet_v2(image: ImageShape, classes: int, seed: int) -> nnx.Module:
     """MobileNet-v2; it divides a side by 32."""
     return MobileNetV2(**_options(image, classes, seed))

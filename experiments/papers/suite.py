@@ -44,6 +44,7 @@ from experiments.papers import (
     zhou2021_sr_ste,
     zhu2017_gmp,
 )
+from experiments.papers.grids import GRIDS
 from experiments.runs.table import Paper
 
 PAPERS: tuple[Paper, ...] = (
@@ -72,6 +73,7 @@ PAPERS: tuple[Paper, ...] = (
     jayakumar2021_top_kast,
     tai2022_spartan,
 )
+TABLES = PAPERS + GRIDS  # "all" does not run the grids, of days on two cores
 
 
 def name_of(paper: Paper) -> str:
@@ -85,7 +87,7 @@ def find(names: tuple[str, ...]) -> list[Paper]:
     Raises:
         SystemExit: there is no such paper.
     """
-    known = {name_of(paper): paper for paper in PAPERS}
+    known = {name_of(paper): paper for paper in TABLES}
     unknown = [name for name in names if name not in {*known, "all"}]
     if unknown or not names:
         raise SystemExit(

@@ -60,7 +60,12 @@ def _name(value: Any) -> str:
 
 
 def _fields(setting: Any) -> dict[str, Any]:
-    return {f.name: describe(getattr(setting, f.name)) for f in dataclasses.fields(setting)}
+    mentioned = (
+        f
+        for f in dataclasses.fields(setting)
+        if not (f.metadata.get("added") and getattr(setting, f.name) == f.default)
+    )
+    return {f.name: describe(getattr(setting, f.name)) for f in mentioned}
 
 
 def slug(setting: Setting) -> str:

@@ -29,6 +29,14 @@ class Job(NamedTuple):
     report: Callable[[int, int, Mapping[str, float]], None]
 
 
+def added(default: Any) -> Any:
+    """A field that a setting got after its first records: at its default it is not mentioned.
+
+    Settings stand in others, whose records go by all of their fields.
+    """
+    return field(default=default, metadata={"added": True})
+
+
 class Setting(Protocol):
     """Everything that decides a result, seeds apart: a frozen dataclass.
 

@@ -23,8 +23,9 @@ from experiments.data.dataset import Dataset, Standardize, batches, standardize_
 from experiments.models import networks
 from experiments.recipes import DenseOptimizer, Recipe, Setup
 from experiments.recipes.magnitude import dense
-from experiments.runs.table import Job, Row
+from experiments.runs.table import Job, Row, added
 from experiments.settings import train
+from experiments.settings.left import left
 from experiments.settings.train import count_zeros, fingerprint
 from sparsejax.plans.leaf import Allocator
 
@@ -70,6 +71,8 @@ class Classify:
     weight_decay: float = 1e-2
     clip_norm: float = 1.0
     """Longer gradients, of all leaves together, are scaled down to this; inf leaves them."""
+    momentum: float | None = added(None)
+    """None for AdamW; else Nesterov's, of SGD with L2, its rate a cosine after a short warm-up."""
 
     @property
     def label(self) -> str:
@@ -96,12 +99,13 @@ class Classify:
         """The deployed state and the result of a training that starts at a network's variables."""
         dataset, steps = self._work(job)
         tx, plan = self.optimizer(network, dataset, steps, job.seed)
-        evaluate = _evaluation(network, dataset)
+        on_the_way = _evaluation(network, dataset.on_the_way)
+        name = "test_accuracy" if dataset.on_the_way is dataset else "validation_accuracy"
         clock = Clock(job.report, steps)
 
         def measure(state: train.TrainState) -> dict[str, float]:
-            accuracy = evaluate(train.forward(state), state.statistics, 2_000)
-            return {"test_accuracy": accuracy, "sparsity": train.sparsity_of(state.opt_state)}
+            accuracy = on_the_way(train.forward(state), state.statistics, 2_000)
+            return {name: accuracy, "sparsity": train.sparsity_of(state.opt_state)}
 
         lesson = functools.partial(
             self._lesson,
@@ -113,10 +117,12 @@ class Classify:
         )
         state, history = course(lesson, train.initial_state(network, tx), dataset, steps, job)
         state = self._deployed(network, state, dataset, job.seed)
+        evaluate = _evaluation(network, dataset)
         return state, {
             "accuracy": evaluate(state.params, state.statistics),
             "test_images": len(dataset.test_labels),
             **_counts(state.params, plan),
+            **left(network, state, plan, dataset),
             "ms_per_step": clock.median_ms(),
             "data": dataset.name,
             "fingerprint": fingerprint(state),
@@ -153,10 +159,7 @@ class Classify:
     ) -> tuple[optax.GradientTransformation, sj.Plan]:
         """The recipe's transform around AdamW, and the plan."""
         plan = self.plan(network.params)
-        schedule = optax.schedules.cosine_onecycle_schedule(
-            max(1, steps), self.learning_rate, pct_start=0.2
-        )
-        parts = DenseOptimizer(schedule, self.weight_decay, self.clip_norm)
+        parts = self.dense_optimizer(steps)
 
         def loss(params: Any, batch: Any, *, temperature: float = 1.0) -> Any:
             # Not accelerated: some methods want jax.jvp.
@@ -175,6 +178,18 @@ class Classify:
             key=jax.random.key(seed),
         )
         return self.method(parts.transform(), setup), plan
+
+    def dense_optimizer(self, steps: int) -> DenseOptimizer:
+        """AdamW on a one-cycle schedule, or SGD on a cosine after 1/24 of warm-up."""
+        if self.momentum is None:
+            rate = optax.schedules.cosine_onecycle_schedule(
+                max(1, steps), self.learning_rate, pct_start=0.2
+            )
+        else:
+            rate = optax.warmup_cosine_decay_schedule(
+                0.0, self.learning_rate, warmup_steps=steps // 24, decay_steps=max(2, steps)
+            )
+        return DenseOptimizer(rate, self.weight_decay, self.clip_norm, self.momentum)
 
     def plan(self, params: Any) -> sj.Plan:
         """What is pruned of a network, and how much."""

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 import sparsejax as sj
-from experiments.papers.suite import PAPERS
+from experiments.papers.suite import TABLES
 from experiments.recipes import magnitude
 from experiments.runs.records import RENAMED, RESULTS, ROOT, Store, claim, describe, slug
+from experiments.runs.table import added
 from experiments.settings.classify import Classify
 from tests.experiments.small_settings import Count
 
@@ -72,7 +73,7 @@ def test_equal_settings_share_a_folder_and_others_do_not():
 
 
 def test_no_record_is_orphaned_or_refused():
-    settings = {slug(row.setting): row.setting for paper in PAPERS for row in paper.ROWS}
+    settings = {slug(row.setting): row.setting for paper in TABLES for row in paper.ROWS}
     rows = {name.rpartition("-")[2]: setting for name, setting in settings.items()}
     assert len(rows) == len(settings)
     for folder in filter(Path.is_dir, RESULTS.iterdir()):
@@ -93,7 +94,7 @@ def functions(value, place=""):
 
 def test_a_name_means_one_function_in_a_field():
     meant = {}
-    for setting in (row.setting for paper in PAPERS for row in paper.ROWS):
+    for setting in (row.setting for paper in TABLES for row in paper.ROWS):
         for place, function in functions(setting):
             assert meant.setdefault((place, describe(function)), function) is function
 
@@ -113,6 +114,18 @@ def test_a_moved_function_keeps_its_records(tmp_path, monkeypatch):
     Store(tmp_path).write(Classify(magnitude.gmp, 0.9), 0, {"accuracy": 1})
     monkeypatch.setattr(magnitude.gmp, "__module__", "elsewhere")
     assert Store(tmp_path).read(Classify(magnitude.gmp, 0.9), 0)
+
+
+def test_a_field_that_was_added_leaves_the_records_of_settings_around_it():
+    def around(*new):
+        inner = dataclasses.make_dataclass("Inner", [("steps", int, 3), *new], frozen=True)
+        outer = dataclasses.make_dataclass("Outer", [("inner", inner)], frozen=True)
+        outer.label = "outer"
+        return lambda **options: outer(inner(**options))
+
+    before, after = around(), around(("rate", float, added(0.5)))
+    assert slug(after()) == slug(before()) and describe(after()) == describe(before())
+    assert slug(after(rate=0.1)) != slug(before())
 
 
 def test_a_new_field_with_a_default_leaves_old_records_valid(tmp_path):

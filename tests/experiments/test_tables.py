@@ -12,7 +12,7 @@ from experiments.runs.table import Results
 from experiments.runs.verdicts import judge
 from tests.experiments.small_settings import SmallPaper
 
-PAPERS = [pytest.param(paper, id=suite.name_of(paper)) for paper in suite.PAPERS]
+PAPERS = [pytest.param(paper, id=suite.name_of(paper)) for paper in suite.TABLES]
 
 
 @pytest.mark.parametrize("paper", PAPERS)

@@ -6,6 +6,10 @@ arXiv:1911.11134.
     python -m experiments run evci2020_rigl
 
 Cost: 35 trainings of about a minute on one core. Expected: RigL > SET > static.
+
+SET at 98 % holds 13 % kept weights that are 0.0, RigL none. A likely reason: SET grows at random,
+also on inputs that are off, whose ReLU6 is at 0 because no weights lead to them; there no gradient
+moves a weight from the zero that it starts at. RigL grows where the gradient is largest.
 """
 
 from experiments.recipes import dynamic, magnitude

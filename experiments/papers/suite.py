@@ -12,6 +12,9 @@ to expect) and `TITLE`, `ROWS`, `PAPER`, `CLAIMS` as in `experiments.runs.table`
 `experiments/recipes/<family>.py`, see there. Anything else is a frozen dataclass of your own with
 `headline`, `label` and `run(job) -> dict`, in a file of `experiments/settings/`.
 
+A claim is `Claim(text, more("a", "b"))`, with `no_less` or a `Contrast` of any means, and is judged
+as `experiments.runs.verdicts` says. `grids.py` has our own tables, docs/protocol.md is their plan.
+
 Records are in `experiments/results/<setting>/seed<N>.json`: equal settings of two papers share
 them, and what is there is not run again. Locks, checkpoints and smoke runs are in
 `build/experiments`. A killed run goes on from its last checkpoint with the same command. Any number

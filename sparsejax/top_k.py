@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -23,6 +24,11 @@ def count_pruned(sparsity: float | Float[Array, ""], num_groups: int) -> int | I
     """
     if isinstance(sparsity, float | int | np.floating | np.integer):
         return min(math.floor(float(sparsity) * num_groups + 0.5), num_groups)
+    return _count_traced(sparsity, num_groups)
+
+
+@partial(jax.jit, static_argnums=1)
+def _count_traced(sparsity: Float[Array, ""], num_groups: int) -> Int[Array, ""]:
     if sparsity.dtype == jnp.float64:
         return jnp.floor(sparsity * num_groups + 0.5).astype(jnp.int32)
     sparsity = jnp.asarray(sparsity, jnp.float32)

@@ -1,5 +1,6 @@
 """The tables that the law tests run over: a new algorithm, pattern or optimizer is one row here."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -204,6 +205,7 @@ def planned(pattern: sj.Pattern, sparsity: float, params: Any = None) -> sj.Plan
     return sj.plan(params, dict.fromkeys(kernels, pattern), sparsity=sparsity)
 
 
+@functools.partial(jax.jit, inline=True)
 def fake_grads(params: Any, step: Any) -> Any:
     """Gradients that depend on the params, the position and the step, without a model."""
 
@@ -244,21 +246,28 @@ def _inputs() -> jax.Array:
     return jnp.asarray(np.random.default_rng(1).normal(size=(5, 8)), jnp.float32)
 
 
+# Each draws its params by one program.
+_init_linen = jax.jit(Linen().init)
+_split_nnx = lambda: nnx.split(NNX(nnx.Rngs(0)))
+_init_nnx = jax.jit(lambda: _split_nnx()[1])
+_init_equinox = eqx.filter_jit(lambda: eqx.nn.MLP(8, 4, 16, 1, key=jax.random.key(0)))
+
+
 def _linen() -> Tree:
     model = Linen()
-    params = model.init(jax.random.key(0), _inputs())
+    params = _init_linen(jax.random.key(0), _inputs())
     rules = {"head": None, "kernel": sj.Unstructured()}
     return Tree(params, rules, lambda p: jnp.mean(model.apply(p, _inputs()) ** 2))
 
 
 def _nnx_state() -> Tree:
-    graph, params = nnx.split(NNX(nnx.Rngs(0)))
+    graph, params = nnx.eval_shape(_split_nnx)[0], _init_nnx()
     rules = {"layers/1": None, "kernel": sj.Unstructured()}
     return Tree(params, rules, lambda p: jnp.mean(nnx.merge(graph, p)(_inputs()) ** 2))
 
 
 def _equinox() -> Tree:
-    model = eqx.nn.MLP(8, 4, 16, 1, key=jax.random.key(0))
+    model = _init_equinox()
     params, static = eqx.partition(model, eqx.is_inexact_array)
     rules = {"layers/1": None, "weight": sj.Unstructured(output_axis=0)}
     loss = lambda p: jnp.mean(jax.vmap(eqx.combine(p, static))(_inputs()) ** 2)

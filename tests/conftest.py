@@ -27,7 +27,8 @@ os.environ.setdefault("XLA_FLAGS", " ".join([DEVICES, *QUICK_TO_COMPILE]))
 _folder = tempfile.TemporaryDirectory()
 os.environ.setdefault("SPARSEJAX_CACHE", f"{_folder.name}/times.json")
 
-_compiled = 0
+_compiled = 0  # since old programs were dropped
+_compiled_before = 0
 
 
 def pytest_collection_finish():
@@ -39,11 +40,17 @@ def pytest_collection_finish():
 @pytest.fixture(autouse=True, scope="module")
 def few_programs_alive():
     """Between test files, since tests of one file share programs."""
-    global _compiled
+    global _compiled, _compiled_before
     yield
     if _compiled > 200:
         jax.clear_caches()
+        _compiled_before += _compiled
         _compiled = 0
+
+
+def pytest_terminal_summary(terminalreporter):
+    """What the time went into, whatever else the machine did."""
+    terminalreporter.write_line(f"{_compiled_before + _compiled} programs were compiled")
 
 
 def _count(event: str, seconds: float, **_: object) -> None:

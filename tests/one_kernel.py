@@ -18,19 +18,22 @@ def forward(method, params, mask, context, learned=()):
     """The forward weights as a function of the raw ones."""
     masks = {"kernel": jnp.asarray(mask, bool)}
     apply = lambda params, learned: method.reparam.apply(params, masks, learned, context)
-    return jax.vjp(apply, params, learned)
+    return jax.vjp(jax.jit(apply), params, learned)
 
 
 def steps_of(tx, params, num_steps, grads_of):
     """Params and states after each step, jitted."""
     update = jax.jit(tx.update)
-    state, history = tx.init(params), []
+    state, history = jax.jit(tx.init)(params), []
     jax.eval_shape(sj.forward, params, state)  # these gradients are said to be of these weights
     for step in range(num_steps):
         updates, state = update(grads_of(params, step), state, params)
-        params = optax.apply_updates(params, updates)
+        params = _apply(params, updates)
         history.append((params, state))
     return history
+
+
+_apply = jax.jit(optax.apply_updates)
 
 
 def constant(grads):

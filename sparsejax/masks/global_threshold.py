@@ -1,6 +1,7 @@
 """One threshold for the whole network: how much each leaf loses to it, with a floor per leaf."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -37,6 +38,14 @@ def cut_globally(
     """
     total = sum(leaf.num_weights for leaf in leaves)
     budget = count_pruned(fraction * (budget_of(leaves) / total), total)
+    return _cut(tuple(leaves), list(scores), list(masks), budget, min_weights)
+
+
+@partial(jax.jit, static_argnames=("leaves", "min_weights"))
+def _cut(
+    leaves: Sequence[PlanLeaf], scores: Any, masks: Any, budget: Any, min_weights: int
+) -> list[Bool[Array, "..."]]:
+    total = sum(leaf.num_weights for leaf in leaves)
     pruned = _pruned_under_threshold(leaves, scores, masks, total - budget)
     most = jnp.asarray(most_pruned(leaves, min_weights), jnp.int32)
     counts = _scale_to_budget(pruned, most, budget)

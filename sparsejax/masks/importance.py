@@ -22,7 +22,7 @@ def loss_based(loss: Loss, batches: Sequence[Any]) -> Measure:
     Sensitivity", ICLR 2019, arXiv 1810.02340, equation 4.
     """
     gradient = mean_gradient(loss, batches)
-    return lambda params: jax.tree.map(lambda w, g: jnp.abs(w * g), params, gradient(params))
+    return lambda params: _sensitivity(params, gradient(params))
 
 
 def gradient_norm(loss: Loss, batches: Sequence[Any]) -> Measure:
@@ -32,7 +32,17 @@ def gradient_norm(loss: Loss, batches: Sequence[Any]) -> Measure:
     Flow", ICLR 2020, arXiv 2002.07376, equation 8, with the sign turned: high is kept.
     """
     product = hessian_gradient(loss, batches)
-    return lambda params: jax.tree.map(jnp.multiply, params, product(params))
+    return lambda params: _products(params, product(params))
+
+
+@jax.jit
+def _products(params: Any, others: Any) -> Any:
+    return jax.tree.map(jnp.multiply, params, others)
+
+
+@jax.jit
+def _sensitivity(params: Any, grads: Any) -> Any:
+    return jax.tree.map(jnp.abs, _products(params, grads))
 
 
 def mean_gradient(loss: Loss, batches: Sequence[Any]) -> Measure:
@@ -59,13 +69,16 @@ def _mean_over(batches: Sequence[Any], f: Callable[[Any, Any], Any]) -> Measure:
     """The mean of the trees `f(params, batch)`, one batch at a time and compiled once."""
     if not batches:
         raise ValueError("An importance needs at least one batch, got none; pass a list of them.")
-    stacked = jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *batches)
+    arrays = [jax.tree.map(jnp.asarray, batch) for batch in batches]
 
-    def mean(params: Any) -> Any:
+    @jax.jit  # one program, also for who calls it without jit
+    def mean(params: Any, arrays: Any) -> Any:
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *arrays)
+
         def add(total: Any, batch: Any) -> tuple[Any, None]:
             return jax.tree.map(jnp.add, total, f(params, batch)), None
 
         total, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), stacked)
         return jax.tree.map(lambda leaf: leaf / len(batches), total)
 
-    return mean
+    return lambda params: mean(params, arrays)

@@ -1,7 +1,7 @@
 """The masks that a training starts from: functions (params, plan) -> masks."""
 
 from collections.abc import Callable, Sequence
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -10,8 +10,8 @@ import optax
 
 from sparsejax.doors import PLAN, checked
 from sparsejax.masks.global_threshold import cut_globally
+from sparsejax.patterns import Pattern
 from sparsejax.patterns.stacked import from_slices, take
-from sparsejax.plans.leaf import PlanLeaf
 from sparsejax.plans.plan import Plan
 from sparsejax.plans.planned_leaves import map_params
 from sparsejax.reparams.soft_masks import spread
@@ -40,16 +40,17 @@ def masks_from_zeros(params: Any, plan: Plan) -> Any:
 
     A group with any nonzero weight is kept whole, and no more than that.
     """
+    return map_params(lambda leaf, weights: _nonzero_groups(weights, leaf.pattern), plan, params)
 
-    def nonzero_groups(leaf: PlanLeaf, weights: Any) -> Any:
-        nonzero = (weights != 0).astype(jnp.float32)
-        masks = [
-            spread(pattern, jnp.asarray(pattern.group_scores(nonzero)), nonzero) > 0
-            for pattern in leaf.pattern.factors()
-        ]
-        return reduce(jnp.logical_and, masks)
 
-    return map_params(nonzero_groups, plan, params)
+@partial(jax.jit, static_argnames="pattern")  # one program, also for who calls it without jit
+def _nonzero_groups(weights: Any, pattern: Pattern) -> Any:
+    nonzero = (weights != 0).astype(jnp.float32)
+    masks = [
+        spread(factor, jnp.asarray(factor.group_scores(nonzero)), nonzero) > 0
+        for factor in pattern.factors()
+    ]
+    return reduce(jnp.logical_and, masks)
 
 
 def by_leaves(params: Any, plan: Plan) -> list[Any]:

@@ -39,6 +39,7 @@ class BSR:
     leaf_shape: Shape
     output_axis: int = field(default=-1)
 
+    @partial(jax.jit, inline=True)  # one program, also without jit around it
     def todense(self) -> Float[Array, "..."]:
         """The leaf, with zeros where nothing is stored."""
         blocks = jnp.zeros((*self._grid(), *self.block), self.values.dtype)
@@ -48,8 +49,12 @@ class BSR:
 
     def gather(self, weights: Float[AnyArray, "..."]) -> "BSR":
         """The same structure with the values of a dense leaf."""
-        matrix = arrays.as_matrix(jnp.asarray(weights), self.output_axis)
-        return replace(self, values=split_blocks(matrix, self.block)[self._rows(), self.indices])
+        return replace(self, values=self._values(jnp.asarray(weights)))
+
+    @partial(jax.jit, inline=True)
+    def _values(self, weights: Any) -> Any:
+        matrix = arrays.as_matrix(weights, self.output_axis)
+        return split_blocks(matrix, self.block)[self._rows(), self.indices]
 
     def _grid(self) -> tuple[int, int]:
         return self.matrix_shape[0] // self.block[0], self.matrix_shape[1] // self.block[1]

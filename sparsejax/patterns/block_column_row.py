@@ -65,6 +65,7 @@ class BCRC:
     leaf_shape: Shape
     output_axis: int = field(default=-1)
 
+    @partial(jax.jit, inline=True)  # one program, also without jit around it
     def todense(self) -> Float[Array, "..."]:
         """The leaf, with zeros where nothing is stored."""
         matrix = jnp.zeros(self.matrix_shape, self.values.dtype)
@@ -74,8 +75,11 @@ class BCRC:
 
     def gather(self, weights: Float[AnyArray, "..."]) -> "BCRC":
         """The same structure with the values of a dense leaf."""
-        matrix = arrays.as_matrix(jnp.asarray(weights), self.output_axis)
-        return replace(self, values=matrix[self.positions()])
+        return replace(self, values=self._values(jnp.asarray(weights)))
+
+    @partial(jax.jit, inline=True)
+    def _values(self, weights: Any) -> Any:
+        return arrays.as_matrix(weights, self.output_axis)[self.positions()]
 
     def positions(self) -> tuple[Int[Array, "num_values"], Int[Array, "num_values"]]:
         """The row and the column of each value."""
@@ -135,29 +139,31 @@ class BlockColumnRow(Pattern):
         allowed: Bool[Array, "..."] | None = None,
     ) -> Bool[Array, "..."]:
         """The mask that keeps the columns of blocks with the highest sums, and rows within them."""
-        column_box, row_box = self._boxes(scores.shape)
-        if self._kept_rows == self.rows:
-            return mask_groups(scores, column_box, sparsity, keep, allowed)
+        column_box, _ = self._boxes(scores.shape)
         num_groups = self.num_groups(scores.shape)
         num_kept = num_groups - top_k.count_pruned(sparsity, num_groups)
-        column_scores = sum_groups(scores, column_box)
+        if self._kept_rows == self.rows:
+            return mask_groups(scores, num_kept, keep, allowed, column_box)
+        return self._best(scores, num_kept, keep, allowed)
+
+    @partial(jax.jit, static_argnums=0)  # one program, also for who calls it without jit
+    def _best(self, scores: Any, num_kept: Any, keep: Any, allowed: Any) -> Bool[Array, "..."]:
+        column_box, row_box = self._boxes(scores.shape)
+        column_scores: Any = sum_groups(scores, column_box)
         wanted = num_kept * (self.cols // self._kept_rows)
         column_groups = top_k.top_k_mask(
-            jnp.asarray(column_scores),
+            column_scores,
             jnp.minimum(wanted, column_scores.size),
             keep=any_of_groups(keep, column_box),
             allowed=any_of_groups(allowed, column_box),
         )
         columns = expand_groups(column_groups, column_box, scores)
-        output = self.output_axis % scores.ndim
-        best_rows = NM(self._kept_rows, self.rows, output)
-        if isinstance(sparsity, float | int):
-            sparsity = min(float(sparsity), best_rows.max_sparsity(scores.shape))
-        row_groups = best_rows.mask(
-            jnp.asarray(sum_groups(jnp.where(columns, scores, 0), row_box)),
-            sparsity,
-            keep=any_of_groups(keep, row_box),
-            allowed=any_of_groups(allowed, row_box),
+        best_rows = NM(self._kept_rows, self.rows, self.output_axis % scores.ndim)
+        row_groups = best_rows.keep_best(
+            sum_groups(jnp.where(columns, scores, 0), row_box),
+            num_kept,
+            any_of_groups(keep, row_box),
+            any_of_groups(allowed, row_box),
         )
         return columns & expand_groups(row_groups, row_box, scores)
 

@@ -35,6 +35,7 @@ class KeptChannels:
     leaf_shape: Shape
     axis: int
 
+    @partial(jax.jit, inline=True)  # one program, also without jit around it
     def todense(self) -> Float[Array, "..."]:
         """The leaf, with zeros in the pruned channels."""
         kept = jnp.moveaxis(jnp.asarray(self.values), self.axis, 0)
@@ -43,7 +44,11 @@ class KeptChannels:
 
     def gather(self, weights: Float[AnyArray, "..."]) -> "KeptChannels":
         """The same structure with the values of a dense leaf."""
-        return replace(self, values=jnp.take(weights, jnp.asarray(self.indices), axis=self.axis))
+        return replace(self, values=self._values(jnp.asarray(weights)))
+
+    @partial(jax.jit, inline=True)
+    def _values(self, weights: Any) -> Any:
+        return jnp.take(weights, self.indices, axis=self.axis)
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ class PackedKernels:
     leaf_shape: Shape
     output_axis: int = field(default=-1)
 
+    @partial(jax.jit, inline=True)  # one program, also without jit around it
     def todense(self) -> Float[Array, "..."]:
         """The leaf, with zeros where nothing is stored."""
         kernels = _kernels(jnp.zeros(self.leaf_shape, self.values.dtype), self.output_axis)
@@ -56,7 +57,11 @@ class PackedKernels:
 
     def gather(self, weights: Float[AnyArray, "..."]) -> "PackedKernels":
         """The same structure with the values of a dense leaf."""
-        return replace(self, values=_kernels(jnp.asarray(weights), self.output_axis)[self._where()])
+        return replace(self, values=self._values(jnp.asarray(weights)))
+
+    @partial(jax.jit, inline=True)
+    def _values(self, weights: Any) -> Any:
+        return _kernels(weights, self.output_axis)[self._where()]
 
     def _where(self) -> tuple[Any, Any, Any]:
         counts = jnp.diff(jnp.asarray(self.row_starts))
@@ -94,12 +99,8 @@ class KernelPattern(Pattern):
     ) -> Bool[Array, "..."]:
         """The mask with an exact count: patterns before other weights, balanced between filters."""
         self.validate(scores.shape)
-        view = lambda part: None if part is None else _kernels(part, self.output_axis)
-        sizes = jnp.abs(jnp.nan_to_num(_kernels(scores, self.output_axis).astype(jnp.float32)))
-        squares = jnp.square(jnp.minimum(sizes, 1e15))
         num_kept = scores.size - top_k.count_pruned(sparsity, scores.size)
-        kept = _kept(squares, num_kept, view(keep), view(allowed))
-        return _from_kernels(kept, self.output_axis)
+        return _best(scores, num_kept, keep, allowed, self.output_axis)
 
     def group_scores(self, scores: Float[AnyArray, "..."]) -> Float[AnyArray, "..."]:
         """The scores themselves."""
@@ -185,12 +186,18 @@ def _choices(kept: np.ndarray) -> np.ndarray:
     return np.where(holds.any(-1), holds.argmax(-1), -1)
 
 
-@jax.jit
-def _kept(squares: Any, num_kept: Any, keep: Any, allowed: Any) -> Bool[Array, "..."]:
+@partial(jax.jit, static_argnames="output_axis")
+def _best(
+    scores: Any, num_kept: Any, keep: Any, allowed: Any, output_axis: int
+) -> Bool[Array, "..."]:
     """The best weights in the order of `_classes` and, in each class, of `_ranked`."""
-    inside, ranks = _ranked(squares, keep, allowed)
-    classes = _classes(inside, keep, allowed)
-    return top_k.ranked_top_k_mask(jnp.where(inside, -ranks, squares), num_kept, classes)
+    view = lambda part: None if part is None else _kernels(part, output_axis)
+    sizes = jnp.abs(jnp.nan_to_num(_kernels(scores, output_axis).astype(jnp.float32)))
+    squares = jnp.square(jnp.minimum(sizes, 1e15))
+    inside, ranks = _ranked(squares, view(keep), view(allowed))
+    classes = _classes(inside, view(keep), view(allowed))
+    kept = top_k.ranked_top_k_mask(jnp.where(inside, -ranks, squares), num_kept, classes)
+    return _from_kernels(kept, output_axis)
 
 
 def _ranked(squares: Any, keep: Any, allowed: Any) -> tuple[Any, Any]:

@@ -39,6 +39,7 @@ class PackedNM:
     axis: int
     leaf_shape: Shape
 
+    @partial(jax.jit, inline=True)  # one program, also without jit around it
     def todense(self) -> Float[Array, "..."]:
         """The leaf, with zeros where nothing is stored."""
         dense = jnp.zeros(self.leaf_shape, self.values.dtype)
@@ -47,8 +48,11 @@ class PackedNM:
 
     def gather(self, weights: Float[AnyArray, "..."]) -> "PackedNM":
         """The same structure with the values of a dense leaf."""
-        values = jnp.take_along_axis(jnp.asarray(weights), self._positions(), self.axis)
-        return replace(self, values=values)
+        return replace(self, values=self._values(jnp.asarray(weights)))
+
+    @partial(jax.jit, inline=True)
+    def _values(self, weights: Any) -> Any:
+        return jnp.take_along_axis(weights, self._positions(), self.axis)
 
     def _positions(self) -> Any:
         axis = self.axis % len(self.leaf_shape)
@@ -91,12 +95,16 @@ class NM(Pattern):
                 f"{self._name()} prunes at most {highest:g} of a leaf, got sparsity {sparsity:g}; "
                 "lower it or choose another pattern."
             )
-        safe = self._best_of_groups(scores, keep, allowed)
-        classes = [safe]
+        num_kept = scores.size - top_k.count_pruned(sparsity, scores.size)
+        return self.keep_best(scores, num_kept, keep, allowed)
+
+    @partial(jax.jit, static_argnums=0)  # one program, also for who calls it without jit
+    def keep_best(self, scores: Any, num_kept: Any, keep: Any, allowed: Any) -> Bool[Array, "..."]:
+        """The mask of so many weights, or of the n best of each group if those are more."""
+        classes = [self._best_of_groups(scores, keep, allowed)]
         for members in (keep, allowed):
             if members is not None:
                 classes.append(classes[-1] | members)
-        num_kept = scores.size - top_k.count_pruned(sparsity, scores.size)
         num_safe = scores.size // self.m * self.n
         return top_k.ranked_top_k_mask(scores, jnp.maximum(num_kept, num_safe), classes)
 

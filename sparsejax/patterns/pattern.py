@@ -2,12 +2,13 @@
 
 import abc
 import math
+from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from sparsejax import arrays, top_k
 from sparsejax.patterns.layout import Layout, layouts_of
@@ -160,7 +161,9 @@ class Boxes(Pattern):
         allowed: Bool[Array, "..."] | None = None,
     ) -> Bool[Array, "..."]:
         """The mask that keeps the groups with the highest sums of scores; exact to one group."""
-        return mask_groups(scores, self._box(scores.shape), sparsity, keep, allowed)
+        num_groups = self.num_groups(scores.shape)
+        num_kept = num_groups - top_k.count_pruned(sparsity, num_groups)
+        return mask_groups(scores, num_kept, keep, allowed, self._box(scores.shape))
 
     def group_scores(self, scores: Float[AnyArray, "..."]) -> Float[AnyArray, "..."]:
         """The sum of each group, in float32 or better; NumPy stays NumPy."""
@@ -184,22 +187,20 @@ class Boxes(Pattern):
         check_boxes(mask, self._box(np.shape(mask), path), self._name(), path)
 
 
+@partial(jax.jit, static_argnames="box")  # one program, also for who calls it without jit
 def mask_groups(
     scores: Float[Array, "..."],
-    box: Shape,
-    sparsity: float | Float[Array, ""],
+    num_kept: int | Int[Array, ""],
     keep: Bool[Array, "..."] | None,
     allowed: Bool[Array, "..."] | None,
+    box: Shape,
 ) -> Bool[Array, "..."]:
-    """The mask that keeps whole boxes, by the sum of their scores."""
-    group_scores: Any = sum_groups(scores, box)
+    """The mask that keeps so many whole boxes, by the sum of their scores."""
     if max(box, default=1) > 1:
         keep = None if keep is None else arrays.split_axes(keep, box).any(_inner_axes(box))
         allowed = None if allowed is None else arrays.split_axes(allowed, box).all(_inner_axes(box))
-    num_groups = group_scores.size
-    num_kept = num_groups - top_k.count_pruned(sparsity, num_groups)
-    kept = top_k.top_k_mask(group_scores, num_kept, keep=keep, allowed=allowed)
-    return expand_groups(kept, box, scores)
+    sums: Any = sum_groups(scores, box)
+    return expand_groups(top_k.top_k_mask(sums, num_kept, keep=keep, allowed=allowed), box, scores)
 
 
 def sum_groups(scores: Float[AnyArray, "..."], box: Shape) -> Float[AnyArray, "..."]:
@@ -230,11 +231,11 @@ def check_mask(mask: Any, path: str) -> np.ndarray:
 def check_boxes(mask: Any, box: Shape, name: str, path: str) -> None:
     """Raise a ValueError when a box is neither wholly kept nor wholly pruned."""
     split = arrays.split_axes(check_mask(mask, path), box)
-    partial = split.any(_inner_axes(box)) & ~split.all(_inner_axes(box))
-    if partial.any():
+    between = split.any(_inner_axes(box)) & ~split.all(_inner_axes(box))
+    if between.any():
         raise ValueError(
-            f"{subject(path)}{name} needs each group kept or pruned as one, got {partial.sum()} of "
-            f"{partial.size} groups in between; build the mask with {name}.mask."
+            f"{subject(path)}{name} needs each group kept or pruned as one, got {between.sum()} of "
+            f"{between.size} groups in between; build the mask with {name}.mask."
         )
 
 
@@ -260,8 +261,7 @@ def matrix_box(
     """The extent on each axis of a block of `rows` outputs x `cols` consecutive inputs.
 
     Args:
-      shape: of the leaf.
-      rows, cols: of the block.
+      shape, rows, cols: of the leaf and of the block.
       output_axis: the axis of the outputs; inputs are the others in order, flattened.
       name, path: of the pattern and the leaf, for the error.
 

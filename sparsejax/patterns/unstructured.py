@@ -30,6 +30,7 @@ class CSR:
     leaf_shape: Shape
     output_axis: int = field(default=-1)
 
+    @partial(jax.jit, inline=True)  # one program, also without jit around it
     def todense(self) -> Float[Array, "..."]:
         """The leaf, with zeros where nothing is stored."""
         matrix = jnp.zeros(self.matrix_shape, self.values.dtype)
@@ -38,8 +39,11 @@ class CSR:
 
     def gather(self, weights: Float[AnyArray, "..."]) -> "CSR":
         """The same structure with the values of a dense leaf."""
-        matrix = arrays.as_matrix(jnp.asarray(weights), self.output_axis)
-        return replace(self, values=matrix[self._rows(), self.indices])
+        return replace(self, values=self._values(jnp.asarray(weights)))
+
+    @partial(jax.jit, inline=True)
+    def _values(self, weights: Any) -> Any:
+        return arrays.as_matrix(weights, self.output_axis)[self._rows(), self.indices]
 
     def _rows(self) -> Int[Array, "num_nonzeros"]:
         starts = jnp.asarray(self.row_starts)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -69,10 +70,14 @@ def _keys(context: Any) -> dict[str, list[Any]]:
     """Each leaf's own key, by the path of the array that holds it."""
     keys: dict[str, list[Any]] = {}
     leaves = context.plan.leaves
-    of_each = jax.vmap(jax.random.fold_in, (None, 0))(context.key, jnp.arange(len(leaves)))
-    for leaf, key in zip(leaves, of_each, strict=True):
+    for leaf, key in zip(leaves, _folded_in(context.key, len(leaves)), strict=True):
         keys.setdefault(leaf.array_path, []).append(key)
     return keys
+
+
+@partial(jax.jit, static_argnums=1, inline=True)
+def _folded_in(key: Any, num: int) -> list[Any]:
+    return list(jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(num)))
 
 
 def _alike(plan: Plan, paths: list[str], rows: list[Any]) -> Iterator[list[int]]:

@@ -10,22 +10,26 @@ import pytest
 import sparsejax as sj
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def forward_and_back(quantizer, plan, params, masks, learned, cotangent):
+    context = sj.masks.MaskContext(plan, jnp.int32(0), None)
+    start = quantizer.init(params, context)
+    apply = lambda raw, own: quantizer.apply(raw, masks, own, context)
+    forward, pull = jax.vjp(apply, params, start if learned is None else learned)
+    return forward, *pull(cotangent), start
+
+
 def leaf_of(quantizer, weights, mask=None, learned=None, cotangent=None):
     """Forward weights of one leaf, and the pulled-back gradients of weights and learned."""
     params = {"w": jnp.asarray(weights, jnp.float32)}
     plan = sj.plan(params, {"w": sj.Unstructured()}, sparsity=0.0)
-    context = sj.masks.MaskContext(plan, jnp.int32(0), None)
-    masks = {"w": jnp.ones_like(params["w"], bool) if mask is None else jnp.asarray(mask)}
-    start = quantizer.init(params, context)
-    learned = start if learned is None else {"w": jnp.asarray(learned, jnp.float32)}
-    apply = lambda raw, own: quantizer.apply(raw, masks, own, context)
-    ones = jnp.ones_like(params["w"]) if cotangent is None else jnp.asarray(cotangent, jnp.float32)
-
-    def forward_and_back(params, learned):
-        forward, pull = jax.vjp(apply, params, learned)
-        return forward, *pull({"w": ones})
-
-    forward, grads, slopes = jax.jit(forward_and_back)(params, learned)
+    shape = params["w"].shape
+    masks = {"w": np.ones(shape, bool) if mask is None else np.asarray(mask)}
+    learned = None if learned is None else {"w": np.asarray(learned, np.float32)}
+    ones = np.ones(shape) if cotangent is None else np.asarray(cotangent)
+    forward, grads, slopes, start = forward_and_back(
+        quantizer, plan, params, masks, learned, {"w": ones.astype(np.float32)}
+    )
     own = np.asarray(slopes["w"]) if isinstance(slopes, dict) else None
     return np.asarray(forward["w"]), np.asarray(grads["w"]), own, start
 
@@ -175,12 +179,14 @@ def test_dkm_remembers_centroids_and_hardens_to_the_nearest():
     plan = sj.plan(params, {"w": sj.Unstructured()}, sparsity=0.0)
     context = sj.masks.MaskContext(plan, jnp.int32(0), None)
     quantizer = sj.quantizers.dkm(1, temperature=0.5)
-    learned = quantizer.init(params, context)
+    learned = jax.jit(lambda params: quantizer.init(params, context))(params)
+    refresh = jax.jit(lambda learned: quantizer.refresh(params, masks, learned, context))
     for _ in range(20):
-        learned = quantizer.refresh(params, masks, learned, context)
-    again = quantizer.refresh(params, masks, learned, context)
+        learned = refresh(learned)
+    again = refresh(learned)
     np.testing.assert_allclose(again["w"], learned["w"], atol=1e-4)
-    hard = np.asarray(quantizer.harden(params, masks, learned, context)["w"])
+    harden = jax.jit(lambda learned: quantizer.harden(params, masks, learned, context))
+    hard = np.asarray(harden(learned)["w"])
     low, high = np.asarray(learned["w"])
     assert -1 < low < 0 < high < 1.1, "the pruned 7 is in no cluster"
     np.testing.assert_allclose(hard, [low, low, high, high, high, 0.0], atol=1e-3)
@@ -248,7 +254,8 @@ def relative_error(weights, quantizer):
     params = {"w": weights}
     plan = sj.plan(params, {"w": sj.Unstructured()}, sparsity=0.0)
     hard = sj.quantizers.quantized(params, plan, quantizer)["w"]
-    return float(jnp.sum((hard - weights) ** 2) / jnp.sum(weights**2))
+    hard, weights = np.asarray(hard), np.asarray(weights)
+    return np.sum((hard - weights) ** 2) / np.sum(weights**2)
 
 
 @pytest.mark.parametrize(
@@ -273,6 +280,6 @@ def test_a_penalty_on_the_range_lowers_the_quantization_error(penalty, strength,
         return jax.lax.scan(step, {"w": wanted}, length=200)[0]["w"]
 
     weights = jax.jit(descend)(wanted)
-    reach = lambda w: float(jnp.max(jnp.abs(w)) / jnp.std(w))
+    reach = lambda w: np.max(np.abs(w)) / np.std(w)
     assert reach(weights) < 0.9 * reach(wanted)
     assert relative_error(weights, quantizer) < 0.9 * relative_error(wanted, quantizer)

@@ -10,7 +10,7 @@ import sparsejax as sj
 from experiments.models import networks
 from experiments.models.mobilenet_v1 import MobileNetV1, shifted_depthwise
 from experiments.models.mobilenet_v2 import MobileNetV2
-from experiments.settings.train import take_apart
+from experiments.settings.train import built
 
 X = np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32)
 
@@ -113,7 +113,7 @@ NETS = {
 
 @pytest.mark.parametrize("name", NETS)
 def test_rearranging_a_network_changes_nothing_and_prunes_better(name):
-    network = take_apart(NETS[name](nnx.Rngs(0)))
+    network = built(lambda: NETS[name](nnx.Rngs(0)))
 
     def noisy(leaf):
         leaf = np.asarray(leaf)

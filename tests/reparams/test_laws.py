@@ -111,7 +111,7 @@ def test_update_pulls_gradients_back_through_the_reparam(name):
         return weights, jax.tree.map(jnp.negative, pull(grads)[0])
 
     weights, expected = jax.jit(by_hand)(params, state, grads)
-    forward, pull = jax.vjp(lambda p: sj.effective(p, state), params)
+    forward, pull = jax.vjp(jax.jit(lambda p: sj.effective(p, state)), params)
     updates, after = jax.jit(tx.update)(grads, state, params)
     chex.assert_trees_all_close(forward, weights, rtol=1e-5, atol=1e-6)
     chex.assert_trees_all_equal(pull(grads)[0], grads)

@@ -100,12 +100,15 @@ def test_pdp_lets_a_pruned_weight_come_back():
 
 def test_a_group_is_whole_or_gone_where_there_is_no_boundary():
     weights = jnp.array([[1.0, 2.0], [3.0, 4.0]])
+    summed = lambda w, mask: soft_masks.sigmoid_mask(w, mask, sj.Unstructured(), 0.1).sum()
+    value_and_slope = jax.jit(jax.value_and_grad(summed))
     for kept, expected in ((True, 1.0), (False, 0.0)):
-        value, slope = jax.value_and_grad(
-            lambda w, mask: soft_masks.sigmoid_mask(w, mask, sj.Unstructured(), 0.1).sum()
-        )(weights, jnp.full((2, 2), kept))
+        value, slope = value_and_slope(weights, np.full((2, 2), kept))
         assert float(value) == 4 * expected
         np.testing.assert_array_equal(slope, 0.0)
+
+
+soft_top_k = jax.jit(soft_masks.soft_top_k)
 
 
 def sinkhorn(values, k, sharpness, num_steps=20_000):
@@ -121,7 +124,7 @@ def sinkhorn(values, k, sharpness, num_steps=20_000):
 @pytest.mark.parametrize(("k", "sharpness"), [(5, 1.0), (5, 20.0), (29, 7.0), (1, 100.0)])
 def test_soft_top_k_is_where_sinkhorn_converges(k, sharpness):
     values = np.random.default_rng(0).uniform(size=30)
-    mask = np.asarray(soft_masks.soft_top_k(jnp.asarray(values, jnp.float32), k, sharpness))
+    mask = np.asarray(soft_top_k(values.astype(np.float32), k, sharpness))
     np.testing.assert_allclose(mask, sinkhorn(values, k, sharpness), rtol=2e-4, atol=1e-6)
     np.testing.assert_allclose(mask.sum(), k, rtol=1e-5)
 
@@ -129,9 +132,9 @@ def test_soft_top_k_is_where_sinkhorn_converges(k, sharpness):
 def test_soft_top_k_of_all_or_none_and_its_slope():
     values = np.random.default_rng(0).uniform(size=8)
     with jax.enable_x64(True):
-        soft = lambda v, k=3: soft_masks.soft_top_k(v, k, 6.0)
+        soft = lambda v, k=3: np.asarray(soft_top_k(v, k, 6.0))
         assert np.all(soft(values, 8) == 1.0) and np.all(soft(values, 0) == 0.0)
-        slope = np.asarray(jax.jacobian(soft)(jnp.asarray(values)))
+        slope = np.asarray(jax.jit(jax.jacobian(soft_top_k))(values, 3, 6.0))
         near = 1e-6 * np.eye(8)
         central = [(soft(values + d) - soft(values - d)) / 2e-6 for d in near]
     np.testing.assert_allclose(slope, np.stack(central, 1), rtol=1e-6, atol=1e-8)
@@ -147,7 +150,7 @@ def test_spartan_is_hard_forward_and_soft_backward():
     np.testing.assert_allclose(values["kernel"], [0.9 * m[0], -0.6 * m[1], 0.0, 0.0], rtol=1e-5)
     soft = lambda w: jnp.sum(w * soft_masks.soft_top_k(jnp.abs(w), 2, 4.0))
     grads = pull({"kernel": jnp.ones(4)})[0]["kernel"]
-    np.testing.assert_allclose(grads, jax.grad(soft)(jnp.asarray(weights)), rtol=1e-5)
+    np.testing.assert_allclose(grads, jax.jit(jax.grad(soft))(weights), rtol=1e-5)
     # Fine-tuning, from step 8 on: the mask is a constant and pruned weights rest.
     frozen, pull = forward(method, params, [1, 1, 0, 0], context(8))
     np.testing.assert_allclose(frozen["kernel"], values["kernel"])
@@ -156,17 +159,17 @@ def test_spartan_is_hard_forward_and_soft_backward():
 
 
 def test_soft_masks_of_bfloat16_weights_are_computed_in_float32():
-    weights = np.random.default_rng(0).normal(size=(8, 4))
+    weights = np.random.default_rng(0).normal(size=(8, 4)).astype(jnp.bfloat16)
     for method in (
         sj.soft.pdp(0, 1, temperature=0.1),
         sj.soft.spartan(10),
         sj.soft.str_(initial=-1.0),
     ):
         learned = {"kernel": jnp.float32(-1.0)}
-        mask = np.abs(weights) > 0.5
+        mask = np.abs(weights.astype(np.float32)) > 0.5
         outputs = []
         for dtype in (jnp.bfloat16, jnp.float32):
-            params, _, context = planned(jnp.asarray(weights, jnp.bfloat16).astype(dtype))
+            params, _, context = planned(weights.astype(dtype))
             value, pull = forward(method, params, mask, context(1), learned)
             grads = pull({"kernel": jnp.ones((8, 4), dtype)})[0]
             assert value["kernel"].dtype == grads["kernel"].dtype == dtype

@@ -1,6 +1,8 @@
 """SynFlow: pruning at initialisation without data."""
 
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -58,11 +60,19 @@ def synflow(
         return jnp.sum(apply_fn(magnitudes, example))
 
     def initial(params: Any, plan: Plan) -> Any:
+        everything = full_masks(params, plan)
         if not jax.tree.leaves(params) or not plan.num_pruned:
-            return full_masks(params, plan)
+            return everything
+        masks, flows, end = in_rounds(params, by_leaves(everything, plan), plan)
+        for leaf, before in zip(plan.leaves, flows, strict=True):
+            _check_flow(before, f"{leaf.path}; pass a smaller positive example")
+        _check_flow(end, "the end; pass a larger example, or more rounds")
+        return masks_of_leaves(params, plan, masks)
+
+    @partial(jax.jit, static_argnames="plan")  # one program, also for who calls it without jit
+    def in_rounds(params: Any, everything: Any, plan: Plan) -> tuple[Any, list[Any], Any]:
         magnitudes = jax.tree.map(jnp.abs, params)
         density = 1.0 - plan.sparsity
-        paths = [leaf.path for leaf in plan.leaves]
 
         def left(masks: Any) -> Any:
             return masked(magnitudes, masks_of_leaves(params, plan, masks))
@@ -76,17 +86,13 @@ def synflow(
             masks = cut_globally(plan.leaves, scores, masks, fraction)
             return masks, jnp.where(index == 0, now, flows)
 
-        everything = by_leaves(full_masks(params, plan), plan)
-        start = everything, jnp.zeros(len(paths), jnp.float32)
+        start = everything, jnp.zeros(len(plan.leaves), jnp.float32)
         masks, flows = jax.lax.fori_loop(0, rounds, one_round, start)
-        for path, before in zip(paths, flows, strict=True):
-            _check_flow(before, f"{path}; pass a smaller positive example")
-        _check_flow(flow(left(masks)), "the end; pass a larger example, or more rounds")
-        return masks_of_leaves(params, plan, masks)
+        return masks, list(flows), flow(left(masks))
 
     return initial
 
 
 def _check_flow(total: Float[Array, ""], where: str) -> None:
-    if not isinstance(total, jax.core.Tracer) and not (jnp.isfinite(total) and total > 0):
+    if not isinstance(total, jax.core.Tracer) and not 0.0 < float(total) < math.inf:
         raise ValueError(f"synflow needs a finite flow above 0, got {total} at {where}.")

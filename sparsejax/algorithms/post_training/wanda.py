@@ -1,8 +1,10 @@
 """Pruning by weights and activations (Wanda): magnitudes times the norms of the inputs."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
@@ -40,15 +42,25 @@ def wanda(calibration: Mapping[str, LayerInputs]) -> InitialMasks:
     def mask(leaf: PlanLeaf, weights: Any) -> Bool[Array, "..."]:
         inputs = inputs_of(calibration, leaf.path, "wanda")
         norms = np.sqrt(inputs.squares)[:, None].astype(np.float32)
-        scores = jnp.abs(inputs.to_matrices(weights.astype(jnp.float32))) * norms
         quota = leaf.pattern.quota(leaf.shape)
-        if quota and quota.unlimited:
-            return inputs.from_matrices(_by_output(scores, leaf.num_pruned), leaf.shape)
-        if quota:
+        if quota and not quota.unlimited:
             column_orders(leaf, inputs, "wanda")  # refuses groups across outputs
-        return leaf.pattern.mask(inputs.from_matrices(scores, leaf.shape), leaf.sparsity)
+        back = np.argsort(inputs.positions, axis=None)
+        target = leaf.pattern, leaf.sparsity, leaf.num_pruned
+        return _mask(weights, norms, inputs.positions, back, target)
 
     return initial
+
+
+@partial(jax.jit, static_argnames="target")  # one program for all layers that are alike
+def _mask(weights: Any, norms: Any, positions: Any, back: Any, target: Any) -> Bool[Array, "..."]:
+    pattern, sparsity, num_pruned = target
+    scores = jnp.abs(weights.astype(jnp.float32).reshape(-1)[positions]) * norms
+    in_leaf = lambda matrices: matrices.reshape(-1)[back].reshape(weights.shape)
+    quota = pattern.quota(weights.shape)
+    if quota and quota.unlimited:
+        return in_leaf(_by_output(scores, num_pruned))
+    return pattern.mask(in_leaf(scores), sparsity)
 
 
 def _by_output(scores: Array, num_pruned: int) -> Bool[Array, "groups outputs inputs"]:

@@ -168,7 +168,7 @@ def _largest(
 
 def _kept(leaf: PlanLeaf, weights: Any, order: Int[np.ndarray, " channels"]) -> float:
     """The fraction of the leaf's magnitude that its pattern keeps in this order."""
-    magnitudes = jnp.abs(jnp.asarray(weights, jnp.float32))
-    scores = jnp.take(magnitudes, order, axis=_neighbours(leaf).axis)
-    mask = leaf.pattern.mask(scores, leaf.sparsity)
-    return float(jnp.sum(jnp.where(mask, scores, 0)) / jnp.maximum(jnp.sum(scores), 1e-30))
+    magnitudes = np.abs(np.asarray(weights, np.float32))
+    scores = magnitudes.take(order, _neighbours(leaf).axis)
+    mask = np.asarray(leaf.pattern.mask(jnp.asarray(scores), leaf.sparsity))
+    return scores.sum(where=mask, dtype=np.float64) / max(scores.sum(dtype=np.float64), 1e-30)

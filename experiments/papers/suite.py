@@ -22,6 +22,7 @@ of `run` processes may work at the same time, on this machine, each takes what n
 """
 
 from experiments.papers import (
+    arivazhagan2019_fedper,
     cho2023_pdp,
     elsen2020_fast_sparse_convnets,
     evci2020_rigl,
@@ -75,6 +76,7 @@ PAPERS: tuple[Paper, ...] = (
     zhou2021_sr_ste,
     jayakumar2021_top_kast,
     tai2022_spartan,
+    arivazhagan2019_fedper,
 )
 TABLES = PAPERS + GRIDS  # "all" does not run the grids, of days on two cores
 

@@ -79,8 +79,10 @@ def _pack_leaf(
     return flat[where], where.astype(index)
 
 
-def unpack(message: list[np.ndarray], base: Variables, shared: Variables | None) -> Variables:
-    """The base with the values of a message in their places.
+def unpack(
+    message: list[np.ndarray], base: Variables, shared: Variables | None
+) -> tuple[Variables, Variables]:
+    """The base with the values of a message in their places, and which positions those are.
 
     Raises:
       ValueError: the message is none for this base.
@@ -92,13 +94,20 @@ def unpack(message: list[np.ndarray], base: Variables, shared: Variables | None)
             f"A message about {len(leaves)} leaves has {2 * len(leaves)} arrays, got "
             f"{len(message)}; server and clients need the same network and personal layers."
         )
-    pairs = zip(leaves, message[::2], message[1::2], masks, strict=True)
-    return jax.tree.unflatten(structure, [jnp.asarray(_unpack_leaf(*row)) for row in pairs])
+    rows = zip(leaves, message[::2], message[1::2], masks, strict=True)
+    pairs = [_unpack_leaf(*row) for row in rows]
+    values = [jnp.asarray(leaf) for leaf, _ in pairs]
+    positions = [places for _, places in pairs]
+    return jax.tree.unflatten(structure, values), jax.tree.unflatten(structure, positions)
 
 
-def _unpack_leaf(leaf: Any, values: np.ndarray, places: np.ndarray, shared: Any) -> np.ndarray:
+def _unpack_leaf(
+    leaf: Any, values: np.ndarray, places: np.ndarray, shared: Any
+) -> tuple[np.ndarray, Bool[np.ndarray, "..."]]:
     out = np.array(leaf)
-    flat = out.reshape(-1)
+    flat, sent = out.reshape(-1), np.zeros(out.size, bool)
+    if values.dtype.kind == "V":  # bfloat16, as NumPy's files give it back
+        values = values.view(out.dtype)
     if not len(places):
         agreed = np.flatnonzero(shared) if shared is not None else NOWHERE
         at: Any = slice(0, len(values)) if len(values) in (0, len(flat)) else agreed
@@ -111,5 +120,5 @@ def _unpack_leaf(leaf: Any, values: np.ndarray, places: np.ndarray, shared: Any)
             f"A message about a leaf of shape {out.shape} and {out.dtype} has values for it, got "
             f"{len(values)} of {values.dtype}; server and clients need the same network and update."
         )
-    flat[at] = values
-    return out
+    flat[at], sent[at] = values, True
+    return out, sent.reshape(out.shape)

@@ -58,7 +58,7 @@ class RoundReport(NamedTuple):
 
 
 class Federated(NamedTuple):
-    """A federated training, as three functions.
+    """A federated training, as three functions and what they are made of.
 
     Attributes:
         init: (params, statistics=(), *, num_clients, own=None) -> state. All clients begin with
@@ -67,11 +67,15 @@ class Federated(NamedTuple):
         round: (state, clients, key, active=None) -> (state, RoundReport), jitted. `active` says
             which clients take part, all for None.
         models: state -> the Variables of each client's whole network, stacked.
+        train, personal, update: what it is made of.
     """
 
     init: Callable[..., FederatedState]
     round: Callable[..., tuple[FederatedState, RoundReport]]
     models: Callable[[FederatedState], Variables]
+    train: LocalTraining
+    personal: tuple[str, ...]
+    update: BaseUpdate
 
 
 @checked(train=LOCAL, update=UPDATE)
@@ -146,7 +150,7 @@ def fedper(
         spread = lambda leaf: jnp.broadcast_to(leaf, (num_clients, *leaf.shape))
         return merge(jax.tree.map(spread, state.base), state.personal)
 
-    return Federated(init, round_, models)
+    return Federated(init, round_, models, train, rules, update)
 
 
 def _copied(num_clients: int, leaf: Any) -> Any:
@@ -175,6 +179,27 @@ def _num_clients(state: FederatedState) -> int:
     return jax.tree.leaves((state.stale, state.personal))[0].shape[0]
 
 
+def train_at_home(
+    train: LocalTraining,
+    rules: Sequence[str],
+    update: BaseUpdate,
+    base: Variables,
+    held: tuple[Variables, Any, Any],
+    samples: Any,
+    num_samples: Any,
+    key: PRNGKeyArray,
+) -> tuple[Variables, Variables, tuple[Variables, Any, Any], Float[Array, ""]]:
+    """A client's round: what the server then knows of its base, what was sent, what it holds, loss.
+
+    It holds its personal layers, its optimizer's state, and what its update keeps.
+    """
+    own, opt_state, kept = held
+    trained, after, loss = train.run(merge(base, own), opt_state, samples, num_samples, key)
+    trained_base, trained_own = split(trained, rules)
+    received, sent, waiting = update.send(trained_base, base, kept)
+    return received, sent, (trained_own, after, waiting), loss
+
+
 def _round(
     train: LocalTraining,
     rules: Sequence[str],
@@ -190,14 +215,12 @@ def _round(
     takes_part = active & (num_samples > 0)
 
     def client(number: Any, held: Any, samples: Any, num_samples: Any, here: Any) -> Any:
-        own, opt_state, kept, stale = held
+        *held, stale = held
         own_key = jax.random.fold_in(key, number)
-        variables = merge(base, own)
-        trained, after, loss = train.run(variables, opt_state, samples, num_samples, own_key)
-        trained_base, trained_own = split(trained, rules)
-        received, sent, waiting = update.send(trained_base, base, kept)
-        keep = lambda new, old: jnp.where(here, new, old)
-        holds = jax.tree.map(keep, (trained_own, after, waiting), (own, opt_state, kept))
+        received, sent, holds, loss = train_at_home(
+            *(train, rules, update), base, tuple(held), samples, num_samples, own_key
+        )
+        holds = jax.tree.map(lambda new, old: jnp.where(here, new, old), holds, tuple(held))
         up, down = (num_bytes(base, where, shared) for where in (sent, stale))
         sent = jax.tree.map(partial(jnp.logical_and, here), sent)
         stale = jax.tree.map(lambda old: old & ~here, stale)

@@ -92,8 +92,9 @@ def test_bytes_are_those_of_the_arrays_that_are_sent(form):
     message = pack(base, positions, None)
     assert num_bytes(base, positions, None) == FORMS[form] == sum(a.nbytes for a in message)
     before = Variables({"w": jnp.zeros(size, dtype)})
-    found = unpack(message, before, None)
+    found, sent = unpack(message, before, None)
     np.testing.assert_array_equal(found.params["w"], leaf)
+    assert (sent.params["w"] >= places).all()
 
 
 UPDATES = {
@@ -121,7 +122,7 @@ def test_a_message_holds_what_the_server_is_to_know(name):
     received, sent, _ = update.send(TRAINED, BASE, update.init(BASE))
     shared = update.shared(BASE)
     message = pack(received, sent, shared)
-    same(unpack(message, BASE, shared), received)
+    same(unpack(message, BASE, shared), (received, sent))
     assert num_bytes(BASE, sent, shared) == sum(array.nbytes for array in message)
     assert num_bytes(BASE, sent, shared) == BYTES_UP[name.partition(",")[0]]
 

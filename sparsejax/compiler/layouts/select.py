@@ -13,7 +13,6 @@ from sparsejax.patterns import Pattern
 from sparsejax.patterns.layout import BLOCKS, LAYOUTS, MASKS, ROWS, Layout
 
 BLOCK_ROWS = (1, 2, 4, 8)
-DENSE_NAME = "dense"
 
 
 class Cost(NamedTuple):
@@ -69,6 +68,7 @@ class Choice:
     Attributes:
         layout: of the packed weights.
         name: "CSR", "2x1", "4x1", "8x1", "mask groups" or "dense".
+        is_dense: are all weights stored?
         microseconds: what the layer takes for one image, nan when it was not measured.
         break_even: the sparsity from which on the layer is faster than dense, in this pattern.
         reason: for the report.
@@ -76,6 +76,7 @@ class Choice:
 
     layout: Layout
     name: str
+    is_dense: bool
     microseconds: float
     break_even: float
     reason: str
@@ -111,10 +112,15 @@ def stored(traits: Traits, layout: Layout) -> float:
     return traits.stored[BLOCK_ROWS.index(rows)]
 
 
+def is_dense(traits: Traits, layout: Layout) -> bool:
+    """Does the layout keep all weights, as the dense kernel does?"""
+    return layout.storage == BLOCKS and stored(traits, layout) > 0.999
+
+
 def name_of(traits: Traits, layout: Layout) -> str:
     """What the report calls the layout."""
     if layout.storage == BLOCKS:
-        return DENSE_NAME if stored(traits, layout) > 0.999 else f"{layout.block}x1"
+        return "dense" if is_dense(traits, layout) else f"{layout.block}x1"
     return "CSR" if layout.storage == ROWS else "mask groups"
 
 
@@ -153,18 +159,18 @@ def choose(traits: Traits, microseconds: Sequence[tuple[Layout, float]], measure
     """The fastest of the layouts with their times, and what a dense layer would take."""
     layout, best = min(microseconds, key=lambda pair: pair[1])
     dense_layout = min(dense_layouts(traits), key=lambda dense: estimate(traits, dense, 1.0))
-    name = name_of(traits, layout)
+    full = is_dense(traits, layout)
     # What was measured for blocks that are nearly full is dense; else scale the model to what was.
     scale = best / max(estimate(traits, layout), 1e-9) if measured else 1.0
-    dense = best if name == DENSE_NAME else estimate(traits, dense_layout, 1.0) * scale
-    even = break_even(traits, layout if name != DENSE_NAME else Layout(ROWS, 2), dense / scale)
+    dense = best if full else estimate(traits, dense_layout, 1.0) * scale
+    even = break_even(traits, Layout(ROWS, 2) if full else layout, dense / scale)
     zeros = f"{1 - traits.stored[0]:.1%} zeros"
-    if name == DENSE_NAME:
+    if full:
         reason = f"{zeros}: dense is faster" if traits.stored[0] < 1 else "no zeros"
     else:
         reason = f"{zeros}: {best / dense:.2f} of dense time"
     took = best if measured else math.nan
-    return Choice(layout, name, took, even, reason)
+    return Choice(layout, name_of(traits, layout), full, took, even, reason)
 
 
 def break_even(traits: Traits, layout: Layout, dense_microseconds: float) -> float:

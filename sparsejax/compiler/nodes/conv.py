@@ -164,8 +164,8 @@ def to_conv(edit: Edit, node: Node) -> bool:
         return edit.refuse(node, not_float32(node))
     if len(x.shape) != 4:
         return edit.refuse(node, f"in {len(x.shape) - 2} dimensions, not in two")
-    layout = params["dimension_numbers"]
-    if layout.lhs_spec != layout.out_spec or layout.lhs_spec not in (NHWC, NCHW):
+    axes = params["dimension_numbers"]
+    if axes.lhs_spec != axes.out_spec or axes.lhs_spec not in (NHWC, NCHW):
         return edit.refuse(node, "neither NHWC nor NCHW")
     if tuple(params["lhs_dilation"]) != (1, 1) or params["batch_group_count"] != 1:
         return edit.refuse(node, "a transposed or batch-grouped convolution")
@@ -174,7 +174,7 @@ def to_conv(edit: Edit, node: Node) -> bool:
         return edit.refuse(node, "negative padding")
     if not np.isfinite(weights).all():
         return edit.refuse(node, "weights are not finite")
-    outputs, inputs, *spatial = layout.rhs_spec
+    outputs, inputs, *spatial = axes.rhs_spec
     op = Conv(
         weights=weights.transpose(*spatial, inputs, outputs),
         bias=np.zeros(weights.shape[outputs]),
@@ -183,7 +183,7 @@ def to_conv(edit: Edit, node: Node) -> bool:
         padding=padding,
         dilation=_pair(params["rhs_dilation"]),
         groups=int(params["feature_group_count"]),
-        channels_last=layout.lhs_spec == NHWC,
+        channels_last=axes.lhs_spec == NHWC,
     )
     return edit.replace(node, made(op, [x], node.outputs[0].shape))
 

@@ -149,7 +149,7 @@ def _row(node: Node, choice: Choice | None, region: int, images: bool) -> LayerR
     batch = node.outputs[0].shape[0] if images else 1
     sparsity = float(np.mean(op.weights == 0)) if op.weights.size else 0.0
     if choice is not None:
-        kernel = "dense" if choice.name == "dense" else "sparse"
+        kernel = "dense" if choice.is_dense else "sparse"
         pattern, reason, break_even = choice.name, choice.reason, choice.break_even
     else:
         kernel = "xla" if region < 0 else "depthwise"

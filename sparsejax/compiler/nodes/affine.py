@@ -12,7 +12,6 @@ from sparsejax.compiler.graph.activation import IDENTITY, Activation
 from sparsejax.compiler.graph.edit import Edit, constant_of, is_float, made
 from sparsejax.compiler.graph.graph import Node, Value
 from sparsejax.compiler.graph.images import EITHER
-from sparsejax.compiler.graph.op import MappingType
 from sparsejax.compiler.nodes.conv import Conv
 from sparsejax.compiler.nodes.elementwise import AFFINE
 from sparsejax.compiler.nodes.layer import Layer
@@ -51,7 +50,6 @@ class Affine(RegionOp):
         return f"Affine axis {self.axis}{with_activation(self.activation)}"
 
     def channel_axes(self, node: Node) -> frozenset[int]:
-        """As in RegionOp."""
         if self.scale.size > 1:
             return frozenset((self.axis,))
         return EITHER if len(node.outputs[0].shape) == 4 else last_axis(node)
@@ -64,19 +62,13 @@ class Affine(RegionOp):
         return replace(self, scale=scale, shift=shift, axis=axis)
 
     def before_change(self, to_last: bool) -> "Affine":
-        """As in RegionOp."""
         if self.scale.size == 1:
             return self
         return replace(self, axis=axis_before(self.axis, to_last))
 
     def evaluate(self, x: jax.Array) -> list[jax.Array]:
-        """As in RegionOp."""
         scale, shift = (along(array, self.axis, x) for array in (self.scale, self.shift))
         return [self.activation(x * scale + shift)]
-
-    def mapping(self, node: Node) -> MappingType:
-        """As in RegionOp."""
-        return MappingType.ONE_TO_ONE
 
     def lower(self, node: Node, to: Builder) -> None:
         """One step."""

@@ -40,11 +40,9 @@ class Channels(ChannelsOp):
         return np.array_equal(self.index, self.index[:1] + np.arange(self.index.size))
 
     def evaluate(self, x: jax.Array) -> list[jax.Array]:
-        """As in RegionOp."""
         return [jnp.take(x, np.asarray(self.index, np.int32), axis=self.axis, mode="clip")]
 
     def mapping(self, node: Node) -> MappingType:
-        """As in RegionOp."""
         return MappingType.ONE_TO_ONE if self._is_slice() else MappingType.SHUFFLE
 
     def lower(self, node: Node, to: Builder) -> None:

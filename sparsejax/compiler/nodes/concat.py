@@ -9,7 +9,6 @@ from sparsejax.compiler.engine.program import Builder
 from sparsejax.compiler.graph.edit import Edit, is_float
 from sparsejax.compiler.graph.graph import Node
 from sparsejax.compiler.graph.images import is_channel
-from sparsejax.compiler.graph.op import MappingType
 from sparsejax.compiler.nodes.op import ChannelsOp, Rules
 from sparsejax.compiler.nodes.primitive import Primitive
 
@@ -27,12 +26,7 @@ class Concat(ChannelsOp):
         return f"Concat axis {self.axis}"
 
     def evaluate(self, *inputs: jax.Array) -> list[jax.Array]:
-        """As in RegionOp."""
         return [jnp.concatenate(inputs, self.axis)]
-
-    def mapping(self, node: Node) -> MappingType:
-        """As in RegionOp."""
-        return MappingType.ONE_TO_ONE
 
     def lower(self, node: Node, to: Builder) -> None:
         """One step."""

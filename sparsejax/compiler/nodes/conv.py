@@ -67,7 +67,6 @@ class Conv(ImageOp, Layer):
 
     @property
     def layer_kind(self) -> str:
-        """As in Layer."""
         if self.is_depthwise:
             return "depthwise"
         pointwise = self.weights.shape[:2] == (1, 1) and self.groups == 1
@@ -75,12 +74,10 @@ class Conv(ImageOp, Layer):
 
     @property
     def is_product(self) -> bool:
-        """As in Layer."""
         return not self.is_depthwise
 
     @property
     def num_groups(self) -> int:
-        """As in Layer."""
         return self.groups
 
     @property
@@ -89,15 +86,13 @@ class Conv(ImageOp, Layer):
         return not (self.weights.shape[:2] == (1, 1) and self.strides == (1, 1))
 
     def channel_axis(self, rank: int) -> int:
-        """As in Layer."""
         return self.axis
 
     def in_order(self, channels_last: bool) -> "Conv | None":
-        """As in ImageOp."""
         return self if channels_last == self.channels_last else None
 
     def matrix(self) -> np.ndarray:
-        """As in Layer; with groups, zeros where channels do not meet."""
+        """With groups, zeros where channels do not meet."""
         height, width, inputs, outputs = self.weights.shape
         blocks = self.weights.transpose(3, 2, 0, 1).astype(np.float32)
         if self.groups == 1:
@@ -108,7 +103,6 @@ class Conv(ImageOp, Layer):
         return matrix.reshape(outputs, -1)
 
     def evaluate(self, x: jax.Array, *residual: jax.Array) -> list[jax.Array]:
-        """As in RegionOp."""
         order = "NHWC" if self.channels_last else "NCHW"
         y = lax.conv_general_dilated(
             x,

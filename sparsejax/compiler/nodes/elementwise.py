@@ -50,20 +50,13 @@ class Elementwise(RegionOp):
             return EITHER
         return frozenset(axis for axis in EITHER if others[0] == one_a_channel(x, axis))
 
-    def settled(self, axis: int, shape: tuple[int, ...]) -> "Elementwise":
-        """As in RegionOp."""
-        return self
-
     def before_change(self, to_last: bool) -> "Elementwise":
-        """As in RegionOp."""
         return self
 
     def evaluate(self, a: jax.Array, *b: jax.Array) -> list[jax.Array]:
-        """As in RegionOp."""
         return [self.activation(a if self.kind == "identity" else IN_JAX[self.kind](a, *b))]
 
     def mapping(self, node: Node) -> MappingType:
-        """As in RegionOp."""
         return MappingType.ONE_TO_MANY if broadcasts(node) else MappingType.ONE_TO_ONE
 
     def lower(self, node: Node, to: Builder) -> None:

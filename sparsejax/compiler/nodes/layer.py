@@ -65,7 +65,6 @@ class Layer(RegionOp):
         return replace(own, **fields)
 
     def mapping(self, node: Node) -> MappingType:
-        """As in RegionOp."""
         return MappingType.MANY_TO_MANY
 
 

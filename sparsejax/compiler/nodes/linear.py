@@ -42,45 +42,33 @@ class Linear(Layer):
 
     @property
     def layer_kind(self) -> str:
-        """As in Layer."""
         return "linear"
 
     @property
     def is_product(self) -> bool:
-        """As in Layer."""
         return True
 
     @property
     def num_groups(self) -> int:
-        """As in Layer."""
         return 1
 
     @property
     def gathers(self) -> bool:
-        """As in Layer."""
         return False
 
     def channel_axis(self, rank: int) -> int:
-        """As in Layer."""
         return rank - 1
 
     def matrix(self) -> np.ndarray:
-        """As in Layer."""
         return np.ascontiguousarray(self.weights.T, np.float32)
 
     def channel_axes(self, node: Node) -> frozenset[int]:
-        """As in RegionOp."""
         return last_axis(node)
-
-    def settled(self, axis: int, shape: tuple[int, ...]) -> "Linear":
-        """As in RegionOp."""
-        return self
 
     def before_change(self, to_last: bool) -> None:
         """None: on images it is a convolution."""
 
     def evaluate(self, x: jax.Array, *residual: jax.Array) -> list[jax.Array]:
-        """As in RegionOp."""
         y = x @ numbers(self.weights, x) + numbers(self.bias, x)
         return [self.activation(sum(residual, start=y))]
 

@@ -29,15 +29,12 @@ class Mean(ImageOp):
         return "Mean" + (" keepdims" if self.keepdims else "")
 
     def in_order(self, channels_last: bool) -> "Mean | None":
-        """As in ImageOp."""
         return self if channels_last == self.channels_last else None
 
     def evaluate(self, x: jax.Array) -> list[jax.Array]:
-        """As in RegionOp."""
         return [x.mean(sides(self.channels_last), keepdims=self.keepdims)]
 
     def mapping(self, node: Node) -> MappingType:
-        """As in RegionOp."""
         return MappingType.MANY_TO_MANY
 
     def lower(self, node: Node, to: Builder) -> None:

@@ -33,7 +33,10 @@ class Rules(NamedTuple):
 
 
 class RegionOp(abc.ABC):
-    """A kind of node that a region may hold: a frozen dataclass with weights and numbers."""
+    """A kind of node that a region may hold: a frozen dataclass with weights and numbers.
+
+    It inherits the answers of the simplest kinds, and gives those that differ.
+    """
 
     @property
     def name(self) -> str:
@@ -49,9 +52,9 @@ class RegionOp(abc.ABC):
     def evaluate(self, *inputs: Any, **_: Any) -> list[jax.Array]:
         """The outputs in plain JAX, for any batch size and also in float64."""
 
-    @abc.abstractmethod
     def mapping(self, node: Node) -> MappingType:
         """How DNNFusion classes a node with this op."""
+        return MappingType.ONE_TO_ONE
 
     @abc.abstractmethod
     def channel_axes(self, node: Node) -> frozenset[int]:
@@ -60,9 +63,9 @@ class RegionOp(abc.ABC):
         Of images 1 or 3, of rows the last; none where the engine cannot run it.
         """
 
-    @abc.abstractmethod
     def settled(self, axis: int, shape: tuple[int, ...]) -> Any:
         """The same op once its channels' axis and the shape of its output are known."""
+        return self
 
     @abc.abstractmethod
     def before_change(self, to_last: bool) -> Any:
@@ -91,15 +94,12 @@ class ImageOp(RegionOp):
         return channel_axis(self.channels_last)
 
     def channel_axes(self, node: Node) -> frozenset[int]:
-        """As in RegionOp."""
         return frozenset(axis for axis in EITHER if self.in_order(axis == LAST))
 
     def settled(self, axis: int, shape: tuple[int, ...]) -> Any:
-        """As in RegionOp."""
         return self.in_order(axis == LAST)
 
     def before_change(self, to_last: bool) -> Any:
-        """As in RegionOp."""
         after: Any = self.in_order(to_last)
         return after and replace(after, channels_last=not to_last)
 
@@ -110,15 +110,9 @@ class ChannelsOp(RegionOp):
     axis: int
 
     def channel_axes(self, node: Node) -> frozenset[int]:
-        """As in RegionOp."""
         return frozenset((self.axis,))
 
-    def settled(self, axis: int, shape: tuple[int, ...]) -> Any:
-        """As in RegionOp."""
-        return self
-
     def before_change(self, to_last: bool) -> Any:
-        """As in RegionOp."""
         own: Any = self
         return replace(own, axis=axis_before(self.axis, to_last))
 

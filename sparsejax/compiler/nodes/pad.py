@@ -11,7 +11,6 @@ from sparsejax.compiler.engine.program import Builder
 from sparsejax.compiler.graph.edit import Edit, constant_of, is_float, made
 from sparsejax.compiler.graph.graph import Node
 from sparsejax.compiler.graph.images import Pairs, spatial
-from sparsejax.compiler.graph.op import MappingType
 from sparsejax.compiler.nodes.conv import Conv
 from sparsejax.compiler.nodes.op import ImageOp, Rules, with_padding
 from sparsejax.compiler.nodes.pool import Pool
@@ -32,7 +31,7 @@ class Pad(ImageOp):
         return f"Pad{with_padding(self.padding)}"
 
     def in_order(self, channels_last: bool) -> "Pad | None":
-        """As in ImageOp: the axis 2 is the width of NHWC and the height of NCHW."""
+        """The axis 2 is the width of NHWC and the height of NCHW."""
         if self.channels_last == channels_last:
             return self
         if any(self.padding[0 if self.channels_last else 1]):
@@ -40,12 +39,7 @@ class Pad(ImageOp):
         return Pad(self.padding[::-1], channels_last)
 
     def evaluate(self, x: jax.Array) -> list[jax.Array]:
-        """As in RegionOp."""
         return [jnp.pad(x, spatial(self.padding, (0, 0), self.channels_last))]
-
-    def mapping(self, node: Node) -> MappingType:
-        """As in RegionOp."""
-        return MappingType.ONE_TO_ONE
 
     def lower(self, node: Node, to: Builder) -> None:
         """One step."""

@@ -46,7 +46,7 @@ class Pool(ImageOp):
         return text + with_padding(self.padding) + ("" if self.counts else " inside")
 
     def in_order(self, channels_last: bool) -> "Pool | None":
-        """As in ImageOp: the axis 2 is the width of NHWC and the height of NCHW."""
+        """The axis 2 is the width of NHWC and the height of NCHW."""
         if self.channels_last == channels_last:
             return self
         idle = 0 if self.channels_last else 1
@@ -61,7 +61,6 @@ class Pool(ImageOp):
         )
 
     def evaluate(self, x: jax.Array) -> list[jax.Array]:
-        """As in RegionOp."""
         window = spatial(self.window, 1, self.channels_last)
         strides = spatial(self.strides, 1, self.channels_last)
         padding = spatial(self.padding, (0, 0), self.channels_last)
@@ -75,7 +74,6 @@ class Pool(ImageOp):
         return [total / lax.reduce_window(ones, 0.0, lax.add, window, strides, padding)]
 
     def mapping(self, node: Node) -> MappingType:
-        """As in RegionOp."""
         return MappingType.MANY_TO_MANY
 
     def lower(self, node: Node, to: Builder) -> None:

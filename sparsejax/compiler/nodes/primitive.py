@@ -37,7 +37,6 @@ class Primitive:
 
     @property
     def effects(self) -> bool:
-        """As in Op."""
         return bool(self.equation.effects)
 
     def __str__(self) -> str:
@@ -45,12 +44,10 @@ class Primitive:
         return self.name
 
     def evaluate(self, *inputs: jax.Array) -> list[jax.Array]:
-        """As in Op."""
         outputs = fold.bind(self.equation.primitive, self.equation.params, *inputs)
         return list(outputs) if self.equation.primitive.multiple_results else [outputs]
 
     def mapping(self, node: Node) -> MappingType:
-        """As in Op."""
         found = _MAPPING_OF.get(self.name)
         if found is None and broadcasts(node, grows=self.name == "broadcast_in_dim"):
             return MappingType.ONE_TO_MANY

@@ -33,20 +33,15 @@ class Reshape(RegionOp):
             return NEITHER
         return frozenset(axis for axis in EITHER if after == one_a_channel(after, axis))
 
-    def settled(self, axis: int, shape: tuple[int, ...]) -> "Reshape":
-        """As in RegionOp."""
-        return self
-
     def before_change(self, to_last: bool) -> None:
         """None: the elements would come in another order."""
 
     def evaluate(self, x: jax.Array) -> list[jax.Array]:
-        """As in RegionOp; a region keeps axis 0, which may be another batch."""
+        """A region keeps axis 0, which may be another batch."""
         same_size = math.prod(self.shape) == x.size
         return [x.reshape(self.shape if same_size else (x.shape[0], *self.shape[1:]))]
 
     def mapping(self, node: Node) -> MappingType:
-        """As in RegionOp."""
         return MappingType.REORGANIZE
 
     def lower(self, node: Node, to: Builder) -> None:

@@ -21,7 +21,6 @@ class Transpose:
 
     @property
     def effects(self) -> bool:
-        """As in Op."""
         return False
 
     def __str__(self) -> str:
@@ -29,9 +28,7 @@ class Transpose:
         return f"Transpose {self.permutation}"
 
     def evaluate(self, x: jax.Array) -> list[jax.Array]:
-        """As in Op."""
         return [x.transpose(self.permutation)]
 
     def mapping(self, node: Node) -> MappingType:
-        """As in Op."""
         return MappingType.SHUFFLE

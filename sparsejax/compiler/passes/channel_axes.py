@@ -10,7 +10,7 @@ from sparsejax.compiler.nodes.op import NEITHER, RegionOp
 def channel_axes(graph: Graph) -> dict[Node, int]:
     """The channels' axis of every node on images: its own, or where either fits a neighbour's.
 
-    Two neighbours may differ: the value between them is then read in two layouts, by two regions.
+    Two neighbours may differ: the value between them is then read in two orders, by two regions.
     """
     possible = {node: _possible_axes(node) for node in graph.nodes}
     axes = {node: min(found) for node, found in possible.items() if len(found) == 1}

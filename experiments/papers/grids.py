@@ -40,7 +40,7 @@ METHODS: tuple[tuple[str, Recipe, Allocator], ...] = (
     ("mest em&s, ERK", elastic.mest_ems, ERK),
     ("top-kast, ERK", soft.top_kast, ERK),
     ("movement, ERK", soft.movement, ERK),
-    ("str, learned", soft.str_, ERK),
+    ("str, cut", soft.str_, ERK),
     ("rigl, uniform", dynamic.rigl, UNIFORM),
 )
 BASELINE = "gmp, ERK"

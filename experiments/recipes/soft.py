@@ -47,12 +47,24 @@ def _pdp(
     return sj.sparsify(tx, sj.soft.pdp(begin, end, **options), setup.plan, key=setup.key)
 
 
-@allocates("learned")
+@allocates("learned, then cut globally")
 def str_(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
-    """STR for three quarters, then s rests; from half on it is held to gmp's ramp.
+    """STR for three quarters, then s rests; from half on it is held to gmp's ramp."""
+    return _str(tx, setup, exact_from=setup.steps // 2, exact_by=setup.steps * 3 // 4)
 
-    Weight decay alone would move s from -12 to where sigmoid(s) prunes the plan's share of the
-    initial weights (it cannot pass 1/2); its gradient does the rest.
+
+@allocates("learned")
+def str_uncut(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
+    """STR for three quarters, then s rests: how sparse it is then is what it came to."""
+    return _str(tx, setup)
+
+
+def _str(
+    tx: optax.GradientTransformation, setup: Setup, **cut: int
+) -> optax.GradientTransformation:
+    """Weight decay alone would move s from -12 to where sigmoid(s) prunes the plan's fraction.
+
+    That is of the initial weights (it cannot pass 1/2); its gradient does the rest.
     """
     end = setup.steps * 3 // 4
     magnitudes = np.abs(np.concatenate(_planned(setup.params, setup.plan)))
@@ -61,7 +73,7 @@ def str_(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransf
     decay = np.log(STR_START / goal) / (STR_RATE * end)
     rate = optax.piecewise_constant_schedule(STR_RATE, {end: 0.0})
     thresholds = optax.chain(optax.add_decayed_weights(float(decay)), optax.sgd(rate))
-    method = sj.soft.str_(initial=STR_START, exact_from=setup.steps // 2, exact_by=end)
+    method = sj.soft.str_(initial=STR_START, **cut)
     return sj.sparsify(tx, method, setup.plan, key=setup.key, learned_tx=thresholds)
 
 
@@ -73,21 +85,33 @@ def movement(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTr
     return sj.sparsify(tx, method, setup.plan, key=setup.key, learned_tx=scores)
 
 
-@allocates("learned")
+@allocates("learned, then cut globally")
 def soft_movement(tx: optax.GradientTransformation, setup: Setup) -> optax.GradientTransformation:
-    """Movement pruning (soft) for three quarters; from half on it is held to gmp's ramp.
+    """Movement pruning (soft) for three quarters; from half on it is held to gmp's ramp."""
+    return _soft_movement(tx, setup, exact_from=setup.steps // 2, exact_by=ramp(setup)[1])
 
-    Then the scores rest: else they prune on to the last step. The penalty is scaled to the scores'
-    gradients on a batch at the start, and the scores can travel twice the way to the threshold
-    while it rises.
+
+@allocates("learned")
+def soft_movement_uncut(
+    tx: optax.GradientTransformation, setup: Setup
+) -> optax.GradientTransformation:
+    """Movement pruning (soft) for three quarters: how sparse it is then is what it came to."""
+    return _soft_movement(tx, setup)
+
+
+def _soft_movement(
+    tx: optax.GradientTransformation, setup: Setup, **cut: int
+) -> optax.GradientTransformation:
+    """Scores rest from three quarters on: else they prune on to the last step.
+
+    The penalty is scaled to the scores' gradients on a batch at the start, and the scores can
+    travel twice the way to the threshold while it rises.
     """
     begin, end, _ = ramp(setup)
     grads = jax.jit(jax.grad(setup.loss))(setup.params, setup.batches(1)[0])
     pairs = zip(_planned(setup.params, setup.plan), _planned(grads, setup.plan), strict=True)
     pull = sum(float(np.abs(weights * grad).sum()) for weights, grad in pairs)
-    method = sj.soft.soft_movement(
-        begin, end, penalty=MOVEMENT_PENALTY * pull, exact_from=setup.steps // 2, exact_by=end
-    )
+    method = sj.soft.soft_movement(begin, end, penalty=MOVEMENT_PENALTY * pull, **cut)
     rate = optax.piecewise_constant_schedule(4.4 / (end - begin), {end: 0.0})
     scores = optax.adam(rate)
     return sj.sparsify(tx, method, setup.plan, key=setup.key, learned_tx=scores)

@@ -76,7 +76,8 @@ def sparsify(
       learned_tx: the optimizer of what the Reparam learns, if it learns by gradients.
       second_moments: what those hold where weights are pruned: zeros, or
         `sj.training.decaying_moments` or `averaged_moments`, or your own function of moments and
-        mask. Second moments are what of the optimizer's state is never negative.
+        mask. Second moments are what of the optimizer's state is never negative; those of methods
+        with dense weights underneath are the optimizer's own.
       initial_masks: `full_masks`, or `masks_from_zeros` to continue from a sparse checkpoint.
 
     Raises:
@@ -97,6 +98,8 @@ def sparsify(
     learned_inner = None if learned_tx is None else optax.with_extra_args_support(learned_tx)
     trainer = None if reparam is None else ReparamTrainer(reparam, plan, learned_inner, Watch())
     change_masks = _mask_changer(method, plan, wrap)
+    dense = reparam is not None and reparam.keeps_pruned and reparam.moving is None
+    fill = zeroed_moments if dense else second_moments  # of dense weights nothing is pruned
 
     def init(params: Any) -> SparsifyState:
         _check_no_lookahead(params)
@@ -119,7 +122,7 @@ def sparsify(
     def advance(grads: Any, state: SparsifyState, params: Any, extra: Any) -> Any:
         check_state(state, plan, asker="tx.update", hint=_ANEW)
         masks, method_state = change_masks(state, params, grads)
-        rule = moment_rule(inner, second_moments, params, extra)
+        rule = moment_rule(inner, fill, params, extra)
         own, step_of = state.reparam, None
         if trainer is not None:
             step_of = trainer.step_of(state.masks, own, params, state.step)

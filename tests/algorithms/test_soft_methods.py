@@ -134,6 +134,16 @@ def test_sr_ste_decays_pruned_weights_by_rate_times_decay_under_adam(rate):
     np.testing.assert_allclose(apart, [[0.0], [0.0], [0.1], [-0.05]], rtol=1e-5)
 
 
+def test_the_decay_of_sr_ste_has_the_dtype_of_the_weights():
+    params, _, context = planned(jnp.ones((4, 1), jnp.bfloat16), sj.NM(2, 4))
+    masks = {"kernel": jnp.array([[1], [1], [0], [0]], bool)}
+    method = sj.soft.sr_ste(decay=0.5, rate=lambda step: jnp.float32(0.5))
+    with jax.numpy_dtype_promotion("strict"):
+        drift = method.reparam.drift(params, masks, (), context(3))["kernel"]
+    assert drift.dtype == jnp.bfloat16
+    assert drift.astype(jnp.float32).tolist() == [[0.0], [0.0], [-0.25], [-0.25]]
+
+
 def test_sr_ste_is_n_of_m_before_the_first_step():
     params, plan, _ = planned(np.float32([[4.0], [3.0], [-2.0], [1.0]]), sj.NM(1, 4))
     tx = sj.sparsify(optax.sgd(0.1), sj.soft.sr_ste(), plan, key=jax.random.key(0))

@@ -70,7 +70,7 @@ def test_a_recipe_may_look_at_data_loss_and_curvature(tmp_path):
 
 
 # Methods whose thresholds are trained or whose sparsity follows from a penalty.
-FREE = {"str_"}
+FREE = {"str_", "str_uncut", "soft_movement_uncut"}
 
 
 def fits(pattern):

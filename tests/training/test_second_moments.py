@@ -158,3 +158,7 @@ def test_what_cannot_be_told_is_said(inner, sentence):
         tx.update(params, tx.init(params), params)
     plain = sj.sparsify(inner, sj.one_shot(), plan, key=jax.random.key(0))
     plain.update(params, plain.init(params), params)
+    dense = sj.sparsify(inner, sj.soft.spartan(9), plan, key=jax.random.key(0), second_moments=fill)
+    state = dense.init(params)
+    jax.eval_shape(sj.forward, params, state)
+    dense.update(params, state, params)  # weights stay dense underneath: nothing to fill

@@ -66,7 +66,8 @@ def _refined(decay: float, rate: float | optax.Schedule | None) -> Reparam:
 
     def drift(params: Any, masks: Any, learned: Any, context: MaskContext) -> Any:
         now = rate(context.step) if callable(rate) else float(rate or 0.0)
-        shrunk = lambda leaf, _, mask, w: jnp.where(mask, 0.0, -now * decay * w).astype(w.dtype)
+        by = jnp.asarray(now * decay, jnp.float32)
+        shrunk = lambda leaf, zeros, mask, w: jnp.where(mask, zeros, -by.astype(w.dtype) * w)
         return map_weights(shrunk, context, jax.tree.map(jnp.zeros_like, params), masks, params)
 
     return Reparam(nothing_learned, apply, keeps_pruned=True, drift=None if rate is None else drift)

@@ -39,9 +39,12 @@ class BSR:
     leaf_shape: Shape
     output_axis: int = field(default=-1)
 
-    @partial(jax.jit, inline=True)  # one program, also without jit around it
     def todense(self) -> Float[Array, "..."]:
         """The leaf, with zeros where nothing is stored."""
+        return self._dense()
+
+    @partial(jax.jit, inline=True)  # one program, also for who calls it without jit
+    def _dense(self) -> Any:
         blocks = jnp.zeros((*self._grid(), *self.block), self.values.dtype)
         blocks = blocks.at[self._rows(), self.indices].set(self.values)
         matrix = blocks.transpose(0, 2, 1, 3).reshape(self.matrix_shape)

@@ -65,9 +65,12 @@ class BCRC:
     leaf_shape: Shape
     output_axis: int = field(default=-1)
 
-    @partial(jax.jit, inline=True)  # one program, also without jit around it
     def todense(self) -> Float[Array, "..."]:
         """The leaf, with zeros where nothing is stored."""
+        return self._dense()
+
+    @partial(jax.jit, inline=True)  # one program, also for who calls it without jit
+    def _dense(self) -> Any:
         matrix = jnp.zeros(self.matrix_shape, self.values.dtype)
         return arrays.from_matrix(
             matrix.at[self.positions()].add(self.values), self.leaf_shape, self.output_axis

@@ -35,9 +35,12 @@ class KeptChannels:
     leaf_shape: Shape
     axis: int
 
-    @partial(jax.jit, inline=True)  # one program, also without jit around it
     def todense(self) -> Float[Array, "..."]:
         """The leaf, with zeros in the pruned channels."""
+        return self._dense()
+
+    @partial(jax.jit, inline=True)  # one program, also for who calls it without jit
+    def _dense(self) -> Any:
         kept = jnp.moveaxis(jnp.asarray(self.values), self.axis, 0)
         dense = jnp.zeros((self.leaf_shape[self.axis], *kept.shape[1:]), kept.dtype)
         return jnp.moveaxis(dense.at[self.indices].set(kept), 0, self.axis)

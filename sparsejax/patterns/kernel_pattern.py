@@ -48,9 +48,12 @@ class PackedKernels:
     leaf_shape: Shape
     output_axis: int = field(default=-1)
 
-    @partial(jax.jit, inline=True)  # one program, also without jit around it
     def todense(self) -> Float[Array, "..."]:
         """The leaf, with zeros where nothing is stored."""
+        return self._dense()
+
+    @partial(jax.jit, inline=True)  # one program, also for who calls it without jit
+    def _dense(self) -> Any:
         kernels = _kernels(jnp.zeros(self.leaf_shape, self.values.dtype), self.output_axis)
         kernels = kernels.at[self._where()].set(self.values)
         return _from_kernels(kernels, self.output_axis)

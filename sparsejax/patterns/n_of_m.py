@@ -39,9 +39,12 @@ class PackedNM:
     axis: int
     leaf_shape: Shape
 
-    @partial(jax.jit, inline=True)  # one program, also without jit around it
     def todense(self) -> Float[Array, "..."]:
         """The leaf, with zeros where nothing is stored."""
+        return self._dense()
+
+    @partial(jax.jit, inline=True)  # one program, also for who calls it without jit
+    def _dense(self) -> Any:
         dense = jnp.zeros(self.leaf_shape, self.values.dtype)
         where = self._positions()
         return jnp.put_along_axis(dense, where, self.values, self.axis, inplace=False)

@@ -30,9 +30,12 @@ class CSR:
     leaf_shape: Shape
     output_axis: int = field(default=-1)
 
-    @partial(jax.jit, inline=True)  # one program, also without jit around it
     def todense(self) -> Float[Array, "..."]:
         """The leaf, with zeros where nothing is stored."""
+        return self._dense()
+
+    @partial(jax.jit, inline=True)  # one program, also for who calls it without jit
+    def _dense(self) -> Any:
         matrix = jnp.zeros(self.matrix_shape, self.values.dtype)
         matrix = matrix.at[self._rows(), self.indices].set(self.values)
         return arrays.from_matrix(matrix, self.leaf_shape, self.output_axis)

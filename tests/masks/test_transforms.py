@@ -114,9 +114,9 @@ def test_every_fires_at_begin_at_each_period_and_at_end():
 
     def steps_of(transform):
         masks, state = transform.init(mask(1, 1), params, context(0))
-        fired = []
+        update, fired = stepper(transform, params, context), []
         for step in range(14):
-            _, after = transform.update(masks, state, params, None, context(step))
+            _, after = update(masks, state, None, step)
             if int(after) > int(state):
                 fired.append(step)
         return fired

@@ -74,13 +74,14 @@ from sparsejax.training.opt_states import masks_of as masks_of
 from sparsejax.training.sparsify import sparsify as sparsify
 
 if _TYPE_CHECKING:
+    from sparsejax import distill as distill
     from sparsejax import nn as nn
 
 __version__ = _version("sparsejax")
 
 
 def __getattr__(name: str) -> _Any:
-    """`sj.nn` when it is asked for: it alone needs flax, which takes a second to import."""
-    if name == "nn":
-        return _import_module("sparsejax.nn")
+    """`sj.nn` and `sj.distill` when asked for: they need flax, which takes a second to import."""
+    if name in ("distill", "nn"):
+        return _import_module(f"sparsejax.{name}")
     raise AttributeError(f"module 'sparsejax' has no attribute {name!r}")

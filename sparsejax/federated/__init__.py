@@ -1,6 +1,8 @@
 """Federated training: personal layers, sparse messages, every byte counted."""
 
 from sparsejax.federated.averages import weighted_average as weighted_average
+from sparsejax.federated.flower import flower_client as flower_client
+from sparsejax.federated.flower import flower_strategy as flower_strategy
 from sparsejax.federated.local import LocalTraining as LocalTraining
 from sparsejax.federated.local import local_sgd as local_sgd
 from sparsejax.federated.rounds import Federated as Federated

@@ -67,7 +67,7 @@ class Federated(NamedTuple):
         round: (state, clients, key, active=None) -> (state, RoundReport), jitted. `active` says
             which clients take part, all for None.
         models: state -> the Variables of each client's whole network, stacked.
-        train, personal, update: what it is made of.
+        train, personal, update: what it is made of, for `flower_client` and `flower_strategy`.
     """
 
     init: Callable[..., FederatedState]

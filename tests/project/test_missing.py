@@ -96,6 +96,10 @@ def test_a_module_without_its_extra_names_it(module):
 EXTRAS = {
     "matplotlib.pyplot": (lambda: sj.reports.plot(sj.Plan(())), r"pip install 'sparsejax\[plot\]'"),
     "keras": (lambda: sj.training.KerasOptimizer(optax.sgd(0.1)), "pip install keras"),
+    "flwr.client": (
+        lambda: sj.federated.flower_strategy(*[None] * 2, min_clients=2),
+        r"pip install 'sparsejax\[federated\]'",
+    ),
     "orbax.checkpoint": (lambda: sj.checkpoint("."), "pip install 'orbax-checkpoint>="),
     "tensorboardX": (lambda: also_to_tensorboard(*[None] * 3), r"'sparsejax\[tensorboard\]'"),
     "ray": (lambda: work_on_ray([], None, done=None), r"pip install 'sparsejax\[ray\]'"),

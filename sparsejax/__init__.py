@@ -5,6 +5,7 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
+from sparsejax import activations as activations
 from sparsejax import before as before
 from sparsejax import compiler as compiler
 from sparsejax import federated as federated

@@ -18,6 +18,7 @@ LAYERS = [
     {"masks"},
     {"ops", "flax_bridge"},
     {"jaxprs"},
+    {"activations"},
     {"algorithms", "studies", "compiler", "distill", "nn", "training"},
     {"federated"},
     {"before", "post", "pruning", "quantizers", "soft", "sparse_training", "structured"},

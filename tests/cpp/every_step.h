@@ -20,14 +20,19 @@ inline void weigh(Draft& d, Step& step, int64_t weights, int64_t bias) {
   d.floats.resize(d.floats.size() + weights + bias, 0.5f);
 }
 
+inline void number(Step& step, int64_t argument, int64_t rank) {
+  step.argument = argument;
+  step.rank = rank;
+}
+
 inline int64_t before_end(const Draft& d, int64_t n) {
   return static_cast<int64_t>(d.floats.size()) - n;
 }
 
 inline Draft valid() {
   Draft d;
-  d.add(Op::kInput, kImage, {}).index = {0, 3};
-  d.add(Op::kInput, kPixel, {}).index = {1, 1};
+  number(d.add(Op::kInput, kImage, {}), 0, 3);
+  number(d.add(Op::kInput, kPixel, {}), 1, 1);
   Step& product = d.add(Op::kProduct, kImage, {kX});
   product.window = {3, 3, 1, 1, 1, 1, 1, 0, 0};
   product.pad_top = 1;
@@ -43,11 +48,11 @@ inline Draft valid() {
   weigh(d, d.add(Op::kAffine, kImage, {kX}), 4, 4);
   d.add(Op::kBinary, kImage, {kAffine, kMean});
   d.add(Op::kConcat, {8, 6, 5}, {kBinary, kX});
-  d.add(Op::kChannels, {3, 6, 5}, {kConcat}).index = {7, 0, 3};
+  d.add(Op::kChannels, {3, 6, 5}, {kConcat}).channels = {7, 0, 3};
   d.add(Op::kPad, {3, 8, 7}, {kChannels}).pad_top = 1;
   d.add(Op::kFlatten, {24, 1, 1}, {kPool});
-  d.add(Op::kOutput, {}, {kPad}).index = {0, 3};
-  d.add(Op::kOutput, {}, {kFlatten}).index = {1, 1};
+  number(d.add(Op::kOutput, {}, {kPad}), 0, 3);
+  number(d.add(Op::kOutput, {}, {kFlatten}), 1, 1);
   return d;
 }
 

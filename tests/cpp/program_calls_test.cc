@@ -34,10 +34,10 @@ void test_program_calls(const Kernels&) {
   for (const Step& step : program.steps) {
     const bool input = step.op == Op::kInput;
     if (!input && step.op != Op::kOutput) continue;
-    Dims dims(step.index[1], 1);
+    Dims dims(step.rank, 1);
     dims.back() = program.values[input ? step.output : step.inputs[0]].floats();
     dims.insert(dims.begin(), 2);
-    (input ? call.operands : call.results)[step.index[0]] = float_tensor(dims);
+    (input ? call.operands : call.results)[step.argument] = float_tensor(dims);
   }
   const auto run = [&](Call& c) { return c.run(XLA_FFI_ExecutionStage_EXECUTE, &state); };
   for (int64_t threads : {1, 2, 5}) {

@@ -10,7 +10,7 @@ Step& Draft::add(Op op, ImageSize size, std::vector<int64_t> inputs) {
   step.op = op;
   step.output = kNone;
   step.window = {1, 1, 1, 1, 1, 1, 0, 0, 0};
-  step.residual = step.gate = step.weights = step.bias = kNone;
+  step.residual = step.gate = step.weights = step.bias = step.argument = kNone;
   step.inputs = std::move(inputs);
   if (op != Op::kOutput) {
     step.output = static_cast<int64_t>(values.size());
@@ -63,10 +63,14 @@ std::vector<int64_t> Draft::words() const {
                                l.tile,
                                l.chunk_cols,
                                l.num_parts,
-                               s.mode,
+                               s.channels_last,
+                               static_cast<int64_t>(s.pooling),
+                               static_cast<int64_t>(s.binary),
                                s.weights,
-                               s.bias});
-    for (const std::vector<int64_t>* list : {&s.inputs, &s.index}) {
+                               s.bias,
+                               s.argument,
+                               s.rank});
+    for (const std::vector<int64_t>* list : {&s.inputs, &s.channels}) {
       words.push_back(static_cast<int64_t>(list->size()));
       words.insert(words.end(), list->begin(), list->end());
     }
@@ -121,7 +125,7 @@ Run::Run(const Program& program) : operands_(program.num_operands), results_(pro
     const bool input = step.op == Op::kInput;
     if (!input && step.op != Op::kOutput) continue;
     const int64_t value = input ? step.output : step.inputs[0];
-    std::vector<float>& floats = (input ? operands_ : results_)[step.index[0]];
+    std::vector<float>& floats = (input ? operands_ : results_)[step.argument];
     floats.assign(program.values[value].floats(), -1.f);
     for (float& x : floats)
       if (input) x = static_cast<float>(2 * uniform() - 1);

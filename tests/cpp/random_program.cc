@@ -18,8 +18,9 @@ class Growth {
       if (i > 0 && c_.percent(60)) size = d_.values[0];
       if (i > 0 && c_.percent(30)) size = {d_.values[0].channels, 1, 1};
       Step& step = d_.add(Op::kInput, size, {});
-      step.index = {i, c_.of({3, 1, 2})};
-      step.mode = c_.below(2);
+      step.argument = i;
+      step.rank = c_.of({3, 1, 2});
+      step.channels_last = c_.below(2);
     }
     for (int64_t i = 0; i < num_steps; i++) grow();
     output();
@@ -91,15 +92,16 @@ class Growth {
     if (kind == 9) return channels(x);
     if (kind == 10) return pad(x);
     if (size(x).floats() > 3000) return output();
-    d_.add(Op::kFlatten, {size(x).floats(), 1, 1}, {x}).mode = c_.below(2);
+    d_.add(Op::kFlatten, {size(x).floats(), 1, 1}, {x}).channels_last = c_.below(2);
   }
 
   void output() {
     int64_t results = 0;
     for (const Step& step : d_.steps) results += step.op == Op::kOutput;
     Step& step = d_.add(Op::kOutput, {}, {pick()});
-    step.index = {results, c_.of({3, 1, 2})};
-    step.mode = c_.below(2);
+    step.argument = results;
+    step.rank = c_.of({3, 1, 2});
+    step.channels_last = c_.below(2);
   }
 
   void product(int64_t x) {
@@ -152,7 +154,7 @@ class Growth {
   }
 
   void pool(int64_t x) {
-    if (Step* step = sliding(Op::kPool, x)) step->mode = c_.below(3);
+    if (Step* step = sliding(Op::kPool, x)) step->pooling = static_cast<Pooling>(c_.below(3));
   }
 
   void affine(int64_t x) {
@@ -168,7 +170,7 @@ class Growth {
         [&](const ImageSize& s) { return pixel ? s == ImageSize{in.channels, 1, 1} : s == in; });
     if (b == kNone) b = x;
     Step& step = d_.add(Op::kBinary, in, {x, b});
-    step.mode = c_.below(4);
+    step.binary = static_cast<Binary>(c_.below(4));
     step.activation = activation();
   }
 
@@ -190,7 +192,7 @@ class Growth {
     std::vector<int64_t> index(1 + c_.below(20));
     for (int64_t& i : index) i = c_.percent(20) ? out.channels - 1 : c_.below(out.channels);
     out.channels = static_cast<int64_t>(index.size());
-    d_.add(Op::kChannels, out, {x}).index = index;
+    d_.add(Op::kChannels, out, {x}).channels = index;
   }
 
   void pad(int64_t x) {

@@ -48,7 +48,7 @@ void test_fields_in_range() {
                  [field = field](Draft& d) -> int64_t& { return d.steps[kProduct].*field; });
   for (size_t step : {kX, kFirstOutput})
     expect_range("numbered wrongly", 1, 16,
-                 [=](Draft& d) -> int64_t& { return d.steps[step].index[1]; });
+                 [=](Draft& d) -> int64_t& { return d.steps[step].rank; });
 }
 
 void test_sizes_in_range() {

@@ -63,7 +63,7 @@ class Reference {
     Image& out = values_[s.output];
     out.size = p_.values[s.output];
     out.at.assign(out.size.floats(), 0.);
-    if (s.op == Op::kInput) return input(s, operands[s.index[0]], out);
+    if (s.op == Op::kInput) return input(s, operands[s.argument], out);
     compute(s, out);
     if (s.activation.function == Function::kIdentity) return;
     for (double& x : out.at) x = exact(s.activation, x);
@@ -73,7 +73,7 @@ class Reference {
 
   // Where pixel `pixel` of a channel lies in an operand or result.
   static int64_t place(const Step& s, const ImageSize& size, int64_t channel, int64_t pixel) {
-    return s.mode == 1 ? pixel * size.channels + channel : channel * size.pixels() + pixel;
+    return s.channels_last ? pixel * size.channels + channel : channel * size.pixels() + pixel;
   }
 
  private:
@@ -185,17 +185,19 @@ class Reference {
   void pool(const Step& s, Image& out) const {
     const Image& from = in(s);
     fill(out, [&](int64_t c, int64_t y, int64_t x) {
-      double sum = s.mode == 0 ? -INFINITY : 0;
+      const bool max = s.pooling == Pooling::kMax;
+      double sum = max ? -INFINITY : 0;
       int64_t inside = 0;
       taps(s, from.size, y, x, [&](int64_t at, int64_t) {
         const double value = from.at[c * from.size.pixels() + at];
         inside++;
-        if (s.mode != 0) sum += value;
-        if (s.mode == 0 && !std::isnan(sum) && !(value <= sum)) sum = value;
+        if (!max) sum += value;
+        if (max && !std::isnan(sum) && !(value <= sum)) sum = value;
       });
-      if (s.mode == 0) return sum;
-      return sum /
-             static_cast<double>(s.mode == 1 ? s.window.kernel_y * s.window.kernel_x : inside);
+      if (max) return sum;
+      return sum / static_cast<double>(s.pooling == Pooling::kAverage
+                                           ? s.window.kernel_y * s.window.kernel_x
+                                           : inside);
     });
     out.error += 1e-6 * from.most();
   }
@@ -228,14 +230,15 @@ class Reference {
       const double left = a.at[(c * a.size.height + y) * a.size.width + x];
       const double right =
           b.size.pixels() == 1 ? b.at[c] : b.at[(c * b.size.height + y) * b.size.width + x];
-      if (s.mode == 0) return left + right;
-      if (s.mode == 1) return left - right;
-      if (s.mode == 2) return left * right;
+      if (s.binary == Binary::kAdd) return left + right;
+      if (s.binary == Binary::kSubtract) return left - right;
+      if (s.binary == Binary::kMultiply) return left * right;
       return left > right || std::isnan(left) ? left : right;
     });
     const double most_a = a.most() + a.error, most_b = b.most() + b.error;
-    out.error = s.mode == 2 ? a.error * most_b + b.error * most_a + 1e-6 * most_a * most_b
-                            : a.error + b.error + 1e-6 * (most_a + most_b);
+    out.error = s.binary == Binary::kMultiply
+                    ? a.error * most_b + b.error * most_a + 1e-6 * most_a * most_b
+                    : a.error + b.error + 1e-6 * (most_a + most_b);
   }
 
   void concat(const Step& s, Image& out) const {
@@ -256,7 +259,7 @@ class Reference {
   void move(const Step& s, Image& out) const {
     const Image& from = in(s);
     fill(out, [&](int64_t c, int64_t y, int64_t x) {
-      const int64_t channel = s.op == Op::kChannels ? s.index[c] : c;
+      const int64_t channel = s.op == Op::kChannels ? s.channels[c] : c;
       double value = 0;
       taps(s, from.size, y, x,
            [&](int64_t at, int64_t) { value = from.at[channel * from.size.pixels() + at]; });
@@ -281,10 +284,10 @@ std::string Run::difference(const Program& program,
     for (int64_t c = 0; c < want.size.channels; c++)
       for (int64_t i = 0; i < want.size.pixels(); i++) {
         const double expected = want.at[c * want.size.pixels() + i];
-        const float got = results[step.index[0]][Reference::place(step, want.size, c, i)];
+        const float got = results[step.argument][Reference::place(step, want.size, c, i)];
         if (got == expected || std::abs(got - expected) <= want.error + 1e-6) continue;
         if (std::isnan(got) && std::isnan(expected)) continue;
-        return "result " + std::to_string(step.index[0]) + " channel " + std::to_string(c) +
+        return "result " + std::to_string(step.argument) + " channel " + std::to_string(c) +
                " pixel " + std::to_string(i) + " is " + std::to_string(got) + " instead of " +
                std::to_string(expected) + " +- " + std::to_string(want.error);
       }

@@ -1,5 +1,6 @@
 // What parse_program refuses: one valid program with every kind of step, and all the ways to damage
 // it that a check is there for.
+#include <algorithm>
 #include <functional>
 
 #include "every_step.h"
@@ -30,8 +31,10 @@ const std::vector<Damage>& damages() {
       {"no such block",
        [](Draft& d) { d.steps[kProduct].layout = {Storage::kBlocks, 1, 0, 0, 0}; }},
       {"must keep sizes", [](Draft& d) { d.steps[kBinary].inputs[0] = kPool; }},
-      {"a mode", [](Draft& d) { d.steps[kBinary].mode = 4; }},
-      {"a mode", [](Draft& d) { d.steps[kBinary].mode = -1; }},
+      {"a binary operation", [](Draft& d) { d.steps[kBinary].binary = Binary(4); }},
+      {"a binary operation", [](Draft& d) { d.steps[kBinary].binary = Binary(-1); }},
+      {"a pooling", [](Draft& d) { d.steps[kPool].pooling = Pooling(3); }},
+      {"a pooling", [](Draft& d) { d.steps[kPool].pooling = Pooling(-1); }},
       {"few or many inputs", [](Draft& d) { d.steps[kConcat].inputs.clear(); }},
       {"what no earlier step", [](Draft& d) { d.steps[kMean].inputs = {12}; }},
       {"what no earlier step", [](Draft& d) { d.steps[kMean].inputs = {int64_t{1} << 40}; }},
@@ -57,8 +60,8 @@ const std::vector<Damage>& damages() {
       {"choice of channels does not", [](Draft& d) { d.values[kChannels].channels = 2; }},
       {"choice of channels does not", [](Draft& d) { d.values[kChannels].height = 7; }},
       {"choice of channels does not", [](Draft& d) { d.values[kChannels].width = 4; }},
-      {"one that is not there", [](Draft& d) { d.steps[kChannels].index[1] = 8; }},
-      {"one that is not there", [](Draft& d) { d.steps[kChannels].index[1] = -1; }},
+      {"one that is not there", [](Draft& d) { d.steps[kChannels].channels[1] = 8; }},
+      {"one that is not there", [](Draft& d) { d.steps[kChannels].channels[1] = -1; }},
       {"pools and padding", [](Draft& d) { d.values[kPad].channels = 4; }},
       {"a residual must", [](Draft& d) { d.steps[kProduct].residual = kG; }},
       {"a gate must", [](Draft& d) { d.steps[kProduct].gate = kX; }},
@@ -86,26 +89,25 @@ const std::vector<Damage>& damages() {
          d.steps[kProduct].residual = d.steps[kProduct].gate = kNone;
          d.steps[kProduct].window.kernel_y = d.steps[kProduct].window.kernel_x = 1;
        }},
-      {"numbered wrongly", [](Draft& d) { d.steps[kX].index = {0}; }},
-      {"numbered wrongly", [](Draft& d) { d.steps[kX].index[0] = 1; }},
-      {"numbered wrongly", [](Draft& d) { d.steps[kX].index[0] = 2; }},
-      {"numbered wrongly", [](Draft& d) { d.steps[kX].index[0] = -1; }},
-      {"numbered wrongly", [](Draft& d) { d.steps[kFirstOutput].index[0] = 1; }},
+      {"numbered wrongly", [](Draft& d) { d.steps[kX].rank = 0; }},
+      {"numbered wrongly", [](Draft& d) { d.steps[kX].argument = 1; }},
+      {"numbered wrongly", [](Draft& d) { d.steps[kX].argument = 2; }},
+      {"numbered wrongly", [](Draft& d) { d.steps[kX].argument = -1; }},
+      {"numbered wrongly", [](Draft& d) { d.steps[kFirstOutput].argument = 1; }},
   };
   return all;
 }
 
 // What each kind may say beside its inputs: an activation, a window, padding, weights, a layout, a
-// residual and a gate, an index; and how many modes it has.
+// residual and a gate, a number and a rank, an order, a pooling, a binary operation, channels.
 struct May {
   size_t step;
   std::string fields;
-  int64_t modes;
 };
-const May kMay[] = {{kG, "i", 2},      {kProduct, "awplrb", 1}, {kDepthwise, "awpb", 1},
-                    {kPool, "wp", 3},  {kMean, "", 1},          {kAffine, "ab", 1},
-                    {kBinary, "a", 4}, {kConcat, "", 1},        {kChannels, "i", 1},
-                    {kPad, "p", 1},    {kFlatten, "", 2},       {kFirstOutput, "i", 2}};
+const May kMay[] = {{kG, "no"},      {kProduct, "awplrb"}, {kDepthwise, "awpb"},
+                    {kPool, "wpm"},  {kMean, ""},          {kAffine, "ab"},
+                    {kBinary, "a2"}, {kConcat, ""},        {kChannels, "c"},
+                    {kPad, "p"},     {kFlatten, "o"},      {kFirstOutput, "no"}};
 
 // Sets one field of a step to something that does no harm where it is allowed.
 const std::vector<std::pair<char, std::function<void(Step&)>>> kSet = {
@@ -126,6 +128,14 @@ const std::vector<std::pair<char, std::function<void(Step&)>>> kSet = {
     {'l', [](Step& s) { s.layout.num_parts = 1; }},
     {'r', [](Step& s) { s.residual = kX; }},
     {'r', [](Step& s) { s.gate = kG; }},
+    {'n', [](Step& s) { s.argument = std::max<int64_t>(s.argument, 0); }},
+    {'n', [](Step& s) { s.rank = 2; }},
+    {'o', [](Step& s) { s.channels_last = true; }},
+    {'m', [](Step& s) { s.pooling = Pooling::kAverage; }},
+    {'m', [](Step& s) { s.pooling = Pooling::kAverageInside; }},
+    {'2', [](Step& s) { s.binary = Binary::kSubtract; }},
+    {'2', [](Step& s) { s.binary = Binary::kMaximum; }},
+    {'c', [](Step& s) { s.channels = {0, 1, 2}; }},
 };
 
 void test_fields() {
@@ -139,17 +149,7 @@ void test_fields() {
       expect(said.empty() == allowed,
              name + ", field " + std::to_string(i) + " of " + kSet[i].first + ": " + said);
     }
-    for (int64_t mode = 0; mode < 4; mode++) {
-      Draft d = valid();
-      d.steps[may.step].mode = mode;
-      expect(refusal(d.words(), d.floats).empty() == (mode < may.modes),
-             name + ", mode " + std::to_string(mode));
-    }
-    Draft indexed = valid(), more = valid(), fewer = valid();
-    if (may.fields.find('i') == std::string::npos) indexed.steps[may.step].index = {0};
-    expect(refusal(indexed.words(), indexed.floats).empty() ==
-               (may.fields.find('i') != std::string::npos),
-           name + " with an index");
+    Draft more = valid(), fewer = valid();
     more.steps[may.step].inputs.push_back(kX);
     expect(!refusal(more.words(), more.floats).empty(), name + " with another input");
     if (fewer.steps[may.step].inputs.empty()) continue;
@@ -178,12 +178,13 @@ void test_words() {
   expect(!changed(words.size() - 3, int64_t{1} << 62).empty(), "a list without end");
   expect(!changed(words.size() - 3, 3).empty(), "a list that ends too late");
   expect(!changed(words.size() - 3, -1).empty(), "a list of negative length");
+  expect(!changed(words.size() - 1, 1).empty(), "a last list that ends too late");
   for (size_t n = 0; n < words.size(); n++)
     expect(!refusal({words.begin(), words.begin() + n}, d.floats).empty(), "a program cut short");
   expect(refusal({kMagic, 0, 0}, {}).empty(), "a program of nothing");
   Draft unread = d;
   unread.add(Op::kMean, kPixel, {kX});
-  expect(refusal(unread.words(), d.floats).empty(), "a last step without an index");
+  expect(refusal(unread.words(), d.floats).empty(), "a last step without channels");
   std::vector<int64_t> longer = words;
   longer.push_back(0);
   expect(!refusal(longer, d.floats).empty(), "a word too many");

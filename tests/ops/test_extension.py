@@ -9,9 +9,9 @@ import pytest
 from sparsejax.ops import _ffi
 
 # a step from its window to its bias, with nothing that would not be neutral
-PLAIN = [1] * 6 + [0] * 5 + [-1] * 2 + [0] * 6 + [-1] * 2
-VALUES = [0x73706A7801, 1, 2, 3, 4]  # one, of 2 x 3 x 4
-INPUT, OUTPUT = [0, 0, *PLAIN, 0, 2, 0, 3], [1, -1, *PLAIN, 1, 0, 2, 0, 3]
+PLAIN = [1] * 6 + [0] * 5 + [-1] * 2 + [0] * 8 + [-1] * 2
+VALUES = [0x73706A7802, 1, 2, 3, 4]  # one, of 2 x 3 x 4
+INPUT, OUTPUT = [0, 0, *PLAIN, 0, 3, 0, 0], [1, -1, *PLAIN, 0, 3, 1, 0, 0]
 WORDS = np.array([*VALUES, 2, *INPUT, *OUTPUT])
 FLOATS = np.zeros(4, np.float32)
 NUMBERS = itertools.count()
@@ -74,7 +74,7 @@ REFUSED = {
         "size is 1099511627776",
     ),
     "steps without end": (lambda: program(changed(5, 2**62)), ValueError, "number of steps"),
-    "a list without end": (lambda: program(changed(-3, 2**63 - 1)), ValueError, "list's length"),
+    "a list without end": (lambda: program(changed(-1, 2**63 - 1)), ValueError, "list's length"),
     "a name of bytes": (lambda: _ffi.Program(b"x", WORDS, FLOATS, 1, 0), TypeError, "name: str"),
     "a program that was never made": (
         lambda: _ffi.Program.__new__(_ffi.Program).profile(1),

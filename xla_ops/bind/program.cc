@@ -32,8 +32,8 @@ ffi::ErrorOr<std::unique_ptr<ProgramState>> Instantiate(std::string_view name) {
 // One operand or result: dimensions in front of one image count as images.
 Array read_images(const char* kind, const ffi::AnyBuffer& buffer, const Step& step,
                   const ImageSize& size) {
-  const std::string name = kind + (" " + std::to_string(step.index[0]));
-  Array array(name, buffer, ffi::F32, step.index[1]);
+  const std::string name = kind + (" " + std::to_string(step.argument));
+  Array array(name, buffer, ffi::F32, step.rank);
   need(array.slice_size == size.floats(), [&] {
     return name + " needs " + std::to_string(size.floats()) + " floats an image, got shape " +
            text(array.sizes);
@@ -63,12 +63,12 @@ Border read_border(const Program& program, ffi::RemainingArgs& args, ffi::Remain
   border.results.resize(rets.size());
   for (const Step& step : program.steps) {
     if (step.op == Op::kInput)
-      border.operands[step.index[0]] =
-          read_images("operand", args.get<ffi::AnyBuffer>(step.index[0]).value(), step,
+      border.operands[step.argument] =
+          read_images("operand", args.get<ffi::AnyBuffer>(step.argument).value(), step,
                       program.values[step.output]);
     if (step.op == Op::kOutput)
-      border.results[step.index[0]] =
-          read_images("result", *rets.get<ffi::AnyBuffer>(step.index[0]).value(), step,
+      border.results[step.argument] =
+          read_images("result", *rets.get<ffi::AnyBuffer>(step.argument).value(), step,
                       program.values[step.inputs[0]]);
   }
   return border;

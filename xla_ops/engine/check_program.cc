@@ -10,25 +10,36 @@ namespace {
 // that a step says is ignored.
 struct Fields {
   int64_t min_inputs, max_inputs;
-  int64_t most_mode;
-  bool activation, window, pads, weights, layout, residual_and_gate, index;
+  bool activation, window, pads, weights, layout, residual_and_gate, argument, order, pooling,
+      binary, channels;
 };
 constexpr int64_t kAny = INT64_MAX;
+constexpr bool x = true, o = false;
 // clang-format off
 constexpr Fields kFields[kNumOps] = {
-    //              inputs  mode  act    window pads   weight layout resid. index
-    /* input     */ {0, 0,    1, false, false, false, false, false, false, true},
-    /* output    */ {1, 1,    1, false, false, false, false, false, false, true},
-    /* product   */ {1, 1,    0, true,  true,  true,  true,  true,  true,  false},
-    /* depthwise */ {1, 1,    0, true,  true,  true,  true,  false, false, false},
-    /* pool      */ {1, 1,    2, false, true,  true,  false, false, false, false},
-    /* mean      */ {1, 1,    0, false, false, false, false, false, false, false},
-    /* affine    */ {1, 1,    0, true,  false, false, true,  false, false, false},
-    /* binary    */ {2, 2,    3, true,  false, false, false, false, false, false},
-    /* concat    */ {1, kAny, 0, false, false, false, false, false, false, false},
-    /* channels  */ {1, 1,    0, false, false, false, false, false, false, true},
-    /* pad       */ {1, 1,    0, false, false, true,  false, false, false, false},
-    /* flatten   */ {1, 1,    1, false, false, false, false, false, false, false},
+    //              inputs   activation
+    //                       |  window
+    //                       |  |  pads
+    //                       |  |  |  weights
+    //                       |  |  |  |  layout
+    //                       |  |  |  |  |  residual and gate
+    //                       |  |  |  |  |  |  argument and rank
+    //                       |  |  |  |  |  |  |  channels_last
+    //                       |  |  |  |  |  |  |  |  pooling
+    //                       |  |  |  |  |  |  |  |  |  binary
+    //                       |  |  |  |  |  |  |  |  |  |  channels
+    /* input     */ {0, 0,    o, o, o, o, o, o, x, x, o, o, o},
+    /* output    */ {1, 1,    o, o, o, o, o, o, x, x, o, o, o},
+    /* product   */ {1, 1,    x, x, x, x, x, x, o, o, o, o, o},
+    /* depthwise */ {1, 1,    x, x, x, x, o, o, o, o, o, o, o},
+    /* pool      */ {1, 1,    o, x, x, o, o, o, o, o, x, o, o},
+    /* mean      */ {1, 1,    o, o, o, o, o, o, o, o, o, o, o},
+    /* affine    */ {1, 1,    x, o, o, x, o, o, o, o, o, o, o},
+    /* binary    */ {2, 2,    x, o, o, o, o, o, o, o, o, x, o},
+    /* concat    */ {1, kAny, o, o, o, o, o, o, o, o, o, o, o},
+    /* channels  */ {1, 1,    o, o, o, o, o, o, o, o, o, o, x},
+    /* pad       */ {1, 1,    o, o, x, o, o, o, o, o, o, o, o},
+    /* flatten   */ {1, 1,    o, o, o, o, o, o, o, x, o, o, o},
 };
 // clang-format on
 
@@ -124,9 +135,9 @@ class Checker {
   }
   bool channels() const {
     bool there = true;
-    for (int64_t c : step_.index) there &= c >= 0 && c < in().channels;
+    for (int64_t c : step_.channels) there &= c >= 0 && c < in().channels;
     return need(in().height == out().height && in().width == out().width &&
-                    static_cast<int64_t>(step_.index.size()) == out().channels,
+                    static_cast<int64_t>(step_.channels.size()) == out().channels,
                 "a choice of channels does not fit") &&
            need(there, "a choice of channels names one that is not there");
   }
@@ -141,11 +152,11 @@ bool check_border(const Program& program, Op op, int64_t count, Problem& problem
   std::vector<bool> seen(count, false);
   for (const Step& step : program.steps) {
     if (step.op != op) continue;
-    if (!problem.need(step.index.size() == 2 && step.index[0] >= 0 && step.index[0] < count &&
-                          !seen[step.index[0]] && step.index[1] >= 1 && step.index[1] <= 16,
+    const int64_t n = step.argument;
+    if (!problem.need(n >= 0 && n < count && !seen[n] && step.rank >= 1 && step.rank <= 16,
                       "an operand or result is numbered wrongly"))
       return false;
-    seen[step.index[0]] = true;
+    seen[n] = true;
   }
   return true;
 }
@@ -191,7 +202,6 @@ bool check_fields(const Step& step, Problem& problem) {
   const auto need = [&](bool condition, const char* what) { return problem.need(condition, what); };
   return need(num_inputs >= may.min_inputs && num_inputs <= may.max_inputs,
               "a step has too few or many inputs") &&
-         need(step.mode <= may.most_mode, "a step has no such mode") &&
          need(may.activation || step.activation.function == Function::kIdentity,
               "a step of this kind has no activation") &&
          need(may.window || !has_window, "a step of this kind has no window") &&
@@ -204,7 +214,14 @@ bool check_fields(const Step& step, Problem& problem) {
          need(may.residual_and_gate || step.residual == kNone,
               "a step of this kind has no residual") &&
          need(may.residual_and_gate || step.gate == kNone, "a step of this kind has no gate") &&
-         need(may.index || step.index.empty(), "a step of this kind has no index");
+         need(may.argument || (step.argument == kNone && step.rank == 0),
+              "a step of this kind is no operand or result") &&
+         need(may.order || !step.channels_last, "a step of this kind has no order of channels") &&
+         need(may.pooling || step.pooling == Pooling::kMax, "a step of this kind has no pooling") &&
+         need(may.binary || step.binary == Binary::kAdd,
+              "a step of this kind has no binary operation") &&
+         need(may.channels || step.channels.empty(),
+              "a step of this kind has no choice of channels");
 }
 
 bool check_program(const Program& program, Problem& problem) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/depthwise.h"
+#include "kernels/sizes.h"
 
 namespace sparsejax {
 
@@ -18,8 +19,8 @@ inline void find_whole(Axis& axis) {
     highest = t ? std::max(highest, axis.offset[t]) : axis.offset[t];
   }
   // first o with o * step + lowest >= 0; first o with o * step + highest >= in
-  int64_t begin = lowest >= 0 ? 0 : (-lowest + axis.step - 1) / axis.step;
-  int64_t end = axis.in - highest <= 0 ? 0 : (axis.in - highest + axis.step - 1) / axis.step;
+  int64_t begin = lowest >= 0 ? 0 : divide_up(-lowest, axis.step);
+  int64_t end = axis.in - highest <= 0 ? 0 : divide_up(axis.in - highest, axis.step);
   axis.whole_begin = std::min(begin, axis.out);
   axis.whole_end = std::max(axis.whole_begin, std::min(end, axis.out));
 }
@@ -44,7 +45,7 @@ inline Axis forward_axis(const AxisSizes& s) {
 // division leaves no rest.
 inline Axis grad_axis(const AxisSizes& s, int64_t phase) {
   Axis axis = {};
-  axis.out = s.in > phase ? (s.in - phase + s.stride - 1) / s.stride : 0;
+  axis.out = s.in > phase ? divide_up(s.in - phase, s.stride) : 0;
   axis.out_size = s.in;
   axis.out_first = phase;
   axis.out_step = s.stride;

@@ -28,7 +28,7 @@ std::vector<float> average_scales(const Program& program, const Step& step) {
   for (int64_t y = 0; y < out.height; y++)
     for (int64_t x = 0; x < out.width; x++) {
       const int64_t counted =
-          step.mode == 1
+          step.pooling == Pooling::kAverage
               ? w.kernel_y * w.kernel_x
               : taps(y * w.stride_y - step.pad_top, w.kernel_y, w.dilation_y, in.height) *
                     taps(x * w.stride_x - w.pad_left, w.kernel_x, w.dilation_x, in.width);
@@ -69,7 +69,7 @@ Executable::Executable(Program program, const Kernels& kernels, const PlanOption
   scales_.resize(program_.steps.size());
   for (const Step& step : program_.steps) {
     if (step.op == Op::kProduct) pack(step);
-    if (step.op == Op::kPool && step.mode != 0)
+    if (step.op == Op::kPool && step.pooling != Pooling::kMax)
       scales_[&step - program_.steps.data()] = average_scales(program_, step);
   }
 }
@@ -142,7 +142,7 @@ std::vector<double> Executable::profile(int64_t runs) {
   for (const Step& step : program_.steps) {
     const bool is_input = step.op == Op::kInput;
     if (!is_input && step.op != Op::kOutput) continue;
-    const int64_t i = step.index[0], value = is_input ? step.output : step.inputs[0];
+    const int64_t i = step.argument, value = is_input ? step.output : step.inputs[0];
     std::vector<float>& floats = memory[is_input ? i : program_.num_operands + i];
     floats.resize(program_.values[value].floats());
     if (is_input) {

@@ -1,6 +1,8 @@
 // Checks, chunk boundaries and transpose of sparse matrices; see matrix.h.
 #include "engine/matrix.h"
 
+#include "kernels/sizes.h"
+
 namespace sparsejax {
 namespace {
 
@@ -47,9 +49,9 @@ std::string problem(const Structure& s) {
 
 ChunkedMatrix chunked(const Structure& s, const float* values, int64_t chunk_cols) {
   const int64_t num_rows = s.rows / s.block;
-  const int64_t num_chunks = s.cols <= chunk_cols ? 1 : (s.cols + chunk_cols - 1) / chunk_cols;
+  const int64_t num_chunks = s.cols <= chunk_cols ? 1 : divide_up(s.cols, chunk_cols);
   // Chunks of equal size: a short last one costs as much per row as a full one.
-  const int64_t equal_cols = s.cols ? (s.cols + num_chunks - 1) / num_chunks : 1;
+  const int64_t equal_cols = s.cols ? divide_up(s.cols, num_chunks) : 1;
   ChunkedMatrix out;
   out.matrix = {s.rows,       s.cols,           s.block,    values,     s.indices,
                 s.row_starts, s.row_starts + 1, num_chunks, equal_cols, num_rows};

@@ -3,10 +3,10 @@
 
 #include <algorithm>
 
+#include "kernels/sizes.h"
+
 namespace sparsejax {
 namespace {
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 struct Columns {
   int64_t begin, end;
@@ -29,7 +29,7 @@ std::vector<int32_t> parts_of(const float* weights, int64_t rows, int64_t cols, 
   std::vector<int32_t> begins;
   for (int64_t p = 0; p < num_parts; p++) {
     const auto at = std::lower_bound(cost.begin(), cost.end(), cost[rows] * p / num_parts);
-    const int64_t row = ceil_div(at - cost.begin(), unit) * unit;
+    const int64_t row = round_up(at - cost.begin(), unit);
     begins.push_back(static_cast<int32_t>(std::min(row, rows)));
   }
   begins.push_back(static_cast<int32_t>(rows));
@@ -104,7 +104,7 @@ class PackedProduct::Packer {
 
   void read_lines(int64_t row_begin, int64_t row_end, Columns columns) {
     lines_.clear();
-    const size_t most = ceil_div(row_end - row_begin, height_) * (columns.end - columns.begin);
+    const size_t most = divide_up(row_end - row_begin, height_) * (columns.end - columns.begin);
     cols_.resize(most + 1);
     values_.resize((most + 1) * height_);
     size_t at = 0;
@@ -221,7 +221,7 @@ PackedProduct::PackedProduct(const float* weights, int64_t rows, int64_t cols, i
   const ProductLayout& layout = layout_ =
       completed(wanted, weights, rows, cols, pixels, x_pitch, kernels);
   matrix_ = {rows,         cols,        x_pitch,          layout.storage,
-             layout.block, layout.tile, layout.num_parts, ceil_div(cols, layout.chunk_cols),
+             layout.block, layout.tile, layout.num_parts, divide_up(cols, layout.chunk_cols),
              nullptr,      nullptr};
   const int64_t height = layout.storage == Storage::kRows ? 1 : layout.block;
   part_rows_ = parts_of(weights, rows, cols, layout.num_parts, x_pitch == 1 ? 16 : height);

@@ -3,14 +3,13 @@
 
 #include <algorithm>
 
+#include "kernels/sizes.h"
+
 namespace sparsejax {
 namespace {
 
 constexpr int64_t kSlack = 32;     // floats between strips that kernels may read
 constexpr int64_t kMostDepth = 4;  // of ring values that are computed from one another
-
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t round_up(int64_t a, int64_t to) { return divide_up(a, to) * to; }
 
 // Whole cache lines, an odd number of them where channels would else share cache sets; room for a
 // row of 16 floats that begins where the last row does.

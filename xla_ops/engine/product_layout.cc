@@ -3,11 +3,10 @@
 #include <cmath>
 
 #include "engine/pack_product.h"
+#include "kernels/sizes.h"
 
 namespace sparsejax {
 namespace {
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 struct Shape {
   int64_t rows, cols, pixels, x_pitch;
@@ -34,26 +33,26 @@ constexpr Level kLevels[] = {{kCache / 2, 1, 1},
 double used_sets(int64_t pitch, int64_t column_bytes) {
   int64_t step = 1;
   while (step < 64 && pitch / 16 % (2 * step) == 0) step *= 2;
-  return std::min(1.0, static_cast<double>(ceil_div(column_bytes, 64)) / step);
+  return std::min(1.0, static_cast<double>(divide_up(column_bytes, 64)) / step);
 }
 
 // Cycles of a row on all tiles: two products and two loads a cycle, weights among them, and a
 // latency of 4 in each chain of sums.
 double row_cycles(const Shape& shape, const ProductLayout& layout, double product_cost,
                   int64_t lanes) {
-  const double vectors = ceil_div(shape.pixels, lanes);
+  const double vectors = divide_up(shape.pixels, lanes);
   const double tiles = std::ceil(vectors / layout.tile), block = layout.block;
   const bool rows = layout.storage == Storage::kRows;
   const double multiplications = 0.5 * vectors, chains = 4.2 * tiles / block;
   const double loads = rows ? 0.5 * vectors + 0.35 * tiles : 0.55 * (vectors / block + tiles);
   const double product = std::max(std::max(multiplications, loads), chains);
-  const double chunks = ceil_div(shape.cols, layout.chunk_cols);
+  const double chunks = divide_up(shape.cols, layout.chunk_cols);
   return chunks * (6 * tiles + 2 * vectors) + shape.nonzeros * product * product_cost;
 }
 
 // The cheapest of all tiles and chunks that `layout` allows, at its block.
 double choose_tile(const Shape& shape, const ProductKernels& kernels, ProductLayout& layout) {
-  const int64_t vectors = ceil_div(shape.pixels, kernels.lanes);
+  const int64_t vectors = divide_up(shape.pixels, kernels.lanes);
   const int64_t most = std::min(vectors, kernels.most_vectors(layout.storage, layout.block));
   const int64_t most_cols = 2 * 65535 / shape.x_pitch + 1;
   ProductLayout best = layout;
@@ -64,11 +63,11 @@ double choose_tile(const Shape& shape, const ProductKernels& kernels, ProductLay
       const int64_t bytes = 4 * tile * kernels.lanes;
       const double sets = used_sets(shape.x_pitch, bytes);
       const int64_t suits = std::max<int64_t>(1, level.bytes * sets / std::max<int64_t>(64, bytes));
-      const int64_t chunks = ceil_div(shape.cols, std::min(suits, most_cols));
+      const int64_t chunks = divide_up(shape.cols, std::min(suits, most_cols));
       ProductLayout tried = layout;
       tried.tile = tile;
       tried.chunk_cols = layout.chunk_cols != 0 ? std::min(layout.chunk_cols, most_cols)
-                                                : ceil_div(shape.cols, chunks);
+                                                : divide_up(shape.cols, chunks);
       const double cost = layout.storage == Storage::kRows ? level.rows_cost : level.blocks_cost;
       const double cycles = row_cycles(shape, tried, cost, kernels.lanes);
       if (cycles < best_cycles) best = tried, best_cycles = cycles;

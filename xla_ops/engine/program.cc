@@ -64,11 +64,15 @@ Step read_step(Words& words, int64_t num_values, int64_t num_floats) {
   step.layout.tile = words.take(0, 16, "a tile");
   step.layout.chunk_cols = words.take(0, kMostSide, "a chunk");
   step.layout.num_parts = words.take(0, 64, "a number of parts");
-  step.mode = words.take(0, 3, "a mode");
+  step.channels_last = words.take(0, 1, "whether channels are last") == 1;
+  step.pooling = static_cast<Pooling>(words.take(0, 2, "a pooling"));
+  step.binary = static_cast<Binary>(words.take(0, 3, "a binary operation"));
   step.weights = words.take(kNone, num_floats, "the begin of weights");
   step.bias = words.take(kNone, num_floats, "the begin of a bias");
+  step.argument = words.take(kNone, kMostSide, "an argument");
+  step.rank = words.take(0, kMostSide, "a rank");
   step.inputs = words.take_list();
-  step.index = words.take_list();
+  step.channels = words.take_list();
   return step;
 }
 

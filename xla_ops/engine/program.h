@@ -25,20 +25,26 @@ struct ImageSize {
 
 // Codes are part of the format: append, never renumber.
 enum class Op : int64_t {
-  kInput = 0,      // index = {operand, rank of one image}; mode: 1 = channels last
-  kOutput = 1,     // index = {result, rank of one image}; mode: 1 = channels last
+  kInput = 0,      // of an operand: argument, rank, channels_last
+  kOutput = 1,     // of a result: argument, rank, channels_last
   kProduct = 2,    // activation(W columns(x * gate) + bias + residual)
   kDepthwise = 3,  // activation(weights * x + bias)
-  kPool = 4,       // mode: 0 = max, 1 = average, padding counted, 2 = average, padding not counted
+  kPool = 4,       // pooling
   kMean = 5,       // of all pixels
   kAffine = 6,     // activation(weights x + bias) a channel; without weights activation(x)
-  kBinary = 7,     // activation(a op b), mode = op; b may be one pixel
+  kBinary = 7,     // activation(a binary b); b may be one pixel
   kConcat = 8,     // of channels
-  kChannels = 9,   // channel i is channel index[i] of the input
+  kChannels = 9,   // channel i is channel channels[i] of the input
   kPad = 10,       // with zeros, by the window's pads
-  kFlatten = 11,   // into one pixel; mode: 1 = channels last
+  kFlatten = 11,   // into one pixel, in the order of an image with channels_last or without
 };
 constexpr int64_t kNumOps = 12;
+
+enum class Pooling : int64_t {
+  kMax = 0,
+  kAverage = 1,        // of the whole window, padding counted
+  kAverageInside = 2,  // of what lies inside of the image
+};
 
 constexpr int64_t kNone = -1;
 
@@ -50,9 +56,12 @@ struct Step {
   ActivationCall activation;
   int64_t residual, gate;  // values, or kNone
   ProductLayout layout;    // of a product's weights
-  int64_t mode;
-  int64_t weights, bias;  // where they begin among the program's floats, or kNone
-  std::vector<int64_t> inputs, index;
+  bool channels_last;
+  Pooling pooling;
+  Binary binary;
+  int64_t weights, bias;   // where they begin among the program's floats, or kNone
+  int64_t argument, rank;  // which operand or result, or kNone; dimensions of one image, or 0
+  std::vector<int64_t> inputs, channels;
 };
 
 struct Program {
@@ -67,6 +76,6 @@ struct Program {
 [[nodiscard]] std::string parse_program(const int64_t* words, int64_t num_words,
                                         const float* floats, int64_t num_floats, Program& program);
 
-constexpr int64_t kMagic = 0x73706a7801;
+constexpr int64_t kMagic = 0x73706a7802;
 
 }  // namespace sparsejax

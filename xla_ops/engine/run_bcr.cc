@@ -3,6 +3,7 @@
 
 #include "engine/bcr_matrix.h"
 #include "engine/run.h"
+#include "kernels/sizes.h"
 #include "threads/scratch.h"
 
 namespace sparsejax {
@@ -14,8 +15,6 @@ constexpr int64_t kSmallWork = 100000;
 constexpr int64_t kTileFloats = 1 << 16;
 constexpr int64_t kMostLanes = 16;
 
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 int64_t tile_pixels(const BcrKernels& kernels, const BcrMatrix& matrix) {
   int64_t pixels = kernels.tile_pixels;
   while (pixels > kMostLanes && pixels * (matrix.num_rows + matrix.num_cols) > kTileFloats)
@@ -24,7 +23,7 @@ int64_t tile_pixels(const BcrKernels& kernels, const BcrMatrix& matrix) {
 }
 
 int64_t scratch_floats(const BcrMatrix& matrix, int64_t pixels) {
-  return (matrix.num_rows + matrix.num_cols) * divide_up(pixels, kMostLanes) * kMostLanes;
+  return (matrix.num_rows + matrix.num_cols) * round_up(pixels, kMostLanes);
 }
 
 Pool pool_for(const Pool& pool, const BcrMatrix& matrix, int64_t pixels) {

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "engine/run.h"
+#include "kernels/sizes.h"
 #include "threads/scratch.h"
 
 namespace sparsejax {
@@ -17,7 +18,7 @@ constexpr int64_t kPartials = 16;
 
 std::vector<float> packed_taps(const float* kernel, const ConvSizes& sizes) {
   const int64_t taps = sizes.y.kernel * sizes.x.kernel;
-  std::vector<float> packed((sizes.channels + kLine - 1) / kLine * taps * kLine, 0.f);
+  std::vector<float> packed(round_up(sizes.channels, kLine) * taps, 0.f);
   for (int64_t t = 0; t < taps; t++)
     for (int64_t c = 0; c < sizes.channels; c++)
       packed[(c / kLine * taps + t) * kLine + c % kLine] = kernel[t * sizes.channels + c];
@@ -29,7 +30,7 @@ void run_bands(const DepthwiseKernels& kernels, const Pool& pool, const Depthwis
   if (images == 0 || call.x.out == 0 || call.channels == 0) return;
   const int64_t row_outputs = call.x.out * call.channels;
   const int64_t band = std::max<int64_t>(1, kBandOutputs / row_outputs);
-  const int64_t bands = (call.y.out + band - 1) / band;
+  const int64_t bands = divide_up(call.y.out, band);
   const int64_t image_size = call.y.in * call.x.in * call.channels;
   const int64_t out_size = call.y.out_size * call.x.out_size * call.channels;
   parallel_for(pool, images * bands, [&](int64_t item) {
@@ -48,7 +49,7 @@ bool run_planes(const DepthwisePlaneKernels& kernels, const Pool& pool, const De
   const int64_t group = std::max<int64_t>(1, kBandOutputs / std::max<int64_t>(1, out_size));
   const int64_t floats = kernels.scratch_floats(call);
   if (floats > kMaxScratch) return false;
-  parallel_for(pool, (planes + group - 1) / group, [&](int64_t item) {
+  parallel_for(pool, divide_up(planes, group), [&](int64_t item) {
     const Scratch memory(floats);
     kernels.planes(call, item * group, std::min((item + 1) * group, planes), x, out, memory.data());
   });
@@ -59,7 +60,7 @@ void grad_kernel_channels_last(const DepthwiseKernels& kernels, const Pool& pool
                                const DepthwiseCall& call, int64_t images, const float* x,
                                const float* grad_out, float* grad_kernel, float* grad_bias) {
   const int64_t taps = call.y.kernel_size * call.x.kernel_size;
-  const int64_t kernel_size = (call.channels + kLine - 1) / kLine * taps * kLine;
+  const int64_t kernel_size = round_up(call.channels, kLine) * taps;
   const int64_t partial_size = kernel_size + call.channels;
   if (images == 0 || call.x.out == 0) return;
   const int64_t rows = images * call.y.out, partials = std::min(kPartials, rows);
@@ -96,7 +97,7 @@ bool grad_kernel_planes(const DepthwisePlaneKernels& kernels, const Pool& pool,
     const Scratch memory(taps + 16 + floats);
     float* sums = memory.data();
     kernels.grad_kernel_channel(call, c, images, x, grad_out, sums, grad_bias + c,
-                                sums + (taps + 15) / 16 * 16);
+                                sums + round_up(taps, 16));
     for (int64_t t = 0; t < taps; t++) grad_kernel[t * call.channels + c] = sums[t];
   });
   return true;

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "engine/run.h"
+#include "kernels/sizes.h"
 #include "threads/scratch.h"
 
 namespace sparsejax {
@@ -11,8 +12,6 @@ namespace {
 constexpr int64_t kMaxRows = 1024;
 // Multiply-adds below which helping threads cost more than they bring (a wake-up is about 2 us).
 constexpr int64_t kSmallWork = 100000;
-
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 int64_t scratch_floats(const SpmmKernels& kernels, const SparseMatrix& matrix, int64_t block_rows) {
   return (matrix.chunk_cols + block_rows * matrix.block) * kernels.tile_pixels;

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "engine/executable.h"
+#include "kernels/sizes.h"
 #include "threads/scratch.h"
 
 namespace sparsejax {
@@ -11,8 +12,6 @@ namespace {
 // Work below which helping threads cost more than they bring (a loop of a team costs about 1 us).
 constexpr int64_t kSmallWork = 50000;
 constexpr int64_t kChannelGroup = 32;
-
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // A strip of a step's output: its pixels, and what the step reads.
 class StripRun {
@@ -80,8 +79,8 @@ class StripRun {
   }
 
   void input() const {
-    const float* operand = frame_.operands[step_.index[0]];
-    if (step_.mode == 1)
+    const float* operand = frame_.operands[step_.argument];
+    if (step_.channels_last)
       return kernels_.elementwise->to_planes(operand + first_row_ * size_.width * size_.channels,
                                              pixels_, size_.channels, out_, strips_->pitch);
     for (int64_t c = 0; c < size_.channels; c++)
@@ -93,12 +92,12 @@ class StripRun {
     const int64_t value = step_.inputs[0];
     const ImageSize& image = size(value);
     const Strips& from = strips(value);
-    float* result = frame_.results[step_.index[0]];
+    float* result = frame_.results[step_.argument];
     for (int64_t s = 0; s < from.count; s++) {
       const int64_t first = s * from.rows * image.width;
       const int64_t count = std::min(from.rows * image.width, image.pixels() - first);
       const float* planes = frame_.strip(value, s);
-      if (step_.mode == 1) {
+      if (step_.channels_last) {
         kernels_.elementwise->to_pixels(planes, from.pitch, count, image.channels,
                                         result + first * image.channels);
         continue;
@@ -136,7 +135,7 @@ class StripRun {
               return kernels_.window->depthwise(call, floats(step_.weights), floats(step_.bias),
                                                 step_.activation);
             if (step_.op == Op::kPad) return kernels_.window->columns(call, nullptr);
-            if (step_.mode == 0) return kernels_.window->max_pool(call);
+            if (step_.pooling == Pooling::kMax) return kernels_.window->max_pool(call);
             kernels_.window->average_pool(
                 call, frame_.executable->scales(step_) + first_row_ * size_.width);
           });
@@ -156,7 +155,7 @@ class StripRun {
     slide(cols * pixels_ * 4, columns(), vector ? 16 : strips_->pitch,
           [&](const WindowCall& call) { kernels_.window->columns(call, gate); });
     if (!vector) return columns();
-    float* x = columns() + (cols * 16 + 31) / 16 * 16;
+    float* x = columns() + round_up(cols * 16 + 16, 16);
     compact(columns(), cols, x);
     return x;
   }
@@ -178,7 +177,7 @@ class StripRun {
     const bool alone = team_.num_threads() <= 1 ||
                        frame_.executable->product(step_)->stored() * pixels_ < kSmallWork;
     // Few parts: threads share the pixels, too.
-    const int64_t tile = 16 * divide_up(matrix.tile * kernels_.product->lanes, 16);
+    const int64_t tile = round_up(matrix.tile * kernels_.product->lanes, 16);
     const int64_t tiles = divide_up(pixels_, tile);
     const int64_t shares =
         alone ? 1 : std::min(tiles, divide_up(2 * team_.num_threads(), matrix.num_parts));
@@ -232,17 +231,16 @@ class StripRun {
 
   void binary() const {
     const float *a = beside(step_.inputs[0]), *b = beside(step_.inputs[1]);
-    const auto op = static_cast<Binary>(step_.mode);
     const int64_t pitch = strips_->pitch;
     const bool number = size(step_.inputs[1]).pixels() == 1 && size_.pixels() != 1;
     for_channels(size_.channels, size_.channels * pitch, [&](int64_t begin, int64_t end) {
       if (!number)
-        return kernels_.elementwise->binary(op, step_.activation, a + begin * pitch,
+        return kernels_.elementwise->binary(step_.binary, step_.activation, a + begin * pitch,
                                             b + begin * pitch, (end - begin) * pitch,
                                             out_ + begin * pitch);
       for (int64_t c = begin; c < end; c++)
-        kernels_.elementwise->binary_number(op, step_.activation, a + c * pitch, b[c], pixels_,
-                                            out_ + c * pitch);
+        kernels_.elementwise->binary_number(step_.binary, step_.activation, a + c * pitch, b[c],
+                                            pixels_, out_ + c * pitch);
     });
   }
 
@@ -259,15 +257,15 @@ class StripRun {
     const float* x = beside(step_.inputs[0]);
     const int64_t pitch = strips_->pitch;
     for (int64_t c = 0; c < size_.channels; c++)
-      std::memcpy(out_ + c * pitch, x + step_.index[c] * pitch, pixels_ * sizeof(float));
+      std::memcpy(out_ + c * pitch, x + step_.channels[c] * pitch, pixels_ * sizeof(float));
   }
 
   void flatten() const {
     const int64_t value = step_.inputs[0];
     const ImageSize& image = size(value);
     const Strips& from = strips(value);
-    const int64_t channel_step = step_.mode == 1 ? 1 : image.pixels();
-    const int64_t pixel_step = step_.mode == 1 ? image.channels : 1;
+    const int64_t channel_step = step_.channels_last ? 1 : image.pixels();
+    const int64_t pixel_step = step_.channels_last ? image.channels : 1;
     for (int64_t c = 0; c < image.channels; c++)
       for (int64_t p = 0; p < image.pixels(); p++) {
         const int64_t s = p / (from.rows * image.width);

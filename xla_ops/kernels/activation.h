@@ -21,6 +21,9 @@ enum class Function : int64_t {
 };
 constexpr int64_t kNumFunctions = 12;
 
+// What the ops of training have: all of it is a bound or two.
+enum class Activation : int64_t { kNone = 0, kRelu = 1, kRelu6 = 2 };
+
 struct ActivationCall {
   Function function;
   float low, high;  // parameters of kClamp, kLeakyRelu, kElu

@@ -2,6 +2,7 @@
 #include "kernels/bcr.h"
 
 #include "kernels/pixels.h"
+#include "kernels/relu.h"
 
 namespace sparsejax::SPARSEJAX_TARGET {
 namespace {
@@ -122,9 +123,9 @@ SPARSEJAX_INLINE void start_row(float* sums, int64_t width, float bias) {
 template <class V>
 SPARSEJAX_INLINE void finish_row(float* sums, int64_t width, Activation activation) {
   if (activation == Activation::kNone) return;
-  const V top = splat<V>(activation == Activation::kRelu6 ? 6.f : __builtin_inff());
+  const V top = top_of<V>(activation);
   for (int64_t p = 0; p < width; p += lanes_of<V>)
-    store(sums + p, clamp(load<V>(sums + p), V{}, top));
+    store(sums + p, activated(activation, load<V>(sums + p), top));
 }
 
 // The sums of the group's rows to where they belong.

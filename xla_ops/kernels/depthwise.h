@@ -8,7 +8,7 @@
 #pragma once
 #include <cstdint>
 
-#include "kernels/spmm.h"  // Activation
+#include "kernels/activation.h"
 
 namespace sparsejax {
 

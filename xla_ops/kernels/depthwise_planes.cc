@@ -1,14 +1,14 @@
 // Depthwise convolution of single planes, vectorised along the width; see depthwise.h. Compiled
 // once for each instruction set.
 #include "kernels/depthwise.h"
+#include "kernels/relu.h"
+#include "kernels/sizes.h"
 #include "simd/vectors.h"
 
 namespace sparsejax::SPARSEJAX_TARGET {
 namespace {
 
 constexpr int64_t kTooFar = 1 << 27;  // floats; callers refuse to allocate that much
-
-constexpr int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 struct Reach {
   int64_t lowest, highest;
@@ -77,8 +77,8 @@ SPARSEJAX_INLINE void split(const float* from, int64_t n, float* even, float* od
 void fill_row(const Axis& x, const PaddedPlane& plane, const float* in, float* row) {
   for (int64_t phase = 0; phase < x.step; phase++, row += plane.phase_pitch) {
     const int64_t base = plane.lowest_x + phase;
-    int64_t begin = base >= 0 ? 0 : (-base + x.step - 1) / x.step;
-    int64_t end = x.in > base ? (x.in - base + x.step - 1) / x.step : 0;
+    int64_t begin = base >= 0 ? 0 : divide_up(-base, x.step);
+    int64_t end = x.in > base ? divide_up(x.in - base, x.step) : 0;
     end = end < plane.phase_pitch ? end : plane.phase_pitch;
     if (begin >= end) continue;
     if (x.step == 1) {
@@ -107,10 +107,6 @@ void fill(const DepthwiseCall& call, const PaddedPlane& plane, const float* in, 
     fill_row(call.x, plane, in + y * call.x.in, padded + (y - plane.lowest_y) * plane.pitch);
 }
 
-SPARSEJAX_INLINE Vec activated(Activation activation, Vec x, Vec top) {
-  return activation == Activation::kNone ? x : clamp(x, Vec{}, top);
-}
-
 // R output rows x G vectors: all the sums of a pass, however wide the plane is.
 struct Pass {
   const float* padded;
@@ -137,7 +133,7 @@ SPARSEJAX_INLINE void outputs(const Pass& pass, const PaddedPlane& plane, int64_
 #pragma GCC unroll 8
       for (int g = 0; g < G; g++) sum[r][g] += w * load<Vec>(p + g * kLanes);
   }
-  const Vec top = splat<Vec>(pass.activation == Activation::kRelu6 ? 6.f : __builtin_inff());
+  const Vec top = top_of<Vec>(pass.activation);
 #pragma GCC unroll 8
   for (int r = 0; r < R; r++)
 #pragma GCC unroll 8
@@ -152,7 +148,7 @@ void output_rows(const Pass& pass, const PaddedPlane& plane, int64_t oy, int64_t
   int64_t ox = 0;
   for (; ox + 4 * kLanes <= width; ox += 4 * kLanes)
     outputs<R, 4>(pass, plane, oy, ox, out, out_pitch);
-  switch ((width - ox + kLanes - 1) / kLanes) {
+  switch (divide_up(width - ox, kLanes)) {
     case 4:
       return outputs<R, 4>(pass, plane, oy, ox, out, out_pitch);
     case 3:
@@ -171,7 +167,7 @@ void output_plane(const DepthwiseCall& call, const Pass& pass, const PaddedPlane
   const int64_t width = call.x.out, spill = round_up(width, kLanes) - width;
   int64_t straight = 0;
   if (call.x.out_step == 1 && call.y.out_step == 1 && call.x.out_size == width) {
-    const int64_t spilled_rows = (spill + width - 1) / width;
+    const int64_t spilled_rows = divide_up(spill, width);
     straight = call.y.out > spilled_rows ? call.y.out - spilled_rows : 0;
   }
   int64_t oy = 0;

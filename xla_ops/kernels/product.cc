@@ -4,6 +4,7 @@
 
 #include "kernels/elementwise.h"
 #include "kernels/product_tile.h"
+#include "kernels/sizes.h"
 
 namespace sparsejax::SPARSEJAX_TARGET {
 
@@ -67,9 +68,9 @@ void multiply(const ProductCall& call, int64_t part, int64_t first, int64_t coun
   } else {
     int64_t most = call.matrix->tile;
     if (most > kernels.most_vectors) most = kernels.most_vectors;
-    int64_t left = (count + kLanes - 1) / kLanes;
+    int64_t left = divide_up(count, kLanes);
     for (int64_t pixel = first; left > 0;) {  // tiles as equal as can be
-      const int64_t tiles = (left + most - 1) / most, vectors = (left + tiles - 1) / tiles;
+      const int64_t tiles = divide_up(left, most), vectors = divide_up(left, tiles);
       add_chunks(call, part, pixel, kernels.kernel(vectors));
       left -= vectors;
       pixel += vectors * kLanes;

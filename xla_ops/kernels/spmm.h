@@ -8,9 +8,9 @@
 #pragma once
 #include <cstdint>
 
-namespace sparsejax {
+#include "kernels/activation.h"
 
-enum class Activation : int64_t { kNone = 0, kRelu = 1, kRelu6 = 2 };
+namespace sparsejax {
 
 // Columns are taken in chunks, so that a packed tile of x (chunk columns x tile pixels) stays in
 // half of a second-level cache. Block row r of chunk c owns the nonzeros begins[c * chunk_stride +

@@ -11,16 +11,16 @@ from sparsejax.patterns.layout import Layout
 def lower(region: Region, layouts: Mapping[Node, Layout]) -> Program:
     """The program of a region; a product without a layout is stored dense."""
     builder = Builder(region, layouts)
-    drop, last = int(not region.rows), int(region.rows or region.channels_last)
+    drop, last = int(not region.rows), region.rows or region.channels_last
     for i, value in enumerate(region.inputs):
-        index = (i, len(value.shape) - drop)
-        builder.steps.append(Step(INPUT, builder.new(value), index=index, mode=last))
+        rank, output = len(value.shape) - drop, builder.new(value)
+        builder.steps.append(Step(INPUT, output, argument=i, rank=rank, channels_last=last))
     for node in region.nodes:
         op: Any = node.op  # a region holds only what can be lowered
         op.lower(node, builder)
     for i, value in enumerate(region.outputs):
-        index = (i, len(value.shape) - drop)
-        builder.steps.append(Step(OUTPUT, NONE, (builder.ids[value],), index=index, mode=last))
+        rank, inputs = len(value.shape) - drop, (builder.ids[value],)
+        builder.steps.append(Step(OUTPUT, NONE, inputs, argument=i, rank=rank, channels_last=last))
     return builder.finish()
 
 

@@ -11,7 +11,7 @@ from sparsejax.compiler.graph.graph import Node, Region, Size, Value
 from sparsejax.patterns.layout import BLOCKS, ROWS, Layout
 
 # As xla_ops/engine/program.h numbers them; the codes of steps that nodes become are in their files.
-MAGIC = 0x73706A7801
+MAGIC = 0x73706A7802
 INPUT, OUTPUT = 0, 1
 NONE = -1
 
@@ -33,7 +33,6 @@ class Step:
     op: int
     output: int
     inputs: tuple[int, ...] = ()
-    index: Iterable[int] = ()
     window: tuple[int, int] = (1, 1)
     strides: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
@@ -42,19 +41,25 @@ class Step:
     residual: int = NONE
     gate: int = NONE
     layout: Layout = NO_PRODUCT
-    mode: int = 0
+    channels_last: bool = False
+    pooling: int = 0
+    binary: int = 0
     weights: int = NONE
     bias: int = NONE
+    argument: int = NONE
+    rank: int = 0
+    channels: Iterable[int] = ()
 
     def words(self) -> list[int]:
         """As read_step in xla_ops/engine/program.cc reads them."""
         bounds = np.array([self.activation.low, self.activation.high], np.float32).view(np.uint32)
-        index = list(map(int, self.index))
+        channels = list(map(int, self.channels))
         return [
             *(self.op, self.output, *self.window, *self.strides, *self.dilation, *self.pads),
             *(self.activation.code, *map(int, bounds), self.residual, self.gate, *self.layout),
-            *(self.mode, self.weights, self.bias),
-            *(len(self.inputs), *self.inputs, len(index), *index),
+            *(int(self.channels_last), self.pooling, self.binary, self.weights, self.bias),
+            *(self.argument, self.rank),
+            *(len(self.inputs), *self.inputs, len(channels), *channels),
         ]
 
 

@@ -47,7 +47,7 @@ class Channels(ChannelsOp):
 
     def lower(self, node: Node, to: Builder) -> None:
         """One step."""
-        to.add(node, CHANNELS, index=self.index)
+        to.add(node, CHANNELS, channels=self.index)
 
 
 def to_channels(edit: Edit, node: Node) -> bool:

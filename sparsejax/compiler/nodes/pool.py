@@ -78,9 +78,9 @@ class Pool(ImageOp):
 
     def lower(self, node: Node, to: Builder) -> None:
         """One step."""
-        mode = 0 if self.kind == "max" else 1 if self.counts else 2
+        pooling = 0 if self.kind == "max" else 1 if self.counts else 2
         pads = (self.padding[0][0], self.padding[1][0])
-        to.add(node, POOL, window=self.window, strides=self.strides, pads=pads, mode=mode)
+        to.add(node, POOL, window=self.window, strides=self.strides, pads=pads, pooling=pooling)
 
 
 def to_global_max(edit: Edit, node: Node) -> bool:

@@ -51,4 +51,4 @@ class Reshape(RegionOp):
             to.ids[node.outputs[0]] = source
             return
         assert size == (math.prod(to.sizes[source]), 1, 1), f"no step for {self}"
-        to.add(node, FLATTEN, mode=int(to.region.channels_last))
+        to.add(node, FLATTEN, channels_last=to.region.channels_last)

@@ -8,6 +8,7 @@ from typing import Any as _Any
 from sparsejax import activations as activations
 from sparsejax import before as before
 from sparsejax import compiler as compiler
+from sparsejax import deploy as deploy
 from sparsejax import federated as federated
 from sparsejax import masks as masks
 from sparsejax import ops as ops

@@ -10,7 +10,7 @@ import sparsejax
 from sparsejax.plans.plan import PATTERNS
 
 LAYERS = [
-    {"tree", "text", "doors", "arrays", "_xla_ops"},
+    {"tree", "text", "doors", "arrays", "deploy", "_xla_ops"},
     {"top_k"},
     {"patterns"},
     {"plans"},

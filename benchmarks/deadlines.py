@@ -1,0 +1,167 @@
+"""Four networks under deadlines on two cores: dense and pruned, under four ways to schedule them.
+
+    python -m benchmarks.deadlines --json FILE --page timeline.html
+
+A detector, a segmenter, a tracker and a classifier stand for the perception of a car; they are
+untrained MobileNet-v1 of several sizes and a perceptron, and say nothing of accuracy. Both sides
+run through `sj.compile`: dense, and with 90 % of the 1x1 convolutions' weights zero in blocks of
+four, so that pruning is the only difference; a dense column by jax.jit stands beside them. WCETs
+are p99s of calls on one pinned core with warm caches. Periods have the ratios 2 : 2 : 1 : 4,
+scaled so that the dense networks need `--load` of each core; deadlines are the periods, and the
+tracker waits for the detector.
+
+Each row is simulated with the WCETs and run live on two pinned cores, for the same horizon. Late
+is the fraction of jobs that end after their deadline, p99 the worst task's, in its periods.
+Expected: dense networks are late under any policy, as they need more than there is; pruned ones
+are not.
+"""
+
+import argparse
+import functools
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":  # before jax makes its thread pool
+    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
+
+import jax
+import jax.numpy as jnp
+
+import sparsejax as sj
+from benchmarks import publish
+from experiments.models.mobilenet_v1 import MobileNetV1Linen
+from experiments.models.variables import prune, random_statistics
+from experiments.runs.cores import cpu_name, usable_cores
+
+RATIOS = {"detector": 2, "segmenter": 2, "tracker": 1, "classifier": 4}
+SIZES = {"detector": (0.5, 128), "segmenter": (0.5, 96), "classifier": (0.25, 128)}
+EDGES = (("detector", "tracker"),)
+ENGINES = ("core0", "core1")
+
+
+def networks(sparsity: float, smoke: bool) -> dict[str, tuple[Callable, Any, jax.Array]]:
+    """Name -> function, variables, input."""
+    found = {}
+    for name, (width, size) in SIZES.items():
+        model = MobileNetV1Linen(num_classes=10, width=0.25 if smoke else width)
+        x = jnp.ones((1, 32 if smoke else size, 32 if smoke else size, 3))
+        variables = random_statistics(jax.jit(model.init)(jax.random.key(0), x))
+        if sparsity:
+            variables = prune(variables, sj.Block(4, 1), sparsity)
+        found[name] = (functools.partial(model.apply, train=False), variables, x)
+    layers = [jax.random.normal(jax.random.key(i), (256, 256)) / 16 for i in range(4)]
+    if sparsity:
+        layers = [jnp.where(sj.Block(4, 1).mask(jnp.abs(w), sparsity), w, 0) for w in layers]
+    return found | {"tracker": (perceptron, layers, jnp.ones((1, 256)))}
+
+
+def perceptron(layers: list[jax.Array], x: jax.Array) -> jax.Array:
+    for weights in layers:
+        x = jax.nn.relu(x @ weights)
+    return x
+
+
+def calls(sparsity: float, smoke: bool) -> dict[str, Callable[[], Any]]:
+    """Name -> a call of the compiled network."""
+    return {
+        name: functools.partial(jax.jit(sj.compile(apply, variables, x)), x)
+        for name, (apply, variables, x) in networks(sparsity, smoke).items()
+    }
+
+
+def dense_by_jax(smoke: bool) -> dict[str, Callable[[], Any]]:
+    return {
+        name: functools.partial(jax.jit(functools.partial(apply, variables)), x)
+        for name, (apply, variables, x) in networks(0.0, smoke).items()
+    }
+
+
+def pipeline_of(wcet_ns: Mapping[str, int], unit_ns: int) -> sj.deploy.Pipeline:
+    """The tasks, where a WCET above a deadline, which no task may have, is the deadline."""
+    tasks = []
+    for name, ratio in RATIOS.items():
+        time = min(wcet_ns[name], unit_ns * ratio)
+        tasks.append(sj.deploy.Task(name, dict.fromkeys(ENGINES, time), unit_ns * ratio))
+    return sj.deploy.Pipeline(tuple(tasks), EDGES)
+
+
+def policies(pipeline: sj.deploy.Pipeline) -> dict[str, tuple[Any, Any]]:
+    """Row -> (engine_of, policy)."""
+    engine_of = sj.deploy.assign(pipeline, ENGINES, test=None).engine_of
+    return {
+        "FIFO": (None, sj.deploy.fifo),
+        "RM, assigned": (engine_of, sj.deploy.rate_monotonic),
+        "EDF": (None, sj.deploy.edf),
+        "EDF, assigned": (engine_of, sj.deploy.edf),
+        "EDF with boost, assigned": (engine_of, sj.deploy.boosted_edf(pipeline, engine_of)),
+    }
+
+
+def summary(run: sj.deploy.Run) -> dict[str, float]:
+    worst = max(run.response_ns(name) / (run.of(name)[0].job.task.period_ns) for name in RATIOS)
+    return {
+        "jobs": len(run.ran),
+        "late": round(run.miss_ratio, 4),
+        "p99 in periods": round(worst, 3),
+    }
+
+
+def compare(
+    functions: Mapping[str, Callable], wcet_ns: Mapping[str, int], unit_ns: int, seconds: float
+) -> tuple[list[dict[str, Any]], sj.deploy.Run]:
+    """A row for each way to schedule, and the last live run."""
+    pipeline, rows = pipeline_of(wcet_ns, unit_ns), []
+    cores = dict(zip(ENGINES, usable_cores(), strict=False))
+    options: dict[str, Any] = {"horizon_ns": round(seconds * 1e9)}
+    for name, (engine_of, policy) in policies(pipeline).items():
+        takes_ns = lambda job, engine: wcet_ns[job.task.name]
+        simulated = sj.deploy.simulate(
+            pipeline, engine_of, policy=policy, takes_ns=takes_ns, **options
+        )
+        live = sj.deploy.run_live(
+            pipeline, functions, engine_of, policy=policy, cores=cores, **options
+        )
+        rows.append({"schedule": name, "simulated": summary(simulated), "live": summary(live)})
+    return rows, live
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", help="file for the results")
+    parser.add_argument("--page", type=Path, help="file for the timeline of the pruned networks")
+    parser.add_argument("--load", type=float, default=1.3, help="of each core by dense networks")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each live run")
+    parser.add_argument("--smoke", action="store_true", help="small networks, half a second")
+    options = parser.parse_args()
+    if len(usable_cores()) < len(ENGINES):
+        raise SystemExit(f"deadlines needs two cores, and may use {usable_cores()}.")
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    num_calls, seconds = (20, 0.5) if options.smoke else (500, options.seconds)
+    sides = {"dense": calls(0.0, options.smoke), "pruned": calls(0.9, options.smoke)}
+    times = {
+        side: {
+            name: sj.deploy.measure_wcet(call, core=usable_cores()[0], num_calls=num_calls)
+            for name, call in functions.items()
+        }
+        for side, functions in (sides | {"dense, jax.jit": dense_by_jax(options.smoke)}).items()
+    }
+    wcets = {side: {n: t.p99_ns for n, t in own.items()} for side, own in times.items()}
+    needed = sum(wcets["dense"][name] / ratio for name, ratio in RATIOS.items())
+    unit_ns = round(needed / (options.load * len(ENGINES)))
+    results: dict[str, Any] = {"cpu": cpu_name(), "unit_ms": unit_ns / 1e6, "load": options.load}
+    results["times"] = {s: {n: str(t) for n, t in own.items()} for s, own in times.items()}
+    for side, functions in sides.items():
+        results[side], run = compare(functions, wcets[side], unit_ns, seconds)
+    if options.page:
+        end = min(run.horizon_ns, 10**9)
+        page = sj.deploy.timeline(run, title="Pruned, EDF with boost, live", end_ns=end)
+        options.page.write_text(page, encoding="utf-8")
+    publish(results, options.json)
+
+
+if __name__ == "__main__":
+    main()

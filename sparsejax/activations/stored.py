@@ -43,7 +43,7 @@ def encode(maps: Any, *, k: int | None = None) -> bytes:
       ValueError: a value or k is out of its range.
 
     Example:
-      >>> data = sj.activations.encode(np.array([[0, 0, 7], [0, 1, 0]], np.uint8))
+      >>> data = sj.activations.encode(jnp.array([[0, 0, 7], [0, 1, 0]], jnp.uint8))
       >>> sj.activations.decode(data)
       array([[0, 0, 7],
              [0, 1, 0]], dtype=uint8)

@@ -165,7 +165,7 @@ def _moments(
         formula = "gri,grj->gij" if seen.gram else "gri,gri->gi"
         return jnp.einsum(formula, rows, rows, precision=lax.Precision.HIGHEST)
 
-    found = run_tapped(closed, operands, taps, moment)
+    _, found = run_tapped(closed, operands, taps, moment)
     sums: dict[str, dict[int, Array]] = {}
     for site, side in planned:
         turns = tuple(step for step in site.steps if step is not None)

@@ -21,8 +21,8 @@ def run_tapped(
     operands: Sequence[Any],
     taps: Mapping[Tap, tuple[bool, ...]],
     moment: Callable[[Any, int, Sequence[Any]], Any],
-) -> Moments:
-    """The sums of `moment(equation, side, operands)` over all times that each product runs.
+) -> tuple[list[Any], Moments]:
+    """The outputs, and the sums of `moment(equation, side, operands)` over each product's runs.
 
     Args:
       closed: any jaxpr.
@@ -34,7 +34,7 @@ def run_tapped(
       ValueError: a product lies inside of an equation that cannot be opened.
     """
     runner = _Runner(dict(taps), moment)
-    return runner.run(closed.jaxpr, closed.consts, operands, (), 0)[1]
+    return runner.run(closed.jaxpr, closed.consts, operands, (), 0)
 
 
 class _Runner:

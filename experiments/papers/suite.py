@@ -27,6 +27,7 @@ from experiments.papers import (
     elsen2020_fast_sparse_convnets,
     evci2020_rigl,
     frantar2023_sparse_gpt,
+    georgiadis2019_activation_maps,
     gupta2022_fastgrnn,
     gupta2022_global_mp,
     jayakumar2021_top_kast,
@@ -77,6 +78,7 @@ PAPERS: tuple[Paper, ...] = (
     jayakumar2021_top_kast,
     tai2022_spartan,
     arivazhagan2019_fedper,
+    georgiadis2019_activation_maps,
 )
 TABLES = PAPERS + GRIDS  # "all" does not run the grids, of days on two cores
 

@@ -94,7 +94,11 @@ class Classify:
         return train.built(lambda: self.net(images.shape[1:], len(dataset.classes), job.seed))
 
     def train_from(
-        self, network: train.Network, job: Job, course: Course = whole
+        self,
+        network: train.Network,
+        job: Job,
+        course: Course = whole,
+        gradients: Callable[[train.Network], Callable] = train.make_gradients,
     ) -> tuple[train.TrainState, dict[str, Any]]:
         """The deployed state and the result of a training that starts at a network's variables."""
         dataset, steps = self._work(job)
@@ -109,7 +113,7 @@ class Classify:
 
         lesson = functools.partial(
             self._lesson,
-            train.make_step(train.make_gradients(network), tx),
+            train.make_step(gradients(network), tx),
             job=job,
             measure=measure,
             measure_every=max(5, steps // 6),

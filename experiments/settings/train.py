@@ -98,11 +98,16 @@ def make_loss(network: Network, temperature: float = 1.0) -> Callable:
 
 
 def make_gradients(network: Network) -> Callable:
+    """The gradients of `make_loss`, see `gradients_of`."""
+    return gradients_of(make_loss(network))
+
+
+def gradients_of(loss_of: Callable) -> Callable:
     """A jitted `f(params, statistics, images, labels) -> (grads, statistics, metrics)`.
 
     Apart from the optimizer, so that a dense and a sparse training share its compilation.
     """
-    loss_of = sj.accelerate(make_loss(network))
+    loss_of = sj.accelerate(loss_of)
 
     @jax.jit
     def gradients(params, statistics, images, labels):

@@ -230,6 +230,24 @@ TRACED = {
         ),
         (IMAGE,),
     ),
+    "zeroed_moments": Call(lambda x: sj.training.zeroed_moments(x * x, x > 0), (X,)),
+    "decaying_moments": Call(lambda x: sj.training.decaying_moments(x * x, x > 0), (X,)),
+    "averaged_moments": Call(lambda x: sj.training.averaged_moments(x * x, x > 0), (X,)),
+    "soft_cross_entropy": Call(lambda x: sj.distill.soft_cross_entropy(x, -x), (X,)),
+    "distillation_loss": Call(
+        lambda x: sj.distill.distillation_loss(x, -x, np.arange(2, dtype=np.int32)), (X,)
+    ),
+    "dual_view_loss": Call(lambda x: sj.distill.dual_view_loss(x, -x), (IMAGE,)),
+    "weighted_average": Call(
+        lambda x: sj.federated.weighted_average({"w": x}, np.array([1, 3], np.int32)), (X,)
+    ),
+    "l1": Call(lambda x: sj.activations.l1({"relu": jax.nn.relu(x)}, 0.5), (X,)),
+    "with_maps": Call(
+        lambda x: sj.activations.with_maps(lambda x: sj.activations.tap(x, "own").sum())(x), (X,)
+    ),
+    "quantize": Call(
+        lambda x: sj.activations.dequantize(sj.activations.quantize(jax.nn.relu(x))), (X,)
+    ),
     "compile": Call(lambda x: sj.compile(apply, PARAMS, X, tune=False)(x), (X,)),
     "Unstructured": pattern(sj.Unstructured()),
     "Block": pattern(sj.Block(4, 1)),

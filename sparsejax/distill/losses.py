@@ -60,7 +60,9 @@ def distillation_loss(
     Reference: Fan et al., "ScaleKD: Strong Vision Transformers Could Be Excellent Teachers",
     NeurIPS 2024, arXiv 2411.06786; the defaults are those of the authors' configurations.
     """
-    targets = optax.smooth_labels(jax.nn.one_hot(labels, student.shape[-1]), label_smoothing)
+    targets = optax.smooth_labels(
+        jax.nn.one_hot(labels, student.shape[-1], dtype=student.dtype), label_smoothing
+    )
     hard = jnp.mean(optax.softmax_cross_entropy(student, targets))
     soft = soft_cross_entropy(student, teacher, temperature=temperature)
     return (1.0 - fraction) * hard + fraction * soft

@@ -67,7 +67,8 @@ def _average(stacked: Any, weights: Any) -> Any:
         # A sum with one term, and not an index: that would gather the clients of a mesh.
         wide = leaf.astype(dtype)
         most = jnp.sum(jnp.where(first.reshape(along), wide, zero), 0, dtype=dtype)
-        parts = (weights / jnp.sum(weights)).astype(dtype).reshape(along)
+        own = weights.astype(dtype).reshape(along)
+        parts = own / jnp.sum(own, dtype=dtype)
         away = jnp.where(counts.reshape(along), wide - most, zero)
         return (most + jnp.sum(parts * away, 0, dtype=dtype)).astype(leaf.dtype)
 

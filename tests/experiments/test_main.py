@@ -17,7 +17,9 @@ def small_suite(monkeypatch, tmp_path):
     """A suite of one paper, with its records and checkpoints below a temporary folder."""
 
     def install(*rows):
-        monkeypatch.setattr(suite, "PAPERS", (paper_of(*rows),))
+        papers = (paper_of(*rows),)
+        monkeypatch.setattr(suite, "PAPERS", papers)
+        monkeypatch.setattr(suite, "TABLES", papers)
 
     place = engines.Place(records.Store(tmp_path / "results"), tmp_path / "work", None, False)
     monkeypatch.setattr(command_line, "place_of", lambda smoke, data: place._replace(smoke=smoke))

@@ -128,6 +128,7 @@ def test_a_damaged_record_does_not_stop_the_list(tmp_path, monkeypatch, capsys):
     second.with_name("seed_of_mine.json").touch()
     papers = (paper_of(Row("a", Count(), 2)), paper_of(Row("b", Count(), 2), Row("c", Count(5))))
     monkeypatch.setattr(suite, "PAPERS", papers)
+    monkeypatch.setattr(suite, "TABLES", papers)
     monkeypatch.setattr(command_line, "Store", lambda: store)
     monkeypatch.setattr(readme, "write", None)
     for command, said in (("list", "1/2"), ("table", "")):

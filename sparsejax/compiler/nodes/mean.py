@@ -1,5 +1,6 @@
 """The mean over height and width."""
 
+import math
 from dataclasses import dataclass
 
 import jax
@@ -12,7 +13,7 @@ from sparsejax.compiler.graph.images import sides
 from sparsejax.compiler.graph.op import MappingType
 from sparsejax.compiler.nodes.affine import Affine
 from sparsejax.compiler.nodes.op import ImageOp, Rules
-from sparsejax.compiler.nodes.primitive import reduction
+from sparsejax.compiler.nodes.primitive import reduced_sides
 
 MEAN = 5  # in xla_ops/engine/program.h
 
@@ -44,15 +45,12 @@ class Mean(ImageOp):
 
 def to_mean(edit: Edit, node: Node) -> bool:
     """A sum over height and width is a mean and a factor."""
-    params = reduction(node, "reduce_sum")
-    x = node.inputs[0] if node.inputs else None
-    if params is None or x is None or len(x.shape) != 4 or 0 in x.shape:
+    channels_last = reduced_sides(node, "reduce_sum")
+    if channels_last is None:
         return False
-    axes = tuple(sorted(int(axis) for axis in params["axes"]))
-    if axes not in ((1, 2), (2, 3)):
-        return False
-    mean = made(Mean(channels_last=axes == (1, 2)), [x], node.outputs[0].shape)
-    pixels = np.full(1, float(x.shape[axes[0]] * x.shape[axes[1]]))
+    x = node.inputs[0]
+    mean = made(Mean(channels_last=channels_last), [x], node.outputs[0].shape)
+    pixels = np.full(1, float(math.prod(x.shape[axis] for axis in sides(channels_last))))
     factor = Affine(pixels, np.zeros(1))
     return edit.replace(node, mean, made(factor, mean.outputs, node.outputs[0].shape))
 

@@ -16,7 +16,7 @@ from sparsejax.compiler.graph.images import Pairs, sides, spatial
 from sparsejax.compiler.graph.op import MappingType
 from sparsejax.compiler.nodes.affine import Affine
 from sparsejax.compiler.nodes.op import ImageOp, Rules, with_padding
-from sparsejax.compiler.nodes.primitive import Primitive, reduction
+from sparsejax.compiler.nodes.primitive import Primitive, reduced_sides, reduction
 from sparsejax.compiler.nodes.reshape import Reshape
 
 POOL = 4  # in xla_ops/engine/program.h
@@ -85,16 +85,13 @@ class Pool(ImageOp):
 
 def to_global_max(edit: Edit, node: Node) -> bool:
     """A maximum over height and width is a pool with one window."""
-    params = reduction(node, "reduce_max")
-    x = node.inputs[0] if node.inputs else None
-    if params is None or x is None or len(x.shape) != 4 or 0 in x.shape:
+    last = reduced_sides(node, "reduce_max")
+    if last is None:
         return False
-    axes = tuple(sorted(int(axis) for axis in params["axes"]))
-    if axes not in ((1, 2), (2, 3)):
-        return False
-    last = axes == (1, 2)
+    x = node.inputs[0]
     shape = (x.shape[0], 1, 1, x.shape[3]) if last else (*x.shape[:2], 1, 1)
-    window = (x.shape[axes[0]], x.shape[axes[1]])
+    height, width = sides(last)
+    window = (x.shape[height], x.shape[width])
     pool = made(Pool("max", window, channels_last=last), [x], shape)
     reshape = Reshape(node.outputs[0].shape)
     return edit.replace(node, pool, made(reshape, pool.outputs, reshape.shape))

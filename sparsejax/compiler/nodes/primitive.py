@@ -61,3 +61,11 @@ def reduction(node: Node, *names: str) -> dict[str, Any] | None:
     if node.inputs[0].constant is not None or not is_float(*node.inputs, *node.outputs):
         return None
     return node.op.equation.params
+
+
+def reduced_sides(node: Node, name: str) -> bool | None:
+    """Where a reduction takes the height and width of an image away: are its channels last?"""
+    params = reduction(node, name)
+    if params is None or len(node.inputs[0].shape) != 4 or 0 in node.inputs[0].shape:
+        return None
+    return {(1, 2): True, (2, 3): False}.get(tuple(sorted(int(a) for a in params["axes"])))

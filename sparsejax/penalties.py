@@ -10,6 +10,7 @@ import optax
 from jaxtyping import Array, Float
 
 from sparsejax.doors import Need, checked
+from sparsejax.plans.rules import check_regex
 from sparsejax.tree import is_masked_node, leaves_with_paths, map_with_paths
 
 
@@ -191,6 +192,8 @@ def add_penalty(
 
 def _chooser(where: str | Callable[[str], bool] | None) -> Callable[[Any], Any]:
     """A function that puts a MaskedNode for each leaf that is not meant."""
+    if isinstance(where, str):
+        check_regex("add_penalty", where, 'pass where=".*kernel", say')
     matches = re.compile(where).search if isinstance(where, str) else where
 
     def choose(path: str, leaf: Any) -> Any:

@@ -17,6 +17,7 @@ RULES = {"kernel": sj.Unstructured()}
 PLAN = sj.plan(PARAMS, RULES, sparsity=0.5)
 KEY, TX, GMP = jax.random.key(0), optax.sgd(0.1), sj.gmp(0, 10)
 MASKS = jax.tree.map(lambda p: p != 0, PARAMS)
+LOCAL = sj.federated.local_sgd(lambda p, x: x, TX, epochs=1, batch_size=1)
 
 
 def apply(params, x):
@@ -53,6 +54,22 @@ RULE_CASES = {
     "key": (plan({3: sj.Unstructured()}), "needs regular expressions .* got int"),
     "nowhere": (plan({"zzqq": sj.NM(2, 4)}), "the paths are body/kernel, head/kernel"),
     "exchanged": (lambda: sj.plan(RULES, PARAMS, sparsity=0.5), "plan needs a pattern.*got dict"),
+    "glob of l1": (
+        lambda: sj.activations.l1({"relu": np.ones((2, 3))}, {"*relu": 1.0}),
+        r"l1 needs regular expressions.*'\*relu'.*write '\.\*relu'",
+    ),
+    "key of l1": (
+        lambda: sj.activations.l1({"relu": np.ones((2, 3))}, {3: 1.0}),
+        "l1 needs regular expressions .* got int",
+    ),
+    "glob of fedper": (
+        lambda: sj.federated.fedper(LOCAL, ("*head",)),
+        r"fedper needs regular expressions.*write '\.\*head'",
+    ),
+    "glob of add_penalty": (
+        lambda: sj.add_penalty(sj.linf(), 0.1, where="*kernel"),
+        r"add_penalty needs regular expressions.*write '\.\*kernel'",
+    ),
     "allocator": (plan(RULES, allocate="erk"), "plan needs an allocator, got 'erk'; pass the fun"),
     "sparsity": (plan(RULES, sparsity="0.5"), r"plan needs a sparsity in \[0, 1\), got '0.5'"),
 }

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sparsejax.doors import named
+from sparsejax.plans.rules import check_regex
 from sparsejax.tree import leaves_with_paths
 
 COLLECTION = "activation_maps"
@@ -63,6 +64,7 @@ def _of_each(found: list[tuple[str, Any]], strengths: Any) -> list[float]:
             f"l1 needs a strength or a dict of them, got {named(strengths)}; pass 1e-6, say."
         )
     for regex, strength in strengths.items():
+        check_regex("l1", regex, 'pass {"relu": 1e-6}, say')
         if not any(re.search(regex, path) for path, _ in found):
             paths = ", ".join(path for path, _ in found[:8])
             raise ValueError(f"l1 needs a map for {regex!r}, there are {paths}.")

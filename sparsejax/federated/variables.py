@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from sparsejax.doors import named
-from sparsejax.plans.rules import hint
+from sparsejax.plans.rules import check_regex, hint
 from sparsejax.tree import is_masked_node, leaves_with_paths, map_with_paths
 
 MAX_BYTES = 2**30  # messages are counted in 32 bits
@@ -52,16 +52,7 @@ def check_rules(personal: Any) -> tuple[str, ...]:
             f"fedper needs a sequence of regular expressions, got {named(personal)}; {example}."
         )
     for regex in personal:
-        if not isinstance(regex, str):
-            raise TypeError(
-                f"fedper needs regular expressions as rules, got {named(regex)}; {example}."
-            )
-        try:
-            re.compile(regex)
-        except re.error as error:
-            raise ValueError(
-                f"fedper needs regular expressions as rules, got {regex!r}: {error}; {example}."
-            ) from error
+        check_regex("fedper", regex, example)
     return tuple(personal)
 
 

@@ -22,20 +22,21 @@ def check_rules(rules: Any) -> None:
             f"got {named(rules)}; {example}."
         )
     for regex, rule in rules.items():
-        if not isinstance(regex, str):
-            raise TypeError(
-                f"plan needs regular expressions as rules, got {named(regex)}; {example}."
-            )
-        _check_regex(regex)
+        check_regex("plan", regex, example)
         _check_rule(regex, rule)
 
 
-def _check_regex(regex: str) -> None:
+def check_regex(asker: str, regex: Any, example: str) -> None:
+    """Raise unless it is a regular expression, which the example shows how to write."""
+    if not isinstance(regex, str):
+        raise TypeError(
+            f"{asker} needs regular expressions as rules, got {named(regex)}; {example}."
+        )
     try:
         re.compile(regex)
     except re.error as error:
         raise ValueError(
-            f"plan needs regular expressions as rules, got {regex!r}: {error}; "
+            f"{asker} needs regular expressions as rules, got {regex!r}: {error}; "
             f"if it is a glob, write {from_glob(regex)!r}."
         ) from error
 

@@ -8,6 +8,7 @@ import jax
 from sparsejax.compiler.graph import fold
 from sparsejax.compiler.graph.edit import is_float
 from sparsejax.compiler.graph.graph import Node, broadcasts
+from sparsejax.compiler.graph.images import sides
 from sparsejax.compiler.graph.op import MappingType
 
 _NAMES = {
@@ -68,4 +69,5 @@ def reduced_sides(node: Node, name: str) -> bool | None:
     params = reduction(node, name)
     if params is None or len(node.inputs[0].shape) != 4 or 0 in node.inputs[0].shape:
         return None
-    return {(1, 2): True, (2, 3): False}.get(tuple(sorted(int(a) for a in params["axes"])))
+    axes = tuple(sorted(int(axis) for axis in params["axes"]))
+    return next((last for last in (True, False) if sides(last) == axes), None)

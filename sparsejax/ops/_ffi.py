@@ -1,6 +1,7 @@
 """Registers the compiled kernels with XLA; the only user of the extension."""
 
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +33,13 @@ def _choose_instruction_set() -> None:
 _choose_instruction_set()
 for _name, _handler in _xla_ops.targets().items():
     jax.ffi.register_ffi_target(TARGET.format(_name), _handler, platform="cpu")
+
+
+CODES = {
+    enum: {re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower(): code for name, code in codes.items()}
+    for enum, codes in _xla_ops.codes().items()
+}
+"""Of each enum in xla_ops' codes.def, the number that each name stands for."""
 
 
 def instruction_set() -> str:

@@ -7,11 +7,17 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from sparsejax.ops._ffi import CODES
+
 Activation = Callable[[Array], Array]
 
-# Codes of the C++ enum.
-_CODES: dict[Activation, int] = {jax.nn.relu: 1, jax.nn.relu6: 2}
-_FUNCTIONS: tuple[Activation, ...] = (lambda y: y, jax.nn.relu, jax.nn.relu6)
+_RELU, _RELU6 = (CODES["activation"][name] for name in ("relu", "relu6"))
+_FUNCTIONS: dict[int, Activation] = {
+    CODES["activation"]["none"]: lambda y: y,
+    _RELU: jax.nn.relu,
+    _RELU6: jax.nn.relu6,
+}
+_CODES = {function: code for code, function in _FUNCTIONS.items()}
 
 
 def split(activation: Activation | None) -> tuple[int, Activation | None]:
@@ -35,5 +41,5 @@ def grad(code: int, y: Float[Array, "..."], grad_y: Float[Array, "..."]) -> Floa
     """The gradient before the activation, from its output; 0 where the output is at a bound."""
     if code == 0:
         return grad_y
-    passes = (y > 0) & (y < 6) if code == 2 else y > 0
+    passes = (y > 0) & (y < 6) if code == _RELU6 else y > 0
     return jnp.where(passes, grad_y, 0)

@@ -1,15 +1,15 @@
 """How a sparse matrix can be stored for the kernels of `compile`."""
 
-from enum import IntEnum
+from enum import Enum, auto
 from typing import NamedTuple
 
 
-class Storage(IntEnum):
-    """The arrangement of the weights, as xla_ops/kernels/product.h numbers it."""
+class Storage(Enum):
+    """The arrangement of the weights; xla_ops/kernels/codes.def has these names."""
 
-    ROWS = 0  # the nonzeros of `block` rows interleaved
-    BLOCKS = 1  # `block` x 1
-    MASKS = 2  # groups of 4 rows, columns sorted by which rows use them
+    ROWS = auto()  # the nonzeros of `block` rows interleaved
+    BLOCKS = auto()  # `block` x 1
+    MASKS = auto()  # groups of 4 rows, columns sorted by which rows use them
 
 
 ROWS, BLOCKS, MASKS = Storage

@@ -71,11 +71,11 @@ float combined(Binary op, float a, float b) {
   switch (op) {
     case Binary::kAdd:
       return a + b;
-    case Binary::kSubtract:
+    case Binary::kSub:
       return a - b;
-    case Binary::kMultiply:
+    case Binary::kMul:
       return a * b;
-    case Binary::kMaximum:
+    case Binary::kMax:
       return std::isnan(a) || std::isnan(b) ? NAN : std::max(a, b);
   }
   return NAN;
@@ -84,7 +84,7 @@ float combined(Binary op, float a, float b) {
 void test_binary(const Kernels& kernels, int64_t n) {
   const Floats a = rounded(n), b = rounded(n);
   for (const Function function : {Function::kIdentity, Function::kClamp, Function::kLeakyRelu})
-    for (const Binary op : {Binary::kAdd, Binary::kSubtract, Binary::kMultiply, Binary::kMaximum}) {
+    for (const Binary op : {Binary::kAdd, Binary::kSub, Binary::kMul, Binary::kMax}) {
       const ActivationCall activation = {function, kLow, kHigh};
       Floats both(n), number(n), got(a.size()), in_place = b;
       for (int64_t i = 0; i < n; i++) {

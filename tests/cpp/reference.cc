@@ -231,12 +231,12 @@ class Reference {
       const double right =
           b.size.pixels() == 1 ? b.at[c] : b.at[(c * b.size.height + y) * b.size.width + x];
       if (s.binary == Binary::kAdd) return left + right;
-      if (s.binary == Binary::kSubtract) return left - right;
-      if (s.binary == Binary::kMultiply) return left * right;
+      if (s.binary == Binary::kSub) return left - right;
+      if (s.binary == Binary::kMul) return left * right;
       return left > right || std::isnan(left) ? left : right;
     });
     const double most_a = a.most() + a.error, most_b = b.most() + b.error;
-    out.error = s.binary == Binary::kMultiply
+    out.error = s.binary == Binary::kMul
                     ? a.error * most_b + b.error * most_a + 1e-6 * most_a * most_b
                     : a.error + b.error + 1e-6 * (most_a + most_b);
   }

@@ -133,8 +133,8 @@ const std::vector<std::pair<char, std::function<void(Step&)>>> kSet = {
     {'o', [](Step& s) { s.channels_last = true; }},
     {'m', [](Step& s) { s.pooling = Pooling::kAverage; }},
     {'m', [](Step& s) { s.pooling = Pooling::kAverageInside; }},
-    {'2', [](Step& s) { s.binary = Binary::kSubtract; }},
-    {'2', [](Step& s) { s.binary = Binary::kMaximum; }},
+    {'2', [](Step& s) { s.binary = Binary::kSub; }},
+    {'2', [](Step& s) { s.binary = Binary::kMax; }},
     {'c', [](Step& s) { s.channels = {0, 1, 2}; }},
 };
 

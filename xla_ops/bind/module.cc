@@ -1,8 +1,10 @@
 // Gives the custom calls to Python; the only file that knows it. XLA is known in this room alone.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/map.h>
 #include <nanobind/stl/string.h>
 
+#include <map>
 #include <stdexcept>
 #include <string>
 
@@ -90,6 +92,18 @@ NB_MODULE(_xla_ops, m) {
         need_from(1, "threads", threads);
         return self.executable->scratch_floats(threads);
       });
+  m.def("codes", [] {  // of each enum, the number that each name stands for
+    std::map<std::string, std::map<std::string, int64_t>> codes;
+#define OP(name, code) codes["op"][#name] = code;
+#define POOLING(name, code) codes["pooling"][#name] = code;
+#include "engine/codes.def"
+#define FUNCTION(name, code) codes["function"][#name] = code;
+#define ACTIVATION(name, code) codes["activation"][#name] = code;
+#define BINARY(name, code) codes["binary"][#name] = code;
+#define STORAGE(name, code) codes["storage"][#name] = code;
+#include "kernels/codes.def"
+    return codes;
+  });
   m.def("isa", [] { return std::string(kernels().isa); });
   m.def("usable_isas", [] {
     nb::list names;

@@ -23,27 +23,18 @@ struct ImageSize {
   }
 };
 
-// Codes are part of the format: append, never renumber.
 enum class Op : int64_t {
-  kInput = 0,      // of an operand: argument, rank, channels_last
-  kOutput = 1,     // of a result: argument, rank, channels_last
-  kProduct = 2,    // activation(W columns(x * gate) + bias + residual)
-  kDepthwise = 3,  // activation(weights * x + bias)
-  kPool = 4,       // pooling
-  kMean = 5,       // of all pixels
-  kAffine = 6,     // activation(weights x + bias) a channel; without weights activation(x)
-  kBinary = 7,     // activation(a binary b); b may be one pixel
-  kConcat = 8,     // of channels
-  kChannels = 9,   // channel i is channel channels[i] of the input
-  kPad = 10,       // with zeros, by the window's pads
-  kFlatten = 11,   // into one pixel, in the order of an image with channels_last or without
+#define OP(name, code) k##name = code,
+#include "engine/codes.def"
 };
-constexpr int64_t kNumOps = 12;
+constexpr int64_t kNumOps = 0
+#define OP(name, code) +1
+#include "engine/codes.def"
+    ;
 
 enum class Pooling : int64_t {
-  kMax = 0,
-  kAverage = 1,        // of the whole window, padding counted
-  kAverageInside = 2,  // of what lies inside of the image
+#define POOLING(name, code) k##name = code,
+#include "engine/codes.def"
 };
 
 constexpr int64_t kNone = -1;
@@ -71,8 +62,9 @@ struct Program {
   int64_t num_operands = 0, num_results = 0;
 };
 
-// Reads {kMagic, number of values, their sizes, number of steps, steps} as lower.py writes them.
-// Returns what could not be run safely, as "program: ..."; empty if nothing is.
+// Reads {kMagic, number of values, their sizes, number of steps, steps} as
+// compiler/engine/program.py writes them. Returns what could not be run safely, as "program: ...";
+// empty if nothing is.
 [[nodiscard]] std::string parse_program(const int64_t* words, int64_t num_words,
                                         const float* floats, int64_t num_floats, Program& program);
 

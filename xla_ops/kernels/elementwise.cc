@@ -75,13 +75,13 @@ void combine(Binary op, const ActivationCall& activation, const float* a, const 
     case Binary::kAdd:
       all([](Vec x, Vec y) { return x + y; });
       break;
-    case Binary::kSubtract:
+    case Binary::kSub:
       all([](Vec x, Vec y) { return x - y; });
       break;
-    case Binary::kMultiply:
+    case Binary::kMul:
       all([](Vec x, Vec y) { return x * y; });
       break;
-    case Binary::kMaximum:
+    case Binary::kMax:
       all([](Vec x, Vec y) { return maximum(x, y); });
       break;
   }

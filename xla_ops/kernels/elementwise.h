@@ -7,7 +7,10 @@
 
 namespace sparsejax {
 
-enum class Binary : int64_t { kAdd = 0, kSubtract = 1, kMultiply = 2, kMaximum = 3 };
+enum class Binary : int64_t {
+#define BINARY(name, code) k##name = code,
+#include "kernels/codes.def"
+};
 
 struct ElementwiseKernels {
   void (*activate)(const ActivationCall& activation, const float* x, int64_t n, float* out);

@@ -17,9 +17,8 @@
 namespace sparsejax {
 
 enum class Storage : int64_t {
-  kRows = 0,    // nonzeros of `block` rows of equal (padded) count interleaved: CSR, N:M
-  kBlocks = 1,  // `block` neighbouring rows share their columns: block x 1; dense is all columns
-  kMasks = 2,   // groups of 4 rows, columns sorted by which of the 4 rows use them
+#define STORAGE(name, code) k##name = code,
+#include "kernels/codes.def"
 };
 
 struct ProductRun {

@@ -8,11 +8,11 @@ import numpy as np
 
 from sparsejax.compiler.graph.activation import IDENTITY, Activation
 from sparsejax.compiler.graph.graph import Node, Region, Size, Value
+from sparsejax.ops._ffi import CODES
 from sparsejax.patterns.layout import BLOCKS, ROWS, Layout
 
-# As xla_ops/engine/program.h numbers them; the codes of steps that nodes become are in their files.
-MAGIC = 0x73706A7802
-INPUT, OUTPUT = 0, 1
+MAGIC = 0x73706A7802  # in xla_ops/engine/program.h
+INPUT, OUTPUT = "input", "output"  # other steps have their names in the files of their nodes
 NONE = -1
 
 DENSE, NO_PRODUCT = Layout(BLOCKS, 4), Layout(ROWS, 0)
@@ -30,7 +30,7 @@ class Program(NamedTuple):
 class Step:
     """One step; `xla_ops/engine/program.h` has what the fields mean."""
 
-    op: int
+    op: str
     output: int
     inputs: tuple[int, ...] = ()
     window: tuple[int, int] = (1, 1)
@@ -42,8 +42,8 @@ class Step:
     gate: int = NONE
     layout: Layout = NO_PRODUCT
     channels_last: bool = False
-    pooling: int = 0
-    binary: int = 0
+    pooling: str = "max"
+    binary: str = "add"
     weights: int = NONE
     bias: int = NONE
     argument: int = NONE
@@ -55,10 +55,13 @@ class Step:
         bounds = np.array([self.activation.low, self.activation.high], np.float32).view(np.uint32)
         channels = list(map(int, self.channels))
         return [
-            *(self.op, self.output, *self.window, *self.strides, *self.dilation, *self.pads),
-            *(self.activation.code, *map(int, bounds), self.residual, self.gate, *self.layout),
-            *(int(self.channels_last), self.pooling, self.binary, self.weights, self.bias),
-            *(self.argument, self.rank),
+            *(CODES["op"][self.op], self.output, *self.window, *self.strides),
+            *(*self.dilation, *self.pads),
+            *(CODES["function"][self.activation.name], *map(int, bounds), self.residual, self.gate),
+            *(CODES["storage"][self.layout.storage.name.lower()], *self.layout[1:]),
+            int(self.channels_last),
+            *(CODES["pooling"][self.pooling], CODES["binary"][self.binary]),
+            *(self.weights, self.bias, self.argument, self.rank),
             *(len(self.inputs), *self.inputs, len(channels), *channels),
         ]
 
@@ -99,7 +102,7 @@ class Builder:
         self.num_floats += array.size
         return begin
 
-    def add(self, node: Node, op: int, **fields: object) -> None:
+    def add(self, node: Node, op: str, **fields: object) -> None:
         """A step that makes the node's output, of all its inputs unless `inputs` are given."""
         inputs = fields.pop("inputs", None) or tuple(self.ids[v] for v in node.inputs)
         output = self.new(node.outputs[0])

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import erfc, expit
 
-# In the order of `enum class Function` in xla_ops/kernels/activation.h.
+# As in xla_ops/kernels/codes.def.
 NAMES = (
     "identity",
     "clamp",
@@ -38,11 +38,6 @@ class Activation:
     name: str = "identity"
     low: float = 0.0
     high: float = 0.0
-
-    @property
-    def code(self) -> int:
-        """The function's number in the C++ engine."""
-        return NAMES.index(self.name)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """The function in JAX."""

@@ -58,7 +58,8 @@ def _pattern(plan: Plan | None, node: Node) -> Pattern | None:
 def _key(traits: Traits, layout: Layout) -> str:
     """What a time depends on; sparsity in steps of 1 %."""
     stored = [round(fraction, 2) for fraction in traits.stored]
-    return f"{list(traits[:-1])} {stored} {list(map(int, layout))}".replace(" ", "")
+    stored_as = [layout.storage.name.lower(), *layout[1:]]
+    return f"{list(traits[:-1])} {stored} {stored_as}".replace(" ", "")
 
 
 def _measured(

@@ -19,7 +19,7 @@ from sparsejax.compiler.nodes.primitive import Primitive
 from sparsejax.compiler.nodes.reshape import Reshape
 from sparsejax.compiler.nodes.transpose import Transpose
 
-CHANNELS = 9  # in xla_ops/engine/program.h
+CHANNELS = "channels"  # in xla_ops/engine/codes.def
 
 
 @dataclass(frozen=True, eq=False)

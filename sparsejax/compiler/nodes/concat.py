@@ -12,7 +12,7 @@ from sparsejax.compiler.graph.images import is_channel
 from sparsejax.compiler.nodes.op import ChannelsOp, Rules
 from sparsejax.compiler.nodes.primitive import Primitive
 
-CONCAT = 8  # in xla_ops/engine/program.h
+CONCAT = "concat"  # in xla_ops/engine/codes.def
 
 
 @dataclass(frozen=True)

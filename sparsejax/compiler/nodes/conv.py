@@ -24,7 +24,7 @@ from sparsejax.compiler.nodes.op import (
 )
 from sparsejax.compiler.nodes.primitive import Primitive
 
-DEPTHWISE = 3  # in xla_ops/engine/program.h
+DEPTHWISE = "depthwise"  # in xla_ops/engine/codes.def
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,8 +17,7 @@ from sparsejax.compiler.nodes.op import RegionOp, Rules, last_axis, with_activat
 from sparsejax.compiler.nodes.primitive import Primitive
 from sparsejax.compiler.nodes.reshape import Reshape
 
-AFFINE, BINARY = 6, 7  # in xla_ops/engine/program.h
-BINARIES = {"add": 0, "sub": 1, "mul": 2, "max": 3}
+AFFINE, BINARY = "affine", "binary"  # in xla_ops/engine/codes.def
 IN_JAX = {"add": jnp.add, "sub": jnp.subtract, "mul": jnp.multiply, "max": jnp.maximum}
 
 
@@ -67,7 +66,7 @@ class Elementwise(RegionOp):
             a, b = (to.ids[value] for value in node.inputs)
             to.gates[node.outputs[0]] = (a, b)
             return None
-        return to.add(node, BINARY, activation=self.activation, binary=BINARIES[self.kind])
+        return to.add(node, BINARY, activation=self.activation, binary=self.kind)
 
     def _is_gate(self, node: Node, to: Builder) -> bool:
         """One number a channel, for products alone: they multiply while they gather columns."""
@@ -85,7 +84,7 @@ class Elementwise(RegionOp):
 
 def to_elementwise(edit: Edit, node: Node) -> bool:
     """add, sub, mul or max of two computed arrays of one shape, or with a gate."""
-    if not isinstance(node.op, Primitive) or node.op.name not in BINARIES:
+    if not isinstance(node.op, Primitive) or node.op.name not in IN_JAX:
         return False
     if not is_float(*node.inputs, *node.outputs):
         return False

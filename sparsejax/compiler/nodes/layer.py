@@ -12,7 +12,7 @@ from sparsejax.compiler.graph.graph import Node
 from sparsejax.compiler.graph.op import MappingType
 from sparsejax.compiler.nodes.op import RegionOp
 
-PRODUCT = 2  # in xla_ops/engine/program.h
+PRODUCT = "product"  # in xla_ops/engine/codes.def
 
 
 class Layer(RegionOp):

@@ -15,7 +15,7 @@ from sparsejax.compiler.nodes.affine import Affine
 from sparsejax.compiler.nodes.op import ImageOp, Rules
 from sparsejax.compiler.nodes.primitive import reduced_sides
 
-MEAN = 5  # in xla_ops/engine/program.h
+MEAN = "mean"  # in xla_ops/engine/codes.def
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from sparsejax.compiler.nodes.op import ImageOp, Rules, with_padding
 from sparsejax.compiler.nodes.pool import Pool
 from sparsejax.compiler.nodes.primitive import Primitive
 
-PAD = 10  # in xla_ops/engine/program.h
+PAD = "pad"  # in xla_ops/engine/codes.def
 
 
 @dataclass(frozen=True)

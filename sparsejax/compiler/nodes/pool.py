@@ -19,7 +19,7 @@ from sparsejax.compiler.nodes.op import ImageOp, Rules, with_padding
 from sparsejax.compiler.nodes.primitive import Primitive, reduced_sides, reduction
 from sparsejax.compiler.nodes.reshape import Reshape
 
-POOL = 4  # in xla_ops/engine/program.h
+POOL = "pool"  # in xla_ops/engine/codes.def
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Pool(ImageOp):
 
     def lower(self, node: Node, to: Builder) -> None:
         """One step."""
-        pooling = 0 if self.kind == "max" else 1 if self.counts else 2
+        pooling = "average_inside" if self.kind == "average" and not self.counts else self.kind
         pads = (self.padding[0][0], self.padding[1][0])
         to.add(node, POOL, window=self.window, strides=self.strides, pads=pads, pooling=pooling)
 

@@ -11,7 +11,7 @@ from sparsejax.compiler.graph.images import EITHER, one_a_channel
 from sparsejax.compiler.graph.op import MappingType
 from sparsejax.compiler.nodes.op import NEITHER, RegionOp
 
-FLATTEN = 11  # in xla_ops/engine/program.h
+FLATTEN = "flatten"  # in xla_ops/engine/codes.def
 
 
 @dataclass(frozen=True)

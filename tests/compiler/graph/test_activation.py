@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from sparsejax.compiler.graph.activation import NAMES, SAMPLES, Activation, recognise
+from sparsejax.ops._ffi import CODES
+from sparsejax.patterns.layout import Storage
 from tests.compiler.compiled_layers import P, X, conv
 from tests.compiler.graphs import assert_close, assert_same, kinds, rewritten
 
@@ -40,7 +42,7 @@ def test_activations_are_told_by_their_values(name):
 def test_activations_compute_what_they_were_told_by(name):
     graph = rewritten(lambda p, x: ACTIVATIONS[name](x), P, X)
     (activation,) = (node.op.activation for node in graph.nodes)
-    assert 0 < activation.code < len(NAMES)
+    assert activation.name in NAMES[1:]
     x = jnp.asarray(SAMPLES)
     assert_close(activation(x)[:-3], ACTIVATIONS[name](x)[:-3], 1e-6)
     assert np.isnan(activation(x)[-1])
@@ -73,3 +75,8 @@ def test_functions_that_are_no_activation_have_no_name():
     assert recognise(lambda x: np.full_like(x, np.nan)) is None
     assert recognise(lambda x: x) == Activation()
     assert recognise(lambda x: np.where(np.abs(x) < 1e-3, np.inf, x)) is None
+
+
+def test_the_engine_has_the_activations_of_python_and_no_others():
+    assert set(NAMES) == set(CODES["function"])
+    assert {storage.name.lower() for storage in Storage} == set(CODES["storage"])

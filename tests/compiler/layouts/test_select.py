@@ -68,7 +68,7 @@ def test_a_forged_time_decides(own_cache):
     traits = Traits(128, 128, 64, False, (0.1,) * 4)
     forged = {}
     for key in content["times"]:
-        forged[key] = 0.001 if key.endswith("[0,4,0,0,0]") else 9e9
+        forged[key] = 0.001 if key.endswith("['rows',4,0,0,0]") else 9e9
     own_cache.write_text(json.dumps(content | {"times": forged}))
     assert traits.rows == 128
     row = choice(pruned(128, 0.1), 64)

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from sparsejax.compiler.engine.call import region_call
-from sparsejax.compiler.engine.lower import lower
 from sparsejax.compiler.graph.graph import Graph, Node, Region, Value
 from sparsejax.compiler.layouts.select import Choice
 from sparsejax.compiler.layouts.tune import choose_layouts
@@ -35,8 +34,8 @@ def build(graph: Graph, schedule: Sequence[Region | Node], plan: Plan | None, tu
     for region in schedule:
         if isinstance(region, Region):
             chosen = choose_layouts(region, plan, tune)
-            program = lower(region, {node: choice.layout for node, choice in chosen.items()})
-            calls[region] = region_call(region, program)
+            layouts = {node: choice.layout for node, choice in chosen.items()}
+            calls[region] = region_call(region, layouts)
             choices |= chosen
 
     def run(*inputs: jax.Array) -> list[jax.Array]:

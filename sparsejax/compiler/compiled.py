@@ -2,17 +2,19 @@
 
 import dataclasses
 import threading
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.extend import core
 
 from sparsejax import text
 from sparsejax.compiler.build import build
-from sparsejax.compiler.frozen import check_alike, fingerprint, frozen
+from sparsejax.compiler.frozen import check_alike, fingerprint, frozen, same_numbers
 from sparsejax.compiler.passes.rewrite import rewrite
-from sparsejax.compiler.passes.trace import lift, trace, traced
+from sparsejax.compiler.passes.trace import Traced, constants, lift, trace, traced
 from sparsejax.compiler.regions.fusion import fuse
 from sparsejax.compiler.regions.split import split
 from sparsejax.compiler.reports.doubts import in_training, left_in_xla
@@ -20,12 +22,14 @@ from sparsejax.compiler.reports.report import CompileReport, report
 from sparsejax.doors import FUNCTION, PLAN, check_examples, checked
 from sparsejax.plans.plan import Plan
 
+MAX_SHAPES = 64  # that a function keeps its programs for; those that were called last
+
 
 class _Version(NamedTuple):
     """What was made for one set of input shapes."""
 
     run: Callable
-    output_tree: Any
+    traced: Traced
     report: CompileReport
     doubts: list[str]
 
@@ -35,7 +39,9 @@ class CompiledFunction:
 
     It is an ordinary JAX function: `jax.jit`, `jax.vmap`, `jax.grad` (for the inputs) and
     `jax.shard_map` work. Other shapes are traced again, as in `jax.jit`, and other batch sizes
-    share the packed weights. Any number of threads may call it. It pickles when apply_fn does.
+    share the packed weights; it keeps programs for the 64 shapes that were called last. Any number
+    of threads may call it, and none waits for a shape that another compiles. It pickles when
+    apply_fn does.
     """
 
     def __init__(self, apply_fn: Callable, params: Any, plan: Plan | None, tune: bool):
@@ -43,22 +49,24 @@ class CompiledFunction:
         self._params = frozen(params)
         self._plan = plan
         self._tune = tune
-        self._versions: dict[Any, _Version] = {}
+        self._versions: OrderedDict[Any, _Version] = OrderedDict()
+        self._traces: Mapping[Any, Traced] = {}
+        self._making: dict[Any, threading.RLock] = {}
         self._example: tuple = ()
         self._fingerprint = ""
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()  # of all dicts; nothing long is done under it
 
     def __call__(self, *args: Any) -> Any:
         """What apply_fn(params, *args) returns, with the params that it was compiled with."""
         leaves, treedef = jax.tree.flatten(args)
         made = self._version(leaves, treedef)
-        return jax.tree.unflatten(made.output_tree, made.run(*leaves))
+        return jax.tree.unflatten(made.traced.output_tree, made.run(*leaves))
 
     def with_params(self, params: Any) -> "CompiledFunction":
         """The same function with other weights, such as those of the next epoch.
 
-        They are copied and packed anew, and so are the layouts chosen, as zeros may have moved; the
-        times that were measured are kept. This function stays what it is.
+        They are packed anew, and so are the layouts chosen, as zeros may have moved; the times that
+        were measured are kept, and nothing is traced again. This function stays what it is.
 
         Args:
             params: of the structure, shapes and dtypes of those that it was compiled with.
@@ -73,7 +81,12 @@ class CompiledFunction:
             True
         """
         check_alike(self._params, params)
-        return compile_function(self._apply_fn, params, self._example, self._plan, self._tune)
+        later = CompiledFunction(self._apply_fn, params, self._plan, self._tune)
+        if same_numbers(self._params, params):
+            later._fingerprint = self._fingerprint
+            with self._lock:
+                later._traces = {key: made.traced for key, made in self._versions.items()}
+        return later._with_example(self._example)
 
     def report(self, *, fusion: bool = False) -> CompileReport:
         """What was chosen for each layer, on the shapes that compile was given.
@@ -82,38 +95,57 @@ class CompiledFunction:
             fusion: add the blocks in which DNNFusion (PLDI 2021) would run the traced function, for
                 comparison with the regions that are one call each here.
         """
-        leaves, treedef = jax.tree.flatten(self._example)
-        made = self._version(leaves, treedef).report
+        made = self._first().report
         if not fusion:
             return made
         graph, _ = trace(self._apply_fn, self._params, self._example)
         return dataclasses.replace(made, fusion=fuse(graph))
 
-    def _doubts(self) -> list[str]:
+    def _with_example(self, example: tuple) -> "CompiledFunction":
+        """Itself, compiled for its first shapes."""
+        self._example = example
+        self._first()
+        return self
+
+    def _first(self) -> _Version:
         leaves, treedef = jax.tree.flatten(self._example)
-        return self._version(leaves, treedef).doubts
+        return self._version(leaves, treedef)
 
     def _version(self, leaves: list, treedef: Any) -> _Version:
         types = tuple(map(_type_of, leaves))
         key = (treedef, tuple((t.shape, t.dtype, t.weak_type) for t in types))
         with self._lock:
+            if key in self._versions:
+                self._versions.move_to_end(key)
+                return self._versions[key]
+            making = self._making.setdefault(key, threading.RLock())
+        with making:  # others wait for this shape alone
             if key not in self._versions:
-                args = jax.tree.unflatten(treedef, types)
-                self._example = self._example or args
-                self._versions[key] = self._make(args)
+                made = self._make(key, jax.tree.unflatten(treedef, types))
+                self._keep(key, made)
             return self._versions[key]
 
-    def _make(self, args: tuple) -> _Version:
-        closed, known, output_tree = traced(self._apply_fn, self._params, args)
-        self._check_unchanged(closed)
-        graph = lift(closed, known)
+    def _keep(self, key: Any, made: _Version) -> None:
+        """Keep what was made; the shape that was not called for longest is forgotten."""
+        with self._lock:
+            self._versions[key] = made
+            self._making.pop(key, None)
+            while len(self._versions) > MAX_SHAPES:
+                self._versions.popitem(last=False)
+
+    def _make(self, key: Any, args: tuple) -> _Version:
+        known = self._traces.get(key)
+        if known is None:
+            known = traced(self._apply_fn, self._params, args)
+            self._check_unchanged(known.closed)
+        graph = lift(known.closed, constants(self._params))
         doubts = in_training(graph)
         graph = rewrite(graph)
         schedule = split(graph)
         run, choices = build(graph, schedule, self._plan, self._tune)
         made = report(graph, schedule, choices)
         doubts += left_in_xla(graph, made, self._plan)
-        return _Version(jax.jit(run), output_tree, made, doubts)
+        return _Version(jax.jit(run), _kept(known), made, doubts)
 
     def _check_unchanged(self, closed: core.ClosedJaxpr) -> None:
         """Raise unless the function is, on the first example, what it was: else two would mix."""
@@ -134,14 +166,17 @@ class CompiledFunction:
         return compile_function, (self._apply_fn, params, self._example, self._plan, self._tune)
 
 
+def _kept(trace: Traced) -> Traced:
+    """The trace without the params, and with copies of the arrays that the function closes over."""
+    consts = [c if isinstance(c, jax.Array) else np.array(c) for c in trace.closed.consts]
+    return trace._replace(closed=core.ClosedJaxpr(trace.closed.jaxpr, consts), known=[])
+
+
 def compile_function(
     apply_fn: Callable, params: Any, example: tuple, plan: Plan | None, tune: bool
 ) -> CompiledFunction:
     """As compile, with everything checked and by position."""
-    compiled = CompiledFunction(apply_fn, params, plan, tune)
-    leaves, treedef = jax.tree.flatten(example)
-    compiled._version(leaves, treedef)
-    return compiled
+    return CompiledFunction(apply_fn, params, plan, tune)._with_example(example)
 
 
 @checked(apply_fn=FUNCTION, plan=PLAN)
@@ -162,7 +197,7 @@ def compile(
     Args:
         apply_fn: any function `apply_fn(params, *inputs)` that jax.jit could trace, such as
             `functools.partial(model.apply, train=False)`.
-        params: its weights, any pytree; they are copied and become constants.
+        params: its weights, any pytree; they become constants, and NumPy's arrays are copied.
         example: inputs, or their `jax.ShapeDtypeStruct`. Other shapes are compiled when they come.
         plan: that the weights were trained with: its patterns decide how they are stored. Without
             one it is found from the zeros.
@@ -183,7 +218,7 @@ def compile(
     """
     check_examples("compile", apply_fn, params, example)
     compiled = compile_function(apply_fn, params, jax.tree.map(_type_of, example), plan, tune)
-    for doubt in compiled._doubts():
+    for doubt in compiled._first().doubts:
         text.warn(doubt)
     return compiled
 

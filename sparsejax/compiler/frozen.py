@@ -12,7 +12,11 @@ from sparsejax.tree import leaves_with_paths
 
 
 def frozen(params: Any) -> Any:
-    """The params with arrays of their own, which no loop changes in place or gives away."""
+    """The params with arrays that no loop changes in place or gives away.
+
+    NumPy's are copied. The memory of JAX's own on a CPU is shared: nothing writes to it, and it
+    stays while a view of it does, though the array be donated or deleted.
+    """
     with jax.ensure_compile_time_eval():  # inside jit, too
         return jax.tree.map(_copied, params)
 
@@ -27,7 +31,14 @@ def _copied(leaf: Any) -> Any:
             f"compile needs weights that are there, an array of shape {leaf.shape} was donated to "
             "a jitted function; pass the params that this function returned."
         )
-    return jax.numpy.copy(leaf)
+    return np.asarray(leaf) if _is_shared(leaf) else jax.numpy.copy(leaf)
+
+
+def _is_shared(array: jax.Array) -> bool:
+    """Is NumPy's view of the array all that there is to it, and no copy?"""
+    if jax.dtypes.issubdtype(array.dtype, jax.dtypes.extended) or array.weak_type:
+        return False
+    return len(array.devices()) == 1 and {device.platform for device in array.devices()} == {"cpu"}
 
 
 def check_alike(own: Any, other: Any) -> None:
@@ -45,6 +56,16 @@ def check_alike(own: Any, other: Any) -> None:
     raise ValueError(
         "with_params needs params of the structure, shapes and dtypes that the function was "
         f"compiled with, got others: {found}; pass those of the same model, or call sj.compile."
+    )
+
+
+def same_numbers(own: Any, other: Any) -> bool:
+    """Are the leaves that are no arrays, which a trace depends on, the same?"""
+    pairs = zip(jax.tree.leaves(own), jax.tree.leaves(other), strict=True)
+    plain = (bool, int, float, complex, str, bytes)
+    return all(
+        isinstance(a, jax.Array | np.ndarray) or a is b or (isinstance(a, plain) and a == b)
+        for a, b in pairs
     )
 
 

@@ -13,6 +13,8 @@ from sparsejax.ops._extension import explained
 try:
     from sparsejax import _xla_ops
     from sparsejax._xla_ops import Program as Program
+    from sparsejax._xla_ops import kept_bytes as kept_bytes
+    from sparsejax._xla_ops import packed_bytes as packed_bytes
 except ImportError as _error:
     raise explained(_error) from None
 

@@ -75,18 +75,50 @@ void test_failing_pool(const Kernels& kernels) {
 void test_memory_is_reused(const Kernels& kernels) {
   Executable executable(parse(any_draft()), kernels, {24, 60});
   const Run run(executable.program());
+  run.on(executable, Pool{});
+  const KeptMemory before = kept_memory();
   for (int64_t i = 0; i < 100; i++) run.on(executable, Pool{});
-  expect(executable.free_memories() == 1, "one caller needs one memory");
-  const size_t most = std::max(2u, std::thread::hardware_concurrency());
+  expect(kept_memory().pieces == before.pieces, "one caller needs one memory");
+  const int64_t most = std::max(2u, std::thread::hardware_concurrency());
   Threads callers;
   const Pool pool = callers.pool(1);
-  for (size_t i = 0; i < 2 * most; i++) pool.schedule([&] { run.on(executable, Pool{}); });
+  for (int64_t i = 0; i < 2 * most; i++) pool.schedule([&] { run.on(executable, Pool{}); });
   for (int64_t threads = 2; threads < 8; threads++) {
     Threads helpers;
     run.on(executable, helpers.pool(threads));
   }
   callers.join();
-  expect(executable.free_memories() <= most, "no more memories are kept than threads run");
+  expect(kept_memory().pieces <= most, "no more memories are kept than threads run");
+  for (int64_t i = 0; i < 3; i++) give_memory(std::make_unique<Memory>(kKeptFloats / 2));
+  expect(kept_memory().floats <= kKeptFloats, "nor more than a limit");
+}
+
+// Programs of other shapes share what is packed of equal weights, and keep no floats of it.
+void test_weights_are_shared(const Kernels& kernels) {
+  const auto draft_of = [](int64_t rows) {
+    Draft draft;
+    draft.floats.assign(40 * 24 + 40, 0.5f);
+    Step& input = draft.add(Op::kInput, {24, rows, 1}, {});
+    input.argument = 0, input.rank = 2, input.channels_last = true;
+    Step& step = draft.add(Op::kProduct, {40, rows, 1}, {0});
+    step.weights = 0, step.bias = 40 * 24, step.layout = {Storage::kBlocks, 4, 0, 0, 0};
+    Step& output = draft.add(Op::kOutput, {}, {1});
+    output.argument = 0, output.rank = 2, output.channels_last = true;
+    return draft;
+  };
+  const int64_t before = packed_bytes();
+  const Executable first(parse(draft_of(9)), kernels, {112, 400});
+  const int64_t one = packed_bytes() - before;
+  expect(one > 40 * 24 * 4, "packed bytes are counted");
+  expect(first.program().floats.size() == 40, "floats that are packed are dropped");
+  for (int64_t rows : {10, 60, 112, 113, 1000}) {
+    const Executable other(parse(draft_of(rows)), kernels, {112, 400});
+    expect(packed_bytes() == before + one, "another number of rows shares the weights");
+  }
+  Draft changed = draft_of(9);
+  changed.floats[1] = 0.25f;
+  const Executable other(parse(changed), kernels, {112, 400});
+  expect(packed_bytes() == before + 2 * one, "other weights are packed anew");
 }
 
 void test_program(const Kernels& kernels) {
@@ -94,6 +126,7 @@ void test_program(const Kernels& kernels) {
   test_threads(kernels);
   test_failing_pool(kernels);
   test_memory_is_reused(kernels);
+  test_weights_are_shared(kernels);
 }
 
 const Test program(test_program);

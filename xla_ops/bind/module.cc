@@ -7,6 +7,7 @@
 #include <map>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "bind/program_store.h"
 #include "kernels/kernels.h"
@@ -75,6 +76,7 @@ NB_MODULE(_xla_ops, m) {
             need_aligned("floats", floats);
             need_from(1, "strip_pixels", strip_pixels);
             need_from(0, "whole_pixels", whole_pixels);
+            const nb::gil_scoped_release others_run;
             new (self)
                 Program{sparsejax::load_program(name, words.data(), words.size(), floats.data(),
                                                 floats.size(), {strip_pixels, whole_pixels})};
@@ -84,8 +86,13 @@ NB_MODULE(_xla_ops, m) {
       .def("profile",
            [](const Program& self, int64_t runs) {
              need_from(1, "runs", runs);
+             std::vector<double> measured;
+             {
+               const nb::gil_scoped_release others_run;
+               measured = self.executable->profile(runs);
+             }
              nb::list seconds;
-             for (double step : self.executable->profile(runs)) seconds.append(step);
+             for (double step : measured) seconds.append(step);
              return seconds;
            })
       .def("scratch_floats", [](const Program& self, int64_t threads) {
@@ -104,6 +111,9 @@ NB_MODULE(_xla_ops, m) {
 #include "kernels/codes.def"
     return codes;
   });
+  m.def("packed_bytes", &sparsejax::packed_bytes);
+  m.def("kept_bytes",
+        [] { return sparsejax::kept_memory().floats * static_cast<int64_t>(sizeof(float)); });
   m.def("isa", [] { return std::string(kernels().isa); });
   m.def("usable_isas", [] {
     nb::list names;

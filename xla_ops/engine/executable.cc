@@ -3,15 +3,8 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
 
 namespace sparsejax {
-
-Memory::Memory(int64_t floats) : owned_(new float[floats + 16]) {
-  const auto address = reinterpret_cast<uintptr_t>(owned_.get());
-  data_ = owned_.get() + ((64 - address % 64) % 64) / sizeof(float);
-  std::memset(owned_.get(), 0, (floats + 16) * sizeof(float));
-}
 
 namespace {
 
@@ -36,9 +29,6 @@ std::vector<float> average_scales(const Program& program, const Step& step) {
     }
   return scales;
 }
-
-// So many runs at a time find their memory where an earlier one left it.
-int64_t most_kept() { return std::max<int64_t>(2, num_machine_threads()); }
 
 void timed_step(const Frame& frame, const Step& step, int64_t strip, const Team& team) {
   if (!frame.seconds) return run_step(frame, step, strip, team);
@@ -72,29 +62,36 @@ Executable::Executable(Program program, const Kernels& kernels, const PlanOption
     if (step.op == Op::kPool && step.pooling != Pooling::kMax)
       scales_[&step - program_.steps.data()] = average_scales(program_, step);
   }
+  drop_packed_floats();
 }
 
 void Executable::pack(const Step& step) {
   const Strips& strips = plan_.values[step.output];
   const ImageSize in = program_.values[step.inputs[0]], out = program_.values[step.output];
   const int64_t cols = in.channels * step.window.kernel_y * step.window.kernel_x;
-  products_[&step - program_.steps.data()] = std::make_unique<PackedProduct>(
-      program_.floats.data() + step.weights, out.channels, cols, strips.rows * out.width,
-      strips.pitch, step.layout, *kernels_.product);
+  products_[&step - program_.steps.data()] =
+      packed_product(program_.floats.data() + step.weights, out.channels, cols,
+                     packed_pixels(strips, out), strips.pitch, step.layout, *kernels_.product);
 }
 
-std::unique_ptr<Memory> Executable::take(int64_t floats) {
-  {
-    const Lock lock(mutex_);
-    for (auto& entry : free_) {
-      if (entry.first != floats) continue;
-      std::unique_ptr<Memory> memory = std::move(entry.second);
-      std::swap(entry, free_.back());
-      free_.pop_back();
-      return memory;
-    }
+void Executable::drop_packed_floats() {
+  std::vector<float> kept;
+  const auto keep = [&](int64_t& begin, int64_t count) {
+    if (begin == kNone) return;
+    const auto from = program_.floats.begin() + begin;
+    begin = static_cast<int64_t>(kept.size());
+    kept.insert(kept.end(), from, from + count);
+  };
+  for (Step& step : program_.steps) {
+    if (step.output == kNone) continue;
+    const int64_t channels = program_.values[step.output].channels;
+    const int64_t taps = step.window.kernel_y * step.window.kernel_x;
+    if (step.op == Op::kProduct) step.weights = kNone;
+    keep(step.weights, channels * taps);
+    keep(step.bias, channels);
   }
-  return std::make_unique<Memory>(floats);
+  kept.shrink_to_fit();
+  program_.floats = std::move(kept);
 }
 
 void Executable::run_job(const Job& job, const Team& team, const Frame& frame) {
@@ -117,15 +114,12 @@ void Executable::run_job(const Job& job, const Team& team, const Frame& frame) {
 
 void Executable::run(const Pool& pool, Frame frame) {
   const Team team(pool, kPieces);
-  const int64_t floats = scratch_floats(team.num_threads());
-  std::unique_ptr<Memory> memory = take(floats);
+  std::unique_ptr<Memory> memory = take_memory(scratch_floats(team.num_threads()));
   frame.executable = this;
   frame.arena = memory->data();
   frame.job = frame.arena + plan_.arena_floats;
   for (const Job& job : plan_.jobs) run_job(job, team, frame);
-  const Lock lock(mutex_);
-  if (static_cast<int64_t>(free_.size()) >= most_kept()) free_.erase(free_.begin());
-  free_.emplace_back(floats, std::move(memory));
+  give_memory(std::move(memory));
 }
 
 void Executable::run_image(const Pool& pool, const float* const* operands, float* const* results) {

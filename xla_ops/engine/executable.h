@@ -1,26 +1,17 @@
-// A program that is ready to run: planned, packed, with the memory that its runs share.
+// A program that is ready to run: planned and packed. Of its floats it keeps what is not packed.
 #pragma once
 #include <algorithm>
 #include <memory>
 #include <vector>
 
+#include "engine/memory.h"
+#include "engine/packed_store.h"
 #include "engine/plan.h"
 #include "kernels/table.h"
 #include "threads/machine.h"
 #include "threads/team.h"
 
 namespace sparsejax {
-
-// 64-byte aligned floats.
-class Memory {
- public:
-  explicit Memory(int64_t floats);
-  float* data() { return data_; }
-
- private:
-  std::unique_ptr<float[]> owned_;
-  float* data_;
-};
 
 class Executable;
 
@@ -58,8 +49,6 @@ class Executable {
   const float* scales(const Step& step) const {
     return scales_[&step - program_.steps.data()].data();
   }
-  // Never more than the machine has threads, or 2.
-  size_t free_memories() const { return free_.size(); }
   // Floats of scratch that one run on `threads` threads takes.
   int64_t scratch_floats(int64_t threads) const {
     return plan_.arena_floats + std::min(threads, kPieces) * plan_.job_floats;
@@ -67,17 +56,15 @@ class Executable {
 
  private:
   void pack(const Step& step);
-  std::unique_ptr<Memory> take(int64_t floats);
+  void drop_packed_floats();
   void run(const Pool& pool, Frame frame);
   void run_job(const Job& job, const Team& team, const Frame& frame);
 
   Program program_;
   Plan plan_;
   Kernels kernels_;
-  std::vector<std::unique_ptr<PackedProduct>> products_;
+  std::vector<std::shared_ptr<const PackedProduct>> products_;
   std::vector<std::vector<float>> scales_;
-  Mutex mutex_;
-  std::vector<std::pair<int64_t, std::unique_ptr<Memory>>> free_;
 };
 
 inline float* Frame::strip(int64_t value, int64_t strip) const {

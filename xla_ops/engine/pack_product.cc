@@ -233,9 +233,18 @@ PackedProduct::PackedProduct(const float* weights, int64_t rows, int64_t cols, i
                    c > 0 && c < matrix_.num_chunks - 1);
     }
   stored_ = values_.size();
+  values_.shrink_to_fit();
+  offsets_.shrink_to_fit();
+  runs_.shrink_to_fit();
+  rows_.shrink_to_fit();
   packer.point();
   matrix_.chunks = chunks_.data();
   matrix_.part_rows = part_rows_.data();
+}
+
+int64_t PackedProduct::bytes() const {
+  const auto of = [](const auto& vector) { return vector.capacity() * sizeof(vector[0]); };
+  return of(values_) + of(offsets_) + of(runs_) + of(rows_) + of(chunks_) + of(part_rows_);
 }
 
 }  // namespace sparsejax

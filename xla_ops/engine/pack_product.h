@@ -36,6 +36,7 @@ class PackedProduct {
   const ProductMatrix& matrix() const { return matrix_; }
   const ProductLayout& layout() const { return layout_; }  // nothing of it is 0
   int64_t stored() const { return stored_; }               // values, padding included
+  int64_t bytes() const;                                   // of all arrays
 
  private:
   class Packer;

@@ -28,13 +28,24 @@ int64_t rows_of_strip(int64_t fit, int64_t height) {
   return fit;
 }
 
+// Rows (width 1) have one pitch for any number of them, so that shapes share packed weights.
+void cut_rows(int64_t height, const PlanOptions& options, Strips& strips) {
+  const int64_t fit = std::clamp<int64_t>(options.strip_pixels, 2, 1 << 12);
+  const int64_t count = divide_up(height, fit);
+  strips.rows = divide_up(height, count > 1 ? round_up(count, 2) : 1);
+  strips.pitch = pitch_of(fit, 1);
+}
+
 Strips strips_of(const ImageSize& size, const PlanOptions& options) {
   Strips strips = {};
+  strips.small = size.pixels() > 1 && size.pixels() <= options.whole_pixels;
   if (size.pixels() == 1) {
     strips.rows = strips.count = strips.pitch = 1;
+  } else if (size.width == 1) {
+    cut_rows(size.height, options, strips);
+    strips.count = divide_up(size.height, strips.rows);
   } else {
     const int64_t fit = std::max<int64_t>(options.strip_pixels / size.width, 2);
-    strips.small = size.pixels() <= options.whole_pixels;
     strips.rows = strips.small         ? divide_up(size.height, 2)
                   : fit >= size.height ? size.height
                                        : rows_of_strip(fit, size.height);
@@ -221,6 +232,10 @@ void plan_arena(const Program& program, Plan& plan) {
 }
 
 }  // namespace
+
+int64_t packed_pixels(const Strips& strips, const ImageSize& size) {
+  return size.width == 1 && size.height > 1 ? strips.pitch - 16 : strips.rows * size.width;
+}
 
 bool reads_directly(const Program& program, const Step& step) {
   const Window& w = step.window;

@@ -18,7 +18,7 @@ struct Strips {
   int64_t rows, count, pitch;
   int64_t floats;  // of one strip, with what kernels may touch beside it
   int64_t ring;    // strips that are there at a time: `count` for kept values
-  bool small;      // two strips, as one has few pixels
+  bool small;      // few pixels: kept
   bool kept;
   int64_t begin;  // in the arena (kept) or in a job's own memory (rings)
 };
@@ -37,10 +37,13 @@ struct Plan {
 };
 
 // Strips have about `strip_pixels` pixels, but two rows at least; maps of at most `whole_pixels`
-// are two strips.
+// are two strips. Images of width 1 are strips of at most `strip_pixels`.
 struct PlanOptions {
   int64_t strip_pixels, whole_pixels;
 };
+
+// The pixels that a product's tiles are chosen for; of rows the same for any number of them.
+int64_t packed_pixels(const Strips& strips, const ImageSize& size);
 
 Plan make_plan(const Program& program, const PlanOptions& options);
 

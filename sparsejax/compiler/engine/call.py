@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,13 +12,14 @@ from jax import Array
 from jax.interpreters import ad
 from jaxtyping import Float
 
-from sparsejax.compiler.engine.lower import with_rows
+from sparsejax.compiler.engine.lower import lower, with_rows
 from sparsejax.compiler.engine.program import Program
-from sparsejax.compiler.graph.graph import Region, Value
+from sparsejax.compiler.graph.graph import Node, Region, Value
 from sparsejax.compiler.graph.interpret import interpreter
 from sparsejax.ops import _ffi
 from sparsejax.ops.kernel import Call, Kernel, in_plain_jax
 from sparsejax.ops.placement import Names
+from sparsejax.patterns.layout import Layout
 
 # With strips of 112 pixels MobileNet-v1 is as fast as with 224, and takes 40 % less scratch.
 STRIP_PIXELS, WHOLE_PIXELS = 112, 400
@@ -51,7 +52,7 @@ def load(
     return name, _ffi.Program(name, program.words, program.floats, strip_pixels, whole_pixels)
 
 
-def region_call(region: Region, program: Program, **strips: Any) -> Callable:
+def region_call(region: Region, layouts: Mapping[Node, Layout], **strips: Any) -> Callable:
     """The region as a function of its inputs that returns the list of its outputs.
 
     It takes any batch size (rows count as one image), and more leading axes under vmap.
@@ -59,14 +60,18 @@ def region_call(region: Region, program: Program, **strips: Any) -> Callable:
 
     Args:
         region: which one.
-        program: that computes it.
+        layouts: of its products' weights; dense without one.
         strips: options of `load`.
     """
     loaded: dict[int | None, tuple[str, _ffi.Program]] = {}
 
     def program_for(num_rows: int | None) -> str:
-        """The name of the loaded program; devices that share rows out need one for their part."""
+        """The name of the loaded program; devices that share rows out need one for their part.
+
+        It is written anew for each, and dropped when it is packed: dense weights stay in the nodes.
+        """
         if num_rows not in loaded:
+            program = lower(region, layouts)
             own = program if num_rows is None else with_rows(program, num_rows)
             loaded[num_rows] = load(own, **strips)
         return loaded[num_rows][0]

@@ -24,6 +24,7 @@ MAX_NEW_ELEMENTS = 1 << 22
 # A scan whose body holds layers is unrolled up to this length.
 MAX_UNROLLED = 64
 LAYER_NAMES = ("conv_general_dilated", "dot_general")
+_ARRAYS = (jax.Array, np.ndarray)
 
 
 class Traced(NamedTuple):
@@ -54,14 +55,19 @@ def traced(apply_fn: Callable, params: Any, args: tuple) -> Traced:
         params: its arrays become constants; other leaves are handed on as they are.
         args: arrays or their shapes (`jax.ShapeDtypeStruct`).
     """
-    is_array = lambda leaf: isinstance(leaf, jax.Array | np.ndarray)
+    is_array = lambda leaf: isinstance(leaf, _ARRAYS)
     arrays, merged = split(params, is_array)
-    names = [path for path, leaf in tree.leaves_with_paths(params) if is_array(leaf)]
     function = lambda arrays, args: apply_fn(merged(arrays), *args)
-    known = [constant(array, path) for array, path in zip(arrays, names, strict=True)]
+    known = constants(params)
     with tracing("compile"):
         closed, shapes = jax.make_jaxpr(function, return_shape=True)(arrays, args)
     return Traced(closed, known, jax.tree.structure(shapes))
+
+
+def constants(params: Any) -> list[Value]:
+    """The arrays of the params as values that are known, in the order of a trace's first inputs."""
+    leaves = tree.leaves_with_paths(params)
+    return [constant(leaf, path) for path, leaf in leaves if isinstance(leaf, _ARRAYS)]
 
 
 def constant(array: Any, path: str = "") -> Value:

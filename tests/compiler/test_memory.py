@@ -1,0 +1,169 @@
+"""What shapes and callers of one compiled function share, and what none of them waits for."""
+
+import gc
+import os
+import threading
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import sparsejax as sj
+from sparsejax.compiler import compiled
+from sparsejax.compiler.engine.call import load
+from sparsejax.compiler.engine.lower import lower
+from sparsejax.compiler.graph.graph import FLOAT32, Node, Region, Value
+from sparsejax.compiler.nodes.linear import Linear
+from sparsejax.ops import _ffi
+
+SIZE, LAYERS = 96, 4
+VALUE, OUTPUT = Value((64, 256), FLOAT32), Value((64, 256), FLOAT32)
+
+
+def stack(seed=0):
+    rng = np.random.default_rng(seed)
+    kept = rng.random((LAYERS, SIZE, SIZE)) < 0.1
+    return jnp.asarray(kept * rng.normal(size=kept.shape), jnp.float32)
+
+
+def apply(params, x):
+    for matrix in params:
+        x = jnp.tanh(x @ matrix)
+    return x
+
+
+def rows(count):
+    return np.random.default_rng(count).normal(size=(count, SIZE)).astype(np.float32)
+
+
+def expected(params, x):
+    for matrix in np.asarray(params):
+        x = np.tanh(x @ matrix)
+    return x
+
+
+def test_batch_sizes_share_their_weights():
+    gc.collect()
+    params, before = stack(), _ffi.packed_bytes()
+    fast = sj.compile(apply, params, rows(60), tune=False)
+    packed = _ffi.packed_bytes() - before
+    nonzeros = np.count_nonzero(params)
+    assert 4 * nonzeros < packed < 12 * nonzeros
+    for count in (64, 61, 113, 500):
+        np.testing.assert_allclose(fast(rows(count)), expected(params, rows(count)), atol=1e-5)
+    assert _ffi.packed_bytes() - before == packed
+    del fast
+    jax.clear_caches()
+    gc.collect()
+    assert _ffi.packed_bytes() == before
+
+
+def test_callers_leave_an_arena_a_core():
+    params, x = stack(), rows(48)
+    fast = sj.compile(apply, params, x, tune=False)
+    fast(x)
+    one = _ffi.kept_bytes()
+    threads = [threading.Thread(target=fast, args=(x,)) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 0 < _ffi.kept_bytes() <= max(2, os.cpu_count()) * max(one, 1 << 20)
+
+
+def test_a_known_shape_waits_for_no_other():
+    reached, go_on = threading.Event(), threading.Event()
+
+    def slow(params, x):
+        if len(x) == 3:
+            reached.set()
+            assert go_on.wait(60)
+        return apply(params, x)
+
+    params = stack()
+    fast = sj.compile(slow, params, rows(2), tune=False)
+    other = threading.Thread(target=fast, args=(rows(3),))
+    other.start()
+    assert reached.wait(60)
+    np.testing.assert_allclose(fast(rows(2)), expected(params, rows(2)), atol=1e-5)
+    go_on.set()
+    other.join()
+
+
+def test_one_shape_is_compiled_once_for_all_who_wait():
+    traced = []
+
+    def counted(params, x):
+        traced.append(len(x))
+        time.sleep(0.05)
+        return apply(params, x)
+
+    fast = sj.compile(counted, stack(), rows(2), tune=False)
+    threads = [threading.Thread(target=fast, args=(rows(5),)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert traced.count(5) == 1
+
+
+def test_other_weights_are_not_traced_again():
+    calls = []
+
+    def counted(params, x):
+        calls.append(1)
+        return apply(params["layers"], x) * params["times"]
+
+    params = {"layers": stack(), "times": 2.0}
+    fast = sj.compile(counted, params, rows(2), tune=False)
+    fast(rows(3))
+    traced, other = len(calls), {"layers": stack(1), "times": 2.0}
+    later = fast.with_params(other)
+    for count in (2, 3):
+        y = 2 * expected(other["layers"], rows(count))
+        np.testing.assert_allclose(later(rows(count)), y, atol=1e-5)
+    assert len(calls) == traced
+    again = fast.with_params({**other, "times": 3.0})  # no array: the trace depends on it
+    y = 3 * expected(other["layers"], rows(2))
+    np.testing.assert_allclose(again(rows(2)), y, atol=1e-5)
+
+
+def test_shapes_that_are_called_no_more_are_forgotten(monkeypatch):
+    monkeypatch.setattr(compiled, "MAX_SHAPES", 2)
+    fast = sj.compile(apply, stack(), rows(2), tune=False)
+    for count in (3, 2, 4):
+        fast(rows(count))
+    shapes = [treedef_and_types[1][0][0] for treedef_and_types in fast._versions]
+    assert shapes == [(2, SIZE), (4, SIZE)]
+    np.testing.assert_allclose(fast(rows(3)), expected(stack(), rows(3)), atol=1e-5)
+
+
+def test_jax_weights_are_not_copied():
+    params = stack()
+    fast = sj.compile(apply, params, rows(2), tune=False)
+    assert fast._params.ctypes.data == params.unsafe_buffer_pointer()
+
+
+def test_profiling_lets_others_run():
+    """At 5 ms a switch of threads, the other would not have run 20 times within one call."""
+    layer = Node(Linear(np.ones((256, 256), np.float32), np.zeros(256)), [VALUE], [OUTPUT])
+    _, program = load(lower(Region([layer], [VALUE], [OUTPUT], rows=True), {}))
+    count, done = 0, threading.Event()
+
+    def other():
+        nonlocal count
+        while not done.is_set():
+            count += 1
+            time.sleep(0.0001)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    time.sleep(0.01)
+    before, start = count, time.perf_counter()
+    while time.perf_counter() - start < 0.05:
+        program.profile(50)
+    ran = count - before
+    done.set()
+    thread.join()
+    assert ran > 20

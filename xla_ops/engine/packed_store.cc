@@ -1,0 +1,92 @@
+// See packed_store.h.
+#include "engine/packed_store.h"
+
+#include <array>
+#include <cstring>
+#include <map>
+
+#include "threads/machine.h"
+
+namespace sparsejax {
+namespace {
+
+using Key = std::array<uint64_t, 11>;
+
+struct Store {
+  Mutex mutex;
+  std::map<Key, std::weak_ptr<const PackedProduct>> products;
+};
+
+Store& store() {
+  static Store* const store = new Store;  // executables may outlive the module's statics
+  return *store;
+}
+
+uint64_t mixed(uint64_t x) {  // the finaliser of SplitMix64
+  x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
+  x = (x ^ x >> 27) * 0x94d049bb133111eb;
+  return x ^ x >> 31;
+}
+
+// Two sums of products with what stands at each place, so that equal blocks in another order differ.
+std::array<uint64_t, 2> digest(const float* floats, int64_t count) {
+  uint64_t a = 0x9e3779b97f4a7c15, b = count;
+  for (int64_t i = 0; i < count; i += 2) {
+    uint64_t pair = 0;
+    std::memcpy(&pair, floats + i, (i + 1 < count ? 2 : 1) * sizeof(float));
+    a = (a ^ pair) * 0xff51afd7ed558ccd;
+    a ^= a >> 32;
+    b = (b + pair) * 0xc4ceb9fe1a85ec53;
+    b ^= b >> 29;
+  }
+  return {mixed(a), mixed(b)};
+}
+
+std::shared_ptr<const PackedProduct> find(const Key& key) {
+  const Lock lock(store().mutex);
+  const auto found = store().products.find(key);
+  return found == store().products.end() ? nullptr : found->second.lock();
+}
+
+}  // namespace
+
+std::shared_ptr<const PackedProduct> packed_product(const float* weights, int64_t rows,
+                                                    int64_t cols, int64_t pixels, int64_t x_pitch,
+                                                    const ProductLayout& wanted,
+                                                    const ProductKernels& kernels) {
+  const ProductLayout layout = completed(wanted, weights, rows, cols, pixels, x_pitch, kernels);
+  const auto hash = digest(weights, rows * cols);
+  const auto number = [](auto n) { return static_cast<uint64_t>(n); };
+  const Key key = {hash[0],
+                   hash[1],
+                   number(rows),
+                   number(cols),
+                   number(x_pitch),
+                   number(layout.storage),
+                   number(layout.block),
+                   number(layout.tile),
+                   number(layout.chunk_cols),
+                   number(layout.num_parts),
+                   reinterpret_cast<uintptr_t>(&kernels)};
+  if (auto found = find(key)) return found;
+  auto made = std::make_shared<const PackedProduct>(weights, rows, cols, pixels, x_pitch, layout,
+                                                    kernels);
+  const Lock lock(store().mutex);
+  auto& products = store().products;
+  for (auto it = products.begin(); it != products.end();)
+    it = it->second.expired() ? products.erase(it) : std::next(it);
+  auto& place = products[key];
+  if (auto other = place.lock()) return other;  // another thread was faster
+  place = made;
+  return made;
+}
+
+int64_t packed_bytes() {
+  const Lock lock(store().mutex);
+  int64_t bytes = 0;
+  for (const auto& entry : store().products)
+    if (const auto product = entry.second.lock()) bytes += product->bytes();
+  return bytes;
+}
+
+}  // namespace sparsejax

@@ -36,6 +36,7 @@ from sparsejax.algorithms.sparse_training.static_random import static_random as 
 from sparsejax.compiler.compiled import compile as compile
 from sparsejax.jaxprs.accelerate import accelerate as accelerate
 from sparsejax.jaxprs.multiply_adds import multiply_adds as multiply_adds
+from sparsejax.jaxprs.widths.groups import channel_groups as channel_groups
 from sparsejax.masks import schedules as schedules
 from sparsejax.masks import scores as scores
 from sparsejax.masks.initial import masked as masked

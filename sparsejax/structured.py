@@ -10,4 +10,6 @@ from sparsejax.algorithms.structured.reweighted import reweighted as reweighted
 from sparsejax.algorithms.structured.unification import onto_unified as onto_unified
 from sparsejax.algorithms.structured.unification import tied_blocks as tied_blocks
 from sparsejax.algorithms.structured.unification import unified_storage as unified_storage
-from sparsejax.jaxprs.channels import coupled_channels as coupled_channels
+from sparsejax.jaxprs.widths.groups import ChannelGroup as ChannelGroup
+from sparsejax.jaxprs.widths.groups import ChannelGroups as ChannelGroups
+from sparsejax.jaxprs.widths.groups import Place as Place

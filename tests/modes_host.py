@@ -62,7 +62,7 @@ ON_THE_HOST = {
     "finest_fast_pattern": lambda: sj.structured.finest_fast_pattern(
         [sj.Block(4, 1), sj.Block(8, 1)], (4, 8), 0.5, measure=lambda packed: [2.0, 1.0]
     ),
-    "coupled_channels": lambda: sj.structured.coupled_channels(apply, PARAMS, X),
+    "channel_groups": lambda: str(sj.channel_groups(apply, PARAMS, X)),
     "multiply_adds": lambda: sj.multiply_adds(apply, PARAMS, X),
     "report": lambda: sj.report(PARAMS, PLAN, STATE, apply_fn=apply, example=X).to_dict(),
     "check": lambda: str(sj.check(PARAMS, STATE)),
@@ -101,6 +101,9 @@ WITHIN = {
     "Quantized": "quantize",
     "CompiledFunction": "compile",
     "Plan": "plan",
+    "ChannelGroup": "channel_groups",
+    "ChannelGroups": "channel_groups",
+    "Place": "channel_groups",
     "Report": "report",
     "Check": "check",
     "Finding": "check",

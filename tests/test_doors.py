@@ -135,7 +135,7 @@ FUNCTION_CASES = {
 TRACERS = {
     "compile": sj.compile,
     "multiply_adds": sj.multiply_adds,
-    "coupled_channels": sj.structured.coupled_channels,
+    "channel_groups": sj.channel_groups,
 }
 INPUT_CASES = {
     "none": (lambda f: f(apply, PARAMS), "needs an example of each input .* got none; call"),

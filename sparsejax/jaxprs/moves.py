@@ -1,6 +1,7 @@
 """Equations that only move elements, done to labels: which weight lies where in a variable."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,18 @@ def equal(one: Label, other: Label) -> bool:
 
 def _first(labels: Label) -> Any:
     return labels[(0,) * labels.ndim]
+
+
+def aligned(ins: Sequence[int], outs: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
+    """The least groups of axes that a reshape makes of each other; axes of 1 are in none."""
+    left = [[axis for axis, size in enumerate(sizes) if size != 1] for sizes in (ins, outs)]
+    while left[0]:
+        own: list[list[int]] = [[left[0].pop(0)], [left[1].pop(0)]]
+        total = lambda side: math.prod((ins, outs)[side][axis] for axis in own[side])  # noqa: B023
+        while total(0) != total(1):
+            side = int(total(0) > total(1))
+            own[side].append(left[side].pop(0))
+        yield own[0], own[1]
 
 
 def _broadcast(params: Any, labels: Label, *rest: Label) -> Label:

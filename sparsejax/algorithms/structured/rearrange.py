@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from sparsejax import arrays, tree
 from sparsejax.doors import FUNCTION, PLAN, checked
-from sparsejax.jaxprs.channels import Places, coupled_channels
+from sparsejax.jaxprs.widths.groups import ChannelGroup, channel_groups
 from sparsejax.patterns import Block, KernelGroup, Pattern
 from sparsejax.patterns.pattern import Neighbours
 from sparsejax.plans.leaf import PlanLeaf
@@ -21,10 +21,10 @@ def rearrange(apply_fn: Callable[..., Any], params: Any, plan: Plan, *example: A
     """The params with their channels in another order, in which the function does the same.
 
     Neighbouring output channels that use the same inputs can be pruned as a group at little loss.
-    Each group of coupled channels (`coupled_channels`) is ordered so that the planned leaves that
-    produce it keep the most magnitude in their pattern at their target: channel by channel joins
-    the one group to whose kept inputs it loses least. An order that does not keep more than the old
-    one is not taken. Do it on the dense network, then prune.
+    Each group of channels whose order is free (`sj.channel_groups`) is ordered so that the planned
+    leaves that produce it keep the most magnitude in their pattern at their target: channel by
+    channel joins the one group to whose kept inputs it loses least. An order that does not keep
+    more than the old one is not taken. Do it on the dense network, then prune.
 
     Args:
       apply_fn: a pure function of the params, in inference mode, before `accelerate`.
@@ -52,19 +52,22 @@ def rearrange(apply_fn: Callable[..., Any], params: Any, plan: Plan, *example: A
                 "write the layers out, or pass a plan without them."
             )
     arrays = dict(tree.leaves_with_paths(params))
-    orders: dict[tuple[str, int], Int[np.ndarray, " channels"]] = {}
-    for places in coupled_channels(apply_fn, params, *example):
-        order = _best_order(places, plan, arrays)
-        if order is not None:
-            orders |= dict.fromkeys(places, order)
+    moves: dict[str, dict[int, Int[np.ndarray, " channels"]]] = {}
+    for group in channel_groups(apply_fn, params, *example):
+        order = None if group.reason else _best_order(group, plan, arrays)
+        if order is None:
+            continue
+        for path, axis, positions in group.places:
+            axes = moves.setdefault(path, {})
+            new = axes.setdefault(axis, np.arange(np.shape(arrays[path])[axis]))
+            new[positions] = new[positions[order]]
 
     def reordered(path: str, leaf: Any) -> Any:
-        axes = [axis for axis in range(np.ndim(leaf)) if (path, axis) in orders]
-        if not axes:
+        if path not in moves:
             return leaf
         array = np.asarray(leaf)  # in NumPy: XLA would compile a gather for each shape
-        for axis in axes:
-            array = array.take(orders[path, axis], axis)
+        for axis, order in moves[path].items():
+            array = array.take(order, axis)
         return jnp.asarray(array)
 
     return tree.map_with_paths(reordered, params)
@@ -100,10 +103,15 @@ def operator_patterns(
 
 
 def _best_order(
-    places: Places, plan: Plan, arrays: Mapping[str, Any]
+    group: ChannelGroup, plan: Plan, arrays: Mapping[str, Any]
 ) -> Int[np.ndarray, " channels"] | None:
     """An order that keeps more than the present one, if one is found."""
-    makers = [leaf for path, axis in places for leaf in plan.slices(path) if _produces(leaf, axis)]
+    whole = [
+        (path, axis)
+        for path, axis, positions in group.places
+        if positions.size == np.shape(arrays[path])[axis] == group.size
+    ]
+    makers = [leaf for path, axis in whole for leaf in plan.slices(path) if _produces(leaf, axis)]
     if not makers:
         return None
     scores = [_channel_scores(leaf, arrays[leaf.path]) for leaf in makers]

@@ -1,0 +1,52 @@
+"""Elementwise primitives as NumPy has them."""
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.special import erf, erfc, expit
+
+
+def _select(which: np.ndarray, *cases: np.ndarray) -> np.ndarray:
+    return np.choose(which.astype(np.int32), cases)
+
+
+# Functions of arrays of equal shape or scalars, without parameters.
+ELEMENTWISE: dict[str, Callable] = {
+    "abs": np.abs,
+    "add": np.add,
+    "and": np.logical_and,
+    "clamp": lambda low, x, high: np.minimum(np.maximum(x, low), high),
+    "copy": np.asarray,
+    "cos": np.cos,
+    "div": np.divide,
+    "eq": np.equal,
+    "erf": erf,
+    "erfc": erfc,
+    "exp": np.exp,
+    "expm1": np.expm1,
+    "ge": np.greater_equal,
+    "gt": np.greater,
+    "is_finite": np.isfinite,
+    "le": np.less_equal,
+    "log": np.log,
+    "log1p": np.log1p,
+    "logistic": expit,
+    "lt": np.less,
+    "max": np.maximum,
+    "min": np.minimum,
+    "mul": np.multiply,
+    "ne": np.not_equal,
+    "neg": np.negative,
+    "not": np.logical_not,
+    "or": np.logical_or,
+    "pow": np.power,
+    "rsqrt": lambda x: (1 / np.sqrt(x)).astype(x.dtype),
+    "select_n": _select,
+    "sign": np.sign,
+    "sin": np.sin,
+    "sqrt": np.sqrt,
+    "square": np.square,
+    "stop_gradient": np.asarray,
+    "sub": np.subtract,
+    "tanh": np.tanh,
+}

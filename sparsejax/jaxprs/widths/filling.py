@@ -1,0 +1,150 @@
+"""A program run on fills, loops until they are settled: what sees that channels are gone."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jax.extend import core
+
+from sparsejax.jaxprs.kinds import ELEMENTWISE
+from sparsejax.jaxprs.moves import SAME
+from sparsejax.jaxprs.widths.fill_rules import RULES, elementwise
+from sparsejax.jaxprs.widths.fills import Fill, Removal, constant_of, joined
+from sparsejax.jaxprs.widths.program import Program, Step, Value
+from sparsejax.jaxprs.widths.spans import Spans
+
+
+def run(removal: Removal, program: Program, inputs: Sequence[Fill]) -> list[Fill]:
+    """The fills of the outputs."""
+    env = dict(zip(program.jaxpr.invars, inputs, strict=True))
+    known = lambda v: Fill({}, float(v.val) if np.ndim(v.val) == 0 else None)
+
+    def read(v: Any) -> Fill:
+        return known(v) if isinstance(v, core.Literal) else env.get(v, Fill({}))
+
+    for step in program.steps:
+        results = _step(removal, step, [read(v) for v in step.equation.invars])
+        env.update(zip(step.equation.outvars, results, strict=True))
+    return [read(v) for v in program.jaxpr.outvars]
+
+
+def _step(removal: Removal, step: Step, fills: list[Fill]) -> list[Fill]:
+    name = step.equation.primitive.name
+    if name in CONTROL:
+        return CONTROL[name](removal, step, fills)
+    if step.bodies:
+        return run(removal, step.bodies[0], fills)
+    if name in SAME:
+        return fills[: len(step.results)]
+    constants = [fill.constant for fill in fills]
+    if all(removal.removed(a) is None for v in (*step.operands, *step.results) for a in v.axes):
+        return [Fill({}, constant_of(step.equation, constants))] * len(step.results)
+    if name in ELEMENTWISE:
+        return [elementwise(removal, step, fills)] * len(step.results)
+    rule = RULES.get(name)
+    if rule is None:
+        return [removal.fill(value, lambda axis: np.nan) for value in step.results]
+    results = rule(removal, step, fills)
+    return [own._replace(constant=constant_of(step.equation, constants)) for own in results]
+
+
+def _scan(removal: Removal, step: Step, fills: list[Fill]) -> list[Fill]:
+    params, (program,) = step.equation.params, step.bodies
+    first, num_carry = params["num_consts"], params["num_carry"]
+    rows = [
+        Fill({axis - 1: own for axis, own in fill.along.items()}, fill.constant)
+        for fill in fills[first + num_carry :]
+    ]
+    turn = lambda carry: run(removal, program, [*fills[:first], *carry, *rows])
+    values = program.inputs[first : first + num_carry]
+    carry, results = _settled(removal, turn, values, fills[first : first + num_carry])
+    ys = [
+        Fill({axis + 1: own for axis, own in fill.along.items()}, fill.constant)
+        for fill in results[num_carry:]
+    ]
+    return [*carry, *ys]
+
+
+def _while(removal: Removal, step: Step, fills: list[Fill]) -> list[Fill]:
+    skip, (asked, program) = step.equation.params["cond_nconsts"], step.bodies
+    first = skip + step.equation.params["body_nconsts"]
+    turn = lambda carry: run(removal, program, [*fills[skip:first], *carry])
+    carry, _ = _settled(removal, turn, step.results, fills[first:])
+    run(removal, asked, [*fills[:skip], *carry])
+    return carry
+
+
+def _settled(
+    removal: Removal, turn: Callable[..., list[Fill]], values: Sequence[Value], carry: list[Fill]
+) -> tuple[list[Fill], list[Fill]]:
+    """What a loop carries at the start of any turn, and what a turn gives then."""
+    while True:
+        results = turn(carry)
+        new = [
+            joined(removal, value, pair)
+            for value, *pair in zip(values, carry, results, strict=False)
+        ]
+        if all(_equal(one, other) for one, other in zip(carry, new, strict=True)):
+            return new, results
+        carry = new
+
+
+def _equal(one: Fill, other: Fill) -> bool:
+    along = other.along
+    if one.constant != other.constant or one.along.keys() != along.keys():
+        return False
+    return all(np.array_equal(x, along[a], equal_nan=True) for a, x in one.along.items())
+
+
+def _cond(removal: Removal, step: Step, fills: list[Fill]) -> list[Fill]:
+    branches = [run(removal, program, fills[1:]) for program in step.bodies]
+    own = zip(step.results, *branches, strict=True)
+    return [joined(removal, value, results) for value, *results in own]
+
+
+CONTROL: dict[str, Callable[[Removal, Step, list[Fill]], list[Fill]]] = {
+    "cond": _cond,
+    "scan": _scan,
+    "while": _while,
+}
+
+
+def counted(
+    program: Program, spans: Spans, leaves: Mapping[str, Value], runs: Sequence[int]
+) -> dict[int, tuple[str, bool]]:
+    """For each run what would see that units are gone that are all zero, and is it summed."""
+    found: dict[int, tuple[str, bool]] = {}
+    for apart in _apart(spans, leaves, runs):
+        removal = Removal(spans, {run: np.zeros(spans.size(run), bool) for run in apart})
+        zeros = [removal.fill(value, lambda axis: 0.0) for value in leaves.values()]
+        rest = [Fill({})] * (len(program.inputs) - len(zeros))
+        run(removal, program, [*zeros, *rest])
+        found |= {run: (seen.reason, seen.sums) for run, seen in removal.seen.items()}
+    return found
+
+
+def _apart(spans: Spans, leaves: Mapping[str, Value], runs: Sequence[int]) -> list[list[int]]:
+    """The runs that can go, in sets of which no two are nested in each other."""
+    rivals: dict[int, set[int]] = {}
+    for value in leaves.values():
+        for span in value.axes:
+            for factors in _products(spans, span):
+                for run in factors:
+                    rivals.setdefault(run, set()).update(factors - {run})
+    sets: list[list[int]] = []
+    for run in runs:
+        if spans.reason(run) or spans.size(run) < 2:
+            continue
+        free = (own for own in sets if not rivals.get(run, set()) & {*own})
+        own = next(free, None)
+        if own is None:
+            sets.append([run])
+        else:
+            own.append(run)
+    return sets
+
+
+def _products(spans: Spans, span: int) -> list[set[int]]:
+    """The runs of each part that is nested."""
+    parts = spans.parts(span)
+    return [{*spans.runs(part)} for part in parts if len(spans.factors(part)) > 1]

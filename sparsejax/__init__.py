@@ -34,6 +34,8 @@ from sparsejax.algorithms.sparse_training.sparse_evolution import (
 )
 from sparsejax.algorithms.sparse_training.static_random import static_random as static_random
 from sparsejax.compiler.compiled import compile as compile
+from sparsejax.compiler.files.read import load as load
+from sparsejax.compiler.files.write import save as save
 from sparsejax.jaxprs.accelerate import accelerate as accelerate
 from sparsejax.jaxprs.multiply_adds import multiply_adds as multiply_adds
 from sparsejax.jaxprs.widths.groups import channel_groups as channel_groups

@@ -100,6 +100,8 @@ WITHIN = {
     "dequantize": "quantize",
     "Quantized": "quantize",
     "CompiledFunction": "compile",
+    "LoadedFunction": "load",
+    "save": "load",
     "Plan": "plan",
     "ChannelGroup": "channel_groups",
     "ChannelGroups": "channel_groups",

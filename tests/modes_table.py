@@ -1,5 +1,6 @@
 """A call of each public function that can be traced, on tiny arrays, for the laws of modes."""
 
+import tempfile
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -108,6 +109,14 @@ def pattern(made, leaf=KERNEL, sparsity=0.5) -> Call:
         return mask, made.group_scores(weights), packed.gather(weights).todense()
 
     return Call(run, (leaf,))
+
+
+def reloaded():
+    """A function that was saved, from its file; a file holds no callback."""
+    fast = sj.compile(lambda params, x: x @ params["body"]["kernel"], PARAMS, X, tune=False)
+    with tempfile.TemporaryDirectory() as folder:
+        sj.save(fast, f"{folder}/net")
+        return sj.load(f"{folder}/net")
 
 
 half = lambda step: jnp.asarray(0.5, jnp.float32)
@@ -249,6 +258,7 @@ TRACED = {
         lambda x: sj.activations.dequantize(sj.activations.quantize(jax.nn.relu(x))), (X,)
     ),
     "compile": Call(lambda x: sj.compile(apply, PARAMS, X, tune=False)(x), (X,)),
+    "load": Call(lambda x: reloaded()(x), (X,)),
     "Unstructured": pattern(sj.Unstructured()),
     "Block": pattern(sj.Block(4, 1)),
     "NM": pattern(sj.NM(2, 4)),

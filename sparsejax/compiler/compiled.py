@@ -13,6 +13,8 @@ from jax.extend import core
 from sparsejax import text
 from sparsejax.compiler.build import build
 from sparsejax.compiler.frozen import check_alike, fingerprint, frozen, same_numbers
+from sparsejax.compiler.graph.graph import Graph, Node, Region
+from sparsejax.compiler.layouts.select import Choice
 from sparsejax.compiler.passes.rewrite import rewrite
 from sparsejax.compiler.passes.trace import Traced, constants, lift, trace, traced
 from sparsejax.compiler.regions.fusion import fuse
@@ -25,11 +27,14 @@ from sparsejax.plans.plan import Plan
 MAX_SHAPES = 64  # that a function keeps its programs for; those that were called last
 
 
-class _Version(NamedTuple):
+class Version(NamedTuple):
     """What was made for one set of input shapes."""
 
     run: Callable
     traced: Traced
+    graph: Graph
+    schedule: list[Region | Node]
+    choices: dict[Node, Choice]
     report: CompileReport
     doubts: list[str]
 
@@ -49,7 +54,7 @@ class CompiledFunction:
         self._params = frozen(params)
         self._plan = plan
         self._tune = tune
-        self._versions: OrderedDict[Any, _Version] = OrderedDict()
+        self._versions: OrderedDict[Any, Version] = OrderedDict()
         self._traces: Mapping[Any, Traced] = {}
         self._making: dict[Any, threading.RLock] = {}
         self._example: tuple = ()
@@ -107,11 +112,11 @@ class CompiledFunction:
         self._first()
         return self
 
-    def _first(self) -> _Version:
+    def _first(self) -> Version:
         leaves, treedef = jax.tree.flatten(self._example)
         return self._version(leaves, treedef)
 
-    def _version(self, leaves: list, treedef: Any) -> _Version:
+    def _version(self, leaves: list, treedef: Any) -> Version:
         types = tuple(map(_type_of, leaves))
         key = (treedef, tuple((t.shape, t.dtype, t.weak_type) for t in types))
         with self._lock:
@@ -125,7 +130,7 @@ class CompiledFunction:
                 self._keep(key, made)
             return self._versions[key]
 
-    def _keep(self, key: Any, made: _Version) -> None:
+    def _keep(self, key: Any, made: Version) -> None:
         """Keep what was made; the shape that was not called for longest is forgotten."""
         with self._lock:
             self._versions[key] = made
@@ -133,7 +138,7 @@ class CompiledFunction:
             while len(self._versions) > MAX_SHAPES:
                 self._versions.popitem(last=False)
 
-    def _make(self, key: Any, args: tuple) -> _Version:
+    def _make(self, key: Any, args: tuple) -> Version:
         known = self._traces.get(key)
         if known is None:
             known = traced(self._apply_fn, self._params, args)
@@ -145,7 +150,7 @@ class CompiledFunction:
         run, choices = build(graph, schedule, self._plan, self._tune)
         made = report(graph, schedule, choices)
         doubts += left_in_xla(graph, made, self._plan)
-        return _Version(jax.jit(run), _kept(known), made, doubts)
+        return Version(jax.jit(run), _kept(known), graph, schedule, choices, made, doubts)
 
     def _check_unchanged(self, closed: core.ClosedJaxpr) -> None:
         """Raise unless the function is, on the first example, what it was: else two would mix."""

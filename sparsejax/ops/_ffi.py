@@ -15,6 +15,7 @@ try:
     from sparsejax._xla_ops import Program as Program
     from sparsejax._xla_ops import kept_bytes as kept_bytes
     from sparsejax._xla_ops import packed_bytes as packed_bytes
+    from sparsejax._xla_ops import read_model as read_model
 except ImportError as _error:
     raise explained(_error) from None
 

@@ -83,8 +83,7 @@ Program parse(const std::vector<int64_t>& words, const std::vector<float>& float
   const std::vector<int64_t> tight(words.begin(), words.end());
   Program program;
   const std::string wrong =
-      parse_program(tight.data(), static_cast<int64_t>(tight.size()), floats.data(),
-                    static_cast<int64_t>(floats.size()), program);
+      parse_program(tight.data(), static_cast<int64_t>(tight.size()), floats, program);
   if (!wrong.empty()) throw std::invalid_argument(wrong);
   return program;
 }

@@ -46,7 +46,7 @@ add_kernels() {  # target, lanes, flags; the best first
 
 add_host() {  # flags; what knows no instruction set, behind the kernels
   compile kernels "$source/kernels/kernels.cc" -DSPARSEJAX_TARGETS="$targets" "$@"
-  compile_all "$source"/engine/*.cc -- "$@"
+  compile_all "$source"/{engine,files}/*.cc -- "$@"
 }
 
 start() {  # build folder, compiler, flags

@@ -34,6 +34,7 @@ COMPILER = [
     {"reports"},
     {"build"},
     {"compiled"},
+    {"files"},
     {"__init__"},
 ]
 EXPERIMENTS = [
@@ -50,7 +51,8 @@ ROOMS = {  # of xla_ops -> whose headers its files include
     "threads": {"threads"},
     "kernels": {"kernels", "simd"},
     "engine": {"engine", "kernels", "threads"},
-    "bind": {"bind", "engine", "kernels", "threads", "xla", "nanobind"},
+    "files": {"files", "engine", "kernels"},
+    "bind": {"bind", "engine", "files", "kernels", "threads", "xla", "nanobind"},
 }
 
 

@@ -9,7 +9,8 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-RUNTIME = {"flax", "jax", "jaxtyping", "numpy", "optax", "orbax-checkpoint", "rich", "scipy"}
+RUNTIME = {"flax", "jax", "jaxtyping", "numpy", "optax", "orbax-checkpoint", "rich", "safetensors"}
+RUNTIME |= {"scipy"}
 
 
 def build(kind: str, out: Path) -> Path:

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "bind/program_store.h"
+#include "files/model.h"
 #include "kernels/kernels.h"
 #include "xla/ffi/api/c_api.h"
 
@@ -46,6 +47,24 @@ void need_aligned(const char* name, const Vector<T>& vector) {
 void need_from(int64_t low, const char* name, int64_t number) {
   need(number >= low, std::string("needs ") + name + " of at least " + std::to_string(low) +
                           ", got " + std::to_string(number));
+}
+
+// The vector as an array that owns it.
+template <class T>
+auto array(std::vector<T> vector) {
+  auto* owned = new std::vector<T>(std::move(vector));
+  nb::capsule owner(owned, [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
+  return nb::ndarray<nb::numpy, T, nb::ndim<1>>(owned->data(), {owned->size()}, owner);
+}
+
+// The program in a file: words, floats, and the JSON of its graph.
+nb::tuple read_model(const nb::bytes& file) {
+  sparsejax::Model model;
+  const std::string wrong = sparsejax::read_model(static_cast<const uint8_t*>(file.data()),
+                                                  static_cast<int64_t>(file.size()), model);
+  if (!wrong.empty()) throw std::invalid_argument(wrong);
+  return nb::make_tuple(array(std::move(model.words)), array(std::move(model.program.floats)),
+                        nb::bytes(model.graph.data(), model.graph.size()));
 }
 
 nb::capsule capsule(XLA_FFI_Handler* handler) {
@@ -111,6 +130,7 @@ NB_MODULE(_xla_ops, m) {
 #include "kernels/codes.def"
     return codes;
   });
+  m.def("read_model", &read_model, "file"_a);
   m.def("packed_bytes", &sparsejax::packed_bytes);
   m.def("kept_bytes",
         [] { return sparsejax::kept_memory().floats * static_cast<int64_t>(sizeof(float)); });

@@ -33,7 +33,7 @@ std::shared_ptr<Executable> load_program(const std::string& name, const int64_t*
                                          const PlanOptions& options) {
   if (auto found = find_program(name)) return found;
   Program program;
-  const std::string wrong = parse_program(words, num_words, floats, num_floats, program);
+  const std::string wrong = parse_program(words, num_words, {floats, floats + num_floats}, program);
   if (!wrong.empty()) throw std::invalid_argument(wrong);
   auto made = std::make_shared<Executable>(std::move(program), kernels(), options);
   std::lock_guard<std::mutex> lock(store().mutex);

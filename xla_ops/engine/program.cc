@@ -86,13 +86,14 @@ ImageSize read_size(Words& words, Problem& problem) {
 
 }  // namespace
 
-std::string parse_program(const int64_t* words_begin, int64_t num_words, const float* floats,
-                          int64_t num_floats, Program& program) {
-  Problem problem;
+std::string parse_program(const int64_t* words_begin, int64_t num_words, std::vector<float> floats,
+                          Program& program) {
+  Problem problem("program");
   Words words(words_begin, num_words, problem);
   problem.need(words.take(INT64_MIN, INT64_MAX, "") == kMagic,
                "does not begin with its mark: it is of another version");
-  program.floats.assign(floats, floats + num_floats);
+  const auto num_floats = static_cast<int64_t>(floats.size());
+  program.floats = std::move(floats);
   const int64_t num_values = words.take(0, num_words, "the number of values");
   for (int64_t i = 0; i < num_values && !problem.found(); i++)
     program.values.push_back(read_size(words, problem));

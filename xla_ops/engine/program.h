@@ -66,7 +66,7 @@ struct Program {
 // compiler/engine/program.py writes them. Returns what could not be run safely, as "program: ...";
 // empty if nothing is.
 [[nodiscard]] std::string parse_program(const int64_t* words, int64_t num_words,
-                                        const float* floats, int64_t num_floats, Program& program);
+                                        std::vector<float> floats, Program& program);
 
 constexpr int64_t kMagic = 0x73706a7802;
 

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sparsejax.compiler.graph.activation import IDENTITY, Activation
 from sparsejax.compiler.graph.graph import Node, Region, Size, Value
 from sparsejax.ops._ffi import CODES
-from sparsejax.patterns.layout import BLOCKS, ROWS, Layout
+from sparsejax.patterns.layout import BLOCKS, ROWS, Layout, Storage
 
 MAGIC = 0x73706A7802  # in xla_ops/engine/program.h
 INPUT, OUTPUT = "input", "output"  # other steps have their names in the files of their nodes
@@ -64,6 +64,32 @@ class Step:
             *(self.weights, self.bias, self.argument, self.rank),
             *(len(self.inputs), *self.inputs, len(channels), *channels),
         ]
+
+
+def read_steps(words: np.ndarray) -> tuple[list[Size], list[Step]]:
+    """The sizes of a program's values, and its steps."""
+    left = iter(words.tolist())
+    take = lambda count: tuple(next(left) for _ in range(count))
+    _, num_values = take(2)
+    sizes: list[Any] = [take(3) for _ in range(num_values)]
+    steps = []
+    for _ in range(next(left)):
+        op, output, *sides = take(10)
+        function, *bits, residual, gate = take(5)
+        low, high = np.array(bits, np.uint32).view(np.float32).tolist()
+        storage, *layout = take(5)
+        last, pooling, binary, weights, bias, argument, rank = take(7)
+        inputs, channels = take(next(left)), take(next(left))
+        fields: list[Any] = [_NAMES["op"][op], output, inputs]
+        fields += [tuple(sides[i : i + 2]) for i in range(0, 8, 2)]
+        fields += [Activation(_NAMES["function"][function], low, high), residual, gate]
+        fields += [Layout(Storage[_NAMES["storage"][storage].upper()], *layout), bool(last)]
+        fields += [_NAMES["pooling"][pooling], _NAMES["binary"][binary]]
+        steps.append(Step(*fields, weights, bias, argument, rank, channels))  # type: ignore[call-arg]
+    return sizes, steps
+
+
+_NAMES = {enum: {code: name for name, code in codes.items()} for enum, codes in CODES.items()}
 
 
 @dataclass

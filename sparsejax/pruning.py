@@ -5,3 +5,4 @@ from sparsejax.algorithms.pruning.fast_sparse_convnets import block_rows as bloc
 from sparsejax.algorithms.pruning.fast_sparse_convnets import (
     fast_sparse_convnets as fast_sparse_convnets,
 )
+from sparsejax.algorithms.pruning.iht import iht as iht

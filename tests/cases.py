@@ -49,6 +49,7 @@ METHODS = {
     "rigl": Method(sj.rigl(9, every=3), lambda step: 1.0, False, True),
     "static_random": Method(sj.static_random(), lambda step: 1.0, True, True),
     "mest_em": Method(sj.sparse_training.mest_em((4, 9), every=3), lambda step: 1.0, False),
+    "iht": Method(sj.pruning.iht(0.1, every=2), lambda step: 1.0, False),
     "ac_dc": Method(sj.pruning.ac_dc(1, 9, phase=2, globally=False), _alternating, False),
 }
 GLOBAL_METHODS = {

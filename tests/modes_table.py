@@ -11,6 +11,7 @@ import optax
 
 import sparsejax as sj
 from tests import cases
+from tests.project.test_public import public
 
 RNG = np.random.default_rng(0)
 X = jnp.asarray(RNG.normal(size=(2, 4)), jnp.float32)
@@ -133,8 +134,18 @@ measures = {
     "flow_gradient_preserving": lambda: sj.before.flow_gradient_preserving(loss, [X]),
 }
 
-# What may be traced: by public name, "/" and what tells two calls of one name apart.
+FROM_CASES = {
+    **{
+        name: training(lambda method=method: method.transform)
+        for name, method in cases.METHODS.items()
+    },
+    **{name: training(method.make) for name, method in cases.SOFT_METHODS.items()},
+    **{name: quantized(quantizer.make) for name, quantizer in cases.QUANTIZERS.items()},
+}
+# What may be traced: by public name, "/" and what tells two calls of one name apart. A method whose
+# row in cases.py has its public name needs none here.
 TRACED = {
+    **{name: call for name, call in FROM_CASES.items() if name in public()},
     "gmp": training(lambda: sj.gmp(0, 2, every=2, score=loud), num_steps=2),
     "gmp/blocks": training(lambda: sj.gmp(0, 1, every=1), BLOCKS),
     "gmp/n_of_m": training(lambda: sj.gmp(0, 1, every=1), planned(sj.NM(2, 4))),
@@ -144,11 +155,7 @@ TRACED = {
     "ac_dc/local": training(lambda: sj.pruning.ac_dc(0, 9, phase=1, globally=False)),
     "gap": training(lambda: sj.sparse_training.gap(2, every=1), BOTH),
     "global_mp": training(lambda: sj.global_mp(0, 1, min_weights=4)),
-    "mest_em": training(lambda: sj.sparse_training.mest_em((1, 2), every=1)),
     "mest_ems": training(lambda: sj.sparse_training.mest_ems((1, 2), every=1)),
-    "one_shot": training(lambda: sj.one_shot(0)),
-    "sparse_evolution": training(lambda: sj.sparse_evolution(every=1)),
-    "static_random": training(lambda: sj.static_random()),
     "fast_sparse_convnets": training(lambda: sj.pruning.fast_sparse_convnets(10)),
     "prune/global": training(lambda: sj.prune(loud, half, globally=True)),
     "movement": training(lambda: sj.soft.movement(0, 1), learned_tx=LEARNED_TX),
@@ -156,9 +163,7 @@ TRACED = {
     "str_": training(lambda: sj.soft.str_(initial=-0.5), learned_tx=LEARNED_TX),
     "pdp": training(lambda: sj.soft.pdp(0, 1, temperature=0.1)),
     "pdp/local": training(lambda: sj.soft.pdp(0, 1, temperature=0.1, globally=False)),
-    "spartan": training(lambda: sj.soft.spartan(2)),
     "sr_ste": training(lambda: sj.soft.sr_ste(), planned(sj.NM(2, 4))),
-    "top_kast": training(lambda: sj.soft.top_kast(every=1)),
     **{
         name: training(lambda make=make: sj.before.gradient_flow(make(), every=1))
         for name, make in measures.items()
@@ -183,8 +188,6 @@ TRACED = {
     "asymmetric_quantizer": quantized(lambda: sj.quantizers.asymmetric_quantizer(2)),
     "dorefa": quantized(lambda: sj.quantizers.dorefa(2)),
     "dorefa/one_bit": quantized(lambda: sj.quantizers.dorefa(1)),
-    "lsq": quantized(lambda: sj.quantizers.lsq(2)),
-    "ewgs": quantized(lambda: sj.quantizers.ewgs(1)),
     "dkm": quantized(lambda: sj.quantizers.dkm(1, num_iterations=1)),
     "quantized": Call(
         lambda params: sj.quantizers.quantized(params, PLAN, sj.quantizers.symmetric_quantizer(2))

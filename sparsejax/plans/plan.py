@@ -9,18 +9,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from sparsejax import text, tree
+from sparsejax import patterns, text, tree
 from sparsejax.doors import ALLOCATOR, checked
-from sparsejax.patterns import (
-    NM,
-    Block,
-    BlockColumnRow,
-    Channel,
-    KernelGroup,
-    KernelPattern,
-    Pattern,
-    Unstructured,
-)
+from sparsejax.patterns import Pattern
 from sparsejax.patterns.stacked import Stacked, array_shape, name_of, slice_shape, take
 from sparsejax.plans import plan_json
 from sparsejax.plans.allocate import uniform
@@ -33,7 +24,9 @@ from sparsejax.plans.orientation import (
 )
 from sparsejax.plans.rules import check_rules, claimed_by, hint
 
-PATTERNS = (Unstructured, Block, NM, Channel, KernelPattern, BlockColumnRow, KernelGroup)
+PATTERNS = tuple(
+    thing for thing in vars(patterns).values() if Pattern in getattr(thing, "__mro__", ())[1:]
+)
 Rule = Pattern | Stacked | tuple[Pattern | Stacked, float] | None
 CAPTION = "sparsity = zeros / weights of the leaves listed here; all others are dense"
 

@@ -1,4 +1,4 @@
-"""Times every layout of MobileNet-v1's products and fits the model that compile has without tuning.
+"""Times every layout of MobileNet-v1's products, and what compile without tuning takes of them.
 
     python -m benchmarks.layouts --json FILE
 
@@ -7,11 +7,10 @@ counts those weights alone. A product is timed inside the whole network, fastest
 """
 
 import argparse
-import math
+import itertools
 
 import jax
 import numpy as np
-from scipy.optimize import nnls
 
 from benchmarks import publish
 from experiments.models.mobilenet_v1 import MobileNetV1Linen
@@ -19,11 +18,12 @@ from experiments.runs.cores import bind, usable_cores
 from sparsejax.compiler.engine.call import load
 from sparsejax.compiler.engine.lower import lower
 from sparsejax.compiler.graph.graph import Node, Region
-from sparsejax.compiler.layouts.select import COSTS, Traits, estimate, is_product, stored, traits_of
+from sparsejax.compiler.layouts import calibrate
+from sparsejax.compiler.layouts.select import Traits, estimate, is_product, traits_of
 from sparsejax.compiler.passes.rewrite import rewrite
 from sparsejax.compiler.passes.trace import trace
 from sparsejax.compiler.regions.split import split
-from sparsejax.patterns.layout import Layout
+from sparsejax.patterns.layout import LAYOUTS, Layout
 from sparsejax.text import table
 
 RUNS = 12
@@ -58,8 +58,8 @@ def measure() -> list[Row]:
     for sparsity, block in CASES:
         region = network(sparsity, block)
         products = {n: traits_of(n, region) for n in region.nodes if is_product(n)}
-        for key in COSTS:
-            rows += _timed(region, products, Layout(*key))
+        for layout in LAYOUTS:
+            rows += _timed(region, products, layout)
     return rows
 
 
@@ -70,42 +70,44 @@ def _timed(region: Region, products: dict[Node, Traits], layout: Layout) -> list
     return [(t, layout, seconds[program.steps[n]] * 1e6) for n, t in products.items()]
 
 
-def fit(rows: list[Row], key: tuple[int, int]) -> dict[str, float]:
-    """Costs of a layout that err least, relatively, and how the model in use errs."""
-    mine = [(t, layout, us) for t, layout, us in rows if layout[:2] == key]
-    many = [(t, layout, us) for t, layout, us in mine if t.pixels > 1]
-    matrix, errors = [], []
-    for traits, layout, us in many:
-        weights = stored(traits, layout) * traits.rows * traits.cols
-        pixels = math.ceil(traits.pixels / 8) * 8
-        moved = (traits.rows + traits.cols * (1 + traits.gathers)) * pixels
-        matrix.append([weights / us / 1e3, weights * pixels / us / 1e3, moved / us / 1e3])
-        errors.append(abs(estimate(traits, layout) / us - 1))
-    (weight, pixel, activation), _ = nnls(np.array(matrix), np.ones(len(matrix)))
-    alone = [us * 1e3 / (t.rows * t.cols * stored(t, y)) for t, y, us in mine if t.pixels == 1]
-    return {
-        "weight": weight,
-        "pixel": pixel,
-        "activation": activation,
-        "alone": float(np.median(alone)),
-        "mean_error": float(np.mean(errors)),
-        "worst_error": float(np.max(errors)),
-    }
+def errors(rows: list[Row]) -> dict[str, dict[str, float]]:
+    """How the model errs on each layout, relatively."""
+    costs, found = calibrate.costs(), {}
+    for layout in LAYOUTS:
+        wrong = [abs(estimate(costs, t, y) / us - 1) for t, y, us in rows if y == layout]
+        name = f"{layout.storage.name.lower()} {layout.block}"
+        found[name] = {"mean error": float(np.mean(wrong)), "worst error": float(np.max(wrong))}
+    return found
+
+
+def regrets(rows: list[Row]) -> list[tuple[str, float]]:
+    """Of each layer the time of the layout that the model takes over that of the best."""
+    costs, found = calibrate.costs(), []
+    rows = sorted(rows, key=lambda row: row[0])
+    for traits, group in itertools.groupby(rows, key=lambda row: row[0]):
+        times = {layout: us for _, layout, us in group}
+        taken = min(times, key=lambda layout: estimate(costs, traits, layout))
+        name = f"{traits.rows}x{traits.cols}x{traits.pixels}, {1 - traits.stored[0]:.0%} zeros"
+        found.append((name, times[taken] / min(times.values())))
+    return sorted(found, key=lambda pair: -pair[1])
 
 
 def main() -> None:
-    """Prints and writes what was fitted."""
+    """Prints and writes how far the model is from the best."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json")
     arguments = parser.parse_args()
     bind(usable_cores()[-1:])
     rows = measure()
-    fitted = {f"{('CSR', 'block', 'masks')[k[0]]} {k[1]}": fit(rows, k) for k in COSTS}
-    columns = ("layout", *next(iter(fitted.values())))
-    cells = [(name, *(f"{v:.3f}" for v in costs.values())) for name, costs in fitted.items()]
-    print(table("Costs in ns, and errors of the model in use", columns, cells))
+    wrong, lost = errors(rows), regrets(rows)
+    cells = [(name, *(f"{v:.2f}" for v in each.values())) for name, each in wrong.items()]
+    print(table("Errors of the model", ("layout", *next(iter(wrong.values()))), cells))
+    worst = [(name, f"{ratio:.2f}") for name, ratio in lost[:12]]
+    print(table("Without tuning, times the best layout", ("layer", "ratio"), worst))
+    mean = float(np.mean([ratio for _, ratio in lost]))
+    print(f"{len(lost)} layers, mean {mean:.3f}")
     if arguments.json:
-        publish({"layouts": fitted}, arguments.json)
+        publish({"layouts": wrong, "regret": {"mean": mean, "worst": lost[0][1]}}, arguments.json)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,15 @@ def few_programs_alive():
         _compiled = 0
 
 
+@pytest.fixture(autouse=True)
+def typical_costs(monkeypatch):
+    """What compile chooses hangs on no machine."""
+    from sparsejax.compiler.layouts import calibrate
+    from tests.costs import COSTS
+
+    monkeypatch.setattr(calibrate, "costs", lambda: COSTS)
+
+
 def pytest_terminal_summary(terminalreporter):
     """What the time went into, whatever else the machine did."""
     terminalreporter.write_line(f"{_compiled_before + _compiled} programs were compiled")

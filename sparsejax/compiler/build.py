@@ -9,8 +9,7 @@ import jax.numpy as jnp
 from sparsejax.compiler.engine.call import region_call
 from sparsejax.compiler.graph.graph import Graph, Node, Region, Value
 from sparsejax.compiler.layouts.select import Choice
-from sparsejax.compiler.layouts.tune import choose_layouts
-from sparsejax.plans.plan import Plan
+from sparsejax.compiler.layouts.tune import Chooser
 
 
 class Built(NamedTuple):
@@ -20,20 +19,19 @@ class Built(NamedTuple):
     choices: dict[Node, Choice]
 
 
-def build(graph: Graph, schedule: Sequence[Region | Node], plan: Plan | None, tune: bool) -> Built:
+def build(graph: Graph, schedule: Sequence[Region | Node], chooser: Chooser) -> Built:
     """Packs the regions of a graph.
 
     Args:
         graph: whose inputs and outputs these are.
         schedule: its regions and what is left in XLA, in an order that they can run in.
-        plan: that the weights were trained with, or None.
-        tune: measure layouts rather than estimate them?
+        chooser: decides how the products of each region are stored.
     """
     choices: dict[Node, Choice] = {}
     calls: dict[Region, Callable] = {}
     for region in schedule:
         if isinstance(region, Region):
-            chosen = choose_layouts(region, plan, tune)
+            chosen = chooser(region)
             layouts = {node: choice.layout for node, choice in chosen.items()}
             calls[region] = region_call(region, layouts)
             choices |= chosen

@@ -14,7 +14,8 @@ from sparsejax import text
 from sparsejax.compiler.build import build
 from sparsejax.compiler.frozen import check_alike, fingerprint, frozen, same_numbers
 from sparsejax.compiler.graph.graph import Graph, Node, Region
-from sparsejax.compiler.layouts.select import Choice
+from sparsejax.compiler.layouts.select import Choice, Traits
+from sparsejax.compiler.layouts.tune import Chooser
 from sparsejax.compiler.passes.rewrite import rewrite
 from sparsejax.compiler.passes.trace import Traced, constants, lift, trace, traced
 from sparsejax.compiler.regions.fusion import fuse
@@ -22,6 +23,7 @@ from sparsejax.compiler.regions.split import split
 from sparsejax.compiler.reports.doubts import in_training, left_in_xla
 from sparsejax.compiler.reports.report import CompileReport, report
 from sparsejax.doors import FUNCTION, PLAN, check_examples, checked
+from sparsejax.patterns.layout import Layout
 from sparsejax.plans.plan import Plan
 
 MAX_SHAPES = 64  # that a function keeps its programs for; those that were called last
@@ -56,6 +58,7 @@ class CompiledFunction:
         self._tune = tune
         self._versions: OrderedDict[Any, Version] = OrderedDict()
         self._traces: Mapping[Any, Traced] = {}
+        self._held: dict[Traits, Layout] = {}
         self._making: dict[Any, threading.RLock] = {}
         self._example: tuple = ()
         self._fingerprint = ""
@@ -147,8 +150,9 @@ class CompiledFunction:
         doubts = in_training(graph)
         graph = rewrite(graph)
         schedule = split(graph)
-        run, choices = build(graph, schedule, self._plan, self._tune)
-        made = report(graph, schedule, choices)
+        chooser = Chooser(self._plan, self._tune, self._held)
+        run, choices = build(graph, schedule, chooser)
+        made = report(graph, schedule, choices, chooser)
         doubts += left_in_xla(graph, made, self._plan)
         return Version(jax.jit(run), _kept(known), graph, schedule, choices, made, doubts)
 
@@ -204,11 +208,13 @@ def compile(
             `functools.partial(model.apply, train=False)`.
         params: its weights, any pytree; they become constants, and NumPy's arrays are copied.
         example: inputs, or their `jax.ShapeDtypeStruct`. Other shapes are compiled when they come.
-        plan: that the weights were trained with: its patterns decide how they are stored. Without
-            one it is found from the zeros.
-        tune: measure how each layer's weights are stored best, where it will run, about 0.1 s for
-            each way to store them; times are kept in $SPARSEJAX_CACHE or the user's cache folder,
-            and nowhere if that is "off". False: by a model of an AVX2 core.
+        plan: that the weights were trained with: the ways to store its patterns are tried in any
+            case. What else may be faster is found from the zeros.
+        tune: measure how each distinct layer's weights are stored best, where it will run, about
+            0.1 s for each way to store them and at most 4 s of CPU time: the report says what was
+            left to the next compile. Times are kept in $SPARSEJAX_CACHE or the user's cache folder,
+            and for the process alone if that is "off". False: by a model of the kernels, which is
+            fitted to the machine once (0.1 s).
 
     A warning says at once where all stays in XLA (half precision, no layers), where a leaf of the
     plan does, and where the model looks like one in training (BatchNorm's statistics, dropout).

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ class Program(NamedTuple):
     words: np.ndarray
     floats: np.ndarray
     steps: dict[Node, int]  # of each convolution and linear layer
+    owners: Mapping[int, Node] = MappingProxyType({})  # of each step but inputs and outputs
 
 
 @dataclass
@@ -103,6 +105,7 @@ class Builder:
         ids: the engine's number of each value.
         gates: x and gate of a product that layers take in, in place of a value.
         layers: the step of each convolution and linear layer.
+        owners: the node of each step.
     """
 
     region: Region
@@ -114,6 +117,7 @@ class Builder:
     ids: dict[Value, int] = field(default_factory=dict)
     gates: dict[Value, tuple[int, int]] = field(default_factory=dict)
     layers: dict[Node, int] = field(default_factory=dict)
+    owners: dict[int, Node] = field(default_factory=dict)
 
     def new(self, value: Value) -> int:
         """A number for a value."""
@@ -132,6 +136,7 @@ class Builder:
         """A step that makes the node's output, of all its inputs unless `inputs` are given."""
         inputs = fields.pop("inputs", None) or tuple(self.ids[v] for v in node.inputs)
         output = self.new(node.outputs[0])
+        self.owners[len(self.steps)] = node
         self.steps.append(Step(op, output, inputs, **fields))  # type: ignore[arg-type]
 
     def finish(self) -> Program:
@@ -140,4 +145,4 @@ class Builder:
         for step in self.steps:
             words += step.words()
         floats = np.concatenate([*self.floats, np.zeros(0, np.float32)])
-        return Program(np.array(words, np.int64), floats, self.layers)
+        return Program(np.array(words, np.int64), floats, self.layers, self.owners)

@@ -1,7 +1,7 @@
 """How the weights of each layer are stored: what can hold them, and a model of what is fastest."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,13 +10,13 @@ import numpy as np
 from sparsejax.compiler.graph.graph import Node, Region
 from sparsejax.compiler.nodes.layer import Layer
 from sparsejax.patterns import Pattern
-from sparsejax.patterns.layout import BLOCKS, LAYOUTS, MASKS, ROWS, Layout
+from sparsejax.patterns.layout import BLOCKS, LAYOUTS, ROWS, Layout, Storage
 
 BLOCK_ROWS = (1, 2, 4, 8)
 
 
 class Cost(NamedTuple):
-    """Times in ns on one AVX2 core, as `python -m benchmarks.layouts` fits them.
+    """Times in ns of one layout on this machine, as `calibrate` fits them.
 
     Attributes:
         weight: a stored weight, once.
@@ -31,17 +31,9 @@ class Cost(NamedTuple):
     alone: float
 
 
-COSTS = {
-    (ROWS, 1): Cost(0.254, 0.0270, 0.059, 1.2),
-    (ROWS, 2): Cost(0.196, 0.0260, 0.074, 0.62),
-    (ROWS, 4): Cost(0.292, 0.0280, 0.098, 0.40),
-    (ROWS, 8): Cost(0.336, 0.0510, 0.180, 0.31),
-    (MASKS, 4): Cost(0.418, 0.0230, 0.123, 0.33),
-    (BLOCKS, 2): Cost(0.112, 0.0240, 0.067, 0.62),
-    (BLOCKS, 4): Cost(0.160, 0.0210, 0.077, 0.22),
-    (BLOCKS, 8): Cost(0.358, 0.0210, 0.076, 0.20),
-}
-WORTH_MEASURING = 1.5  # times the best estimate; the model errs by 10 %, at worst by 30
+Costs = Mapping[tuple[Storage, int], Cost]  # of each storage and block
+WORTH_MEASURING = 1.5  # times the best estimate
+WORTH_A_TRIAL = 4.0  # of the best layout of each other family
 
 
 class Traits(NamedTuple):
@@ -72,6 +64,7 @@ class Choice:
         microseconds: what the layer takes for one image, nan when it was not measured.
         break_even: the sparsity from which on the layer is faster than dense, in this pattern.
         reason: for the report.
+        estimated: do break_even and reason come from the model, not from a dense layer's time?
     """
 
     layout: Layout
@@ -80,6 +73,7 @@ class Choice:
     microseconds: float
     break_even: float
     reason: str
+    estimated: bool
 
 
 def is_product(node: Node) -> bool:
@@ -94,6 +88,13 @@ def traits_of(node: Node, region: Region) -> Traits:
     _, height, width = region.size(node.outputs[0])
     stored = tuple(stored_fraction(matrix, rows) for rows in BLOCK_ROWS)
     return Traits(len(matrix), matrix.shape[1], height * width, node.op.gathers, stored)
+
+
+def key_of(traits: Traits, layout: Layout) -> str:
+    """What a time depends on; sparsity in steps of 1 %."""
+    stored = [round(fraction, 2) for fraction in traits.stored]
+    stored_as = [layout.storage.name.lower(), *layout[1:]]
+    return f"{list(traits[:-1])} {stored} {stored_as}".replace(" ", "")
 
 
 def stored_fraction(matrix: np.ndarray, rows: int) -> float:
@@ -124,16 +125,21 @@ def name_of(traits: Traits, layout: Layout) -> str:
     return "CSR" if layout.storage == ROWS else "mask groups"
 
 
-def estimate(traits: Traits, layout: Layout, fraction: float | None = None) -> float:
+def estimate(costs: Costs, traits: Traits, layout: Layout, fraction: float | None = None) -> float:
     """The time of a product in microseconds by the model, with `fraction` of the weights stored."""
     fraction = stored(traits, layout) if fraction is None else fraction
     weights = fraction * traits.rows * traits.cols
-    cost = COSTS[layout.storage, layout.block]
+    cost = costs[layout.storage, layout.block]
     if traits.pixels == 1:
         return weights * cost.alone / 1e3
+    pixels, moved = work(traits)
+    return (weights * (cost.weight + cost.pixel * pixels) + moved * cost.activation) / 1e3
+
+
+def work(traits: Traits) -> tuple[int, int]:
+    """The pixels in eights, and the values that are read or written at them."""
     pixels = math.ceil(traits.pixels / 8) * 8
-    moved = (traits.rows + traits.cols * (1 + traits.gathers)) * pixels * cost.activation
-    return (weights * (cost.weight + cost.pixel * pixels) + moved) / 1e3
+    return pixels, (traits.rows + traits.cols * (1 + traits.gathers)) * pixels
 
 
 def dense_layouts(traits: Traits) -> list[Layout]:
@@ -141,41 +147,88 @@ def dense_layouts(traits: Traits) -> list[Layout]:
     return [Layout(BLOCKS, rows) for rows in (4, 8) if rows <= max(traits.rows, 4)]
 
 
-def candidates(traits: Traits, pattern: Pattern | None = None) -> list[Layout]:
-    """The layouts that are worth a measurement, by the model the fastest first.
+def dense_traits(traits: Traits) -> Traits:
+    """Those of a layer of this size without zeros."""
+    return traits._replace(stored=(1.0,) * len(BLOCK_ROWS))
+
+
+def candidates(costs: Costs, traits: Traits, pattern: Pattern | None = None) -> list[Layout]:
+    """The layouts that are worth a measurement: the best of each family first, by the model.
 
     Args:
+        costs: of the machine.
         traits: of the layer.
-        pattern: that the weights were trained with, which names its layouts.
+        pattern: that the weights were trained with, which names layouts of its own.
     """
-    sparse = LAYOUTS if pattern is None else pattern.layouts()
-    layouts = list(dict.fromkeys([*sparse, *dense_layouts(traits)]))
-    layouts.sort(key=lambda layout: estimate(traits, layout))
-    bound = WORTH_MEASURING * estimate(traits, layouts[0])
-    return [layout for layout in layouts if estimate(traits, layout) <= bound]
+    own = [] if pattern is None else pattern.layouts()
+    layouts = list(dict.fromkeys([*own, *LAYOUTS, *dense_layouts(traits)]))
+    times = {layout: estimate(costs, traits, layout) for layout in layouts}
+    layouts.sort(key=times.__getitem__)
+    best = max(times[layouts[0]], 1e-9)
+    families: dict[object, Layout] = {}
+    for layout in layouts:
+        families.setdefault((layout.storage, is_dense(traits, layout)), layout)
+    firsts = [layout for layout in families.values() if times[layout] <= WORTH_A_TRIAL * best]
+    named = sorted(own, key=times.__getitem__)[:1]
+    rest = [layout for layout in layouts if times[layout] <= WORTH_MEASURING * best]
+    return list(dict.fromkeys([*firsts[:1], *named, *firsts, *rest]))
 
 
-def choose(traits: Traits, microseconds: Sequence[tuple[Layout, float]], measured: bool) -> Choice:
-    """The fastest of the layouts with their times, and what a dense layer would take."""
-    layout, best = min(microseconds, key=lambda pair: pair[1])
-    dense_layout = min(dense_layouts(traits), key=lambda dense: estimate(traits, dense, 1.0))
-    full = is_dense(traits, layout)
-    # What was measured for blocks that are nearly full is dense; else scale the model to what was.
-    scale = best / max(estimate(traits, layout), 1e-9) if measured else 1.0
-    dense = best if full else estimate(traits, dense_layout, 1.0) * scale
-    even = break_even(traits, Layout(ROWS, 2) if full else layout, dense / scale)
-    zeros = f"{1 - traits.stored[0]:.1%} zeros"
+def choose(
+    costs: Costs,
+    traits: Traits,
+    layouts: Sequence[Layout],
+    micros: Mapping[Layout, float],
+    dense: float,
+) -> Choice:
+    """The fastest layout, and how it stands to a dense layer.
+
+    Args:
+        costs: of the machine.
+        traits: of the layer.
+        layouts: to choose from where none was measured.
+        micros: what was measured.
+        dense: the time of a dense layer of this size, nan where it was not measured.
+    """
+    times = micros or {layout: estimate(costs, traits, layout) for layout in layouts}
+    layout = min(times, key=times.__getitem__)
+    full, took = is_dense(traits, layout), times[layout]
+    guessed = full or not micros or math.isnan(dense)
     if full:
-        reason = f"{zeros}: dense is faster" if traits.stored[0] < 1 else "no zeros"
-    else:
-        reason = f"{zeros}: {best / dense:.2f} of dense time"
-    took = best if measured else math.nan
-    return Choice(layout, name_of(traits, layout), full, took, even, reason)
+        dense = took
+    elif guessed:  # both by the model
+        full_layout = min(dense_layouts(traits), key=lambda each: estimate(costs, traits, each, 1))
+        dense, took = estimate(costs, traits, full_layout, 1), estimate(costs, traits, layout)
+    even = break_even(costs, traits, Layout(ROWS, 2) if full else layout, took, dense, full)
+    ratio = f"{'about ' * guessed}{took / max(dense, 1e-9):.2f} of dense time"
+    zeros = f"{1 - traits.stored[0]:.1%} zeros"
+    reason = f"{zeros}: {'dense is faster' if full else ratio}"
+    return Choice(
+        layout,
+        name_of(traits, layout),
+        full,
+        micros.get(layout, math.nan),
+        even,
+        "no zeros" if traits.stored[0] == 1 else reason,
+        guessed,
+    )
 
 
-def break_even(traits: Traits, layout: Layout, dense_microseconds: float) -> float:
-    """The sparsity at which the model takes as long as the dense layer does; 1 if none does."""
-    fixed, full = estimate(traits, layout, 0.0), estimate(traits, layout, 1.0)
-    if full <= dense_microseconds:
+def break_even(
+    costs: Costs, traits: Traits, layout: Layout, took: float, dense: float, full: bool = False
+) -> float:
+    """The sparsity at which a layout takes as long as the dense layer does; 1 if none does.
+
+    Args:
+        costs: of the machine: how the time falls with the weights that are stored.
+        traits: of the layer.
+        layout: how it is stored.
+        took, dense: the times of the layer and of a dense one.
+        full: did the dense layer take `took`, so that the model alone knows of the layout?
+    """
+    dense_model = min(estimate(costs, traits, each, 1) for each in dense_layouts(traits))
+    scale = took / max(dense_model if full else estimate(costs, traits, layout), 1e-9)
+    none, every = (estimate(costs, traits, layout, part) * scale for part in (0.0, 1.0))
+    if every <= dense or every <= none:
         return 0.0
-    return float(np.clip((full - dense_microseconds) / (full - fixed), 0.0, 1.0))
+    return float(np.clip((every - dense) / (every - none), 0.0, 1.0))

@@ -1,8 +1,8 @@
 """The measured times that compile remembers on disk, for as long as nothing stands in the way.
 
 The cache is a JSON file: $SPARSEJAX_CACHE, or sparsejax/times.json in the user's cache folder;
-SPARSEJAX_CACHE=off stands for none. Whatever it contains and wherever it points, compile goes on:
-what cannot be read or written gives a warning.
+SPARSEJAX_CACHE=off stands for the process alone. Whatever it contains and wherever it points,
+compile goes on: what cannot be read or written gives a warning.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NamedTuple
 
 from sparsejax import text
 from sparsejax.ops._ffi import instruction_set
@@ -24,6 +25,22 @@ from sparsejax.ops._ffi import instruction_set
 LOCK_SECONDS = 2.0  # that a writer waits for another one; then it merges without the lock
 MAX_BYTES = 1 << 26  # of a cache that is read: a million times
 SHORTEST, LONGEST = 1e-6, 1e12  # microseconds that a step may have taken
+MOST_COUNTED = 1 << 20
+
+
+class Sample(NamedTuple):
+    """What was measured of one thing: the fastest, and how often it was measured."""
+
+    micros: float
+    repeats: int
+
+    def and_then(self, micros: float) -> "Sample":
+        """With another measurement."""
+        return Sample(min(self.micros, micros), self.repeats + 1)
+
+
+UNKNOWN = Sample(math.inf, 0)
+_of_process: dict[str, Sample] = {}  # where there is no file
 
 
 def cache_path() -> Path | None:
@@ -59,14 +76,14 @@ def machine() -> str:
         release = version("sparsejax")
     except PackageNotFoundError:  # a folder on the path, not installed
         release = "unknown"
-    return f"{model} {instruction_set()} sparsejax {release}"
+    return f"{model} {instruction_set()} sparsejax {release} samples"
 
 
-def read_cache() -> dict[str, float]:
+def read_cache() -> dict[str, Sample]:
     """The times that were measured on this machine; a damaged or foreign file gives a warning."""
     path = cache_path()
     if path is None:
-        return {}
+        return dict(_of_process)
     try:
         return _read(path)
     except FileNotFoundError:
@@ -76,16 +93,17 @@ def read_cache() -> dict[str, float]:
         return {}
 
 
-def write_cache(times: Mapping[str, float]) -> None:
+def write_cache(times: Mapping[str, Sample]) -> None:
     """Adds times to the file, and replaces it at once: nobody sees half of one, or loses theirs."""
     path = cache_path()
     if path is None:
+        _of_process.update(times)
         return
     try:
         target = Path(os.path.realpath(path))  # a link stays a link
         target.parent.mkdir(parents=True, exist_ok=True)
         with _lock(target.parent):
-            known: dict[str, float] = {}
+            known: dict[str, Sample] = {}
             with contextlib.suppress(ValueError, FileNotFoundError):  # damaged or foreign
                 known = _read(target)
             _replace(target, json.dumps({"machine": machine(), "times": {**known, **times}}))
@@ -98,7 +116,7 @@ def _need_regular(mode: int) -> None:
         raise OSError("it must be a regular file; SPARSEJAX_CACHE=off keeps no times")
 
 
-def _read(path: Path) -> dict[str, float]:
+def _read(path: Path) -> dict[str, Sample]:
     """The file's times; ValueError if it has none for this machine."""
     # Without O_NONBLOCK a named pipe would be waited for.
     with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
@@ -115,16 +133,19 @@ def _read(path: Path) -> dict[str, float]:
         raise ValueError("it has no times")
     if content.get("machine") != machine():
         raise ValueError(f"it is from {content.get('machine')!r:.200}, this is {machine()!r}")
-    for key, micros in content["times"].items():
-        if not _is_time(micros):
-            raise ValueError(f"{key!r:.200} took {micros!r:.200} microseconds")
-    return {key: float(micros) for key, micros in content["times"].items()}
+    for key, sample in content["times"].items():
+        if not _is_sample(sample):
+            raise ValueError(f"{key!r:.200} took {sample!r:.200}, which is no time and count")
+    return {key: Sample(float(m), count) for key, (m, count) in content["times"].items()}
 
 
-def _is_time(micros: object) -> bool:
-    if isinstance(micros, bool) or not isinstance(micros, int | float):
+def _is_sample(sample: object) -> bool:
+    if not isinstance(sample, list) or len(sample) != 2:
         return False
-    return SHORTEST <= micros <= LONGEST and not math.isnan(micros)
+    micros, count = sample
+    if isinstance(micros, bool) or not isinstance(micros, int | float) or type(count) is not int:
+        return False
+    return SHORTEST <= micros <= LONGEST and 1 <= count <= MOST_COUNTED
 
 
 def _replace(path: Path, text: str) -> None:

@@ -1,49 +1,165 @@
-"""Measures the layouts of every layer where it will run, and remembers the times."""
+"""Measures the layouts of every distinct layer where it will run, and remembers the times."""
 
+import math
 import time
-import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from sparsejax.compiler.engine.call import load
 from sparsejax.compiler.engine.lower import lower
-from sparsejax.compiler.engine.program import Program
 from sparsejax.compiler.graph.graph import Node, Region
+from sparsejax.compiler.layouts import calibrate
+from sparsejax.compiler.layouts.profile import profile
 from sparsejax.compiler.layouts.select import (
     Choice,
+    Costs,
     Traits,
     candidates,
     choose,
+    dense_layouts,
+    dense_traits,
     estimate,
     is_product,
+    key_of,
     traits_of,
 )
-from sparsejax.compiler.layouts.times import SHORTEST, read_cache, write_cache
-from sparsejax.compiler.layouts.times import machine as machine
+from sparsejax.compiler.layouts.times import SHORTEST, UNKNOWN, Sample, read_cache, write_cache
 from sparsejax.compiler.nodes.layer import Layer
 from sparsejax.patterns import Pattern
 from sparsejax.patterns.layout import Layout
 from sparsejax.patterns.stacked import array_of
 from sparsejax.plans.plan import Plan
 
-BUDGET_SECONDS = 2.0  # of measuring, for one region; the model answers for the rest
-TRIAL_SECONDS = 0.05  # of running the region with each layout
+BUDGET_SECONDS = 4.0  # of CPU time to measure for one compile; later ones go on
+MOST_MEASURED = 3  # how often the two fastest layouts are, once or twice a compile
+ROWS_CLASSES = (1, 4, 8)  # numbers of rows up to which the engine packs in another way
+TILES = (1, 2, 4, 7)  # vectors of pixels that the fastest layout is tried with, too
 
 
-def choose_layouts(region: Region, plan: Plan | None, measure: bool) -> dict[Node, Choice]:
-    """How each product of a region is stored: by measurement, or by the model alone."""
-    products = [node for node in region.nodes if is_product(node)]
-    traits = {node: traits_of(node, region) for node in products}
-    layouts = {node: candidates(traits[node], _pattern(plan, node)) for node in products}
-    times = _measured(region, traits, layouts) if measure else {}
-    choices = {}
-    for node in products:
-        known = [(layout, times.get(_key(traits[node], layout))) for layout in layouts[node]]
-        measured = [(layout, micros) for layout, micros in known if micros is not None]
-        estimated = [(layout, estimate(traits[node], layout)) for layout in layouts[node]]
-        choices[node] = choose(traits[node], measured or estimated, bool(measured))
-    return choices
+@dataclass
+class Chooser:
+    """How the products of a function's regions are stored: by measurement, or by the model alone.
+
+    Attributes:
+        plan: that the weights were trained with, or None.
+        measure: measure rather than estimate?
+        spent: CPU seconds that went into measuring.
+        num_left: layouts that are worth a measurement and got none.
+        micros: the time of every node of the regions that were measured, of one image.
+        held: layouts of products of rows, which other numbers of rows keep, as they share the
+            packed weights.
+    """
+
+    plan: Plan | None
+    measure: bool
+    held: dict[Traits, Layout] = field(default_factory=dict)
+    spent: float = 0.0
+    num_left: int = 0
+    micros: dict[Node, float] = field(default_factory=dict)
+
+    def __call__(self, region: Region) -> dict[Node, Choice]:
+        """A choice for each product of a region."""
+        costs = calibrate.costs()
+        layers = distinct(region, self.plan, costs)
+        for layer in layers if region.rows else ():
+            layer.hold(self.held.get(_of_rows(layer.traits)))
+        times = read_cache() if self.measure else {}
+        if self.measure:
+            self._measure(region, layers, costs, times)
+        choices = {node: layer.choice(costs, times) for layer in layers for node in layer.nodes}
+        for layer in layers if region.rows else ():
+            self.held.setdefault(_of_rows(layer.traits), choices[layer.nodes[0]].layout)
+        return choices
+
+    def _measure(
+        self, region: Region, layers: "list[_Layer]", costs: Costs, times: dict[str, Sample]
+    ) -> None:
+        """Measure what is missing, the likeliest first, and note the times of all nodes."""
+        trials = _Trials(region, times)
+        start = time.thread_time() - self.spent
+        for number, trial in enumerate(_rounds(layers, costs, times)):
+            if number and self.spent > BUDGET_SECONDS:  # the first is of the best estimates
+                self.num_left += sum(len(layer.missing(times)) for layer in layers)
+                break
+            trials.run(trial)
+            self.spent = time.thread_time() - start
+        trials.note_others(self.micros)
+        for layer in layers:
+            micros = layer.choice(costs, times).microseconds
+            self.micros |= dict.fromkeys(layer.nodes, micros)
+
+
+def _of_rows(traits: Traits) -> Traits:
+    """What the layout depends on but for the number of rows, of which the class alone matters."""
+    fitting = [rows for rows in ROWS_CLASSES if traits.pixels <= rows]
+    return traits._replace(pixels=min(fitting, default=0))
+
+
+@dataclass(eq=False)
+class _Layer:
+    """The equal products of a region, which are measured as one.
+
+    Attributes:
+        traits: of each.
+        full: of such a layer without zeros.
+        layouts: to choose from.
+        nodes: the products.
+    """
+
+    traits: Traits
+    full: Traits
+    layouts: list[Layout]
+    nodes: list[Node] = field(default_factory=list)
+
+    def hold(self, layout: Layout | None) -> None:
+        """Leave no other layout, if one is given."""
+        self.layouts = self.layouts if layout is None else [layout]
+
+    def key(self, layout: Layout) -> str:
+        return key_of(self.traits, layout)
+
+    def missing(self, times: Mapping[str, Sample]) -> list[Layout]:
+        return [layout for layout in self.layouts if self.key(layout) not in times]
+
+    def measured(self, times: Mapping[str, Sample]) -> list[Layout]:
+        """What was measured, the fastest first."""
+        known = [layout for layout in self.layouts if self.key(layout) in times]
+        return sorted(known, key=lambda layout: times[self.key(layout)])
+
+    def dense(self, costs: Costs) -> Layout:
+        """The layout of a dense layer of this size."""
+        time_of = lambda layout: estimate(costs, self.traits, layout, 1)
+        return min(dense_layouts(self.traits), key=time_of)
+
+    def choice(self, costs: Costs, times: Mapping[str, Sample]) -> Choice:
+        micros = {layout: times[self.key(layout)].micros for layout in self.measured(times)}
+        dense = times.get(self.dense_key(costs), _NO_TIME).micros
+        return choose(costs, self.traits, self.layouts, micros, dense)
+
+    def dense_key(self, costs: Costs) -> str:
+        return key_of(self.full, self.dense(costs))
+
+
+_NO_TIME = Sample(math.nan, 0)
+
+
+def distinct(region: Region, plan: Plan | None, costs: Costs) -> list[_Layer]:
+    """The products of a region, equal ones together."""
+    layers: dict[tuple, _Layer] = {}
+    for node in filter(is_product, region.nodes):
+        traits = traits_of(node, region)
+        layouts = candidates(costs, traits, _pattern(plan, node))
+        key = (key_of(traits, layouts[0]), tuple(layouts))
+        layers.setdefault(key, _Layer(traits, _full(node, region, traits), layouts))
+        layers[key].nodes.append(node)
+    return list(layers.values())
+
+
+def _full(node: Node, region: Region, traits: Traits) -> Traits:
+    """The traits of the layer without zeros, but for those between groups of channels."""
+    assert isinstance(node.op, Layer)
+    return dense_traits(traits) if node.op.num_groups == 1 else traits_of(_filled(node), region)
 
 
 def _pattern(plan: Plan | None, node: Node) -> Pattern | None:
@@ -55,39 +171,97 @@ def _pattern(plan: Plan | None, node: Node) -> Pattern | None:
     return leaves[0].pattern if leaves else None
 
 
-def _key(traits: Traits, layout: Layout) -> str:
-    """What a time depends on; sparsity in steps of 1 %."""
-    stored = [round(fraction, 2) for fraction in traits.stored]
-    stored_as = [layout.storage.name.lower(), *layout[1:]]
-    return f"{list(traits[:-1])} {stored} {stored_as}".replace(" ", "")
+@dataclass
+class _Trial:
+    """One run of the region: a layout for each product, and which of them are filled up."""
+
+    layouts: dict[Node, Layout]
+    keys: dict[Node, str]
+    dense: bool = False
 
 
-def _measured(
-    region: Region, traits: Mapping[Node, Traits], layouts: Mapping[Node, list[Layout]]
-) -> dict[str, float]:
-    """Times of all layouts by their keys: those of the cache, and what is missing measured."""
-    times, measured = read_cache(), {}
-    end = time.perf_counter() + BUDGET_SECONDS
-    for number in range(max(map(len, layouts.values()), default=0)):
-        # One run measures one layout of each layer, the likeliest first.
-        trial = {node: choices[min(number, len(choices) - 1)] for node, choices in layouts.items()}
-        keys = {node: _key(traits[node], layout) for node, layout in trial.items()}
-        if all(key in times for key in keys.values()):
-            continue
-        if time.perf_counter() > end:
-            break
-        program = lower(region, trial)
-        seconds = profile(program)
-        for node, key in keys.items():
-            if key not in times:
-                micros = round(seconds[program.steps[node]] * 1e6, 2)
-                times[key] = measured[key] = max(micros, SHORTEST)
-        write_cache(measured)
-    return times
+def _rounds(layers: list[_Layer], costs: Costs, times: Mapping[str, Sample]) -> Iterator[_Trial]:
+    """The trials in the order of their worth, each decided when those before it have run."""
+    yield from _missing(layers, times)
+    if any(layer.dense_key(costs) not in times for layer in layers):
+        yield _dense(layers, costs)
+    for layer in layers:
+        if layer.traits.pixels > 1 and len(layer.layouts) > 1:
+            best = layer.measured(times)[0]
+            tiles = [best._replace(tile=tile) for tile in TILES] if best.tile == 0 else []
+            layer.layouts = list(dict.fromkeys([*layer.layouts, *tiles]))
+    yield from _missing(layers, times)
+    for place in (0, 1):
+        fastest = [layer.measured(times)[: place + 1][-1] for layer in layers]
+        counts = [times[a.key(b)].repeats for a, b in zip(layers, fastest, strict=True)]
+        if min(counts, default=MOST_MEASURED) < MOST_MEASURED:
+            yield _trial({layer: [best] for layer, best in zip(layers, fastest, strict=True)})
 
 
-def profile(program: Program) -> list[float]:
-    """Seconds of each step on one core, the fastest of 2 to 10 runs."""
-    _, loaded = load(program, name=f"trial {uuid.uuid4()}")
-    total = sum(loaded.profile(1))
-    return loaded.profile(int(np.clip(TRIAL_SECONDS / max(total, 1e-9), 2, 10)))
+def _missing(layers: list[_Layer], times: Mapping[str, Sample]) -> Iterator[_Trial]:
+    """Trials until all layouts are measured; of equal layers each has another one."""
+    while any(layer.missing(times) for layer in layers):
+        yield _trial({layer: layer.missing(times) or layer.measured(times) for layer in layers})
+
+
+def _trial(wanted: "Mapping[_Layer, list[Layout]]") -> _Trial:
+    trial = _Trial({}, {})
+    for layer, layouts in wanted.items():
+        for number, node in enumerate(layer.nodes):
+            layout = layouts[min(number, len(layouts) - 1)]
+            trial.layouts[node], trial.keys[node] = layout, layer.key(layout)
+    return trial
+
+
+def _dense(layers: list[_Layer], costs: Costs) -> _Trial:
+    layouts = {node: layer.dense(costs) for layer in layers for node in layer.nodes}
+    keys = {node: layer.dense_key(costs) for layer in layers for node in layer.nodes}
+    return _Trial(layouts, keys, dense=True)
+
+
+class _Trials:
+    """Runs trials, and adds what they measure to the times, here and in the cache."""
+
+    def __init__(self, region: Region, times: dict[str, Sample]):
+        self.region, self.times = region, times
+
+    def run(self, trial: _Trial) -> None:
+        region, own = (filled(self.region, trial.layouts)) if trial.dense else (self.region, {})
+        program = lower(region, {own.get(node, node): y for node, y in trial.layouts.items()})
+        seconds = dict.fromkeys(region.nodes, 0.0)
+        measured = profile(program)
+        for step, node in program.owners.items():
+            seconds[node] += measured[step]
+        found: dict[str, float] = {}
+        for node in self.region.nodes:
+            key = trial.keys.get(node) or self._key(node)
+            micros = max(round(seconds[own.get(node, node)] * 1e6, 2), SHORTEST)
+            found[key] = min(found.get(key, math.inf), micros)
+        counted = {
+            key: self.times.get(key, UNKNOWN).and_then(micros) for key, micros in found.items()
+        }
+        self.times |= counted
+        write_cache(counted)
+
+    def note_others(self, micros: dict[Node, float]) -> None:
+        """The times of the nodes that are no products."""
+        for node in self.region.nodes:
+            if not is_product(node):
+                micros[node] = self.times.get(self._key(node), _NO_TIME).micros
+
+    def _key(self, node: Node) -> str:
+        sizes = [self.region.size(value) for value in (*node.inputs, *node.outputs)]
+        return f"{str(node.op).removesuffix(getattr(node.op, 'path', ''))} {sizes}"
+
+
+def filled(region: Region, products: Mapping[Node, Layout]) -> tuple[Region, dict[Node, Node]]:
+    """The region with products whose weights are all there, and the node in place of each."""
+    own = {node: _filled(node) for node in products}
+    nodes = [own.get(node, node) for node in region.nodes]
+    return Region(nodes, region.inputs, region.outputs, region.rows, region.channels_last), own
+
+
+def _filled(node: Node) -> Node:
+    assert isinstance(node.op, Layer)
+    weights = np.ones(node.op.weights.shape, np.float32)
+    return Node(node.op.changed(weights=weights), node.inputs, node.outputs)

@@ -71,7 +71,12 @@ class Fusion:
     def __str__(self) -> str:
         """A table of the blocks."""
         rows = [
-            (str(i), block.mapping.value, str(len(block.nodes)), " ".join(map(_name, block.nodes)))
+            (
+                str(i),
+                block.mapping.value,
+                str(len(block.nodes)),
+                " ".join(map(kind_of, block.nodes)),
+            )
             for i, block in enumerate(self.blocks)
         ]
         caption = (
@@ -184,7 +189,8 @@ class _Grower:
                     yield value, any(group[reader] != group[node] for reader in readers)
 
 
-def _name(node: Node) -> str:
+def kind_of(node: Node) -> str:
+    """What a node is called in a table."""
     kind = getattr(node.op, "kind", "identity")
     return node.op.name if kind == "identity" else kind
 

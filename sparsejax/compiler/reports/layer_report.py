@@ -19,6 +19,8 @@ class LayerReport:
         microseconds: of one call on the compiled shape, batch included, measured on one core; nan
             where it was not.
         break_even: sparsity from which on the layer is faster than dense on this machine.
+        estimated: do break_even and the reason's ratio come from a model, as no dense layer of this
+            size was measured?
         reason: why this kernel.
         region: number of the custom call that it is part of, -1 in XLA.
         multiply_adds: of the dense layer on the compiled shape, batch included.
@@ -40,6 +42,7 @@ class LayerReport:
     multiply_adds: int
     sparse_multiply_adds: int
     batch: int = 1
+    estimated: bool = False
 
     @property
     def microseconds_per_image(self) -> float:

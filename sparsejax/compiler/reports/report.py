@@ -10,8 +10,9 @@ import numpy as np
 from sparsejax import text
 from sparsejax.compiler.graph.graph import Graph, Left, Node, Region
 from sparsejax.compiler.layouts.select import Choice
+from sparsejax.compiler.layouts.tune import Chooser
 from sparsejax.compiler.nodes.layer import Layer
-from sparsejax.compiler.regions.fusion import Fusion
+from sparsejax.compiler.regions.fusion import Fusion, kind_of
 from sparsejax.compiler.reports.layer_report import LayerReport as LayerReport
 from sparsejax.compiler.reports.left_layers import left_layers
 
@@ -27,6 +28,9 @@ class CompileReport:
         num_regions: custom calls.
         xla: how often each primitive or kind of node stayed in XLA.
         reasons: why it did, by the same names.
+        others: microseconds of one call that the steps that are no layers take, by kind; empty
+            where nothing was measured.
+        unmeasured: layouts worth a measurement that the next compile goes on with.
         fusion: DNNFusion's plan, where it was asked for.
     """
 
@@ -34,6 +38,8 @@ class CompileReport:
     num_regions: int
     xla: dict[str, int]
     reasons: dict[str, str] = field(default_factory=dict)
+    others: dict[str, float] = field(default_factory=dict)
+    unmeasured: int = 0
     fusion: Fusion | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -46,6 +52,8 @@ class CompileReport:
             "num_regions": self.num_regions,
             "xla": dict(self.xla),
             "reasons": dict(self.reasons),
+            "others": dict(self.others),
+            "unmeasured": self.unmeasured,
         }
 
     def __str__(self) -> str:
@@ -61,6 +69,9 @@ class CompileReport:
         paths, note = text.shortened([layer.path for layer in ours])
         rows = [(path, *_cells(layer)) for path, layer in zip(paths, ours, strict=True)]
         columns = ("layer", "does", "zeros", "stored", "µs", "pays from", "MMAdds")
+        rows += [
+            (name, "", "", "", f"{micros:.0f}", "", "") for name, micros in self.others.items()
+        ]
         return text.Table("", columns, [*rows, *self._left_rows()], caption=note + self._caption())
 
     def _left_rows(self) -> Iterator[tuple[str, ...]]:
@@ -85,8 +96,17 @@ class CompileReport:
         named += [f"{more} others"] if more else []
         return (
             f"{self.num_regions} custom calls. MMAdds: million multiply-adds, nonzero/all; "
-            "µs: on one core; both of one call on the compiled shape, batch included.\n"
-            f"In XLA: {', '.join(named) or 'nothing'}."
+            "µs: on one core; both of one call on the compiled shape, batch included; ~: estimated."
+            "\n"
+            f"In XLA: {', '.join(named) or 'nothing'}.{self._unmeasured()}"
+        )
+
+    def _unmeasured(self) -> str:
+        if not self.unmeasured:
+            return ""
+        return (
+            f"\nThe time to measure was over with {self.unmeasured} layouts left: the next compile "
+            "goes on with them."
         )
 
 
@@ -104,7 +124,7 @@ def _cells(row: LayerReport) -> Sequence[str]:
         f"{row.sparsity:.0%}",
         row.kernel if row.pattern in ("dense", "") else row.pattern,
         "" if math.isnan(row.microseconds) else f"{row.microseconds:.0f}",
-        "" if math.isnan(row.break_even) else f"{row.break_even:.0%}",
+        "" if math.isnan(row.break_even) else f"{'~' * row.estimated}{row.break_even:.0%}",
         _adds(*_pair(row)),
     )
 
@@ -120,9 +140,18 @@ def _does(row: LayerReport) -> str:
 
 
 def report(
-    graph: Graph, schedule: Sequence[Region | Node], choices: Mapping[Node, Choice]
+    graph: Graph,
+    schedule: Sequence[Region | Node],
+    choices: Mapping[Node, Choice],
+    chooser: Chooser,
 ) -> CompileReport:
-    """The report of a compiled graph."""
+    """The report of a compiled graph.
+
+    Args:
+        graph, schedule: what was compiled.
+        choices: of its products.
+        chooser: that made them, with the times of all nodes.
+    """
     regions = [part for part in schedule if isinstance(part, Region)]
     home = {node: number for number, region in enumerate(regions) for node in region.nodes}
     layers = []
@@ -130,7 +159,8 @@ def report(
         if isinstance(node.op, Layer):
             number = home.get(node, -1)
             images = number >= 0 and not regions[number].rows
-            layers.append(_row(node, choices.get(node), number, images))
+            micros = chooser.micros.get(node, math.nan)
+            layers.append(_row(node, choices.get(node), number, images, micros))
         else:
             layers += left_layers(graph, node)
     left: dict[str, Left] = dict(sorted(graph.left.items(), key=lambda item: -item[1].count))
@@ -139,10 +169,26 @@ def report(
         len(regions),
         {name: entry.count for name, entry in left.items()},
         {name: entry.reason for name, entry in left.items()},
+        _others(regions, chooser.micros),
+        chooser.num_left,
     )
 
 
-def _row(node: Node, choice: Choice | None, region: int, images: bool) -> LayerReport:
+def _others(regions: Sequence[Region], micros: Mapping[Node, float]) -> dict[str, float]:
+    """The times of the steps that are no layers, those of one kind together."""
+    sums: dict[str, float] = {}
+    for region in regions:
+        for node in region.nodes:
+            if node in micros and not isinstance(node.op, Layer):
+                batch = 1 if region.rows else node.outputs[0].shape[0]
+                name = kind_of(node)
+                sums[name] = sums.get(name, 0.0) + micros[node] * batch
+    return sums
+
+
+def _row(
+    node: Node, choice: Choice | None, region: int, images: bool, micros: float
+) -> LayerReport:
     op = node.op
     assert isinstance(op, Layer)
     times = math.prod(node.outputs[0].shape) // max(op.weights.shape[-1], 1)
@@ -163,11 +209,12 @@ def _row(node: Node, choice: Choice | None, region: int, images: bool) -> LayerR
         kernel=kernel,
         pattern=pattern,
         activation=str(op.activation) if op.activation else "",
-        microseconds=choice.microseconds * batch if choice else math.nan,
+        microseconds=micros * batch,
         break_even=break_even,
         reason=reason,
         region=region,
         multiply_adds=times * op.weights.size,
         sparse_multiply_adds=times * int(np.count_nonzero(op.weights)),
         batch=batch,
+        estimated=choice is not None and choice.estimated,
     )

@@ -14,6 +14,7 @@ import pytest
 
 import sparsejax as sj
 from sparsejax.compiler.layouts import times
+from sparsejax.compiler.layouts.times import Sample
 
 
 def content(**measured):
@@ -23,7 +24,7 @@ def content(**measured):
 # what the file holds
 DAMAGED = {
     "empty": b"",
-    "half": content(a=1.0).encode()[:-7],
+    "half": content(a=[1.0, 1]).encode()[:-7],
     "binary": bytes(range(256)),
     "list": b"[1]",
     "number": b"1",
@@ -35,17 +36,20 @@ DAMAGED = {
     "no times": content().replace("times", "time").encode(),
     "times of another type": content().replace("{}", "[1]").encode(),
     "text": content(a="b").encode(),
-    "number as text": content(a="1.5").encode(),
-    "null time": content(a=None).encode(),
+    "number as text": content(a=["1.5", 1]).encode(),
+    "null time": content(a=[None, 1]).encode(),
     "list as time": content(a=[1.0]).encode(),
-    "true": content(a=True).encode(),
-    "zero": content(a=0.0).encode(),
-    "negative": content(a=-1.0).encode(),
-    "NaN": content(a=float("nan")).encode(),
-    "infinity": content(a=float("inf")).encode(),
-    "a denormal": content(a=5e-324).encode(),
-    "a large integer": content(a=10**400).encode(),
-    "too many digits": content(a=1.5).replace("1.5", "9" * 5000).encode(),
+    "true": content(a=[True, 1]).encode(),
+    "zero": content(a=[0.0, 1]).encode(),
+    "negative": content(a=[-1.0, 1]).encode(),
+    "NaN": content(a=[float("nan"), 1]).encode(),
+    "infinity": content(a=[float("inf"), 1]).encode(),
+    "a denormal": content(a=[5e-324, 1]).encode(),
+    "a large integer": content(a=[10**400, 1]).encode(),
+    "a bare number": content(a=1.5).encode(),
+    "no measurement": content(a=[1.5, 0]).encode(),
+    "half a measurement": content(a=[1.5, 0.5]).encode(),
+    "too many digits": content(a=[1.5, 1]).replace("1.5", "9" * 5000).encode(),
 }
 
 
@@ -69,8 +73,8 @@ def test_damage_gives_a_warning_and_is_mended_by_the_next_writer(path, damage):
     path.write_bytes(damage)
     with pytest.warns(UserWarning, match="ignores its cache"):
         assert times.read_cache() == {}
-    times.write_cache({"b": 2.0})
-    assert times.read_cache() == {"b": 2.0}
+    times.write_cache({"b": Sample(2.0, 1)})
+    assert times.read_cache() == {"b": (2.0, 1)}
 
 
 def test_a_file_without_end_is_not_read(path):
@@ -144,33 +148,33 @@ def test_only_regular_files_are_read_and_replaced(path, monkeypatch, kind):
 def test_devices_stay_devices(monkeypatch):
     monkeypatch.setenv("SPARSEJAX_CACHE", "/dev/null")
     with pytest.warns(UserWarning, match="regular file"):
-        times.write_cache({"a": 1.0})
+        times.write_cache({"a": Sample(1.0, 1)})
     assert Path("/dev/null").is_char_device()
 
 
 def test_links_and_permissions_stay(path):
     target = path.parent / "target.json"
-    target.write_text(content(a=1.0))
+    target.write_text(content(a=[1.0, 1]))
     target.chmod(0o640)
     path.symlink_to(target)
-    times.write_cache({"b": 2.0})
+    times.write_cache({"b": Sample(2.0, 1)})
     assert path.is_symlink()
     assert target.stat().st_mode & 0o777 == 0o640
-    assert times.read_cache() == {"a": 1.0, "b": 2.0}
+    assert times.read_cache() == {"a": (1.0, 1), "b": (2.0, 1)}
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO])
 @pytest.mark.parametrize("call", ["mkstemp", "replace"])
 def test_a_write_that_fails_leaves_what_was_there(path, monkeypatch, code, call):
-    times.write_cache({"a": 1.0})
+    times.write_cache({"a": Sample(1.0, 1)})
 
     def fail(*_args, **_options):
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(times.tempfile if call == "mkstemp" else times.os, call, fail)
     with pytest.warns(UserWarning, match="cannot write its cache"):
-        times.write_cache({"b": 2.0})
-    assert times.read_cache() == {"a": 1.0}
+        times.write_cache({"b": Sample(2.0, 1)})
+    assert times.read_cache() == {"a": (1.0, 1)}
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
@@ -179,7 +183,7 @@ def test_a_measured_zero_is_a_time(path, monkeypatch):
 
     monkeypatch.setattr(tune, "profile", lambda lowered: [0.0] * 10)
     compile_once()
-    assert set(times.read_cache().values()) == {times.SHORTEST}
+    assert {sample.micros for sample in times.read_cache().values()} == {times.SHORTEST}
     compile_once()
 
 
@@ -187,7 +191,7 @@ WRITER = """
 import sys
 from sparsejax.compiler.layouts import times
 for i in range(30):
-    times.write_cache({f"{sys.argv[1]} {i}": 1.0})
+    times.write_cache({f"{sys.argv[1]} {i}": times.Sample(1.0, 1)})
     assert f"{sys.argv[1]} {i}" in times.read_cache()
 """
 
@@ -200,7 +204,7 @@ def test_no_writer_loses_times_and_no_reader_sees_half_a_file(path):
 
     def write(name):
         for i in range(30):
-            times.write_cache({f"{name} {i}": 1.0})
+            times.write_cache({f"{name} {i}": Sample(1.0, 1)})
 
     threads = [threading.Thread(target=write, args=(name,)) for name in ("a", "b")]
     for thread in threads:

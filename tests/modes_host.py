@@ -125,9 +125,10 @@ OUTSIDE = {
         "a record of functions, which have rows of their own",
     ),
     **dict.fromkeys(
-        ["CompileReport", "LayerReport", "LeafReport", "PlanLeaf", "TrainingMemory", "Ticket"],
+        ["CompileReport", "LayerReport", "FileReport", "StoredLayer", "LeafReport", "PlanLeaf"],
         "a record of Python values",
     ),
+    **dict.fromkeys(["TrainingMemory", "Ticket"], "a record of Python values"),
     **dict.fromkeys(
         ["SparsifyState", "ForgettingCounts", "FeatureLosses", "FederatedState", "RoundReport"],
         "a record of arrays",

@@ -24,6 +24,7 @@ LAYERS = [
     {"before", "post", "pruning", "quantizers", "soft", "sparse_training", "structured"},
     {"reports"},
     {"__init__"},
+    {"__main__"},
 ]
 COMPILER = [
     {"graph", "frozen"},

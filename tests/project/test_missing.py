@@ -1,6 +1,7 @@
 """What is not installed is named when it is imported, with what to do."""
 
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -102,6 +103,10 @@ EXTRAS = {
     ),
     "orbax.checkpoint": (lambda: sj.checkpoint("."), "pip install 'orbax-checkpoint>="),
     "tensorboardX": (lambda: also_to_tensorboard(*[None] * 3), r"'sparsejax\[tensorboard\]'"),
+    "tyro": (
+        lambda: runpy.run_path(ROOT / "sparsejax/__main__.py"),
+        r"pip install 'sparsejax\[cli\]'",
+    ),
     "ray": (lambda: work_on_ray([], None, done=None), r"pip install 'sparsejax\[ray\]'"),
 }
 

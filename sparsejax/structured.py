@@ -13,3 +13,4 @@ from sparsejax.algorithms.structured.unification import unified_storage as unifi
 from sparsejax.jaxprs.widths.groups import ChannelGroup as ChannelGroup
 from sparsejax.jaxprs.widths.groups import ChannelGroups as ChannelGroups
 from sparsejax.jaxprs.widths.groups import Place as Place
+from sparsejax.shrinking.shrink import Shrunk as Shrunk

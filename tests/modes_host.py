@@ -33,6 +33,7 @@ def state_of(make=lambda: sj.one_shot(0), plan=PLAN) -> Any:
 
 
 CALIBRATION = sj.post.calibrate(apply, PARAMS, PLAN, [X])
+KEPT = {"body/kernel": np.arange(8) < 6}
 ADMM = sj.structured.admm(sj.structured.onto_patterns(PLAN), every=1)
 STATE = state_of(lambda: sj.start(sj.scores.magnitude))
 
@@ -63,6 +64,7 @@ ON_THE_HOST = {
         [sj.Block(4, 1), sj.Block(8, 1)], (4, 8), 0.5, measure=lambda packed: [2.0, 1.0]
     ),
     "channel_groups": lambda: str(sj.channel_groups(apply, PARAMS, X)),
+    "shrink": lambda: sj.shrink(apply, PARAMS, X, keep=KEPT).params,
     "multiply_adds": lambda: sj.multiply_adds(apply, PARAMS, X),
     "report": lambda: sj.report(PARAMS, PLAN, STATE, apply_fn=apply, example=X).to_dict(),
     "check": lambda: str(sj.check(PARAMS, STATE)),
@@ -104,6 +106,7 @@ WITHIN = {
     "save": "load",
     "Plan": "plan",
     "ChannelGroup": "channel_groups",
+    "Shrunk": "shrink",
     "ChannelGroups": "channel_groups",
     "Place": "channel_groups",
     "Report": "report",

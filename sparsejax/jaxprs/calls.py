@@ -1,5 +1,6 @@
 """Equations that call a function with their own operands."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from jax.extend import core
@@ -21,3 +22,10 @@ def body_of(equation: Any) -> core.ClosedJaxpr | None:
         if isinstance(body, core.Jaxpr):
             return core.ClosedJaxpr(body, ())
     return None
+
+
+def bound(equation: Any, inputs: Sequence[Any], **changes: Any) -> list[Any]:
+    """The outputs of an equation, some of its parameters changed."""
+    params = {**equation.params, **changes}
+    outputs = equation.primitive.bind(*inputs, **equation.primitive.get_bind_params(params))
+    return list(outputs) if equation.primitive.multiple_results else [outputs]

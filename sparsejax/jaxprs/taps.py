@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend import core
 
-from sparsejax.jaxprs.calls import body_of
+from sparsejax.jaxprs.calls import body_of, bound
 from sparsejax.jaxprs.places import Trail
 from sparsejax.jaxprs.read import walk
 
@@ -57,7 +57,7 @@ class _Runner:
                 if (own, side) in self.taps:
                     moments[own, side] = self.moment(equation, side, inputs)
             if own not in self.around:
-                return _bound(equation, inputs)
+                return bound(equation, inputs)
             outputs, inside = self._open(equation, inputs, own, depth)
             moments.update(inside)
             return outputs
@@ -81,13 +81,6 @@ class _Runner:
         """Those that a loop sums up, and those whose turns it keeps."""
         kept = {tap: m for tap, m in moments.items() if self.taps[tap][depth]}
         return {tap: m for tap, m in moments.items() if tap not in kept}, kept
-
-
-def _bound(equation: Any, inputs: Sequence[Any]) -> Sequence[Any]:
-    outputs = equation.primitive.bind(
-        *inputs, **equation.primitive.get_bind_params(equation.params)
-    )
-    return outputs if equation.primitive.multiple_results else [outputs]
 
 
 def _zeros(f: Callable[..., Moments], *operands: Any) -> Moments:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from sparsejax.jaxprs.widths.fills import (
     vector,
     zero_or_unknown,
 )
+from sparsejax.jaxprs.widths.folding import Owed, of_product
 from sparsejax.jaxprs.widths.program import Step
 
 Rule = Callable[[Removal, Step, list[Fill]], list[Fill]]
@@ -41,7 +43,7 @@ def _reduction(removal: Removal, step: Step, fills: list[Fill]) -> list[Fill]:
     for axis in axes:
         if axis in operand.along:
             own = operand.along[axis]
-            removal.exits(spans[axis], (own != 0) | (name != "reduce_sum"), step, sums=True)
+            removal.exits(spans[axis], (own != 0) | (name != "reduce_sum"), step.said, sums=True)
     kept = [axis for axis in range(len(spans)) if axis not in axes]
     count = math.prod(removal.spans.size(spans[axis]) for axis in axes)
 
@@ -141,10 +143,11 @@ def _dot(removal: Removal, step: Step, fills: list[Fill]) -> list[Fill]:
     def own(side: int, axis: int) -> Vector:
         return vector(fills[side], axis, removal.spans.size(step.operands[side].axes[axis]))
 
-    for one, other in zip(*contracted, strict=True):
-        span = step.operands[0].axes[one]
-        if removal.removed(span) is not None:
-            removal.exits(span, (own(0, one) != 0) & (own(1, other) != 0), step)
+    owed: tuple[Owed, ...] = ()
+    for pair in zip(*contracted, strict=True):
+        if removal.removed(step.operands[0].axes[pair[0]]) is not None:
+            vectors = own(0, pair[0]), own(1, pair[1])
+            owed += _contracted(removal, step, fills, pair, vectors)
     sources: list[list[tuple[int, int]]] = [
         [(side, axis) for side, axis in enumerate(pair)] for pair in zip(*batch, strict=True)
     ]
@@ -156,7 +159,23 @@ def _dot(removal: Removal, step: Step, fills: list[Fill]) -> list[Fill]:
         zeros = [own(side, axis) == 0 for side, axis in sources[place]]
         return np.where(np.any(zeros, axis=0), 0.0, np.nan)
 
-    return [removal.fill(step.results[0], along)]
+    return [removal.fill(step.results[0], along)._replace(owed=owed)]
+
+
+def _contracted(
+    removal: Removal, step: Step, fills: list[Fill], axes: Any, vectors: tuple[Vector, Vector]
+) -> tuple[Owed, ...]:
+    """What is owed for the removed positions of an axis of a product, or they must stay."""
+    bad = (vectors[0] != 0) & (vectors[1] != 0)
+    side = int(fills[0].array is None)
+    span = step.operands[1 - side].axes[axes[1 - side]]
+    gone = removal.removed(span)
+    found = of_product(step, side, fills[side].array, vectors[1 - side], bad & gone)
+    if found is None:
+        removal.exits(span, bad, step.said)
+        return ()
+    removal.exits(span, bad & ~found.bad, step.said)
+    return (found._replace(span=span),)
 
 
 def _convolution(removal: Removal, step: Step, fills: list[Fill]) -> list[Fill]:
@@ -165,20 +184,20 @@ def _convolution(removal: Removal, step: Step, fills: list[Fill]) -> list[Fill]:
     spans, (images, kernel) = removal.spans, step.operands
     inputs = vector(fills[0], x[1], spans.size(images.axes[x[1]])).reshape(groups, -1)
     weights = vector(fills[1], w[1], inputs.shape[1])
-    if removal.removed(kernel.axes[w[1]]) is not None:
-        stays = np.ones(groups, bool)
-        if groups > 1:
-            outer, _ = spans.divided(images.axes[x[1]], (groups, inputs.shape[1]))
-            stays = spans.kept(outer, removal.keep)
-        bad = ((inputs != 0) & (weights != 0))[stays].any(0)
-        removal.exits(kernel.axes[w[1]], bad, step)
+    owed: tuple[Owed, ...] = ()
+    if removal.removed(kernel.axes[w[1]]) is not None and groups == 1:
+        owed = _contracted(removal, step, fills, (x[1], w[1]), (inputs[0], weights))
+    elif removal.removed(kernel.axes[w[1]]) is not None:
+        outer, _ = spans.divided(images.axes[x[1]], (groups, inputs.shape[1]))
+        bad = ((inputs != 0) & (weights != 0))[spans.kept(outer, removal.keep)].any(0)
+        removal.exits(kernel.axes[w[1]], bad, step.said)
     outputs = vector(fills[1], w[0], spans.size(kernel.axes[w[0]]))
     silent = np.repeat((inputs == 0).all(1), len(outputs) // groups)
 
     def along(axis: int) -> Vector | float:
         return np.where((outputs == 0) | silent, 0.0, np.nan) if axis == y[1] else np.nan
 
-    return [removal.fill(step.results[0], along)]
+    return [removal.fill(step.results[0], along)._replace(owed=owed)]
 
 
 def _windows(removal: Removal, step: Step, fills: list[Fill]) -> list[Fill]:

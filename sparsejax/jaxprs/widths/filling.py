@@ -10,6 +10,7 @@ from sparsejax.jaxprs.kinds import ELEMENTWISE
 from sparsejax.jaxprs.moves import SAME
 from sparsejax.jaxprs.widths.fill_rules import RULES, elementwise
 from sparsejax.jaxprs.widths.fills import Fill, Removal, constant_of, joined
+from sparsejax.jaxprs.widths.folding import SUMS, Owed, absorbed, array_of
 from sparsejax.jaxprs.widths.program import Program, Step, Value
 from sparsejax.jaxprs.widths.spans import Spans
 
@@ -31,21 +32,50 @@ def run(removal: Removal, program: Program, inputs: Sequence[Fill]) -> list[Fill
 def _step(removal: Removal, step: Step, fills: list[Fill]) -> list[Fill]:
     name = step.equation.primitive.name
     if name in CONTROL:
-        return CONTROL[name](removal, step, fills)
+        removal.charge(owed for fill in fills for owed in fill.owed)
+        return CONTROL[name](removal, step, [fill._replace(array=None, owed=()) for fill in fills])
     if step.bodies:
         return run(removal, step.bodies[0], fills)
     if name in SAME:
         return fills[: len(step.results)]
-    constants = [fill.constant for fill in fills]
+    constant = constant_of(step.equation, [fill.constant for fill in fills])
+    array = array_of(step.equation, [fill.array for fill in fills])
+    owed = _still_owed(removal, step, fills)
+    return [
+        own._replace(constant=constant, array=array, owed=own.owed + owed)
+        for own in _results(removal, step, fills)
+    ]
+
+
+def _results(removal: Removal, step: Step, fills: list[Fill]) -> list[Fill]:
+    name = step.equation.primitive.name
     if all(removal.removed(a) is None for v in (*step.operands, *step.results) for a in v.axes):
-        return [Fill({}, constant_of(step.equation, constants))] * len(step.results)
+        return [Fill({})] * len(step.results)
     if name in ELEMENTWISE:
         return [elementwise(removal, step, fills)] * len(step.results)
-    rule = RULES.get(name)
-    if rule is None:
-        return [removal.fill(value, lambda axis: np.nan) for value in step.results]
-    results = rule(removal, step, fills)
-    return [own._replace(constant=constant_of(step.equation, constants)) for own in results]
+    if name in RULES:
+        return RULES[name](removal, step, fills)
+    return [removal.fill(value, lambda axis: np.nan) for value in step.results]
+
+
+def _still_owed(removal: Removal, step: Step, fills: list[Fill]) -> tuple[Owed, ...]:
+    """What the equation's results owe; params take what they can."""
+    name, params = step.equation.primitive.name, step.equation.params
+    whose = [value.leaves for value in step.operands]
+    if None in whose:
+        removal.uses.update(path for leaves in whose for path in leaves or ())
+    left: list[Owed] = []
+    for side, fill in enumerate(fills):
+        for owed in fill.owed:
+            if name == "transpose":
+                left.append(owed._replace(axis=params["permutation"].index(owed.axis)))
+                continue
+            taken = absorbed(step, side, fills[1 - side].array, owed) if name in SUMS else None
+            if taken is None:
+                removal.charge([owed])
+            else:
+                removal.folded.setdefault(taken[0], []).append((taken[1], owed))
+    return tuple(left)
 
 
 def _scan(removal: Removal, step: Step, fills: list[Fill]) -> list[Fill]:
@@ -107,6 +137,40 @@ CONTROL: dict[str, Callable[[Removal, Step, list[Fill]], list[Fill]]] = {
     "scan": _scan,
     "while": _while,
 }
+
+
+def folded_or_seen(
+    program: Program,
+    removal: Removal,
+    leaves: Mapping[str, Value],
+    arrays: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """What params take for the removed channels; `removal.seen` then has the units that must stay.
+
+    Args:
+      program: that was read.
+      removal: the units that go.
+      leaves: the values of the params.
+      arrays: the params, pruned weights at zero.
+    """
+
+    def filled(path: str, value: Value) -> Fill:
+        along = lambda axis: _alike(np.moveaxis(arrays[path], axis, 0))
+        return removal.fill(value, along)._replace(array=arrays[path])
+
+    own = [filled(path, value) for path, value in leaves.items()]
+    outputs = run(removal, program, [*own, *[Fill({})] * (len(program.inputs) - len(own))])
+    removal.charge(owed for fill in outputs for owed in fill.owed)
+    for path, taken in removal.folded.items():
+        if removal.uses[path] > 1:
+            removal.charge(owed for _, owed in taken)
+    return {path: sum(amounts for amounts, _ in own) for path, own in removal.folded.items()}  # type: ignore[misc]
+
+
+def _alike(rows: np.ndarray) -> np.ndarray:
+    """The number that each row holds everywhere."""
+    rows = rows.reshape(len(rows), -1).astype(np.float64)
+    return np.where((rows == rows[:, :1]).all(1), rows[:, 0], np.nan)
 
 
 def counted(

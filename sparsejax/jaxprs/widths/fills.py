@@ -6,14 +6,16 @@ leave where an axis is summed or contracted: that is as if they had never been t
 zero.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from sparsejax.jaxprs.in_numpy import ELEMENTWISE as FUNCTIONS
 from sparsejax.jaxprs.kinds import ELEMENTWISE
-from sparsejax.jaxprs.widths.program import Step, Value
+from sparsejax.jaxprs.widths.folding import Owed
+from sparsejax.jaxprs.widths.program import Value
 from sparsejax.jaxprs.widths.spans import Spans
 
 Vector = np.ndarray
@@ -26,10 +28,14 @@ class Fill(NamedTuple):
     Attributes:
       along: for each axis with removed positions, the number at each of them; NaN elsewhere.
       constant: the number that it is everywhere, None if it is not one.
+      array: the weights themselves, where they are known and were only moved.
+      owed: what it lacks without the removed channels.
     """
 
     along: dict[int, Vector]
     constant: float | None = None
+    array: np.ndarray | None = None
+    owed: tuple[Owed, ...] = ()
 
 
 class Seen(NamedTuple):
@@ -53,6 +59,8 @@ class Removal:
         self.spans = spans
         self.keep = keep
         self.seen = {run: Seen(np.zeros(len(own), bool)) for run, own in keep.items()}
+        self.folded: dict[str, list[tuple[np.ndarray, Owed]]] = {}  # amounts for a param
+        self.uses: Counter[str] = Counter()
         self._removed: dict[int, np.ndarray | None] = {}
 
     def removed(self, span: int) -> np.ndarray | None:
@@ -73,8 +81,8 @@ class Removal:
                 own[axis] = np.where(gone, along(axis), np.nan)
         return Fill(own)
 
-    def exits(self, span: int, bad: np.ndarray, step: Step, sums: bool = False) -> None:
-        """An axis ends in this equation, at whose `bad` positions it matters what they held."""
+    def exits(self, span: int, bad: np.ndarray, said: str, sums: bool = False) -> None:
+        """An axis ends in an equation, at whose `bad` positions it matters what they held."""
         for run, held in self.spans.held(span).items():
             if run not in self.keep:
                 continue
@@ -82,8 +90,13 @@ class Removal:
             hit = held.units[bad[held.positions] & ~self.keep[run][held.units]]
             units[hit] = True
             if hit.size and not reason:
-                reason = step.said
+                reason = said
             self.seen[run] = Seen(units, reason, summed or sums)
+
+    def charge(self, owed: Iterable[Owed]) -> None:
+        """Nothing can take what is owed: the channels must stay."""
+        for own in owed:
+            self.exits(own.span, own.bad, own.said)
 
 
 def vector(fill: Fill, axis: int, size: int) -> Vector:

@@ -32,7 +32,7 @@ class Step(NamedTuple):
     operands: list[Value]
     results: list[Value]
     bodies: "tuple[Program, ...]" = ()
-    derivative: "Callable[[], Program] | None" = None
+    derivative: "Callable[[], Derivative] | None" = None
     said: str = ""
 
 
@@ -44,6 +44,20 @@ class Program(NamedTuple):
     inputs: list[Value]
     steps: list[Step]
     outputs: list[Value]
+
+
+class Derivative(NamedTuple):
+    """What a custom rule makes of primals and tangents.
+
+    Attributes:
+      program: of the primals and those tangents that there are.
+      moves: which operands, but for constants of the function, have a tangent.
+      moved: which results have one.
+    """
+
+    program: Program
+    moves: list[bool]
+    moved: list[bool]
 
 
 class Reader:
@@ -121,26 +135,21 @@ class Reader:
             rule()
         return Step(equation, operands, program.outputs, (program,), rule)
 
-    def _derivative(self, equation: Any, operands: list[Value], program: Program) -> Program:
-        """What the equation's own rule makes of primals and tangents; both have the same axes."""
-        primals = operands[equation.params["num_consts"] :]
-        flags = has_tangent(equation)
-        zeros = [not flag for flag in flags]
+    def _derivative(self, equation: Any, operands: list[Value], program: Program) -> Derivative:
+        """Both of a primal and its tangent have the same axes."""
+        start = equation.params["num_consts"]
+        own = equation.invars[start:]
+        moves = [jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in own]
+        zeros = [not flag for flag in moves]
         jaxpr, consts, out_zeros = equation.params["jvp_jaxpr_fun"].call_wrapped(*zeros)
-        tangents = [value for value, flag in zip(primals, flags, strict=True) if flag]
+        tangents = [value for value, flag in zip(operands[start:], moves, strict=True) if flag]
         outer, self._in_derivative = self._in_derivative, True
-        rule = self.read(jaxpr, consts, [*primals, *tangents])
+        rule = self.read(jaxpr, consts, [*operands[start:], *tangents])
         self._in_derivative = outer
         moving = [v for v, zero in zip(program.outputs, out_zeros, strict=True) if not zero]
         for one, other in zip([*program.outputs, *moving], rule.outputs, strict=True):
             unify(self.spans, one.axes, other.axes)
-        return rule
-
-
-def has_tangent(equation: Any) -> list[bool]:
-    """Which operands of a custom derivative a gradient can reach."""
-    own = equation.invars[equation.params["num_consts"] :]
-    return [jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in own]
+        return Derivative(rule, moves, [not zero for zero in out_zeros])
 
 
 def _scan(reader: Reader, equation: Any, operands: list[Value]) -> Step:

@@ -111,8 +111,7 @@ class Spans:
             return self.new(0)
         self._cut(span, start)
         self._cut(span, stop)
-        ends = list(accumulate(map(self.size, self.parts(span))))
-        pairs = zip(self.parts(span), ends, strict=True)
+        pairs = zip(self.parts(span), self._ends(span), strict=True)
         return self.joined([part for part, end in pairs if start < end <= stop])
 
     def divided(self, span: int, sizes: Sequence[int]) -> list[int]:

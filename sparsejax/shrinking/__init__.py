@@ -1,0 +1,1 @@
+"""Networks made smaller: without their pruned channels, and with the function for that."""

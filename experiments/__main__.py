@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TimeRemainingColumn
 
 from experiments.data.datasets import DATASETS
-from experiments.pages import methods_page, readme
+from experiments.pages import decided, download, explorer, methods_page, readme
 from experiments.papers import suite
 from experiments.runs.engines import Task, place_of, spawn, tasks_of, work
 from experiments.runs.ray_engine import work_on_ray
@@ -110,7 +110,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Table:
-    """Write experiments/README.md, its pictures and the table of methods from the records."""
+    """Write the pages of the experiments, their pictures and records.csv from the records."""
 
     def main(self) -> None:
         """Write them, unless there are damaged records, which it names."""
@@ -118,9 +118,14 @@ class Table:
             sys.exit("\n".join([*damaged, "Nothing is written."]))
         begun = [paper for paper in suite.GRIDS if look(paper, Store())[0]]
         papers = [*suite.PAPERS, *begun]
-        readme.write(papers, [suite.name_of(paper) for paper in papers], Store())
+        names = [suite.name_of(paper) for paper in papers]
+        readme.write(papers, names, Store())
         methods_page.write(Store())
-        print(f"Written: {readme.README.relative_to(ROOT)}, {readme.PLOTS.relative_to(ROOT)}/")
+        decided.write(papers, Store())
+        explorer.write(papers, Store())
+        download.write(papers, names, Store())
+        pages = (readme.README, methods_page.FILE, decided.FILE, explorer.FILE, download.FILE)
+        print(f"Written: {', '.join(str(page.relative_to(ROOT)) for page in pages)}")
 
 
 class Show:

@@ -93,12 +93,16 @@ def overview(papers: Sequence[Paper], results: Sequence[Results]) -> str:
         words = [verdict.word for verdict in verdicts.judge(paper.CLAIMS, found)]
         run = sum(min(len(found.records[row.name]), row.seeds) for row in paper.ROWS)
         wanted = sum(row.seeds for row in paper.ROWS)
-        anchor = re.sub(r"[^\w -]", "", paper.TITLE.lower()).replace(" ", "-")
         counts = [str(words.count(word) or "") for word in MARKED]
-        lines.append(_line((f"[{paper.TITLE}](#{anchor})", f"{run} of {wanted}", *counts)))
+        lines.append(_line((f"[{paper.TITLE}](#{anchor(paper)})", f"{run} of {wanted}", *counts)))
         machines |= {_machine(record) for records in found.records.values() for record in records}
     where = f"\nRun on: {'; '.join(sorted(machines))}." if machines else ""
     return "\n".join([*lines, where])
+
+
+def anchor(paper: Paper) -> str:
+    """The name of a paper's heading in links."""
+    return re.sub(r"[^\w -]", "", paper.TITLE.lower()).replace(" ", "-")
 
 
 def _machine(record: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@
 // fetched twice.
 #include "kernels/depthwise.h"
 
+#include "kernels/relu.h"
 #include "simd/vectors.h"
 
 namespace sparsejax::SPARSEJAX_TARGET {
@@ -94,14 +95,14 @@ SPARSEJAX_INLINE void step(const DepthwiseCall& call, const Taps& taps, const Gr
       for (int u = 0; u < U; u++) sum[g][u] += tap[u] * load<V>(p + u * L);
     }
   }
-  const V top = splat<V>(call.activation == Activation::kRelu6 ? 6.f : __builtin_inff());
+  const V top = top_of<V>(call.activation);
 #pragma GCC unroll 8
   for (int g = 0; g < kGroup; g++) {
     if (at_edge && g >= group.count) break;
 #pragma GCC unroll 4
     for (int u = 0; u < U; u++)
       store(group.out + g * group.out_pitch + c + u * L,
-            call.activation == Activation::kNone ? sum[g][u] : clamp(sum[g][u], V{}, top));
+            activated(call.activation, sum[g][u], top));
   }
 }
 

@@ -2,6 +2,7 @@
 #include "kernels/spmm.h"
 
 #include "kernels/pixels.h"
+#include "kernels/relu.h"
 
 namespace sparsejax::SPARSEJAX_TARGET {
 namespace {
@@ -31,10 +32,9 @@ SPARSEJAX_INLINE void start_row(const Chunk& chunk, int64_t row, const float* y,
 template <int T, class V>
 SPARSEJAX_INLINE void finish_row(const Chunk& chunk, float* y, const V* sum) {
   Activation activation = chunk.last ? chunk.call->activation : Activation::kNone;
-  V zero = V{}, top = splat<V>(activation == Activation::kRelu6 ? 6.f : __builtin_inff());
+  const V top = top_of<V>(activation);
 #pragma GCC unroll 8
-  for (int t = 0; t < T; t++)
-    store(y + t * lanes_of<V>, activation == Activation::kNone ? sum[t] : clamp(sum[t], zero, top));
+  for (int t = 0; t < T; t++) store(y + t * lanes_of<V>, activated(activation, sum[t], top));
 }
 
 // T vectors of pixels, one row at a time. FMAs of one row depend on each other, so short tiles keep

@@ -1,6 +1,6 @@
 """A graph as a function of arrays: one custom call for each region, XLA for what is between."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -8,23 +8,23 @@ import jax.numpy as jnp
 
 from sparsejax.compiler.engine.call import region_call
 from sparsejax.compiler.graph.graph import Graph, Node, Region, Value
+from sparsejax.compiler.graph.interpret import interpreter
 from sparsejax.compiler.layouts.select import Choice
 from sparsejax.compiler.layouts.tune import Chooser
 
 
 class Built(NamedTuple):
-    """A function of a graph's inputs that returns the list of its outputs, and what was chosen."""
+    """The calls of a graph's regions, and what was chosen for their products."""
 
-    run: Callable
+    calls: dict[Region, Callable]
     choices: dict[Node, Choice]
 
 
-def build(graph: Graph, schedule: Sequence[Region | Node], chooser: Chooser) -> Built:
+def build(schedule: Sequence[Region | Node], chooser: Chooser) -> Built:
     """Packs the regions of a graph.
 
     Args:
-        graph: whose inputs and outputs these are.
-        schedule: its regions and what is left in XLA, in an order that they can run in.
+        schedule: its regions and what is left in XLA.
         chooser: decides how the products of each region are stored.
     """
     choices: dict[Node, Choice] = {}
@@ -35,6 +35,19 @@ def build(graph: Graph, schedule: Sequence[Region | Node], chooser: Chooser) -> 
             layouts = {node: choice.layout for node, choice in chosen.items()}
             calls[region] = region_call(region, layouts)
             choices |= chosen
+    return Built(calls, choices)
+
+
+def assembled(
+    graph: Graph, schedule: Sequence[Region | Node], calls: Mapping[Region, Callable]
+) -> Callable:
+    """The graph as a function of its inputs that returns the list of its outputs.
+
+    Args:
+        graph: whose inputs and outputs these are.
+        schedule: its regions and what is left in XLA, in an order that they can run in.
+        calls: of the regions; those without one run in XLA.
+    """
 
     def run(*inputs: jax.Array) -> list[jax.Array]:
         env: dict[Value, Any] = dict(zip(graph.inputs, inputs, strict=True))
@@ -43,10 +56,11 @@ def build(graph: Graph, schedule: Sequence[Region | Node], chooser: Chooser) -> 
             return env[value] if value.constant is None else value.constant
 
         for part in schedule:
-            arrays = map(read, part.inputs)
-            call = calls[part] if isinstance(part, Region) else part.op.evaluate
-            outputs = call(*arrays)
-            env.update(zip(part.outputs, outputs, strict=True))
+            if isinstance(part, Region):
+                call = calls.get(part) or interpreter(part.nodes, part.inputs, part.outputs)
+            else:
+                call = part.op.evaluate
+            env.update(zip(part.outputs, call(*map(read, part.inputs)), strict=True))
         return [jnp.asarray(read(value)) for value in graph.outputs]
 
-    return Built(run, choices)
+    return run

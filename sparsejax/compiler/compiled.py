@@ -11,9 +11,10 @@ import numpy as np
 from jax.extend import core
 
 from sparsejax import text
-from sparsejax.compiler.build import build
+from sparsejax.compiler.build import assembled, build
 from sparsejax.compiler.frozen import check_alike, fingerprint, frozen, same_numbers
 from sparsejax.compiler.graph.graph import Graph, Node, Region
+from sparsejax.compiler.hand_back import hand_back
 from sparsejax.compiler.layouts.select import Choice, Traits
 from sparsejax.compiler.layouts.tune import Chooser
 from sparsejax.compiler.passes.rewrite import rewrite
@@ -22,6 +23,7 @@ from sparsejax.compiler.regions.fusion import fuse
 from sparsejax.compiler.regions.split import split
 from sparsejax.compiler.reports.doubts import in_training, left_in_xla
 from sparsejax.compiler.reports.report import CompileReport, report
+from sparsejax.compiler.reports.verdict import Verdict
 from sparsejax.doors import FUNCTION, PLAN, check_examples, checked
 from sparsejax.patterns.layout import Layout
 from sparsejax.plans.plan import Plan
@@ -151,10 +153,13 @@ class CompiledFunction:
         graph = rewrite(graph)
         schedule = split(graph)
         chooser = Chooser(self._plan, self._tune, self._held)
-        run, choices = build(graph, schedule, chooser)
-        made = report(graph, schedule, choices, chooser)
+        built = build(schedule, chooser)
+        verdict = hand_back(graph, schedule, built, chooser) if self._tune else Verdict({})
+        calls = {r: call for r, call in built.calls.items() if r not in verdict.given}
+        run = jax.jit(assembled(graph, schedule, calls))
+        made = report(graph, schedule, built.choices, chooser, verdict)
         doubts += left_in_xla(graph, made, self._plan)
-        return Version(jax.jit(run), _kept(known), graph, schedule, choices, made, doubts)
+        return Version(run, _kept(known), graph, schedule, built.choices, made, doubts)
 
     def _check_unchanged(self, closed: core.ClosedJaxpr) -> None:
         """Raise unless the function is, on the first example, what it was: else two would mix."""
@@ -212,9 +217,11 @@ def compile(
             case. What else may be faster is found from the zeros.
         tune: measure how each distinct layer's weights are stored best, where it will run, about
             0.1 s for each way to store them and at most 4 s of CPU time: the report says what was
-            left to the next compile. Times are kept in $SPARSEJAX_CACHE or the user's cache folder,
-            and for the process alone if that is "off". False: by a model of the kernels, which is
-            fitted to the machine once (0.1 s).
+            left to the next compile. Then the whole function is timed with inputs of noise against
+            the same in XLA (compiled for that, and at most 10 s of CPU time where there are several
+            kinds of region): what is faster there by 5 % goes back to it. Times are kept in
+            $SPARSEJAX_CACHE or the user's cache folder, and for the process alone if that is "off".
+            False: by a model of the kernels, which is fitted to the machine once (0.1 s).
 
     A warning says at once where all stays in XLA (half precision, no layers), where a leaf of the
     plan does, and where the model looks like one in training (BatchNorm's statistics, dropout).

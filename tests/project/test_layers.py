@@ -34,6 +34,7 @@ COMPILER = [
     {"regions"},
     {"reports"},
     {"build"},
+    {"hand_back"},
     {"compiled"},
     {"files"},
     {"__init__"},

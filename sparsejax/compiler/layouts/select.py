@@ -90,11 +90,15 @@ def traits_of(node: Node, region: Region) -> Traits:
     return Traits(len(matrix), matrix.shape[1], height * width, node.op.gathers, stored)
 
 
-def key_of(traits: Traits, layout: Layout) -> str:
-    """What a time depends on; sparsity in steps of 1 %."""
+def layer_key(traits: Traits) -> str:
+    """What a layer is; sparsity in steps of 1 %."""
     stored = [round(fraction, 2) for fraction in traits.stored]
-    stored_as = [layout.storage.name.lower(), *layout[1:]]
-    return f"{list(traits[:-1])} {stored} {stored_as}".replace(" ", "")
+    return f"{list(traits[:-1])}{stored}".replace(" ", "")
+
+
+def key_of(traits: Traits, layout: Layout) -> str:
+    """What a time depends on."""
+    return layer_key(traits) + f"{[layout.storage.name.lower(), *layout[1:]]}".replace(" ", "")
 
 
 def stored_fraction(matrix: np.ndarray, rows: int) -> float:

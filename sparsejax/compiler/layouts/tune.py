@@ -22,6 +22,7 @@ from sparsejax.compiler.layouts.select import (
     estimate,
     is_product,
     key_of,
+    layer_key,
     traits_of,
 )
 from sparsejax.compiler.layouts.times import SHORTEST, UNKNOWN, Sample, read_cache, write_cache
@@ -47,6 +48,7 @@ class Chooser:
         spent: CPU seconds that went into measuring.
         num_left: layouts that are worth a measurement and got none.
         micros: the time of every node of the regions that were measured, of one image.
+        keys: what each of these nodes is, however it is stored.
         held: layouts of products of rows, which other numbers of rows keep, as they share the
             packed weights.
     """
@@ -57,6 +59,7 @@ class Chooser:
     spent: float = 0.0
     num_left: int = 0
     micros: dict[Node, float] = field(default_factory=dict)
+    keys: dict[Node, str] = field(default_factory=dict)
 
     def __call__(self, region: Region) -> dict[Node, Choice]:
         """A choice for each product of a region."""
@@ -84,10 +87,14 @@ class Chooser:
                 break
             trials.run(trial)
             self.spent = time.thread_time() - start
-        trials.note_others(self.micros)
         for layer in layers:
-            micros = layer.choice(costs, times).microseconds
-            self.micros |= dict.fromkeys(layer.nodes, micros)
+            choice = layer.choice(costs, times)
+            self.micros |= dict.fromkeys(layer.nodes, choice.microseconds)
+            self.keys |= dict.fromkeys(layer.nodes, layer_key(layer.traits))
+        for node in region.nodes:
+            if not is_product(node):
+                self.keys[node] = described(node, region)
+                self.micros[node] = times.get(self.keys[node], _NO_TIME).micros
 
 
 def _of_rows(traits: Traits) -> Traits:
@@ -150,7 +157,7 @@ def distinct(region: Region, plan: Plan | None, costs: Costs) -> list[_Layer]:
     for node in filter(is_product, region.nodes):
         traits = traits_of(node, region)
         layouts = candidates(costs, traits, _pattern(plan, node))
-        key = (key_of(traits, layouts[0]), tuple(layouts))
+        key = (layer_key(traits), tuple(layouts))
         layers.setdefault(key, _Layer(traits, _full(node, region, traits), layouts))
         layers[key].nodes.append(node)
     return list(layers.values())
@@ -234,7 +241,7 @@ class _Trials:
             seconds[node] += measured[step]
         found: dict[str, float] = {}
         for node in self.region.nodes:
-            key = trial.keys.get(node) or self._key(node)
+            key = trial.keys.get(node) or described(node, self.region)
             micros = max(round(seconds[own.get(node, node)] * 1e6, 2), SHORTEST)
             found[key] = min(found.get(key, math.inf), micros)
         counted = {
@@ -243,15 +250,11 @@ class _Trials:
         self.times |= counted
         write_cache(counted)
 
-    def note_others(self, micros: dict[Node, float]) -> None:
-        """The times of the nodes that are no products."""
-        for node in self.region.nodes:
-            if not is_product(node):
-                micros[node] = self.times.get(self._key(node), _NO_TIME).micros
 
-    def _key(self, node: Node) -> str:
-        sizes = [self.region.size(value) for value in (*node.inputs, *node.outputs)]
-        return f"{str(node.op).removesuffix(getattr(node.op, 'path', ''))} {sizes}"
+def described(node: Node, region: Region) -> str:
+    """What the time of a node that is no product depends on."""
+    sizes = [region.size(value) for value in (*node.inputs, *node.outputs)]
+    return f"{str(node.op).removesuffix(getattr(node.op, 'path', ''))} {sizes}"
 
 
 def filled(region: Region, products: Mapping[Node, Layout]) -> tuple[Region, dict[Node, Node]]:

@@ -76,7 +76,7 @@ def left_in_xla(graph: Graph, report: CompileReport, plan: Plan | None) -> list[
     """What of the network does not run on the kernels, though it was meant to."""
     empty = any(0 in value.shape for value in (*graph.inputs, *graph.outputs))
     found = []
-    if not report.num_regions and not empty:
+    if not (report.num_regions or report.handed_back or empty):
         layers = [layer for layer in report.layers if layer.kernel == "xla"]
         what = _grouped(layers) or "there is no layer, a product with weights that are known"
         found.append(f"compile leaves all of apply_fn in XLA: {what}; {_advice(graph, layers)}.")
@@ -127,6 +127,6 @@ def _lost(report: CompileReport, plan: Plan) -> dict[str, str]:
         own = rows.get(leaf.path, [])
         if not own:
             lost[leaf.path] = "no layer has these weights"
-        elif all(layer.kernel == "xla" for layer in own):
+        elif all(layer.kernel == "xla" and not layer.handed_back for layer in own):
             lost[leaf.path] = f"{own[0].kind}: {own[0].reason}"
     return lost

@@ -22,6 +22,7 @@ class LayerReport:
         estimated: do break_even and the reason's ratio come from a model, as no dense layer of this
             size was measured?
         reason: why this kernel.
+        handed_back: could the kernels run it, and XLA is faster?
         region: number of the custom call that it is part of, -1 in XLA.
         multiply_adds: of the dense layer on the compiled shape, batch included.
         sparse_multiply_adds: those with a nonzero weight.
@@ -43,6 +44,7 @@ class LayerReport:
     sparse_multiply_adds: int
     batch: int = 1
     estimated: bool = False
+    handed_back: bool = False
 
     @property
     def microseconds_per_image(self) -> float:

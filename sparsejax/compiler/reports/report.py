@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from sparsejax.compiler.nodes.layer import Layer
 from sparsejax.compiler.regions.fusion import Fusion, kind_of
 from sparsejax.compiler.reports.layer_report import LayerReport as LayerReport
 from sparsejax.compiler.reports.left_layers import left_layers
+from sparsejax.compiler.reports.verdict import Verdict
 
 MAX_NAMED = 4  # kinds of equation in the caption
 
@@ -26,11 +27,15 @@ class CompileReport:
     Attributes:
         layers: in the order they run, those that stay in XLA among them.
         num_regions: custom calls.
+        handed_back: regions that run in XLA, which is faster.
+        microseconds: of one call of the whole function on all threads, nan where it was not timed.
+        xla_microseconds: of the same function without custom calls.
         xla: how often each primitive or kind of node stayed in XLA.
         reasons: why it did, by the same names.
         others: microseconds of one call that the steps that are no layers take, by kind; empty
             where nothing was measured.
         unmeasured: layouts worth a measurement that the next compile goes on with.
+        untried: kinds of region that there was no time to try in XLA one by one.
         fusion: DNNFusion's plan, where it was asked for.
     """
 
@@ -40,13 +45,17 @@ class CompileReport:
     reasons: dict[str, str] = field(default_factory=dict)
     others: dict[str, float] = field(default_factory=dict)
     unmeasured: int = 0
+    handed_back: int = 0
+    microseconds: float = math.nan
+    xla_microseconds: float = math.nan
+    untried: int = 0
     fusion: Fusion | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, dicts, numbers and strings, for JSON; what was not measured is None."""
         layers = [asdict(layer) for layer in self.layers]
         for layer in layers:
-            layer |= {k: None for k, v in layer.items() if isinstance(v, float) and math.isnan(v)}
+            layer |= {key: _known(value) for key, value in layer.items()}
         return {
             "layers": layers,
             "num_regions": self.num_regions,
@@ -54,6 +63,10 @@ class CompileReport:
             "reasons": dict(self.reasons),
             "others": dict(self.others),
             "unmeasured": self.unmeasured,
+            "handed_back": self.handed_back,
+            "microseconds": _known(self.microseconds),
+            "xla_microseconds": _known(self.xla_microseconds),
+            "untried": self.untried,
         }
 
     def __str__(self) -> str:
@@ -98,16 +111,25 @@ class CompileReport:
             f"{self.num_regions} custom calls. MMAdds: million multiply-adds, nonzero/all; "
             "µs: on one core; both of one call on the compiled shape, batch included; ~: estimated."
             "\n"
-            f"In XLA: {', '.join(named) or 'nothing'}.{self._unmeasured()}"
+            f"In XLA: {', '.join(named) or 'nothing'}.{''.join(self._notes())}"
         )
 
-    def _unmeasured(self) -> str:
-        if not self.unmeasured:
-            return ""
-        return (
-            f"\nThe time to measure was over with {self.unmeasured} layouts left: the next compile "
-            "goes on with them."
-        )
+    def _notes(self) -> Iterator[str]:
+        """Lines about the whole function, and about what was not measured."""
+        if self.handed_back:
+            yield f"\nGiven back to XLA, which is faster: {self.handed_back} custom calls."
+        if not math.isnan(self.xla_microseconds):
+            whole, xla = self.microseconds, self.xla_microseconds
+            yield f"\nA call takes {whole:,.0f} µs on all threads, {xla:,.0f} all in XLA."
+        if self.unmeasured or self.untried:
+            counts = {"layouts": self.unmeasured, "kinds of region": self.untried}
+            left = " and ".join(f"{count} {what}" for what, count in counts.items() if count)
+            yield f"\nThe time to measure was over with {left} left: the next compile goes on."
+
+
+def _known(value: Any) -> Any:
+    """The value, None for nan."""
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _pair(layer: LayerReport) -> tuple[int, int]:
@@ -144,6 +166,7 @@ def report(
     schedule: Sequence[Region | Node],
     choices: Mapping[Node, Choice],
     chooser: Chooser,
+    verdict: Verdict,
 ) -> CompileReport:
     """The report of a compiled graph.
 
@@ -151,8 +174,11 @@ def report(
         graph, schedule: what was compiled.
         choices: of its products.
         chooser: that made them, with the times of all nodes.
+        verdict: which regions went back to XLA.
     """
-    regions = [part for part in schedule if isinstance(part, Region)]
+    everything = [part for part in schedule if isinstance(part, Region)]
+    regions = [region for region in everything if region not in verdict.given]
+    given = {node: why for region, why in verdict.given.items() for node in region.nodes}
     home = {node: number for number, region in enumerate(regions) for node in region.nodes}
     layers = []
     for node in graph.nodes:
@@ -160,7 +186,8 @@ def report(
             number = home.get(node, -1)
             images = number >= 0 and not regions[number].rows
             micros = chooser.micros.get(node, math.nan)
-            layers.append(_row(node, choices.get(node), number, images, micros))
+            row = _row(node, choices.get(node), number, images, micros)
+            layers.append(_handed_back(row, given[node]) if node in given else row)
         else:
             layers += left_layers(graph, node)
     left: dict[str, Left] = dict(sorted(graph.left.items(), key=lambda item: -item[1].count))
@@ -171,6 +198,23 @@ def report(
         {name: entry.reason for name, entry in left.items()},
         _others(regions, chooser.micros),
         chooser.num_left,
+        len(verdict.given),
+        verdict.micros,
+        verdict.xla_micros,
+        verdict.untried,
+    )
+
+
+def _handed_back(row: LayerReport, reason: str) -> LayerReport:
+    """The row of a layer that the kernels could run, where XLA does."""
+    return replace(
+        row,
+        kernel="xla",
+        pattern="dense",
+        microseconds=math.nan,
+        break_even=math.nan,
+        reason=reason,
+        handed_back=True,
     )
 
 

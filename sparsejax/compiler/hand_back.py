@@ -1,0 +1,178 @@
+"""Which regions XLA runs faster: the whole function is timed with them and without."""
+
+import hashlib
+import itertools
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sparsejax.compiler.build import Built, assembled
+from sparsejax.compiler.graph.graph import Graph, Node, Region, Value
+from sparsejax.compiler.layouts.times import UNKNOWN, read_cache, write_cache
+from sparsejax.compiler.layouts.tune import Chooser
+from sparsejax.compiler.reports.verdict import Verdict
+
+MARGIN = 1.05  # by which XLA must be faster, so that noise decides nothing
+CPU_SECONDS = 10.0  # for compiling and running what is compared; all of it in XLA always is
+RACE_SECONDS = 0.3  # of running two functions in turns
+CLEAR = 1.5  # times the other's time: no more runs are needed, nor another look
+MOST_RACED = 3  # how often what is no clear case is timed, once a compile
+TURN = 3  # calls in a row, of which the first finds the other's data in the cache
+
+Group = tuple[Region, ...]
+
+
+def hand_back(
+    graph: Graph, schedule: Sequence[Region | Node], built: Built, chooser: Chooser
+) -> Verdict:
+    """The regions that are faster in XLA, on this machine and where they stand.
+
+    All regions are compared with none, then equal ones together, those that take longest first.
+    The times are kept in the cache.
+
+    Args:
+        graph, schedule: what was built.
+        built: the calls of all regions.
+        chooser: that chose their layouts, with the times of their nodes.
+    """
+    groups = _groups(built, chooser)
+    if not groups or not _may_run(graph):
+        return Verdict({})
+    court = _Court(graph, schedule, built, chooser)
+    everything = tuple(region for group in groups for region in group)
+    fast, xla = court.compare((), everything)
+    given: dict[Region, str] = {}
+    best = fast
+    untried = groups if len(groups) > 1 else []
+    while untried and not court.is_over():
+        group, *untried = untried
+        now, without = court.compare(tuple(given), (*given, *group))
+        best = min(best, now)
+        if without * MARGIN < now:
+            reason = f"with it in XLA the function is {now / without:.2f}x faster"
+            best, given = without, given | dict.fromkeys(group, reason)
+    if xla * MARGIN < best:
+        best, given = xla, dict.fromkeys(everything, f"XLA {fast / xla:.2f}x faster")
+    return Verdict(given, best, xla, len(untried))
+
+
+def _groups(built: Built, chooser: Chooser) -> list[Group]:
+    """The equal regions together; those that take longest first."""
+    groups: dict[tuple, list[Region]] = {}
+    for region in built.calls:
+        groups.setdefault(_signature(region, chooser), []).append(region)
+
+    def took(group: Group) -> float:
+        return sum(chooser.micros.get(node, 0.0) for region in group for node in region.nodes)
+
+    return sorted(map(tuple, groups.values()), key=took, reverse=True)
+
+
+def _signature(region: Region, chooser: Chooser) -> tuple:
+    return tuple(chooser.keys.get(node, "") for node in region.nodes)
+
+
+def _may_run(graph: Graph) -> bool:
+    """May compile call the function, with inputs that it makes up?"""
+    config: Any = jax.config
+    keys = any(jax.dtypes.issubdtype(v.dtype, jax.dtypes.extended) for v in graph.inputs)
+    effects = any(node.op.effects for node in graph.nodes)
+    debugs = config.jax_debug_nans or config.jax_debug_infs or config.jax_disable_jit
+    return not (keys or effects or debugs) and jax.default_backend() == "cpu"
+
+
+class _Court:
+    """Times the function with some of its regions in XLA, and remembers it in the cache."""
+
+    def __init__(
+        self, graph: Graph, schedule: Sequence[Region | Node], built: Built, chooser: Chooser
+    ):
+        self.graph, self.schedule, self.built = graph, schedule, built
+        self.start = time.process_time()
+        self.times = read_cache()
+        parts = [
+            str(_signature(p, chooser) if isinstance(p, Region) else f"{p.op} {_shapes(p)}")
+            for p in schedule
+        ]
+        shapes = [f"{value.shape} {value.dtype}" for value in graph.inputs]
+        self.name = hashlib.sha256("\n".join([*shapes, *parts]).encode()).hexdigest()[:32]
+
+    def is_over(self) -> bool:
+        """Is the time over?"""
+        return time.process_time() - self.start > CPU_SECONDS
+
+    def compare(self, one: Group, other: Group) -> tuple[float, float]:
+        """Microseconds with the regions of one in XLA, and with those of the other."""
+        keys = [self._key(one), self._key(other)]
+        if self._is_open(keys):
+            with jax.ensure_compile_time_eval():  # inside jit, too
+                inputs = [_made_up(value) for value in self.graph.inputs]
+                runs = [self._run(group, inputs) for group in (one, other)]
+                seconds = race(*runs)
+            found = {
+                key: self.times.get(key, UNKNOWN).and_then(1e6 * each)
+                for key, each in zip(keys, seconds, strict=True)
+            }
+            self.times |= found
+            write_cache(found)
+        first, second = (self.times[key].micros for key in keys)
+        return first, second
+
+    def _is_open(self, keys: Sequence[str]) -> bool:
+        """Was one of them never timed, or both seldom and to about the same?"""
+        known = [self.times.get(key, UNKNOWN) for key in keys]
+        raced, micros = min(each.repeats for each in known), [each.micros for each in known]
+        return raced == 0 or (raced < MOST_RACED and max(micros) < CLEAR * min(micros))
+
+    def _key(self, given: Group) -> str:
+        regions = list(self.built.calls)
+        return f"function {self.name} but {sorted(regions.index(region) for region in given)}"
+
+    def _run(self, given: Group, inputs: Sequence[jax.Array]) -> Callable[[], Any]:
+        calls = {region: call for region, call in self.built.calls.items() if region not in given}
+        return with_weights(assembled(self.graph, self.schedule, calls), inputs)
+
+
+def _shapes(node: Node) -> list[tuple[int, ...]]:
+    return [value.shape for value in (*node.inputs, *node.outputs)]
+
+
+def with_weights(function: Callable, inputs: Sequence[jax.Array]) -> Callable[[], Any]:
+    """The jitted function of these inputs, its constants handed in as a user's params are.
+
+    As constants of the program they would be copied into it, and take long to compile.
+    """
+    closed = jax.make_jaxpr(function)(*inputs)
+    weights = [jnp.asarray(array) for array in closed.consts]
+    run = jax.jit(lambda weights, inputs: jax.core.eval_jaxpr(closed.jaxpr, weights, *inputs))
+    return lambda: jax.block_until_ready(run(weights, inputs))
+
+
+def race(*runs: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> list[float]:
+    """The seconds of the fastest call of each function, which take turns."""
+    best = [math.inf] * len(runs)
+    for run in runs:
+        run()
+    end = clock() + RACE_SECONDS
+    for number in itertools.count():
+        for place, run in enumerate(runs):
+            for _ in range(TURN):
+                start = clock()
+                run()
+                best[place] = min(best[place], clock() - start)
+        if (number and max(best) > CLEAR * min(best)) or clock() > end:
+            return best
+    raise AssertionError
+
+
+def _made_up(value: Value) -> jax.Array:
+    """An input of that type: noise, or zeros where it is no float."""
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        return jnp.zeros(value.shape, value.dtype)
+    noise = np.random.default_rng(0).standard_normal(value.shape, np.float32)
+    return jnp.asarray(noise, value.dtype)

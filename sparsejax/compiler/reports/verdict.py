@@ -1,0 +1,22 @@
+"""What goes back to XLA because it is faster there."""
+
+import math
+from typing import NamedTuple
+
+from sparsejax.compiler.graph.graph import Region
+
+
+class Verdict(NamedTuple):
+    """What was found when the whole function was timed.
+
+    Attributes:
+        given: the regions that go back to XLA, with the reason.
+        micros: of one call as it is then, nan where nothing was timed.
+        xla_micros: with all regions in XLA.
+        untried: kinds of region that there was no time to try in XLA one by one.
+    """
+
+    given: dict[Region, str]
+    micros: float = math.nan
+    xla_micros: float = math.nan
+    untried: int = 0

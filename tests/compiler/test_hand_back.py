@@ -1,0 +1,173 @@
+"""Regions that XLA runs faster go back to it; times are forged, so that no machine decides."""
+
+import gc
+import itertools
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import sparsejax as sj
+from sparsejax.compiler import compiled, hand_back
+from sparsejax.ops import _ffi
+
+RNG = np.random.default_rng(0)
+WIDE = jnp.asarray(RNG.normal(size=(24, 40)) * (RNG.random((24, 40)) < 0.2), jnp.float32)
+BACK = jnp.asarray(RNG.normal(size=(40, 24)) * (RNG.random((40, 24)) < 0.2), jnp.float32)
+PARAMS = {"wide": WIDE, "back": BACK}
+X = RNG.normal(size=(6, 24)).astype(np.float32)
+
+
+def one_region(params, x):
+    return jnp.tanh(x @ params["wide"]) @ params["back"]
+
+
+def two_kinds(params, x):
+    """Four regions of two kinds."""
+    for _ in range(2):
+        x = jnp.sort(jnp.sin(x @ params["wide"]))
+        x = jnp.sort(jnp.sin(x @ params["back"]))
+    return x
+
+
+@pytest.fixture(autouse=True)
+def own_world(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPARSEJAX_CACHE", str(tmp_path / "times.json"))
+    monkeypatch.setattr(compiled, "hand_back", hand_back.hand_back)
+
+
+@pytest.fixture
+def races(monkeypatch):
+    """Seconds that come out of the races, by turns; what was run is checked to be the same."""
+    forged, run = [], []
+
+    def race(*runs):
+        first, second = (each() for each in runs)
+        for a, b in zip(first, second, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+        run.append(len(run))
+        return forged.pop(0)
+
+    monkeypatch.setattr(hand_back, "race", race)
+    return forged, run
+
+
+def test_all_goes_back_where_xla_is_faster(races):
+    races[0].append((3e-3, 2e-3))
+    gc.collect()
+    before = _ffi.packed_bytes()
+    with warnings.catch_warnings(action="error"):  # what is fastest is no doubt
+        fast = sj.compile(one_region, PARAMS, X)
+    report = fast.report()
+    assert (report.num_regions, report.handed_back) == (0, 1)
+    assert (report.microseconds, report.xla_microseconds) == (2000, 2000)
+    assert {row.reason for row in report.layers} == {"XLA 1.50x faster"}
+    assert all(row.kernel == "xla" and row.handed_back for row in report.layers)
+    assert "XLA 1.50x" in str(report) and "Given back to XLA" in str(report)
+    assert "sparsejax" not in jax.jit(fast).lower(X).as_text()
+    np.testing.assert_allclose(fast(X), one_region(PARAMS, X), atol=1e-5)
+    gc.collect()
+    assert _ffi.packed_bytes() == before
+
+
+@pytest.mark.parametrize("xla", [1.0, 0.96])
+def test_what_is_about_as_fast_stays(races, xla):
+    races[0].append((1.0, xla))
+    report = sj.compile(one_region, PARAMS, X).report()
+    assert (report.num_regions, report.handed_back) == (1, 0)
+    assert report.xla_microseconds == 1e6 * xla
+    assert f"{1e6 * xla:,.0f} all in XLA" in str(report)
+
+
+def test_the_kind_that_is_slower_goes_back_alone(races):
+    """All in XLA is slower, the first kind too, but without the second the function is faster."""
+    forged, _ = races
+    forged += [(1.0, 3.0), (1.0, 2.0), (1.0, 0.8)]
+    fast = sj.compile(two_kinds, PARAMS, X)
+    report = fast.report()
+    assert (report.num_regions, report.handed_back) == (2, 2)
+    given = [row for row in report.layers if row.handed_back]
+    assert {row.reason for row in given} == {"with it in XLA the function is 1.25x faster"}
+    assert len({row.path for row in given}) == 1 and len(given) == 2
+    assert report.microseconds == pytest.approx(0.8e6)
+    np.testing.assert_allclose(fast(X), two_kinds(PARAMS, X), atol=1e-5)
+
+
+def test_kinds_that_there_is_no_time_for_are_said(races, monkeypatch):
+    monkeypatch.setattr(hand_back, "CPU_SECONDS", -1)
+    races[0].append((1.0, 3.0))
+    report = sj.compile(two_kinds, PARAMS, X).report()
+    assert report.untried == 2 and "2 kinds of region left" in str(report)
+
+
+def test_a_clear_case_is_timed_once_and_a_close_one_three_times(races):
+    forged, run = races
+    forged.append((1.0, 2.0))
+    for _ in range(2):
+        assert sj.compile(one_region, PARAMS, X).report().num_regions == 1
+    assert len(run) == 1
+    forged += [(1.0, 0.8), (0.7, 0.9), (1.0, 1.0)]
+    found = [sj.compile(one_region, PARAMS, X[:3]).report().handed_back for _ in range(4)]
+    assert found == [1, 0, 0, 0]  # a fast run of the kernels was met
+    assert len(run) == 4
+
+
+def test_other_weights_as_sparse_are_not_timed_again(races):
+    races[0].append((1.0, 2.0))
+    fast = sj.compile(one_region, PARAMS, X)
+    later = fast.with_params(jax.tree.map(lambda leaf: 2 * leaf, PARAMS))
+    assert later.report().num_regions == 1 and len(races[1]) == 1
+
+
+def test_without_tuning_nothing_is_timed(races):
+    report = sj.compile(one_region, PARAMS, X, tune=False).report()
+    assert np.isnan(report.xla_microseconds) and not races[1]
+    assert report.to_dict()["xla_microseconds"] is None
+
+
+def with_effect(params, x):
+    jax.debug.callback(lambda: calls.append(1))
+    return one_region(params, x)
+
+
+calls: list[int] = []
+
+
+def test_a_function_with_effects_is_not_called(races):
+    sj.compile(with_effect, PARAMS, X)
+    assert not races[1] and not calls
+
+
+def test_new_shapes_are_timed_inside_of_jit(races):
+    forged, _ = races
+    forged += [(1.0, 2.0), (3.0, 2.0)]
+    fast = sj.compile(one_region, PARAMS, X)
+    np.testing.assert_allclose(jax.jit(fast)(X[:2]), one_region(PARAMS, X[:2]), atol=1e-5)
+    assert len(races[1]) == 2
+
+
+def test_races_take_turns_and_end_when_the_case_is_clear(monkeypatch):
+    """The clock goes on by what a run takes: 1, then 1.2 or 4."""
+    for other, most in ((4.0, 2), (1.2, 1000)):
+        now, log = [0.0], []
+
+        def runs(seconds, name, now=now, log=log):
+            def run():
+                now[0] += seconds
+                log.append(name)
+
+            return run
+
+        monkeypatch.setattr(hand_back, "RACE_SECONDS", 30.0)
+        pair = runs(1.0, "a"), runs(other, "b")
+        assert hand_back.race(*pair, clock=lambda now=now: now[0]) == pytest.approx([1.0, other])
+        turns = ["".join(group) for _, group in itertools.groupby(log[2:])]
+        assert set(turns) == {"aaa", "bbb"}
+        assert len(turns) <= 2 * most and now[0] < 60
+
+
+def test_weights_are_inputs_of_what_is_timed():
+    run = hand_back.with_weights(lambda x: [x @ WIDE], [jnp.asarray(X)])
+    np.testing.assert_allclose(run()[0], X @ WIDE, atol=1e-6)

@@ -69,6 +69,7 @@ from sparsejax.plans.plan import Plan as Plan
 from sparsejax.plans.plan import plan as plan
 from sparsejax.reports.check import check as check
 from sparsejax.reports.report import report as report
+from sparsejax.shrinking.scores import channel_scores as channel_scores
 from sparsejax.shrinking.shrink import shrink as shrink
 from sparsejax.text import SparsityWarning as SparsityWarning
 from sparsejax.training.asked import ForwardWarning as ForwardWarning

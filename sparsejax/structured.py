@@ -13,4 +13,9 @@ from sparsejax.algorithms.structured.unification import unified_storage as unifi
 from sparsejax.jaxprs.widths.groups import ChannelGroup as ChannelGroup
 from sparsejax.jaxprs.widths.groups import ChannelGroups as ChannelGroups
 from sparsejax.jaxprs.widths.groups import Place as Place
+from sparsejax.shrinking.scores import activation_scores as activation_scores
+from sparsejax.shrinking.scores import best_channels as best_channels
+from sparsejax.shrinking.scores import channel_l1 as channel_l1
+from sparsejax.shrinking.scores import random_units as random_units
+from sparsejax.shrinking.scores import taylor as taylor
 from sparsejax.shrinking.shrink import Shrunk as Shrunk

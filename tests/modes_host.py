@@ -34,6 +34,10 @@ def state_of(make=lambda: sj.one_shot(0), plan=PLAN) -> Any:
 
 CALIBRATION = sj.post.calibrate(apply, PARAMS, PLAN, [X])
 KEPT = {"body/kernel": np.arange(8) < 6}
+GROUPS = sj.channel_groups(apply, PARAMS, X)
+CALIBRATED_HEAD = sj.post.calibrate(
+    apply, PARAMS, sj.plan(PARAMS, {"head": sj.Unstructured()}, sparsity=0.5), [X], gram=False
+)
 ADMM = sj.structured.admm(sj.structured.onto_patterns(PLAN), every=1)
 STATE = state_of(lambda: sj.start(sj.scores.magnitude))
 
@@ -65,6 +69,13 @@ ON_THE_HOST = {
     ),
     "channel_groups": lambda: str(sj.channel_groups(apply, PARAMS, X)),
     "shrink": lambda: sj.shrink(apply, PARAMS, X, keep=KEPT).params,
+    "channel_l1": lambda: sj.channel_scores(GROUPS, PARAMS, sj.structured.channel_l1()),
+    "taylor": lambda: sj.channel_scores(GROUPS, PARAMS, sj.structured.taylor(loss, [X], order=2)),
+    "random_units": lambda: sj.channel_scores(GROUPS, PARAMS, sj.structured.random_units(KEY)),
+    "activation_scores": lambda: sj.structured.activation_scores(GROUPS, PARAMS, CALIBRATED_HEAD),
+    "best_channels": lambda: sj.structured.best_channels(
+        GROUPS, {"body/kernel": np.arange(8.0)}, 0.5, multiple=1
+    ),
     "multiply_adds": lambda: sj.multiply_adds(apply, PARAMS, X),
     "report": lambda: sj.report(PARAMS, PLAN, STATE, apply_fn=apply, example=X).to_dict(),
     "check": lambda: str(sj.check(PARAMS, STATE)),
@@ -107,6 +118,7 @@ WITHIN = {
     "Plan": "plan",
     "ChannelGroup": "channel_groups",
     "Shrunk": "shrink",
+    "channel_scores": "channel_l1",
     "ChannelGroups": "channel_groups",
     "Place": "channel_groups",
     "Report": "report",

@@ -53,16 +53,19 @@ def mean_gradient(loss: Loss, batches: Sequence[Any]) -> Measure:
 def hessian_gradient(loss: Loss, batches: Sequence[Any]) -> Measure:
     """H g of the mean loss over the batches, forward over reverse: one jvp of the gradient each."""
     gradient = mean_gradient(loss, batches)
+    return lambda params: _curved(loss, batches, params, gradient(params))
 
-    def product(params: Any) -> Any:
-        direction = gradient(params)
 
-        def one(params: Any, batch: Any) -> Any:
-            return jax.jvp(lambda p: jax.grad(loss)(p, batch), (params,), (direction,))[1]
+def hessian_weights(loss: Loss, batches: Sequence[Any]) -> Measure:
+    """H w of the mean loss over the batches."""
+    return lambda params: _curved(loss, batches, params, params)
 
-        return _mean_over(batches, one)(params)
 
-    return product
+def _curved(loss: Loss, batches: Sequence[Any], params: Any, direction: Any) -> Any:
+    def one(params: Any, batch: Any) -> Any:
+        return jax.jvp(lambda p: jax.grad(loss)(p, batch), (params,), (direction,))[1]
+
+    return _mean_over(batches, one)(params)
 
 
 def _mean_over(batches: Sequence[Any], f: Callable[[Any, Any], Any]) -> Measure:

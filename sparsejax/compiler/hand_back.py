@@ -15,6 +15,7 @@ from sparsejax.compiler.build import Built, assembled
 from sparsejax.compiler.graph.graph import Graph, Node, Region, Value
 from sparsejax.compiler.layouts.times import UNKNOWN, read_cache, write_cache
 from sparsejax.compiler.layouts.tune import Chooser
+from sparsejax.compiler.nodes.control import While, graphs
 from sparsejax.compiler.reports.verdict import Verdict
 
 MARGIN = 1.05  # by which XLA must be faster, so that noise decides nothing
@@ -78,12 +79,13 @@ def _signature(region: Region, chooser: Chooser) -> tuple:
 
 
 def _may_run(graph: Graph) -> bool:
-    """May compile call the function, with inputs that it makes up?"""
+    """May compile call the function, with inputs that it makes up? They might end no loop."""
     config: Any = jax.config
     keys = any(jax.dtypes.issubdtype(v.dtype, jax.dtypes.extended) for v in graph.inputs)
     effects = any(node.op.effects for node in graph.nodes)
+    endless = any(isinstance(node.op, While) for g in graphs(graph) for node in g.nodes)
     debugs = config.jax_debug_nans or config.jax_debug_infs or config.jax_disable_jit
-    return not (keys or effects or debugs) and jax.default_backend() == "cpu"
+    return not (keys or effects or endless or debugs) and jax.default_backend() == "cpu"
 
 
 class _Court:
@@ -95,9 +97,10 @@ class _Court:
         self.graph, self.schedule, self.built = graph, schedule, built
         self.start = time.process_time()
         self.times = read_cache()
+        inner = [body.schedule for body in graphs(graph) if body is not graph]
         parts = [
             str(_signature(p, chooser) if isinstance(p, Region) else f"{p.op} {_shapes(p)}")
-            for p in schedule
+            for p in itertools.chain(schedule, *inner)
         ]
         shapes = [f"{value.shape} {value.dtype}" for value in graph.inputs]
         self.name = hashlib.sha256("\n".join([*shapes, *parts]).encode()).hexdigest()[:32]

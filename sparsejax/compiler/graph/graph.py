@@ -105,6 +105,8 @@ class Graph:
         nodes: its steps.
         reasons: why a node that looks like a layer stayed an equation.
         left: name of primitive or kind -> how many stayed in XLA and why; set by `regions.split`.
+        schedule: regions and the nodes that stay in XLA, in an order that they can run in; set by
+            `regions.split`, for the bodies of loops and branches, too.
     """
 
     inputs: list[Value]
@@ -112,6 +114,7 @@ class Graph:
     nodes: list[Node] = field(default_factory=list)
     reasons: dict[Node, str] = field(default_factory=dict)
     left: dict[str, Left] = field(default_factory=dict)
+    schedule: list["Region | Node"] = field(default_factory=list)
 
     def users(self) -> dict[Value, list[Node]]:
         """The nodes that read each value."""

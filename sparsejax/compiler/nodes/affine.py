@@ -190,7 +190,7 @@ def into_layer_before(edit: Edit, node: Node) -> bool:
     layer = edit.sole_writer(node.inputs[0], Layer)
     if layer is None or not isinstance(layer.op, Layer):
         return False
-    if layer.op.activation or len(layer.inputs) > 1:
+    if layer.op.activation or (len(layer.inputs) > 1 and (op.scale != 1).any()):
         return False
     if op.scale.size > 1 and op.axis != layer.op.channel_axis(len(node.outputs[0].shape)):
         return False

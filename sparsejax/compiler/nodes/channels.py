@@ -10,7 +10,7 @@ import numpy as np
 
 from sparsejax.compiler.engine.program import Builder
 from sparsejax.compiler.graph.edit import Edit, is_float, made
-from sparsejax.compiler.graph.graph import Node
+from sparsejax.compiler.graph.graph import Node, Value
 from sparsejax.compiler.graph.images import is_channel
 from sparsejax.compiler.graph.op import MappingType
 from sparsejax.compiler.nodes.layer import Layer
@@ -56,36 +56,45 @@ def to_channels(edit: Edit, node: Node) -> bool:
         return False
     if node.op.name not in ("slice", "rev", "split") or node.inputs[0].constant is not None:
         return False
-    x, params = node.inputs[0], node.op.equation.params
-    if node.op.name == "split":
-        return _split(edit, node, int(params["axis"]))
-    changed = _changes(node.op.name, params, x.shape)
-    if len(changed) != 1 or not is_channel(changed[0][0], len(x.shape)):
+    changed = _changes(node.op.name, node.op.equation.params, node.inputs[0].shape)
+    if len(changed) != 1:
         return False
-    axis, index = changed[0]
-    return edit.replace(node, Node(Channels(index, axis), [x], node.outputs))
+    ((axis, parts),) = changed
+    x, order = _before_transpose(edit, node.inputs[0])
+    if not is_channel(order[axis], len(order)):
+        x, order = node.inputs[0], tuple(range(len(order)))
+    if not is_channel(order[axis], len(order)):
+        return False
+    nodes = []
+    for index, output in zip(parts, node.outputs, strict=True):
+        shape = [len(index) if i == order[axis] else size for i, size in enumerate(x.shape)]
+        nodes.append(made(Channels(index, order[axis]), [x], shape))
+        nodes.append(Node(Transpose(order), nodes[-1].outputs, [output]))
+    return edit.replace(node, *nodes)
 
 
-def _changes(name: str, params: dict, shape: tuple[int, ...]) -> list[tuple[int, np.ndarray]]:
-    """The axes that a slice or reversal changes, and which of their elements it takes."""
+def _before_transpose(edit: Edit, x: Value) -> tuple[Value, tuple[int, ...]]:
+    """What x was before its axes were moved, and how they were."""
+    writer = edit.writer.get(x)
+    if writer is None or not isinstance(writer.op, Transpose):
+        return x, tuple(range(len(x.shape)))
+    return writer.inputs[0], writer.op.permutation
+
+
+Changes = list[tuple[int, list[np.ndarray]]]
+
+
+def _changes(name: str, params: dict, shape: tuple[int, ...]) -> Changes:
+    """The axes that an equation changes, and which of their elements each output has."""
+    if name == "split":
+        axis = int(params["axis"])
+        return [(axis, np.split(np.arange(shape[axis]), np.cumsum(params["sizes"])[:-1]))]
     if name == "rev":
-        return [(int(d), np.arange(shape[d])[::-1]) for d in params["dimensions"]]
+        return [(int(d), [np.arange(shape[d])[::-1]]) for d in params["dimensions"]]
     steps = params["strides"] or (1,) * len(shape)
     bounds = zip(params["start_indices"], params["limit_indices"], steps, strict=True)
     taken = [np.arange(first, last, step) for first, last, step in bounds]
-    return [(axis, index) for axis, index in enumerate(taken) if index.size != shape[axis]]
-
-
-def _split(edit: Edit, node: Node, axis: int) -> bool:
-    x, first = node.inputs[0], 0
-    if not is_channel(axis, len(x.shape)):
-        return False
-    parts = []
-    for output in node.outputs:
-        index = np.arange(first, first + output.shape[axis])
-        parts.append(Node(Channels(index, axis), [x], [output]))
-        first += len(index)
-    return edit.replace(node, *parts)
+    return [(axis, [index]) for axis, index in enumerate(taken) if index.size != shape[axis]]
 
 
 def to_shuffle(edit: Edit, node: Node) -> bool:

@@ -3,8 +3,9 @@
 from sparsejax.compiler.graph.edit import Edit, Rule
 from sparsejax.compiler.graph.graph import Graph
 from sparsejax.compiler.nodes import KINDS
+from sparsejax.compiler.nodes.control import Control
 from sparsejax.compiler.nodes.op import RegionOp
-from sparsejax.compiler.passes import axis_orders, fuse_activation, shapes
+from sparsejax.compiler.passes import axis_orders, fuse_activation, shapes, turns
 from sparsejax.compiler.passes.channel_axes import channel_axes
 
 SHAPES: tuple[Rule, ...] = (
@@ -32,6 +33,12 @@ def rewrite(graph: Graph) -> Graph:
             pass
     edit.finish()
     _settle(graph)
+    for node in graph.nodes:
+        if isinstance(node.op, Control):
+            turns.orders_into_body(edit, node)
+            for body in node.op.bodies:
+                rewrite(body)
+    graph.prune()
     return graph
 
 

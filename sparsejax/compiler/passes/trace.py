@@ -4,9 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.extend import core
 
 from sparsejax import tree
@@ -15,15 +13,13 @@ from sparsejax.compiler.graph.graph import Graph, Node, Value
 from sparsejax.compiler.nodes.primitive import Primitive
 from sparsejax.compiler.nodes.reshape import Reshape
 from sparsejax.compiler.nodes.transpose import Transpose
+from sparsejax.compiler.passes import loops
 from sparsejax.doors import tracing
 from sparsejax.jaxprs import calls
 from sparsejax.jaxprs.read import split, walk
 
 # Elements that folding may make beyond those it reads: 16 MB of float32.
 MAX_NEW_ELEMENTS = 1 << 22
-# A scan whose body holds layers is unrolled up to this length.
-MAX_UNROLLED = 64
-LAYER_NAMES = ("conv_general_dilated", "dot_general")
 _ARRAYS = (jax.Array, np.ndarray)
 
 
@@ -110,51 +106,24 @@ def _lifted(graph: Graph, equation: Any, inputs: list[Value]) -> list[Value]:
     if _foldable(equation, inputs):
         return _folded(equation, inputs)
     body = calls.body_of(equation)
-    if body is not None and (equation.primitive.name in calls.INLINED or _holds_layers(body)):
+    if body is not None and (equation.primitive.name in calls.INLINED or _holds_layers(equation)):
         return _walk(graph, body, inputs)
-    short = equation.primitive.name == "scan" and equation.params["length"] <= MAX_UNROLLED
-    if short and _holds_layers(equation.params["jaxpr"]):
-        return _unrolled(graph, equation, inputs)
+    if _holds_layers(equation):
+        outputs = loops.lifted(graph, equation, inputs, _walk)
+        if outputs is not None:
+            return outputs
     return _added(graph, equation, inputs)
 
 
-def _holds_layers(body: core.ClosedJaxpr) -> bool:
-    """Does a function, or one that it calls, hold a convolution or a product?"""
-    for equation in body.jaxpr.eqns:
-        if equation.primitive.name in LAYER_NAMES:
-            return True
-        inner = calls.body_of(equation) or equation.params.get("jaxpr")
-        if isinstance(inner, core.ClosedJaxpr) and _holds_layers(inner):
-            return True
-    return False
-
-
-def _emit(graph: Graph, function: Callable, *inputs: Value) -> Value:
-    """The output of a JAX function of values."""
-    shapes = [jax.ShapeDtypeStruct(value.shape, value.dtype) for value in inputs]
-    return _walk(graph, jax.make_jaxpr(function)(*shapes), inputs)[0]
-
-
-def _unrolled(graph: Graph, equation: Any, inputs: list[Value]) -> list[Value]:
-    """The outputs of a scan whose steps are written out."""
-    params = equation.params
-    first_carry, first_xs = params["num_consts"], params["num_consts"] + params["num_carry"]
-    constants, carry, xs = inputs[:first_carry], inputs[first_carry:first_xs], inputs[first_xs:]
-    steps = range(params["length"])
-    rows: dict[int, list[Value]] = {}
-    for step in reversed(steps) if params["reverse"] else steps:
-        slices = [_at(graph, value, step) for value in xs]
-        results = _walk(graph, params["jaxpr"], [*constants, *carry, *slices])
-        carry, rows[step] = results[: len(carry)], results[len(carry) :]
-    stacks = zip(*(rows[step] for step in steps), strict=True)
-    return [*carry, *(_emit(graph, lambda *ys: jnp.stack(ys), *ys) for ys in stacks)]
-
-
-def _at(graph: Graph, value: Value, index: int) -> Value:
-    """One step's part of what a scan goes over."""
-    if isinstance(value.constant, np.ndarray):
-        return constant(value.constant[index], f"{value.path}[{index}]" if value.path else "")
-    return _emit(graph, lambda x: lax.index_in_dim(x, index, keepdims=False), value)
+def _holds_layers(equation: Any) -> bool:
+    """Does a function that an equation calls hold a convolution or a product?"""
+    return any(
+        inner.primitive.name in loops.LAYER_NAMES or _holds_layers(inner)
+        for parameter in equation.params.values()
+        for body in (parameter if isinstance(parameter, tuple | list) else (parameter,))
+        if isinstance(body, core.ClosedJaxpr | core.Jaxpr)
+        for inner in body.eqns
+    )
 
 
 def _foldable(equation: Any, inputs: list[Value]) -> bool:

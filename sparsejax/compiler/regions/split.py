@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from sparsejax.compiler.graph.graph import FLOAT32, Graph, Left, Node, Region
 from sparsejax.compiler.graph.images import FIRST
+from sparsejax.compiler.nodes.control import Control
 from sparsejax.compiler.nodes.layer import Layer
 from sparsejax.compiler.nodes.op import RegionOp
 from sparsejax.compiler.nodes.primitive import Primitive
@@ -35,8 +36,13 @@ def split(graph: Graph) -> list[Region | Node]:
     axes = channel_axes(graph)
     forms = {node: form for node in graph.nodes if (form := form_of(node, axes.get(node)))}
     groups = partition(graph, forms, join)
-    steps = _ordered(graph, groups)
-    graph.left = _left(graph, [step for step in steps if isinstance(step, Node)], forms)
+    graph.schedule = steps = _ordered(graph, groups)
+    nodes = [step for step in steps if isinstance(step, Node)]
+    bodies = [body for node in nodes if isinstance(node.op, Control) for body in node.op.bodies]
+    for body in bodies:
+        split(body)
+    nodes = [node for node in nodes if not isinstance(node.op, Control)]
+    graph.left = _together([_left(graph, nodes, forms), *(body.left for body in bodies)])
     return steps
 
 
@@ -148,3 +154,12 @@ def _left(graph: Graph, nodes: Sequence[Node], forms: dict[Node, Form]) -> dict[
             own = "not in the form of its neighbours"
         reasons.setdefault(name, own)
     return {name: Left(n, reasons[name]) for name, n in Counter(names).most_common()}
+
+
+def _together(lefts: Sequence[dict[str, Left]]) -> dict[str, Left]:
+    """What stayed in XLA of a graph and of the bodies of its loops."""
+    made: dict[str, Left] = {}
+    for name, entry in (item for left in lefts for item in left.items()):
+        before = made.get(name, Left(0, entry.reason))
+        made[name] = Left(before.count + entry.count, before.reason)
+    return made

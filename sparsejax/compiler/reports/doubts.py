@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 from sparsejax.compiler.graph.graph import Graph, Node, Value
+from sparsejax.compiler.nodes.control import graphs
 from sparsejax.compiler.nodes.primitive import Primitive
 from sparsejax.compiler.reports.layer_report import LayerReport
 from sparsejax.compiler.reports.report import CompileReport
@@ -18,13 +19,14 @@ SQUARES = ("square", "integer_pow", "mul")
 def in_training(graph: Graph) -> list[str]:
     """Traces that a model in training mode leaves in the graph as it was traced."""
     found = []
-    if _normalises_the_batch(graph):
+    within = list(graphs(graph))
+    if any(map(_normalises_the_batch, within)):
         found.append(
             "compile found means of the values and of their squares over the batch, as BatchNorm "
             "computes them in training: an image's result depends on the others; call the model "
             "for inference, with train=False (use_running_average=True, model.eval())."
         )
-    if _draws_the_same(graph):
+    if any(map(_draws_the_same, within)):
         found.append(
             "compile found random numbers from a key that is a constant, as dropout draws them in "
             "training: they are the same at each call; call the model for inference, with "

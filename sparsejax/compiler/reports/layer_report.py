@@ -27,6 +27,8 @@ class LayerReport:
         multiply_adds: of the dense layer on the compiled shape, batch included.
         sparse_multiply_adds: those with a nonzero weight.
         batch: images in one call; rows of a matrix count as one.
+        turns: of the loop that the layer is in, which times and multiply-adds count; None where
+            values decide how many these are, as in a while loop, and one turn is counted.
     """
 
     path: str
@@ -45,6 +47,7 @@ class LayerReport:
     batch: int = 1
     estimated: bool = False
     handed_back: bool = False
+    turns: int | None = 1
 
     @property
     def microseconds_per_image(self) -> float:

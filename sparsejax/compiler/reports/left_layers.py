@@ -8,7 +8,7 @@ import numpy as np
 
 from sparsejax.compiler.graph.graph import Graph, Node, Value
 from sparsejax.compiler.nodes.primitive import Primitive
-from sparsejax.compiler.passes.trace import LAYER_NAMES
+from sparsejax.compiler.passes.loops import LAYER_NAMES
 from sparsejax.compiler.reports.layer_report import LayerReport
 from sparsejax.jaxprs import calls
 from sparsejax.jaxprs.multiply_adds import multiply_adds

@@ -11,6 +11,7 @@ from sparsejax import text
 from sparsejax.compiler.graph.graph import Graph, Left, Node, Region
 from sparsejax.compiler.layouts.select import Choice
 from sparsejax.compiler.layouts.tune import Chooser
+from sparsejax.compiler.nodes.control import Control, graphs
 from sparsejax.compiler.nodes.layer import Layer
 from sparsejax.compiler.regions.fusion import Fusion, kind_of
 from sparsejax.compiler.reports.layer_report import LayerReport as LayerReport
@@ -158,7 +159,8 @@ def _does(row: LayerReport) -> str:
     size = f"{window} dw {outputs}" if row.kind == "depthwise" else f"{inputs}->{outputs}"
     kind = "linear" if row.kind == "linear" else window
     text = size if row.kind == "depthwise" else f"{kind} {size}"
-    return text + (f" + {row.activation}" if row.activation else "")
+    text += f" + {row.activation}" if row.activation else ""
+    return text + (" a turn" if row.turns is None else f" x {row.turns}" if row.turns > 1 else "")
 
 
 def report(
@@ -176,27 +178,30 @@ def report(
         chooser: that made them, with the times of all nodes.
         verdict: which regions went back to XLA.
     """
-    everything = [part for part in schedule if isinstance(part, Region)]
+    inner = [part for body in graphs(graph) if body is not graph for part in body.schedule]
+    everything = [part for part in (*schedule, *inner) if isinstance(part, Region)]
     regions = [region for region in everything if region not in verdict.given]
     given = {node: why for region, why in verdict.given.items() for node in region.nodes}
     home = {node: number for number, region in enumerate(regions) for node in region.nodes}
-    layers = []
-    for node in graph.nodes:
+    layers, turns_of = [], {}
+    for owner, node, turns in _in_order(graph, 1):
+        turns_of[node] = turns or 1
         if isinstance(node.op, Layer):
             number = home.get(node, -1)
             images = number >= 0 and not regions[number].rows
             micros = chooser.micros.get(node, math.nan)
             row = _row(node, choices.get(node), number, images, micros)
-            layers.append(_handed_back(row, given[node]) if node in given else row)
+            rows = [_handed_back(row, given[node]) if node in given else row]
         else:
-            layers += left_layers(graph, node)
+            rows = left_layers(owner, node)
+        layers += [_repeated(row, turns) for row in rows]
     left: dict[str, Left] = dict(sorted(graph.left.items(), key=lambda item: -item[1].count))
     return CompileReport(
         tuple(layers),
         len(regions),
         {name: entry.count for name, entry in left.items()},
         {name: entry.reason for name, entry in left.items()},
-        _others(regions, chooser.micros),
+        _others(regions, {n: m * turns_of[n] for n, m in chooser.micros.items()}),
         chooser.num_left,
         len(verdict.given),
         verdict.micros,
@@ -215,6 +220,29 @@ def _handed_back(row: LayerReport, reason: str) -> LayerReport:
         break_even=math.nan,
         reason=reason,
         handed_back=True,
+    )
+
+
+def _in_order(graph: Graph, turns: int | None) -> Iterator[tuple[Graph, Node, int | None]]:
+    """The nodes, those of loops and branches in their place, with their graph and turns."""
+    for node in graph.nodes:
+        if not isinstance(node.op, Control):
+            yield graph, node, turns
+            continue
+        own = node.op.turns
+        for body in node.op.bodies:
+            yield from _in_order(body, None if own is None or turns is None else own * turns)
+
+
+def _repeated(row: LayerReport, turns: int | None) -> LayerReport:
+    """The row of a layer that runs so often in one call; None where values decide."""
+    times = 1 if turns is None else turns
+    return replace(
+        row,
+        turns=turns,
+        microseconds=row.microseconds * times,
+        multiply_adds=row.multiply_adds * times,
+        sparse_multiply_adds=row.sparse_multiply_adds * times,
     )
 
 

@@ -71,15 +71,19 @@ DOUBTS = {
     "float16": (lambda: product(jnp.float16), [f"kernel .*float16 .*{CAST}"]),
     "weights in bfloat16": (lambda: product(jnp.bfloat16, np.float32), [f"bfloat16.*{CAST}"]),
     "a model in bfloat16": (lambda: linen(jnp.bfloat16), [f"Conv_0/kernel .*bfloat16.*{CAST}"]),
-    "one dimension": (
+    "three dimensions": (
         lambda: (
             lambda p, x: lax.conv_general_dilated(
-                x, p["k"], (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC")
+                x[None, None],
+                p["k"],
+                (1, 1, 1),
+                "SAME",
+                dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
             ),
-            {"k": np.ones((3, 3, 4), np.float32)},
+            {"k": np.ones((1, 1, 3, 3, 4), np.float32)},
             ROWS,
         ),
-        ["k .1-D convolution: in 1 dimensions"],
+        ["k .3-D convolution: in 3 dimensions"],
     ),
     "no layers": (lambda: (lambda p, x: x * p, np.ones(3, np.float32), ROWS), ["is no layer"]),
 }
@@ -110,10 +114,9 @@ def test_what_is_in_order_is_left_unsaid(name):
 
 def left(p, x):
     x = lax.conv_general_dilated(
-        x, p["line"], (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC")
-    )
-    x = lax.scan(lambda c, _: (jnp.tanh(c @ p["loop"]), None), x, length=100)[0]
-    x = lax.cond(x.sum() > 0, lambda: x @ p["branch"], lambda: x)
+        x, p["turned"], (1,), "SAME", dimension_numbers=("NWC", "WIO", "WNC")
+    ).transpose(1, 0, 2)
+    x = lax.scan(lambda c, k: (jnp.tanh(c @ k), None), x, p["loop"])[0]
     x = jnp.einsum("btk,bkd->btd", x, p["batched"]) + x @ p["dense"]
     image = lax.conv_transpose(x[:, :, None], p["up"], (2, 2), "SAME")
     volume = lax.conv_general_dilated(
@@ -125,9 +128,8 @@ def left(p, x):
 
 def test_layers_that_stay_in_xla_have_rows_with_reasons():
     shapes = {
-        "line": (3, 3, 4),
-        "loop": (4, 4),
-        "branch": (4, 4),
+        "turned": (3, 3, 4),
+        "loop": (65, 4, 4),
         "batched": (2, 4, 4),
         "dense": (4, 4),
         "up": (2, 2, 4, 4),
@@ -135,7 +137,7 @@ def test_layers_that_stay_in_xla_have_rows_with_reasons():
     }
     rng = np.random.default_rng(0)
     params = {k: rng.normal(size=s).astype(np.float32) for k, s in shapes.items()}
-    params["loop"][:, :2] = 0
+    params["loop"][:, :, :2] = 0
     plan = sj.plan(params, {"loop|dense": sj.Unstructured()}, sparsity=0.5)
     with pytest.warns(UserWarning, match=r"1 of the 2 leaves .* loop \(scan: inside scan"):
         fast = compiled(left, params, ROWS, plan=plan)
@@ -145,9 +147,8 @@ def test_layers_that_stay_in_xla_have_rows_with_reasons():
     assert set(rows) == set(shapes)
     assert {path for path, row in rows.items() if row.kernel != "xla"} == {"dense"}
     words = {
-        "line": ("1-D convolution", "in 1 dimensions", 2 * 6 * 3 * 3 * 4),
-        "loop": ("scan", "inside scan", 100 * 2 * 6 * 4 * 4),
-        "branch": ("cond", "inside cond", 2 * 6 * 4 * 4),
+        "turned": ("1-D convolution", "neither last nor first", 2 * 6 * 3 * 3 * 4),
+        "loop": ("scan", "inside scan", 65 * 2 * 6 * 4 * 4),
         "batched": ("product", "along the batch", 2 * 6 * 4 * 4),
         "up": ("2-D transposed convolution", "transposed", None),
         "volume": ("3-D convolution", "in 3 dimensions", 2 * 12 * 2 * 4 * 2),

@@ -29,6 +29,12 @@ def spatial(pair: Sequence, rest: Any, channels_last: bool) -> tuple:
     return (rest, *pair, rest) if channels_last else (rest, rest, *pair)
 
 
+def of_line(shape: tuple, channels_last: bool) -> tuple[int, ...]:
+    """The shape of a line of pixels, (N, W, C) or (N, C, W), as an image of height 1."""
+    axis = 1 if channels_last else 2
+    return (*shape[:axis], 1, *shape[axis:])
+
+
 def is_channel(axis: int, rank: int) -> bool:
     """May the axis be that of channels?"""
-    return rank > 1 and (axis == rank - 1 or (rank == 4 and axis == 1))
+    return rank > 0 and (axis == rank - 1 or (rank == 4 and axis == 1))

@@ -9,6 +9,7 @@ from sparsejax.compiler.nodes import (
     concat,
     conv,
     elementwise,
+    line,
     linear,
     mean,
     pad,
@@ -20,6 +21,7 @@ from sparsejax.compiler.nodes import (
 KINDS = (
     conv.RULES,
     linear.RULES,
+    line.RULES,
     pool.RULES,
     mean.RULES,
     affine.RULES,

@@ -1,4 +1,4 @@
-"""Convolutions in two dimensions."""
+"""Convolutions in one and two dimensions."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from sparsejax.compiler.engine.program import Builder
 from sparsejax.compiler.graph.activation import IDENTITY, Activation
 from sparsejax.compiler.graph.edit import Edit, constant_of, is_float, made, not_float32
 from sparsejax.compiler.graph.graph import Node
-from sparsejax.compiler.graph.images import Pairs
+from sparsejax.compiler.graph.images import Pairs, of_line
 from sparsejax.compiler.nodes.elementwise import BINARY
 from sparsejax.compiler.nodes.layer import Layer, lower_product
 from sparsejax.compiler.nodes.op import (
@@ -23,6 +23,7 @@ from sparsejax.compiler.nodes.op import (
     with_padding,
 )
 from sparsejax.compiler.nodes.primitive import Primitive
+from sparsejax.compiler.nodes.reshape import Reshape
 
 DEPTHWISE = "depthwise"  # in xla_ops/engine/codes.def
 
@@ -143,11 +144,12 @@ class Conv(ImageOp, Layer):
         return None
 
 
-NHWC, NCHW = (0, 3, 1, 2), (0, 1, 2, 3)
+# The axes of batch, channels and pixels by rank: channels last, channels first.
+ORDERS = {3: ((0, 2, 1), (0, 1, 2)), 4: ((0, 3, 1, 2), (0, 1, 2, 3))}
 
 
 def to_conv(edit: Edit, node: Node) -> bool:
-    """A two-dimensional convolution in NHWC or NCHW with constant weights."""
+    """A convolution in one or two dimensions with constant weights, channels last or first."""
     if not (isinstance(node.op, Primitive) and node.op.name == "conv_general_dilated"):
         return False
     (x, kernel), params = node.inputs, node.op.equation.params
@@ -156,34 +158,43 @@ def to_conv(edit: Edit, node: Node) -> bool:
         return edit.refuse(node, "its weights are computed")
     if not is_float(*node.inputs, *node.outputs):
         return edit.refuse(node, not_float32(node))
-    if len(x.shape) != 4:
-        return edit.refuse(node, f"in {len(x.shape) - 2} dimensions, not in two")
-    axes = params["dimension_numbers"]
-    if axes.lhs_spec != axes.out_spec or axes.lhs_spec not in (NHWC, NCHW):
-        return edit.refuse(node, "neither NHWC nor NCHW")
-    if tuple(params["lhs_dilation"]) != (1, 1) or params["batch_group_count"] != 1:
+    if len(x.shape) not in ORDERS:
+        return edit.refuse(node, f"in {len(x.shape) - 2} dimensions, not in one or two")
+    axes, orders = params["dimension_numbers"], ORDERS[len(x.shape)]
+    if axes.lhs_spec != axes.out_spec or axes.lhs_spec not in orders:
+        return edit.refuse(node, "channels are neither last nor first")
+    if any(step != 1 for step in params["lhs_dilation"]) or params["batch_group_count"] != 1:
         return edit.refuse(node, "a transposed or batch-grouped convolution")
-    padding: Any = tuple((int(low), int(high)) for low, high in params["padding"])
+    padding: Any = _pair([(int(low), int(high)) for low, high in params["padding"]], (0, 0))
     if any(low < 0 or high < 0 for low, high in padding):
         return edit.refuse(node, "negative padding")
     if not np.isfinite(weights).all():
         return edit.refuse(node, "weights are not finite")
     outputs, inputs, *spatial = axes.rhs_spec
+    last = axes.lhs_spec == orders[0]
+    filters = weights.transpose(*spatial, inputs, outputs)
     op = Conv(
-        weights=weights.transpose(*spatial, inputs, outputs),
+        weights=filters if filters.ndim == 4 else filters[None],
         bias=np.zeros(weights.shape[outputs]),
         path=kernel.path,
-        strides=_pair(params["window_strides"]),
+        strides=_pair(list(map(int, params["window_strides"])), 1),
         padding=padding,
-        dilation=_pair(params["rhs_dilation"]),
+        dilation=_pair(list(map(int, params["rhs_dilation"])), 1),
         groups=int(params["feature_group_count"]),
-        channels_last=axes.lhs_spec == NHWC,
+        channels_last=last,
     )
-    return edit.replace(node, made(op, [x], node.outputs[0].shape))
+    shape = node.outputs[0].shape
+    if len(shape) == 4:
+        return edit.replace(node, made(op, [x], shape))
+    image = made(Reshape(of_line(x.shape, last)), [x], of_line(x.shape, last))
+    conv = made(op, image.outputs, of_line(shape, last))
+    return edit.replace(node, image, conv, made(Reshape(shape), conv.outputs, shape))
 
 
-def _pair(numbers: Any) -> tuple[int, int]:
-    return int(numbers[0]), int(numbers[1])
+def _pair(numbers: list, along_height: Any) -> tuple[Any, Any]:
+    """Something for height and width; a line has but a width."""
+    height, width = numbers if len(numbers) == 2 else (along_height, *numbers)
+    return height, width
 
 
 RULES = Rules(named=(to_conv,))

@@ -85,8 +85,8 @@ int run(const Layer& layer, int repeats) {
   for (int64_t i = 0; i < layer.cols * pitch; ++i) x[i] = normal(random);
   const PackedProduct packed(layer.weights.data(), layer.rows, layer.cols, layer.pixels, pitch,
                              layer.layout, neon::product);
-  const ProductCall call{&packed.matrix(),  x,       y, pitch,
-                         layer.bias.data(), nullptr, 0, {Function::kClamp, 0, 6}};
+  const ProductCall call{&packed.matrix(),        x, pitch, y, pitch, layer.bias.data(), nullptr, 0,
+                         {Function::kClamp, 0, 6}};
   for (int i = 0; i < repeats; ++i)
     for (int64_t part = 0; part < packed.matrix().num_parts; ++part)
       neon::product.multiply(call, part, 0, layer.pixels);

@@ -73,9 +73,11 @@ Case random_case() {
   const bool vector = random()() % 4 == 0;
   c.rows = any_of({1, 2, 3, 4, 5, 7, 8, 9, 16, 31, 64, 70});
   c.cols = any_of({1, 2, 3, 8, 33, 130, 300});
-  c.pixels = vector ? 1 : any_of({1, 2, 5, 7, 8, 9, 15, 16, 17, 31, 33, 49, 100, 113, 196, 250});
+  c.pixels =
+      vector ? 1 : any_of({1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 49, 100, 113, 196, 250});
   c.x_pitch = vector ? 1 : rounded(c.pixels) + 16 * (random()() % 2);
   c.y_pitch = vector ? 1 : rounded(c.pixels) + 16 * (random()() % 2);
+  if (!vector && c.pixels <= 8 && random()() % 2) c.x_pitch = c.y_pitch = c.pixels <= 4 ? 4 : 8;
   c.layout = random_layout(vector);
   const double sparsity = any_of({0, 50, 90, 100}) / 100.0;
   for (int64_t i = 0; i < c.rows * c.cols; i++)
@@ -102,9 +104,15 @@ double activated(const ActivationCall& activation, double x) {
 
 ProductCall call_of(const Case& c, const ProductMatrix& matrix, const Strip& x,
                     const Strip& residual, Strip& y) {
-  return {&matrix,          x.data(),      y.data(),
-          c.y_pitch,        c.bias.data(), c.has_residual ? residual.data() : nullptr,
-          residual.pitch(), c.activation};
+  return {&matrix,
+          x.data(),
+          c.x_pitch,
+          y.data(),
+          c.y_pitch,
+          c.bias.data(),
+          c.has_residual ? residual.data() : nullptr,
+          residual.pitch(),
+          c.activation};
 }
 
 void expect_product(const Case& c, const Strip& x, const Strip& residual, const Strip& y,

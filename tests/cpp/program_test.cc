@@ -111,9 +111,17 @@ void test_weights_are_shared(const Kernels& kernels) {
   const int64_t one = packed_bytes() - before;
   expect(one > 40 * 24 * 4, "packed bytes are counted");
   expect(first.program().floats.size() == 40, "floats that are packed are dropped");
-  for (int64_t rows : {10, 60, 112, 113, 1000}) {
+  for (int64_t rows : {1, 2, 4, 7, 16}) {
     const Executable other(parse(draft_of(rows)), kernels, {112, 400});
-    expect(packed_bytes() == before + one, "another number of rows shares the weights");
+    expect(packed_bytes() == before + one, "another number of few rows shares the weights");
+  }
+  {
+    const Executable many(parse(draft_of(17)), kernels, {112, 400});
+    const int64_t two = packed_bytes() - before;
+    for (int64_t rows : {60, 112, 113, 1000}) {
+      const Executable other(parse(draft_of(rows)), kernels, {112, 400});
+      expect(packed_bytes() == before + two && two < 3 * one, "and so does any of many");
+    }
   }
   Draft changed = draft_of(9);
   changed.floats[1] = 0.25f;

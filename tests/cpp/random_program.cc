@@ -13,10 +13,13 @@ class Growth {
 
   Draft draft() {
     const int64_t num_inputs = 1 + c_.below(3), num_steps = 1 + c_.below(9);
+    column_ = c_.percent(20);
     for (int64_t i = 0; i < num_inputs; i++) {
       ImageSize size = {c_.of({1, 3, 8, 17}), c_.of({1, 5, 16, 33}), c_.of({1, 7, 24, 40})};
+      if (column_) size = {size.channels, c_.of({2, 3, 4, 7, 8, 13, 16, 50, 64, 65}), 1};
+      if (column_ && i > 0) size.height = d_.values[0].height;
       if (i > 0 && c_.percent(60)) size = d_.values[0];
-      if (i > 0 && c_.percent(30)) size = {d_.values[0].channels, 1, 1};
+      if (i > 0 && !column_ && c_.percent(30)) size = {d_.values[0].channels, 1, 1};
       Step& step = d_.add(Op::kInput, size, {});
       step.argument = i;
       step.rank = c_.of({3, 1, 2});
@@ -82,9 +85,10 @@ class Growth {
   void grow() {
     const int64_t x = pick(), kind = c_.below(12);
     if (size(x).floats() > 20000 && kind != 4) return;
-    if (kind <= 1) return product(x);
+    if (kind <= 1 || (column_ && (kind == 2 || kind == 3))) return product(x);
     if (kind == 2) return depthwise(x);
     if (kind == 3) return pool(x);
+    if (column_ && (kind == 4 || kind >= 10)) return affine(x);
     if (kind == 4) return void(d_.add(Op::kMean, {size(x).channels, 1, 1}, {x}));
     if (kind == 5) return affine(x);
     if (kind <= 7) return binary(x);
@@ -110,7 +114,7 @@ class Growth {
     int64_t pad_top = 0;
     ImageSize out = in;
     out.channels = c_.percent(30) ? in.channels : c_.of({1, 6, 17, 33});
-    if (c_.percent(60)) out = slide(w, pad_top, in, out.channels);
+    if (!column_ && c_.percent(60)) out = slide(w, pad_top, in, out.channels);
     const int64_t cols = in.channels * w.kernel_y * w.kernel_x;
     if (cols > 1000) return;
     int64_t gate = kNone;
@@ -165,7 +169,7 @@ class Growth {
 
   void binary(int64_t x) {
     const ImageSize in = size(x);
-    const bool pixel = c_.percent(40);
+    const bool pixel = !column_ && c_.percent(40);
     int64_t b = find(
         [&](const ImageSize& s) { return pixel ? s == ImageSize{in.channels, 1, 1} : s == in; });
     if (b == kNone) b = x;
@@ -207,6 +211,7 @@ class Growth {
 
   Choices& c_;
   std::mt19937 generator_;
+  bool column_ = false;  // only steps that look at each pixel alone, over pixels below each other
   Draft d_;
 };
 

@@ -41,7 +41,8 @@ std::unique_ptr<Memory> take_memory(int64_t floats) {
     auto& pieces = kept().pieces;
     auto best = pieces.end();
     for (auto it = pieces.begin(); it != pieces.end(); ++it)
-      if ((*it)->floats() >= floats && (best == pieces.end() || (*it)->floats() < (*best)->floats()))
+      if ((*it)->floats() >= floats &&
+          (best == pieces.end() || (*it)->floats() < (*best)->floats()))
         best = it;
     if (best != pieces.end()) {
       std::unique_ptr<Memory> memory = std::move(*best);

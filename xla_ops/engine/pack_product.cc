@@ -19,9 +19,9 @@ struct Line {
   size_t begin, count;
 };
 
-// Cuts `rows` into parts of about the same number of nonzeros, at multiples of `unit`.
-std::vector<int32_t> parts_of(const float* weights, int64_t rows, int64_t cols, int64_t num_parts,
-                              int64_t unit) {
+// Cuts `rows` into parts of about the same number of nonzeros. Parts begin at multiples of 16: for
+// blocks, and for functions of whole vectors where a row has one float.
+std::vector<int32_t> parts_of(const float* weights, int64_t rows, int64_t cols, int64_t num_parts) {
   constexpr int64_t kRowCost = 8;  // a row's start and end, in nonzeros
   std::vector<int64_t> cost(rows + 1, 0);
   for (int64_t r = 0; r < rows; r++)
@@ -29,7 +29,7 @@ std::vector<int32_t> parts_of(const float* weights, int64_t rows, int64_t cols, 
   std::vector<int32_t> begins;
   for (int64_t p = 0; p < num_parts; p++) {
     const auto at = std::lower_bound(cost.begin(), cost.end(), cost[rows] * p / num_parts);
-    const int64_t row = round_up(at - cost.begin(), unit);
+    const int64_t row = round_up(at - cost.begin(), 16);
     begins.push_back(static_cast<int32_t>(std::min(row, rows)));
   }
   begins.push_back(static_cast<int32_t>(rows));
@@ -64,7 +64,7 @@ class PackedProduct::Packer {
   void chunk(int64_t part, Columns columns, bool middle) {
     first_col_ = columns.begin;
     run_begin_ = out_.runs_.size();
-    starts_.push_back({out_.values_.size(), out_.offsets_.size(), run_begin_, out_.rows_.size()});
+    starts_.push_back({out_.values_.size(), out_.columns_.size(), run_begin_, out_.rows_.size()});
     read_lines(out_.part_rows_[part], out_.part_rows_[part + 1], columns);
     if (middle)  // neither bias nor activation: nothing to do for empty lines
       lines_.erase(std::remove_if(lines_.begin(), lines_.end(),
@@ -87,7 +87,7 @@ class PackedProduct::Packer {
     for (size_t i = 0; i < starts_.size(); i++) {
       ProductChunk& chunk = out_.chunks_[i];
       chunk.values = out_.values_.data() + starts_[i].values;
-      chunk.offsets = out_.offsets_.data() + starts_[i].offsets;
+      chunk.columns = out_.columns_.data() + starts_[i].columns;
       chunk.runs = out_.runs_.data() + starts_[i].runs;
       chunk.rows = out_.rows_.data() + starts_[i].rows;
     }
@@ -95,7 +95,7 @@ class PackedProduct::Packer {
 
  private:
   struct Start {
-    size_t values, offsets, runs, rows;
+    size_t values, columns, runs, rows;
   };
 
   int32_t row_of(const Line& line, int64_t r) const {  // the last row is repeated
@@ -146,10 +146,7 @@ class PackedProduct::Packer {
     return longer;
   }
 
-  void offset(int64_t col) {
-    const int64_t floats = (col - first_col_) * matrix_.x_pitch;
-    out_.offsets_.push_back(static_cast<uint16_t>(matrix_.x_pitch == 1 ? floats : floats / 2));
-  }
+  void column(int64_t col) { out_.columns_.push_back(static_cast<uint16_t>(col - first_col_)); }
 
   void value_rows(const Line& line) {
     for (int64_t r = 0; r < height_; r++) out_.rows_.push_back(row_of(line, r));
@@ -162,7 +159,7 @@ class PackedProduct::Packer {
     for (size_t i = 0; i < count; i++)
       for (int64_t l = 0; l < num_lines; l++) {
         const size_t from = lines[l].begin + i;
-        offset(cols_[from]);
+        column(cols_[from]);
         for (int64_t r = 0; r < height_; r++) out_.values_.push_back(values_[from * height_ + r]);
       }
     if (out_.runs_.size() > run_begin_ && out_.runs_.back().count == static_cast<int32_t>(count))
@@ -195,7 +192,7 @@ class PackedProduct::Packer {
     }
     for (int mask = 1; mask < 16; mask++) {
       for (size_t i : of_mask[mask]) {
-        offset(cols_[i]);
+        column(cols_[i]);
         for (int r = 0; r < 4; r++)
           if (mask >> r & 1) out_.values_.push_back(values_[4 * i + r]);
       }
@@ -220,11 +217,16 @@ PackedProduct::PackedProduct(const float* weights, int64_t rows, int64_t cols, i
                              const ProductKernels& kernels) {
   const ProductLayout& layout = layout_ =
       completed(wanted, weights, rows, cols, pixels, x_pitch, kernels);
-  matrix_ = {rows,         cols,        x_pitch,          layout.storage,
-             layout.block, layout.tile, layout.num_parts, divide_up(cols, layout.chunk_cols),
-             nullptr,      nullptr};
-  const int64_t height = layout.storage == Storage::kRows ? 1 : layout.block;
-  part_rows_ = parts_of(weights, rows, cols, layout.num_parts, x_pitch == 1 ? 16 : height);
+  matrix_ = {rows,
+             cols,
+             layout.storage,
+             layout.block,
+             layout.tile,
+             layout.num_parts,
+             divide_up(cols, layout.chunk_cols),
+             nullptr,
+             nullptr};
+  part_rows_ = parts_of(weights, rows, cols, layout.num_parts);
   Packer packer(*this, weights);
   for (int64_t p = 0; p < matrix_.num_parts; p++)
     for (int64_t c = 0; c < matrix_.num_chunks; c++) {
@@ -234,7 +236,7 @@ PackedProduct::PackedProduct(const float* weights, int64_t rows, int64_t cols, i
     }
   stored_ = values_.size();
   values_.shrink_to_fit();
-  offsets_.shrink_to_fit();
+  columns_.shrink_to_fit();
   runs_.shrink_to_fit();
   rows_.shrink_to_fit();
   packer.point();
@@ -244,7 +246,7 @@ PackedProduct::PackedProduct(const float* weights, int64_t rows, int64_t cols, i
 
 int64_t PackedProduct::bytes() const {
   const auto of = [](const auto& vector) { return vector.capacity() * sizeof(vector[0]); };
-  return of(values_) + of(offsets_) + of(runs_) + of(rows_) + of(chunks_) + of(part_rows_);
+  return of(values_) + of(columns_) + of(runs_) + of(rows_) + of(chunks_) + of(part_rows_);
 }
 
 }  // namespace sparsejax

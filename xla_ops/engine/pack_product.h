@@ -29,7 +29,7 @@ ProductLayout completed(const ProductLayout& wanted, const float* weights, int64
 class PackedProduct {
  public:
   // weights[rows][cols], neither of them 0; zeros are left out, but those within blocks. x_pitch is
-  // 1 for one pixel, else a multiple of 16 that is not below `pixels`; is_layout(layout).
+  // 1 for one pixel, else 4, 8 or a multiple of 16 that is not below `pixels`; is_layout(layout).
   PackedProduct(const float* weights, int64_t rows, int64_t cols, int64_t pixels, int64_t x_pitch,
                 const ProductLayout& layout, const ProductKernels& kernels);
   PackedProduct(PackedProduct&&) = default;  // a copy's matrix would point into the original
@@ -44,7 +44,7 @@ class PackedProduct {
   ProductLayout layout_;
   int64_t stored_ = 0;
   std::vector<float> values_;
-  std::vector<uint16_t> offsets_;
+  std::vector<uint16_t> columns_;
   std::vector<ProductRun> runs_;
   std::vector<int32_t> rows_;
   std::vector<ProductChunk> chunks_;

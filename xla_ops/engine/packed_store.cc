@@ -10,7 +10,7 @@
 namespace sparsejax {
 namespace {
 
-using Key = std::array<uint64_t, 11>;
+using Key = std::array<uint64_t, 10>;
 
 struct Store {
   Mutex mutex;
@@ -28,7 +28,8 @@ uint64_t mixed(uint64_t x) {  // the finaliser of SplitMix64
   return x ^ x >> 31;
 }
 
-// Two sums of products with what stands at each place, so that equal blocks in another order differ.
+// Two sums of products with what stands at each place, so that equal blocks in another order
+// differ.
 std::array<uint64_t, 2> digest(const float* floats, int64_t count) {
   uint64_t a = 0x9e3779b97f4a7c15, b = count;
   for (int64_t i = 0; i < count; i += 2) {
@@ -61,7 +62,6 @@ std::shared_ptr<const PackedProduct> packed_product(const float* weights, int64_
                    hash[1],
                    number(rows),
                    number(cols),
-                   number(x_pitch),
                    number(layout.storage),
                    number(layout.block),
                    number(layout.tile),
@@ -69,8 +69,8 @@ std::shared_ptr<const PackedProduct> packed_product(const float* weights, int64_
                    number(layout.num_parts),
                    reinterpret_cast<uintptr_t>(&kernels)};
   if (auto found = find(key)) return found;
-  auto made = std::make_shared<const PackedProduct>(weights, rows, cols, pixels, x_pitch, layout,
-                                                    kernels);
+  auto made =
+      std::make_shared<const PackedProduct>(weights, rows, cols, pixels, x_pitch, layout, kernels);
   const Lock lock(store().mutex);
   auto& products = store().products;
   for (auto it = products.begin(); it != products.end();)

@@ -36,11 +36,29 @@ void cut_rows(int64_t height, const PlanOptions& options, Strips& strips) {
   strips.pitch = pitch_of(fit, 1);
 }
 
-Strips strips_of(const ImageSize& size, const PlanOptions& options) {
+// A column of pixels, of which nothing but products, sums and functions is taken: no kernel looks
+// beside a row, so that few of them may lie close together.
+bool is_column(const Program& program) {
+  for (const ImageSize& size : program.values)
+    if (size.width != 1 || size.height != program.values[0].height) return false;
+  for (const Step& step : program.steps) {
+    const bool alone = step.op == Op::kInput || step.op == Op::kOutput || step.op == Op::kAffine ||
+                       step.op == Op::kBinary || step.op == Op::kConcat || step.op == Op::kChannels;
+    const bool plain = step.op == Op::kProduct && reads_directly(program, step);
+    if (!alone && !plain) return false;
+  }
+  return true;
+}
+
+Strips strips_of(const ImageSize& size, bool column, const PlanOptions& options) {
   Strips strips = {};
   strips.small = size.pixels() > 1 && size.pixels() <= options.whole_pixels;
   if (size.pixels() == 1) {
     strips.rows = strips.count = strips.pitch = 1;
+  } else if (column && size.height <= kFewPixels) {
+    strips.rows = size.height;
+    strips.count = 1;
+    strips.pitch = size.height <= 4 ? 4 : size.height <= 8 ? 8 : 16;
   } else if (size.width == 1) {
     cut_rows(size.height, options, strips);
     strips.count = divide_up(size.height, strips.rows);
@@ -234,6 +252,7 @@ void plan_arena(const Program& program, Plan& plan) {
 }  // namespace
 
 int64_t packed_pixels(const Strips& strips, const ImageSize& size) {
+  if (strips.pitch <= kFewPixels) return strips.pitch;
   return size.width == 1 && size.height > 1 ? strips.pitch - 16 : strips.rows * size.width;
 }
 
@@ -285,7 +304,9 @@ std::vector<int64_t> first_strips(const Program& program, const Plan& plan, int6
 Plan make_plan(const Program& program, const PlanOptions& options) {
   Plan plan;
   plan.maker.assign(program.values.size(), kNone);
-  for (const ImageSize& size : program.values) plan.values.push_back(strips_of(size, options));
+  const bool column = is_column(program);
+  for (const ImageSize& size : program.values)
+    plan.values.push_back(strips_of(size, column, options));
   for (size_t i = 0; i < program.steps.size(); i++)
     if (program.steps[i].output != kNone)
       plan.maker[program.steps[i].output] = static_cast<int64_t>(i);

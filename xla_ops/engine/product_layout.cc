@@ -54,7 +54,7 @@ double row_cycles(const Shape& shape, const ProductLayout& layout, double produc
 double choose_tile(const Shape& shape, const ProductKernels& kernels, ProductLayout& layout) {
   const int64_t vectors = divide_up(shape.pixels, kernels.lanes);
   const int64_t most = std::min(vectors, kernels.most_vectors(layout.storage, layout.block));
-  const int64_t most_cols = 2 * 65535 / shape.x_pitch + 1;
+  const int64_t most_cols = most_chunk_cols(shape.x_pitch);
   ProductLayout best = layout;
   double best_cycles = 1e300;
   for (int64_t tile = 1; tile <= most; tile++) {
@@ -77,22 +77,28 @@ double choose_tile(const Shape& shape, const ProductKernels& kernels, ProductLay
   return best_cycles;
 }
 
+// For 1 to 16 pixels alike, so that these share what is packed: one tile, and chunks of which x
+// stays in the first-level cache, as 64 bytes a column at most.
+ProductLayout completed_for_few(ProductLayout layout, int64_t rows, int64_t cols,
+                                const ProductKernels& kernels) {
+  constexpr int64_t kCols = 1024;
+  if (layout.num_parts == 0) layout.num_parts = std::clamp<int64_t>(rows / 64, 1, 8);
+  if (layout.block == 0) layout.block = layout.storage == Storage::kMasks ? 4 : 8;
+  layout.tile = divide_up(kFewPixels, kernels.lanes);
+  layout.chunk_cols = layout.chunk_cols == 0
+                          ? divide_up(cols, divide_up(cols, kCols))
+                          : std::min(layout.chunk_cols, most_chunk_cols(kFewPixels));
+  return layout;
+}
+
 }  // namespace
 
 ProductLayout completed(const ProductLayout& wanted, const float* weights, int64_t rows,
                         int64_t cols, int64_t pixels, int64_t x_pitch,
                         const ProductKernels& kernels) {
+  if (x_pitch <= kFewPixels) return completed_for_few(wanted, rows, cols, kernels);
   ProductLayout layout = wanted;
-  const bool vector = x_pitch == 1;
-  if (layout.num_parts == 0)
-    layout.num_parts = vector ? std::clamp<int64_t>(rows / 64, 1, 8) : rows < 64 ? 1 : 2;
-  if (vector) {
-    if (layout.block == 0) layout.block = layout.storage == Storage::kMasks ? 4 : 8;
-    layout.tile = 1;
-    layout.chunk_cols = layout.chunk_cols == 0 ? std::min<int64_t>(cols, 65536)
-                                               : std::min<int64_t>(layout.chunk_cols, 65536);
-    return layout;
-  }
+  if (layout.num_parts == 0) layout.num_parts = rows < 64 ? 1 : 2;
   const double nonzeros = count_nonzeros(weights, rows * cols);
   const Shape shape = {rows, cols, pixels, x_pitch, nonzeros / rows};
   if (layout.block == 0 && layout.storage != Storage::kRows) layout.block = 4;

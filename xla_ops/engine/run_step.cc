@@ -162,13 +162,8 @@ class StripRun {
 
   void product() const {
     const ProductMatrix& matrix = frame_.executable->product(step_)->matrix();
-    ProductCall call = {&matrix,
-                        product_input(matrix.cols),
-                        out_,
-                        strips_->pitch,
-                        floats(step_.bias),
-                        nullptr,
-                        0,
+    ProductCall call = {&matrix,         product_input(matrix.cols), strips_->pitch, out_,
+                        strips_->pitch,  floats(step_.bias),         nullptr,        0,
                         step_.activation};
     if (step_.residual != kNone) {
       call.residual = beside(step_.residual);
@@ -209,24 +204,37 @@ class StripRun {
     });
   }
 
+  // f(first, count) over the floats of channels: of all at once where little lies between them.
+  template <class F>
+  void for_floats(int64_t begin, int64_t end, const F& f) const {
+    const int64_t pitch = strips_->pitch;
+    if (pitch < 16 || 2 * pixels_ > pitch) return f(begin * pitch, (end - begin) * pitch);
+    for (int64_t c = begin; c < end; c++) f(c * pitch, pixels_);
+  }
+
   void affine() const {
     const float* x = beside(step_.inputs[0]);
     const int64_t pitch = strips_->pitch;
     for_channels(size_.channels, size_.channels * pitch, [&](int64_t begin, int64_t end) {
       if (step_.weights == kNone)
-        return kernels_.elementwise->activate(step_.activation, x + begin * pitch,
-                                              (end - begin) * pitch, out_ + begin * pitch);
-      if (pitch == 1) return affine_vector(x, begin, end);
+        return for_floats(begin, end, [&](int64_t i, int64_t n) {
+          kernels_.elementwise->activate(step_.activation, x + i, n, out_ + i);
+        });
+      if (pitch < 16) return affine_few(x, begin, end);
       for (int64_t c = begin; c < end; c++)
         kernels_.elementwise->affine(step_.activation, x + c * pitch, floats(step_.weights)[c],
                                      floats(step_.bias)[c], pixels_, out_ + c * pitch);
     });
   }
 
-  void affine_vector(const float* x, int64_t begin, int64_t end) const {
+  // Channels of fewer floats than kernels write.
+  void affine_few(const float* x, int64_t begin, int64_t end) const {
+    const int64_t pitch = strips_->pitch;
     for (int64_t c = begin; c < end; c++)
-      out_[c] = floats(step_.weights)[c] * x[c] + floats(step_.bias)[c];
-    kernels_.elementwise->activate(step_.activation, out_ + begin, end - begin, out_ + begin);
+      for (int64_t p = c * pitch; p < (c + 1) * pitch; p++)
+        out_[p] = floats(step_.weights)[c] * x[p] + floats(step_.bias)[c];
+    kernels_.elementwise->activate(step_.activation, out_ + begin * pitch, (end - begin) * pitch,
+                                   out_ + begin * pitch);
   }
 
   void binary() const {
@@ -235,9 +243,9 @@ class StripRun {
     const bool number = size(step_.inputs[1]).pixels() == 1 && size_.pixels() != 1;
     for_channels(size_.channels, size_.channels * pitch, [&](int64_t begin, int64_t end) {
       if (!number)
-        return kernels_.elementwise->binary(step_.binary, step_.activation, a + begin * pitch,
-                                            b + begin * pitch, (end - begin) * pitch,
-                                            out_ + begin * pitch);
+        return for_floats(begin, end, [&](int64_t i, int64_t n) {
+          kernels_.elementwise->binary(step_.binary, step_.activation, a + i, b + i, n, out_ + i);
+        });
       for (int64_t c = begin; c < end; c++)
         kernels_.elementwise->binary_number(step_.binary, step_.activation, a + c * pitch, b[c],
                                             pixels_, out_ + c * pitch);

@@ -28,7 +28,8 @@ void add_chunks(const ProductCall& call, int64_t part, int64_t pixel, TileKernel
   for (int64_t c = 0; c < matrix.num_chunks; c++) {
     const ProductChunk& chunk = matrix.chunks[part * matrix.num_chunks + c];
     const bool last = c == matrix.num_chunks - 1;
-    const Tile tile = {call.x + chunk.first_col * matrix.x_pitch + pixel,
+    const Tile tile = {call.x + chunk.first_col * call.x_pitch + pixel,
+                       call.x_pitch,
                        call.y + pixel,
                        call.y_pitch,
                        c == 0 ? call.bias : nullptr,
@@ -44,15 +45,16 @@ void add_chunks(const ProductCall& call, int64_t part, int64_t pixel, TileKernel
 // Functions other than a clamp, once all sums of the part are there.
 void activate(const ProductCall& call, int64_t part, int64_t first, int64_t count) {
   const int32_t begin = call.matrix->part_rows[part], end = call.matrix->part_rows[part + 1];
-  if (call.matrix->x_pitch > 1) {
+  if (call.y_pitch >= 16) {
     for (int64_t row = begin; row < end; row++) {
       float* y = call.y + row * call.y_pitch + first;
       elementwise.activate(call.activation, y, count, y);
     }
     return;
   }
-  const int64_t whole = (end - begin) / 16 * 16, rest = end - begin - whole;
-  float* y = call.y + begin;
+  const int64_t floats = (end - begin) * call.y_pitch;
+  const int64_t whole = floats / 16 * 16, rest = floats - whole;
+  float* y = call.y + begin * call.y_pitch;
   if (whole) elementwise.activate(call.activation, y, whole, y);
   float last[16] = {};
   __builtin_memcpy(last, y + whole, rest * sizeof(float));
@@ -60,11 +62,23 @@ void activate(const ProductCall& call, int64_t part, int64_t first, int64_t coun
   __builtin_memcpy(y + whole, last, rest * sizeof(float));
 }
 
+// For all pixels of a strip of few at once; null if it is none.
+TileKernel whole_strip(const ProductCall& call, const TileKernels& kernels, int64_t pixels) {
+  const ProductMatrix& matrix = *call.matrix;
+  const auto either = [](TileKernel special, TileKernel plain) {
+    return special ? special : plain;
+  };
+  if (call.x_pitch == 1)
+    return either(vector_kernel(matrix.storage, matrix.block), kernels.kernel(0));
+  if (call.x_pitch == 4)
+    return either(few_kernel(matrix.storage, matrix.block, pixels), kernels.narrow[0]);
+  return call.x_pitch == 8 ? kernels.narrow[1] : nullptr;
+}
+
 void multiply(const ProductCall& call, int64_t part, int64_t first, int64_t count) {
   const TileKernels kernels = kernels_of(*call.matrix);
-  if (call.matrix->x_pitch == 1) {
-    const TileKernel special = vector_kernel(call.matrix->storage, call.matrix->block);
-    add_chunks(call, part, 0, special ? special : kernels.kernel(0));
+  if (const TileKernel whole = whole_strip(call, kernels, count)) {
+    add_chunks(call, part, 0, whole);
   } else {
     int64_t most = call.matrix->tile;
     if (most > kernels.most_vectors) most = kernels.most_vectors;

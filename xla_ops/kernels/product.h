@@ -3,18 +3,26 @@
 // A strip holds some pixels of every channel: x[cols][x_pitch] and y[rows][y_pitch]. Strips start
 // at a 64-byte boundary and pitches are multiples of 16 floats, so whole vectors may be read and
 // written up to the pixel count rounded up to 16; what lies behind the last pixel is junk. A strip
-// of one pixel is a vector instead: x[cols] and y[rows], x_pitch = y_pitch = residual_pitch = 1,
-// offsets are column numbers, and exactly those floats are written.
+// of few pixels may have pitches of 4 or 8 throughout, of which no float is passed. A strip of one
+// pixel is a vector instead: x[cols] and y[rows], x_pitch = y_pitch = residual_pitch = 1, and
+// exactly those floats are written.
 //
 // Weights are cut into `num_parts` groups of rows (threads share them out) and into chunks of
-// columns (a tile of x stays in the first-level cache). Which pixels, parts and threads come
-// together changes no result.
+// columns (a tile of x stays in the first-level cache); they fit any pitch of x. Which pixels,
+// parts and threads come together changes no result.
 #pragma once
 #include <cstdint>
 
 #include "kernels/activation.h"
 
 namespace sparsejax {
+
+constexpr int64_t kFewPixels = 16;  // of a strip whose pitch may be 4, 8 or 16
+
+// Columns of a chunk: kernels multiply the numbers of four at once by a quarter of the pitch.
+constexpr int64_t most_chunk_cols(int64_t x_pitch) {
+  return x_pitch < 4 ? 65536 : 65535 / (x_pitch / 4) + 1;
+}
 
 enum class Storage : int64_t {
 #define STORAGE(name, code) k##name = code,
@@ -30,7 +38,7 @@ struct ProductRun {
 // 15 runs each: the columns that row 0 uses alone, row 1, rows 0 and 1, ...
 struct ProductChunk {
   const float* values;      // [group][nonzero or column][rows]
-  const uint16_t* offsets;  // of a column in x, in units of 8 bytes from the chunk's first column
+  const uint16_t* columns;  // numbers of those in x, from the chunk's first column
   const ProductRun* runs;
   int64_t num_runs;
   const int32_t* rows;  // output rows [group][block]; a group of fewer rows repeats one
@@ -38,7 +46,7 @@ struct ProductChunk {
 };
 
 struct ProductMatrix {
-  int64_t rows, cols, x_pitch;
+  int64_t rows, cols;
   Storage storage;
   int64_t block;
   int64_t tile;  // vectors of pixels that one pass takes, at most
@@ -50,6 +58,7 @@ struct ProductMatrix {
 struct ProductCall {
   const ProductMatrix* matrix;
   const float* x;
+  int64_t x_pitch;
   float* y;
   int64_t y_pitch;
   const float* bias;      // [rows]

@@ -22,21 +22,21 @@ SPARSEJAX_INLINE void add_column(const float* w, const V* in, V (*sum)[T]) {
 template <int T, int R, int B, class V>
 SPARSEJAX_INLINE void part_tile(const ProductChunk& chunk, const Tile& tile, int part) {
   const float* w = chunk.values + part;
-  const uint16_t* offset = chunk.offsets;
+  const uint16_t* number = chunk.columns;
   const int32_t* row = chunk.rows + part;
   for (int64_t run = 0; run < chunk.num_runs; run++) {
     const ProductRun runs = chunk.runs[run];
     for (int32_t group = 0; group < runs.groups; group++, row += B) {
       if (R < B && part > 0 && row[0] == row[-1]) {  // repeats a row of the part before
         w += runs.count * B;
-        offset += runs.count;
+        number += runs.count;
         continue;
       }
       V sum[R][T];
 #pragma GCC unroll 8
       for (int r = 0; r < R; r++) start_row<T>(tile, row[r], sum[r]);
       for (int32_t i = 0; i < runs.count; i++, w += B) {
-        const float* x = column<V>(tile.x, *offset++);
+        const float* x = column<V>(tile, *number++);
         if constexpr (kByElement) x = as_is(x);  // one addition for all loads
         V in[T];
 #pragma GCC unroll 16
@@ -71,7 +71,10 @@ TileKernel kernel(int64_t vectors) {
 template <int B>
 constexpr TileKernels kernels_of() {
   constexpr int kMost = kMostVectors[B < kMostRows ? B : kMostRows];
-  return {kMost, kernel<B, kMost>};
+  return {kMost,
+          kernel<B, kMost>,
+          {kLanes > 4 ? blocks_tile<1, B, Vec4> : nullptr, kLanes > 8 ? blocks_tile < 1, B,
+           VecOf<kLanes<8 ? 4 : 8>::type>                             : nullptr}};
 }
 
 }  // namespace

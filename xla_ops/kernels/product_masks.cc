@@ -7,10 +7,10 @@ namespace {
 
 // The columns that exactly the rows of `mask` use, and then those of the masks after it.
 template <int T, int mask, class V>
-SPARSEJAX_INLINE void add_masks(const float* base, const ProductRun* runs, const float*& w,
-                                const uint16_t*& offset, V (*sum)[T]) {
+SPARSEJAX_INLINE void add_masks(const Tile& tile, const ProductRun* runs, const float*& w,
+                                const uint16_t*& number, V (*sum)[T]) {
   for (int32_t i = 0; i < runs[mask - 1].count; i++) {
-    const float* x = column<V>(base, *offset++);
+    const float* x = column<V>(tile, *number++);
     V in[T];
 #pragma GCC unroll 16
     for (int t = 0; t < T; t++) in[t] = load<V>(x + t * lanes_of<V>);
@@ -22,19 +22,19 @@ SPARSEJAX_INLINE void add_masks(const float* base, const ProductRun* runs, const
       for (int t = 0; t < T; t++) sum[r][t] += weight * in[t];
     }
   }
-  if constexpr (mask < 15) add_masks<T, mask + 1>(base, runs, w, offset, sum);
+  if constexpr (mask < 15) add_masks<T, mask + 1>(tile, runs, w, number, sum);
 }
 
 template <int T, class V>
 void masks_tile(ProductChunk chunk, Tile tile) {
   const float* w = chunk.values;
-  const uint16_t* offset = chunk.offsets;
+  const uint16_t* number = chunk.columns;
   for (int64_t group = 0; group < chunk.num_runs / 15; group++) {
     const int32_t* row = chunk.rows + 4 * group;
     V sum[4][T];
 #pragma GCC unroll 4
     for (int r = 0; r < 4; r++) start_row<T>(tile, row[r], sum[r]);
-    add_masks<T, 1>(tile.x, chunk.runs + 15 * group, w, offset, sum);
+    add_masks<T, 1>(tile, chunk.runs + 15 * group, w, number, sum);
 #pragma GCC unroll 4
     for (int r = 0; r < 4; r++) finish_row<T>(tile, row[r], sum[r]);
   }
@@ -52,7 +52,10 @@ TileKernel kernel(int64_t vectors) {
 
 TileKernels masks_kernels() {
   constexpr int kMost = kManyRegisters ? 5 : 3;
-  return {kMost, kernel<kMost>};
+  return {kMost,
+          kernel<kMost>,
+          {kLanes > 4 ? masks_tile<1, Vec4> : nullptr, kLanes > 8 ? masks_tile < 1,
+           VecOf<kLanes<8 ? 4 : 8>::type>                         : nullptr}};
 }
 
 }  // namespace sparsejax::SPARSEJAX_TARGET

@@ -14,37 +14,33 @@ SPARSEJAX_INLINE void add_nonzero(const float* x, V weight, V* sum) {
   for (int t = 0; t < T; t++) sum[t] += weight * load<V>(x + t * lanes_of<V>);
 }
 
-// 4 nonzeros, i and those behind it; nonzero i is of row i % R. Weights and offsets are one load
+// 4 nonzeros, i and those behind it; nonzero i is of row i % R. Weights and columns are one load
 // for all 4: loads are what this kernel is short of (1.1x on AVX2).
 template <int T, int R, int i, class V>
-SPARSEJAX_INLINE void add_four(const float* base, V weights, uint64_t offsets, V (*sum)[T]) {
-  const float* x = column<V>(base, static_cast<uint16_t>(offsets >> 16 * i));
-  add_nonzero<T>(x, weight_of<i>(weights), sum[i % R]);
-  if constexpr (i < 3) add_four<T, R, i + 1>(base, weights, offsets, sum);
+SPARSEJAX_INLINE void add_four(const float* base, V weights, uint64_t places, V (*sum)[T]) {
+  add_nonzero<T>(place<i>(base, places), weight_of<i>(weights), sum[i % R]);
+  if constexpr (i < 3) add_four<T, R, i + 1>(base, weights, places, sum);
 }
 
 // `count` nonzeros of each of R rows.
 template <int T, int R, class V>
-SPARSEJAX_INLINE void add_group(const float* base, const float* w, const uint16_t* offset,
+SPARSEJAX_INLINE void add_group(const Tile& tile, const float* w, const uint16_t* number,
                                 int32_t count, V (*sum)[T]) {
   const float* const end = w + static_cast<int64_t>(count) * R;
   if constexpr (lanes_of<V> > 1 && R <= 4) {
-    for (; w + 4 <= end; w += 4, offset += 4) {
-      uint64_t offsets;
-      __builtin_memcpy(&offsets, offset, sizeof(offsets));
-      add_four<T, R, 0>(base, load_weights<V>(w), offsets, sum);
-    }
+    for (; w + 4 <= end; w += 4, number += 4)
+      add_four<T, R, 0>(tile.x, load_weights<V>(w), four_places(tile, number), sum);
   }
-  for (; w < end; w += R, offset += R)
+  for (; w < end; w += R, number += R)
 #pragma GCC unroll 8
-    for (int r = 0; r < R; r++) add_nonzero<T>(column<V>(base, offset[r]), splat<V>(w[r]), sum[r]);
+    for (int r = 0; r < R; r++) add_nonzero<T>(column<V>(tile, number[r]), splat<V>(w[r]), sum[r]);
 }
 
 // Groups of R rows, each with its own columns: so many independent chains of sums.
 template <int T, int R, class V>
 void rows_tile(ProductChunk chunk, Tile tile) {
   const float* w = chunk.values;
-  const uint16_t* offset = chunk.offsets;
+  const uint16_t* number = chunk.columns;
   const int32_t* row = chunk.rows;
   for (int64_t run = 0; run < chunk.num_runs; run++) {
     const ProductRun runs = chunk.runs[run];
@@ -52,9 +48,9 @@ void rows_tile(ProductChunk chunk, Tile tile) {
       V sum[R][T];
 #pragma GCC unroll 8
       for (int r = 0; r < R; r++) start_row<T>(tile, row[r], sum[r]);
-      add_group<T, R>(tile.x, w, offset, runs.count, sum);
+      add_group<T, R>(tile, w, number, runs.count, sum);
       w += static_cast<int64_t>(runs.count) * R;
-      offset += static_cast<int64_t>(runs.count) * R;
+      number += static_cast<int64_t>(runs.count) * R;
 #pragma GCC unroll 8
       for (int r = 0; r < R; r++) finish_row<T>(tile, row[r], sum[r]);
     }
@@ -80,7 +76,10 @@ TileKernel kernel(int64_t vectors) {
 template <int R>
 constexpr TileKernels kernels_of() {
   constexpr int kMost = kSums<R> / R < 14 ? kSums<R> / R : 14;
-  return {kMost, kernel<R, kMost>};
+  return {kMost,
+          kernel<R, kMost>,
+          {kLanes > 4 ? rows_tile<1, R, Vec4> : nullptr, kLanes > 8 ? rows_tile < 1, R,
+           VecOf<kLanes<8 ? 4 : 8>::type>                           : nullptr}};
 }
 
 }  // namespace

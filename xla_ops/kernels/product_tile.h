@@ -9,7 +9,8 @@ namespace sparsejax::SPARSEJAX_TARGET {
 // memory.
 struct Tile {
   const float* x;  // of the chunk's first column
-  float* y;        // of row 0
+  int64_t x_pitch;
+  float* y;  // of row 0
   int64_t y_pitch;
   const float* bias;      // null after the first chunk: sums go on from y
   const float* residual;  // of row 0, null before the last chunk
@@ -21,10 +22,12 @@ struct Tile {
 // Adds one chunk to a tile.
 typedef void (*TileKernel)(ProductChunk chunk, Tile tile);
 
-// Kernels for 1 ... most_vectors vectors of pixels; 0 is for strips of one pixel.
+// Kernels for 1 ... most_vectors vectors of pixels; 0 is for strips of one pixel. `narrow` are for
+// strips of at most 4 and of at most 8 pixels, null where a vector is no wider.
 struct TileKernels {
   int64_t most_vectors;
   TileKernel (*kernel)(int64_t vectors);
+  TileKernel narrow[2];
 };
 TileKernels rows_kernels(int64_t block);
 TileKernels blocks_kernels(int64_t block);
@@ -32,6 +35,8 @@ TileKernels masks_kernels();
 
 // For strips of one pixel, where there is something better than kernel(0); else null.
 TileKernel vector_kernel(Storage storage, int64_t block);
+// The same for strips of 2 to 4 pixels at a pitch of 4.
+TileKernel few_kernel(Storage storage, int64_t block, int64_t pixels);
 
 constexpr bool kManyRegisters = SPARSEJAX_REGISTERS >= 32;
 // Whether a multiplication can take one number out of a vector: 4 weights are one load then.
@@ -41,10 +46,24 @@ constexpr bool kByElement = true;
 constexpr bool kByElement = false;
 #endif
 
-// Columns of x: offsets count 8 bytes, but floats in a vector of one pixel.
+// A column of x.
 template <class V>
-SPARSEJAX_INLINE const float* column(const float* x, uint16_t offset) {
-  return x + (lanes_of<V> == 1 ? 1 : 2) * static_cast<int64_t>(offset);
+SPARSEJAX_INLINE const float* column(const Tile& tile, uint16_t number) {
+  return tile.x + (lanes_of<V> == 1 ? 1 : tile.x_pitch) * number;
+}
+
+// Four columns of x, in 16 bits each: where they begin, in units of 16 bytes.
+SPARSEJAX_INLINE uint64_t four_places(const Tile& tile, const uint16_t* columns) {
+  uint64_t numbers;
+  __builtin_memcpy(&numbers, columns, sizeof(numbers));
+  return numbers * static_cast<uint64_t>(tile.x_pitch / 4);
+}
+
+// The i-th of them; twice the place, so that an address is that times 8.
+template <int i>
+SPARSEJAX_INLINE const float* place(const float* x, uint64_t places) {
+  const uint64_t twice = i == 0 ? places << 1 : places >> (16 * i - (i > 0));
+  return x + 2 * (twice & 0x1fffe);
 }
 
 // An address as it is: GCC would compute those of a whole row early and spill them.

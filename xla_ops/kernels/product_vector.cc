@@ -1,4 +1,4 @@
-// Weights times a strip of one pixel: vectors run over the rows of a group; see product.h.
+// Weights times a strip of one to four pixels: vectors run over the rows of a group; see product.h.
 #include "kernels/product_tile.h"
 
 namespace sparsejax::SPARSEJAX_TARGET {
@@ -21,12 +21,12 @@ SPARSEJAX_INLINE V gather(const float* x, const int32_t* index) {
 
 // Of 4 or 8 columns, read 4 at once: loads are what this kernel is short of.
 template <class V>
-SPARSEJAX_INLINE V gather(const float* x, const uint16_t* offset) {
+SPARSEJAX_INLINE V gather(const float* x, const uint16_t* number) {
   int32_t index[lanes_of<V>];
 #pragma GCC unroll 2
   for (int i = 0; i < lanes_of<V>; i += 4) {
     uint64_t four;
-    __builtin_memcpy(&four, offset + i, sizeof(four));
+    __builtin_memcpy(&four, number + i, sizeof(four));
     index[i] = four & 0xffff;
     index[i + 1] = four >> 16 & 0xffff;
     index[i + 2] = four >> 32 & 0xffff;
@@ -47,7 +47,7 @@ void rows_vector(ProductChunk chunk, Tile tile) {
   typedef Rows<8> V;
   constexpr int kParts = 8 / lanes_of<V>;
   const float* w = chunk.values;
-  const uint16_t* offset = chunk.offsets;
+  const uint16_t* number = chunk.columns;
   const int32_t* row = chunk.rows;
   for (int64_t run = 0; run < chunk.num_runs; run++) {
     const ProductRun runs = chunk.runs[run];
@@ -56,10 +56,10 @@ void rows_vector(ProductChunk chunk, Tile tile) {
 #pragma GCC unroll 2
       for (int p = 0; p < kParts; p++)
         sum[p] = gather<V>(tile.bias ? tile.bias : tile.y, row + p * lanes_of<V>);
-      for (int32_t i = 0; i < runs.count; i++, w += 8, offset += 8)
+      for (int32_t i = 0; i < runs.count; i++, w += 8, number += 8)
 #pragma GCC unroll 2
         for (int p = 0; p < kParts; p++)
-          sum[p] += load<V>(w + p * lanes_of<V>) * gather<V>(tile.x, offset + p * lanes_of<V>);
+          sum[p] += load<V>(w + p * lanes_of<V>) * gather<V>(tile.x, number + p * lanes_of<V>);
 #pragma GCC unroll 2
       for (int p = 0; p < kParts; p++) finish(tile, row + p * lanes_of<V>, sum[p]);
     }
@@ -72,7 +72,7 @@ void blocks_vector(ProductChunk chunk, Tile tile) {
   typedef Rows<B> V;
   constexpr int kParts = B / lanes_of<V>;
   const float* w = chunk.values;
-  const uint16_t* offset = chunk.offsets;
+  const uint16_t* number = chunk.columns;
   const int32_t* row = chunk.rows;
   for (int64_t run = 0; run < chunk.num_runs; run++) {
     const ProductRun runs = chunk.runs[run];
@@ -82,16 +82,16 @@ void blocks_vector(ProductChunk chunk, Tile tile) {
       for (int p = 0; p < kParts; p++)
         sum[0][p] = gather<V>(tile.bias ? tile.bias : tile.y, row + p * lanes_of<V>);
       int32_t i = 0;
-      for (; i + 4 <= runs.count; i += 4, w += 4 * B, offset += 4)
+      for (; i + 4 <= runs.count; i += 4, w += 4 * B, number += 4)
 #pragma GCC unroll 4
         for (int s = 0; s < 4; s++)
 #pragma GCC unroll 2
           for (int p = 0; p < kParts; p++)
-            sum[s][p] += load<V>(w + s * B + p * lanes_of<V>) * splat<V>(tile.x[offset[s]]);
-      for (; i < runs.count; i++, w += B, offset++)
+            sum[s][p] += load<V>(w + s * B + p * lanes_of<V>) * splat<V>(tile.x[number[s]]);
+      for (; i < runs.count; i++, w += B, number++)
 #pragma GCC unroll 2
         for (int p = 0; p < kParts; p++)
-          sum[0][p] += load<V>(w + p * lanes_of<V>) * splat<V>(tile.x[*offset]);
+          sum[0][p] += load<V>(w + p * lanes_of<V>) * splat<V>(tile.x[*number]);
 #pragma GCC unroll 2
       for (int p = 0; p < kParts; p++)
         finish(tile, row + p * lanes_of<V>, (sum[0][p] + sum[1][p]) + (sum[2][p] + sum[3][p]));
@@ -99,7 +99,83 @@ void blocks_vector(ProductChunk chunk, Tile tile) {
   }
 }
 
+// Of the rows of a vector, the floats at one pixel.
+template <class V>
+SPARSEJAX_INLINE V gather_rows(const float* y, int64_t pitch, const int32_t* row) {
+  float floats[lanes_of<V>];
+#pragma GCC unroll 8
+  for (int r = 0; r < lanes_of<V>; r++) floats[r] = y[row[r] * pitch];
+  return load<V>(floats);
+}
+
+template <class V>
+SPARSEJAX_INLINE void finish_pixel(const Tile& tile, int pixel, const int32_t* row, V sum) {
+  if (tile.residual) sum += gather_rows<V>(tile.residual + pixel, tile.residual_pitch, row);
+  if (tile.clamps) sum = clamp(sum, splat<V>(tile.low), splat<V>(tile.high));
+  for (int r = 0; r < lanes_of<V>; r++) tile.y[row[r] * tile.y_pitch + pixel] = sum[r];
+}
+
+// A column of a block at P pixels.
+template <int P, class V, int kParts>
+SPARSEJAX_INLINE void add_few(const float* w, const float* x, V (*sum)[kParts]) {
+#pragma GCC unroll 2
+  for (int q = 0; q < kParts; q++) {
+    const V weights = load<V>(w + q * lanes_of<V>);
+#pragma GCC unroll 4
+    for (int p = 0; p < P; p++) sum[p][q] += weights * splat<V>(x[p]);
+  }
+}
+
+// Blocks of B rows at P pixels: a load of weights serves all pixels, in about 8 chains of sums.
+template <int B, int P>
+void blocks_few(ProductChunk chunk, Tile tile) {
+  typedef Rows<B> V;
+  constexpr int kParts = B / lanes_of<V>, kChains = 8 / (P * kParts) > 0 ? 8 / (P * kParts) : 1;
+  const float* w = chunk.values;
+  const uint16_t* number = chunk.columns;
+  const int32_t* row = chunk.rows;
+  for (int64_t run = 0; run < chunk.num_runs; run++) {
+    const ProductRun runs = chunk.runs[run];
+    for (int32_t group = 0; group < runs.groups; group++, row += B) {
+      V sum[kChains][P][kParts] = {};
+#pragma GCC unroll 4
+      for (int p = 0; p < P; p++)
+#pragma GCC unroll 2
+        for (int q = 0; q < kParts; q++) {
+          const int32_t* rows = row + q * lanes_of<V>;
+          sum[0][p][q] = tile.bias ? gather<V>(tile.bias, rows)
+                                   : gather_rows<V>(tile.y + p, tile.y_pitch, rows);
+        }
+      int32_t i = 0;
+      for (; i + kChains <= runs.count; i += kChains, w += kChains * B, number += kChains)
+#pragma GCC unroll 4
+        for (int s = 0; s < kChains; s++)
+          add_few<P, V, kParts>(w + s * B, column<V>(tile, number[s]), sum[s]);
+      for (; i < runs.count; i++, w += B, number++)
+        add_few<P, V, kParts>(w, column<V>(tile, *number), sum[0]);
+#pragma GCC unroll 4
+      for (int p = 0; p < P; p++)
+#pragma GCC unroll 2
+        for (int q = 0; q < kParts; q++) {
+          for (int s = 1; s < kChains; s++) sum[0][p][q] += sum[s][p][q];
+          finish_pixel(tile, p, row + q * lanes_of<V>, sum[0][p][q]);
+        }
+    }
+  }
+}
+
+template <int B>
+TileKernel few_blocks(int64_t pixels) {
+  if (pixels <= 2) return blocks_few<B, 2>;
+  return pixels == 3 ? blocks_few<B, 3> : blocks_few<B, 4>;
+}
+
 }  // namespace
+
+TileKernel few_kernel(Storage storage, int64_t block, int64_t pixels) {
+  if (storage != Storage::kBlocks || block < 4 || pixels > 4) return nullptr;
+  return block == 4 ? few_blocks<4>(pixels) : few_blocks<8>(pixels);
+}
 
 TileKernel vector_kernel(Storage storage, int64_t block) {
   if (storage == Storage::kRows && block == 8) return rows_vector;

@@ -53,8 +53,9 @@ constexpr int kSquare = kLanes < 8 ? 4 : 8;  // side of the block that is transp
 template <class V>
 SPARSEJAX_INLINE void transpose_square(const float* src, int64_t src_pitch, float* dst,
                                        int64_t dst_pitch) {
-  V r[kSquare];
-  for (int i = 0; i < kSquare; i++) r[i] = load<V>(src + i * src_pitch);
+  constexpr int kSide = lanes_of<V>;
+  V r[kSide];
+  for (int i = 0; i < kSide; i++) r[i] = load<V>(src + i * src_pitch);
   transpose4(r);
   if constexpr (lanes_of<V> == 8) {
     transpose4(r + 4);
@@ -64,17 +65,31 @@ SPARSEJAX_INLINE void transpose_square(const float* src, int64_t src_pitch, floa
       r[i] = low;
     }
   }
-  for (int i = 0; i < kSquare; i++) store(dst + i * dst_pitch, r[i]);
+  for (int i = 0; i < kSide; i++) store(dst + i * dst_pitch, r[i]);
+}
+
+// Rows [row, row_end) and columns [col, col_end), as many as whole squares have.
+template <class V>
+SPARSEJAX_INLINE void transpose_squares(const float* src, int64_t src_pitch, int64_t row,
+                                        int64_t row_end, int64_t col, int64_t col_end, float* dst,
+                                        int64_t dst_pitch) {
+  constexpr int kSide = lanes_of<V>;
+  for (int64_t r = row; r + kSide <= row_end; r += kSide)
+    for (int64_t c = col; c + kSide <= col_end; c += kSide)
+      transpose_square<V>(src + r * src_pitch + c, src_pitch, dst + c * dst_pitch + r, dst_pitch);
 }
 
 // dst[c][r] = src[r][c].
 SPARSEJAX_INLINE void transpose(const float* src, int64_t src_pitch, int64_t rows, int64_t cols,
                                 float* dst, int64_t dst_pitch) {
-  int64_t whole_rows = rows - rows % kSquare, whole_cols = cols - cols % kSquare;
-  for (int64_t r = 0; r < whole_rows; r += kSquare)
-    for (int64_t c = 0; c < whole_cols; c += kSquare)
-      transpose_square<VecOf<kSquare>::type>(src + r * src_pitch + c, src_pitch,
-                                             dst + c * dst_pitch + r, dst_pitch);
+  const int64_t large_rows = rows - rows % kSquare, large_cols = cols - cols % kSquare;
+  typedef VecOf<kSquare>::type Side;
+  transpose_squares<Side>(src, src_pitch, 0, rows, 0, cols, dst, dst_pitch);
+  if constexpr (kSquare > 4) {  // what is left on the right, and below
+    transpose_squares<Vec4>(src, src_pitch, 0, large_rows, large_cols, cols, dst, dst_pitch);
+    transpose_squares<Vec4>(src, src_pitch, large_rows, rows, 0, cols, dst, dst_pitch);
+  }
+  const int64_t whole_rows = rows - rows % 4, whole_cols = cols - cols % 4;
   for (int64_t r = 0; r < rows; r++)
     for (int64_t c = r < whole_rows ? whole_cols : 0; c < cols; c++)
       dst[c * dst_pitch + r] = src[r * src_pitch + c];

@@ -1,0 +1,80 @@
+"""Products of few rows: a linear layer of 1024x1024 against jax.jit, for 1 to 64 rows.
+
+    taskset -c 0 python -m benchmarks.few_rows --json few_rows.json
+
+The same layer follows itself ten times in one call, so that what a call itself costs is a tenth;
+its weights stay in the cache that they fit into, for both sides alike. Weights are dense, or 90 %
+of them zero: anywhere, or in blocks of 4 or 8 outputs. The ratio is jit's time over ours, the
+median over turns of the ratio within a turn; outputs are compared first.
+"""
+
+import argparse
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+if __name__ == "__main__":  # before jax makes its thread pool
+    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import sparsejax as sj
+from benchmarks import publish
+from experiments.runs.cores import bind, usable_cores
+from experiments.runs.timing import relative_error, rows_of
+
+SIZE, TURNS = 1024, 10
+ROWS = (1, 2, 4, 8, 16, 32, 50, 64)
+WEIGHTS = {"dense": 0, "unstructured 90 %": 1, "4x1 90 %": 4, "8x1 90 %": 8}
+
+
+def weights_of(block: int) -> np.ndarray:
+    """(inputs, outputs), orthogonal on average; blocks of so many outputs, dense for 0."""
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal((SIZE, SIZE)) / np.sqrt(SIZE * (0.1 if block else 1))
+    if block:
+        weights *= np.repeat(rng.random((SIZE, SIZE // block)) < 0.1, block, 1)
+    return weights.astype(np.float32)
+
+
+def repeated(layer: Callable) -> Callable:
+    return jax.jit(lambda x: jax.lax.fori_loop(0, TURNS, lambda _, x: layer(x), x))
+
+
+def compare(block: int, num_rows: int, repeats: int) -> dict[str, Any]:
+    """Microseconds of one product by both, and how often ours fits into jit's."""
+    weights = weights_of(block)
+    layer = lambda weights, x: x @ weights
+    x = jnp.asarray(np.random.default_rng(1).standard_normal((num_rows, SIZE)), jnp.float32)
+    fast = sj.compile(layer, weights, x)
+    ways = {"jit": functools.partial(layer, jnp.asarray(weights)), "compile": fast}
+    errors = {name: relative_error(way(x), ways["jit"](x)) for name, way in ways.items()}
+    calls = {name: functools.partial(repeated(way), x) for name, way in ways.items()}
+    times = rows_of(calls, errors, repeats, baseline="jit")
+    micros = {row["name"]: round(1e3 * row["wall_ms"] / TURNS, 1) for row in times}
+    (layer_row,) = fast.report().layers
+    ratio = round(times[1]["wall_speedup"], 2)
+    return {"stored": layer_row.pattern, **micros, "jit / compile": ratio}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", help="file for the results")
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--rows", type=int, nargs="*", default=list(ROWS))
+    options = parser.parse_args()
+    bind(usable_cores()[:1])
+    results = {
+        name: {f"{n} rows": compare(block, n, options.repeats) for n in options.rows}
+        for name, block in WEIGHTS.items()
+    }
+    publish(results, options.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -18,6 +18,7 @@ from sparsejax.compiler.engine.program import read_steps
 from sparsejax.compiler.files import trees
 from sparsejax.compiler.files.graph import written
 from sparsejax.compiler.graph.graph import Node, Region, Value
+from sparsejax.compiler.nodes.control import Control
 from sparsejax.doors import Need, checked
 from sparsejax.ops import _ffi
 from sparsejax.patterns.layout import Layout
@@ -139,15 +140,21 @@ def _ports(values: Sequence[Value], names: Sequence[str]) -> list[dict[str, Any]
     ]
 
 
+def _is_loop(node: Node) -> bool:
+    return isinstance(node.op, Control)
+
+
 def _whole(made: Version, names: Sequence[str]) -> Region:
     """The region that is the whole function of inputs of these names, in their order."""
     graph, report = made.graph, made.report
     regions = [part for part in made.schedule if isinstance(part, Region)]
-    if len(regions) != 1 or report.xla:
-        left = "; ".join(
+    loops = [str(part.op) for part in made.schedule if isinstance(part, Node) and _is_loop(part)]
+    if len(regions) != 1 or report.xla or loops:
+        named = [
             f"{count} {name}" + (f" ({report.reasons[name]})" if report.reasons[name] else "")
             for name, count in report.xla.items()
-        )
+        ]
+        left = "; ".join([*named, *loops])
         raise ValueError(
             "save needs a function that is one custom call with nothing left in XLA, got "
             f"{len(regions)} custom calls and in XLA {left or 'nothing'}; leave that out."

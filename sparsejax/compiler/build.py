@@ -7,42 +7,59 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sparsejax.compiler.engine.call import region_call
+from sparsejax.compiler.engine.call import Programs, region_call
 from sparsejax.compiler.graph.graph import Graph, Node, Region, Value
 from sparsejax.compiler.graph.interpret import interpreter
 from sparsejax.compiler.layouts.select import Choice
 from sparsejax.compiler.layouts.tune import Chooser
 from sparsejax.compiler.nodes.control import Control
+from sparsejax.compiler.shelf import Packed, Shelf
 
 
 class Built(NamedTuple):
-    """The calls of a graph's regions, and what was chosen for their products."""
+    """A graph's regions as they are packed, the calls of them, and the choices for products."""
 
+    packed: dict[Region, Packed]
     calls: dict[Region, Callable]
     choices: dict[Node, Choice]
 
 
-def build(schedule: Sequence[Region | Node], chooser: Chooser) -> Built:
-    """Packs the regions of a graph.
+def build(schedule: Sequence[Region | Node], chooser: Chooser, shelf: Shelf) -> Built:
+    """Packs the regions of a graph, but for what another shape has packed.
 
     Args:
         schedule: its regions and what is left in XLA.
         chooser: decides how the products of each region are stored.
+        shelf: where packed regions are found.
     """
-    choices: dict[Node, Choice] = {}
-    calls: dict[Region, Callable] = {}
+    built = Built({}, {}, {})
     for region in schedule:
         if isinstance(region, Region):
-            chosen = chooser(region)
-            layouts = {node: choice.layout for node, choice in chosen.items()}
-            calls[region] = region_call(region, layouts)
-            choices |= chosen
+            packed = built.packed[region] = _packed(region, chooser, shelf)
+            built.calls[region] = region_call(region, packed.programs)
+            chosen = zip(region.nodes, packed.choices, strict=True)
+            built.choices.update({node: choice for node, choice in chosen if choice})
         elif isinstance(region.op, Control):
             for body in region.op.bodies:
-                inner = build(body.schedule, chooser)
-                calls |= inner.calls
-                choices |= inner.choices
-    return Built(calls, choices)
+                inner = build(body.schedule, chooser, shelf)
+                built.packed.update(inner.packed)
+                built.calls.update(inner.calls)
+                built.choices.update(inner.choices)
+    return built
+
+
+def _packed(region: Region, chooser: Chooser, shelf: Shelf) -> Packed:
+    packed = shelf.find(region)
+    if packed is None:
+        choices = chooser(region)
+        programs = Programs(region, {node: choice.layout for node, choice in choices.items()})
+        keys = [chooser.keys.get(node, "") for node in region.nodes]
+        packed = Packed(programs, list(map(choices.get, region.nodes)), keys)
+        shelf.put(region, packed)
+    shape = region.inputs[0].shape if region.rows else ()  # others pack for other numbers of rows
+    own = (f"{key} {shape}" for key in packed.keys)
+    chooser.keys |= dict(zip(region.nodes, own, strict=True))
+    return packed
 
 
 def assembled(

@@ -15,8 +15,9 @@ from sparsejax.compiler.build import assembled, build
 from sparsejax.compiler.frozen import check_alike, fingerprint, frozen, same_numbers
 from sparsejax.compiler.graph.graph import Graph, Node, Region
 from sparsejax.compiler.hand_back import hand_back
-from sparsejax.compiler.layouts.select import Choice, Traits
+from sparsejax.compiler.layouts.select import Choice
 from sparsejax.compiler.layouts.tune import Chooser
+from sparsejax.compiler.nodes.control import graphs
 from sparsejax.compiler.passes.rewrite import rewrite
 from sparsejax.compiler.passes.trace import Traced, constants, lift, trace, traced
 from sparsejax.compiler.regions.fusion import fuse
@@ -24,8 +25,8 @@ from sparsejax.compiler.regions.split import split
 from sparsejax.compiler.reports.doubts import in_training, left_in_xla
 from sparsejax.compiler.reports.report import CompileReport, report
 from sparsejax.compiler.reports.verdict import Verdict
+from sparsejax.compiler.shelf import Packed, Shelf
 from sparsejax.doors import FUNCTION, PLAN, check_examples, checked
-from sparsejax.patterns.layout import Layout
 from sparsejax.plans.plan import Plan
 
 MAX_SHAPES = 64  # that a function keeps its programs for; those that were called last
@@ -38,6 +39,7 @@ class Version(NamedTuple):
     traced: Traced
     graph: Graph
     schedule: list[Region | Node]
+    packed: dict[Region, Packed]
     choices: dict[Node, Choice]
     report: CompileReport
     doubts: list[str]
@@ -60,7 +62,7 @@ class CompiledFunction:
         self._tune = tune
         self._versions: OrderedDict[Any, Version] = OrderedDict()
         self._traces: Mapping[Any, Traced] = {}
-        self._held: dict[Traits, Layout] = {}
+        self._shelf = Shelf(self._params)
         self._making: dict[Any, threading.RLock] = {}
         self._example: tuple = ()
         self._fingerprint = ""
@@ -151,15 +153,17 @@ class CompiledFunction:
         graph = lift(known.closed, constants(self._params))
         doubts = in_training(graph)
         graph = rewrite(graph)
+        self._shelf.share(node for each in graphs(graph) for node in each.nodes)
         schedule = split(graph)
-        chooser = Chooser(self._plan, self._tune, self._held)
-        built = build(schedule, chooser)
+        chooser = Chooser(self._plan, self._tune)
+        built = build(schedule, chooser, self._shelf)
         verdict = hand_back(graph, schedule, built, chooser) if self._tune else Verdict({})
         calls = {r: call for r, call in built.calls.items() if r not in verdict.given}
+        packed = {region: built.packed[region] for region in calls}
         run = jax.jit(assembled(graph, schedule, calls))
         made = report(graph, schedule, built.choices, chooser, verdict)
         doubts += left_in_xla(graph, made, self._plan)
-        return Version(run, _kept(known), graph, schedule, built.choices, made, doubts)
+        return Version(run, _kept(known), graph, schedule, packed, built.choices, made, doubts)
 
     def _check_unchanged(self, closed: core.ClosedJaxpr) -> None:
         """Raise unless the function is, on the first example, what it was: else two would mix."""

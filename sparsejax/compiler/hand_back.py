@@ -4,18 +4,20 @@ import hashlib
 import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 
 from sparsejax.compiler.build import Built, assembled
 from sparsejax.compiler.graph.graph import Graph, Node, Region, Value
 from sparsejax.compiler.layouts.times import UNKNOWN, read_cache, write_cache
 from sparsejax.compiler.layouts.tune import Chooser
 from sparsejax.compiler.nodes.control import While, graphs
+from sparsejax.compiler.nodes.primitive import Primitive
 from sparsejax.compiler.reports.verdict import Verdict
 
 MARGIN = 1.05  # by which XLA must be faster, so that noise decides nothing
@@ -83,9 +85,25 @@ def _may_run(graph: Graph) -> bool:
     config: Any = jax.config
     keys = any(jax.dtypes.issubdtype(v.dtype, jax.dtypes.extended) for v in graph.inputs)
     effects = any(node.op.effects for node in graph.nodes)
-    endless = any(isinstance(node.op, While) for g in graphs(graph) for node in g.nodes)
+    endless = any(_may_be_endless(node) for each in graphs(graph) for node in each.nodes)
     debugs = config.jax_debug_nans or config.jax_debug_infs or config.jax_disable_jit
     return not (keys or effects or endless or debugs) and jax.default_backend() == "cpu"
+
+
+def _may_be_endless(node: Node) -> bool:
+    if not isinstance(node.op, Primitive):
+        return isinstance(node.op, While)
+    return any(e.primitive.name == "while" for e in _with_inner([node.op.equation]))
+
+
+def _with_inner(equations: Iterable[Any]) -> Iterator[Any]:
+    """Equations, and those of the functions that they call."""
+    for equation in equations:
+        yield equation
+        for value in equation.params.values():
+            for body in value if isinstance(value, tuple | list) else (value,):
+                if isinstance(body, core.Jaxpr | core.ClosedJaxpr):
+                    yield from _with_inner(body.eqns)
 
 
 class _Court:

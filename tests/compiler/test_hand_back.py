@@ -135,6 +135,17 @@ def with_effect(params, x):
 calls: list[int] = []
 
 
+def until_large(params, x):
+    """For noise it may never end; the loop holds no layer."""
+    return jax.lax.while_loop(lambda x: jnp.abs(x).max() > 1, jnp.cos, one_region(params, x))
+
+
+@pytest.mark.parametrize("wrapped", [lambda f: f, jax.checkpoint])
+def test_a_function_that_may_never_end_is_not_called(races, wrapped):
+    sj.compile(wrapped(until_large), PARAMS, X)
+    assert not races[1]
+
+
 def test_a_function_with_effects_is_not_called(races):
     sj.compile(with_effect, PARAMS, X)
     assert not races[1] and not calls

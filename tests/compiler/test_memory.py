@@ -8,13 +8,17 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 import sparsejax as sj
 from sparsejax.compiler import compiled
+from sparsejax.compiler.engine import call
 from sparsejax.compiler.engine.call import load
 from sparsejax.compiler.engine.lower import lower
 from sparsejax.compiler.graph.graph import FLOAT32, Node, Region, Value
+from sparsejax.compiler.layouts import tune
 from sparsejax.compiler.nodes.linear import Linear
+from sparsejax.compiler.shelf import Shelf
 from sparsejax.ops import _ffi
 
 SIZE, LAYERS = 96, 4
@@ -57,6 +61,53 @@ def test_batch_sizes_share_their_weights():
     jax.clear_caches()
     gc.collect()
     assert _ffi.packed_bytes() == before
+
+
+def unpacked(monkeypatch):
+    """From now on nothing can be written for the engine, so that all must be shared."""
+    monkeypatch.setattr(call, "lower", None)
+    monkeypatch.setattr(tune.Chooser, "__call__", None)
+
+
+def test_batch_sizes_are_neither_chosen_nor_packed_again(monkeypatch):
+    params = stack()
+    fast = sj.compile(apply, params, rows(60), tune=False)
+    unpacked(monkeypatch)
+    for count in (17, 61, 400):
+        np.testing.assert_allclose(fast(rows(count)), expected(params, rows(count)), atol=1e-5)
+    np.testing.assert_allclose(jax.vmap(fast)(rows(60)[None])[0], fast(rows(60)), atol=1e-6)
+
+
+def normed(params, x):
+    y = lax.conv_general_dilated(
+        x, params["kernel"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    return jax.nn.relu(y * params["scale"] + params["shift"])
+
+
+def test_batches_of_images_run_one_program_and_sizes_share_folded_weights(monkeypatch):
+    rng = np.random.default_rng(0)
+    shapes = {"kernel": (3, 3, 4, 8), "scale": (8,), "shift": (8,)}
+    params = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    image = lambda *shape: rng.normal(size=(*shape, 4)).astype(np.float32)
+    fast = sj.compile(normed, params, image(2, 6, 6), tune=False)
+    fast(image(1, 9, 7))
+    unpacked(monkeypatch)
+    for x in (image(5, 6, 6), image(3, 9, 7)):
+        np.testing.assert_allclose(fast(x), normed(params, x), atol=1e-5)
+    ops = [node.op for made in fast._versions.values() for node in made.graph.nodes]
+    assert len(ops) == 4 and len({id(op.weights) for op in ops}) == 1
+
+
+def test_the_shelf_tells_equal_arrays_from_others():
+    one, two = np.arange(6.0), np.arange(6.0)
+    shelf = Shelf({"one": one})
+    assert shelf._array(one[:3]) is shelf._array(one[:3])
+    assert shelf._array(one[:3]) is not shelf._array(one[3:])
+    assert shelf._array(one[:3]) is not shelf._array(one[:6:2])
+    folded = shelf._array(2 * two)
+    assert shelf._array(2 * two) is folded and shelf._array(2 * two + 1) is not folded
+    assert shelf._array((2 * two).reshape(2, 3)) is not folded
 
 
 def test_callers_leave_an_arena_a_core():

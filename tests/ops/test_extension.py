@@ -40,6 +40,8 @@ REFUSED = {
     "negative runs": (lambda: program().profile(-(2**63)), ValueError, "runs"),
     "runs beyond int64": (lambda: program().profile(2**63), TypeError, "profile"),
     "half a run": (lambda: program().profile(1.5), TypeError, "profile"),
+    "no rows": (lambda: program().with_rows("x", 0), ValueError, "rows of at least 1, got 0"),
+    "rows beyond int64": (lambda: program().with_rows("x", 2**63), TypeError, "with_rows"),
     "no threads": (lambda: program().scratch_floats(0), ValueError, "threads of at least 1"),
     "negative threads": (lambda: program().scratch_floats(-4), ValueError, "threads"),
     "threads beyond int64": (lambda: program().scratch_floats(2**64), TypeError, "scratch_floats"),

@@ -32,7 +32,7 @@ COMPILER = [
     {"nodes"},
     {"passes", "layouts"},
     {"regions"},
-    {"reports"},
+    {"reports", "shelf"},
     {"build"},
     {"hand_back"},
     {"compiled"},

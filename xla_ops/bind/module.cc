@@ -114,6 +114,12 @@ NB_MODULE(_xla_ops, m) {
              for (double step : measured) seconds.append(step);
              return seconds;
            })
+      .def("with_rows",
+           [](const Program& self, const std::string& name, int64_t rows) -> nb::object {
+             need_from(1, "rows", rows);
+             const auto made = sparsejax::load_with_rows(name, *self.executable, rows);
+             return made ? nb::cast(Program{made}) : nb::none();
+           })
       .def("scratch_floats", [](const Program& self, int64_t threads) {
         need_from(1, "threads", threads);
         return self.executable->scratch_floats(threads);

@@ -20,6 +20,14 @@ Store& store() {
   return *store;
 }
 
+void keep(const std::string& name, const std::shared_ptr<Executable>& made) {
+  std::lock_guard<std::mutex> lock(store().mutex);
+  auto& programs = store().programs;
+  for (auto it = programs.begin(); it != programs.end();)
+    it = it->second.expired() ? programs.erase(it) : std::next(it);
+  programs[name] = made;
+}
+
 }  // namespace
 
 std::shared_ptr<Executable> find_program(const std::string& name) {
@@ -36,11 +44,15 @@ std::shared_ptr<Executable> load_program(const std::string& name, const int64_t*
   const std::string wrong = parse_program(words, num_words, {floats, floats + num_floats}, program);
   if (!wrong.empty()) throw std::invalid_argument(wrong);
   auto made = std::make_shared<Executable>(std::move(program), kernels(), options);
-  std::lock_guard<std::mutex> lock(store().mutex);
-  auto& programs = store().programs;
-  for (auto it = programs.begin(); it != programs.end();)
-    it = it->second.expired() ? programs.erase(it) : std::next(it);
-  programs[name] = made;
+  keep(name, made);
+  return made;
+}
+
+std::shared_ptr<Executable> load_with_rows(const std::string& name, const Executable& program,
+                                           int64_t rows) {
+  if (auto found = find_program(name)) return found;
+  std::shared_ptr<Executable> made = program.with_rows(rows);
+  if (made) keep(name, made);
   return made;
 }
 

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "engine/check_program.h"
+
 namespace sparsejax {
 
 namespace {
@@ -30,6 +32,23 @@ std::vector<float> average_scales(const Program& program, const Step& step) {
   return scales;
 }
 
+// Does a step compute each row by itself, in the same way?
+bool works_on_rows(const Program& program, const Step& step) {
+  switch (step.op) {
+    case Op::kInput:
+    case Op::kOutput:
+    case Op::kAffine:
+    case Op::kBinary:
+    case Op::kConcat:
+    case Op::kChannels:
+      return true;
+    case Op::kProduct:
+      return reads_directly(program, step);
+    default:
+      return false;
+  }
+}
+
 void timed_step(const Frame& frame, const Step& step, int64_t strip, const Team& team) {
   if (!frame.seconds) return run_step(frame, step, strip, team);
   using Clock = std::chrono::steady_clock;
@@ -54,7 +73,10 @@ void Frame::rows(int64_t value, int64_t first, int64_t count,
 }
 
 Executable::Executable(Program program, const Kernels& kernels, const PlanOptions& options)
-    : program_(std::move(program)), plan_(make_plan(program_, options)), kernels_(kernels) {
+    : program_(std::move(program)),
+      options_(options),
+      plan_(make_plan(program_, options)),
+      kernels_(kernels) {
   products_.resize(program_.steps.size());
   scales_.resize(program_.steps.size());
   for (const Step& step : program_.steps) {
@@ -63,6 +85,33 @@ Executable::Executable(Program program, const Kernels& kernels, const PlanOption
       scales_[&step - program_.steps.data()] = average_scales(program_, step);
   }
   drop_packed_floats();
+}
+
+Executable::Executable(const Executable& packed, Program program)
+    : program_(std::move(program)),
+      options_(packed.options_),
+      plan_(make_plan(program_, options_)),
+      kernels_(packed.kernels_),
+      products_(packed.products_),
+      scales_(packed.scales_) {}
+
+std::unique_ptr<Executable> Executable::with_rows(int64_t rows) const {
+  Program program = program_;
+  for (const Step& step : program.steps)
+    if (!works_on_rows(program, step)) return nullptr;
+  for (ImageSize& size : program.values) {
+    if (size.width != 1 || size.height != program_.values[0].height) return nullptr;
+    if (rows > kMostFloats / size.channels) return nullptr;
+    size.height = rows;
+  }
+  std::unique_ptr<Executable> made(new Executable(*this, std::move(program)));
+  for (size_t v = 0; v < plan_.values.size(); v++) {
+    const Strips &own = plan_.values[v], &other = made->plan_.values[v];
+    if (own.pitch != other.pitch || packed_pixels(own, program_.values[v]) !=
+                                        packed_pixels(other, made->program_.values[v]))
+      return nullptr;
+  }
+  return made;
 }
 
 void Executable::pack(const Step& step) {

@@ -32,6 +32,10 @@ class Executable {
  public:
   Executable(Program program, const Kernels& kernels, const PlanOptions& options);
 
+  // The same program of images that are `rows` rows of one pixel, on the same packed weights; null
+  // where its values are no such images of one height, or that many rows are packed in another way.
+  std::unique_ptr<Executable> with_rows(int64_t rows) const;
+
   // operands[i] and results[i] hold one image each. Any number of threads may run at a time;
   // results do not depend on the number of threads in the pool.
   void run_image(const Pool& pool, const float* const* operands, float* const* results);
@@ -55,12 +59,14 @@ class Executable {
   }
 
  private:
+  Executable(const Executable& packed, Program program);
   void pack(const Step& step);
   void drop_packed_floats();
   void run(const Pool& pool, Frame frame);
   void run_job(const Job& job, const Team& team, const Frame& frame);
 
   Program program_;
+  PlanOptions options_;
   Plan plan_;
   Kernels kernels_;
   std::vector<std::shared_ptr<const PackedProduct>> products_;

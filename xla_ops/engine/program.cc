@@ -8,7 +8,6 @@
 namespace sparsejax {
 namespace {
 
-constexpr int64_t kMostFloats = int64_t{1} << 31;  // of a value; keeps every product below in range
 constexpr int64_t kMostTaps = 1024;                // of a window, on one axis
 
 class Words {

@@ -23,6 +23,7 @@ from sparsejax.patterns.layout import Layout
 
 # With strips of 112 pixels MobileNet-v1 is as fast as with 224, and takes 40 % less scratch.
 STRIP_PIXELS, WHOLE_PIXELS = 112, 400
+MAX_LOADED = 128  # numbers of rows that a region keeps a program for, on the same packed weights
 
 
 def name_of(program: Program) -> str:
@@ -52,7 +53,42 @@ def load(
     return name, _ffi.Program(name, program.words, program.floats, strip_pixels, whole_pixels)
 
 
-def region_call(region: Region, layouts: Mapping[Node, Layout], **strips: Any) -> Callable:
+class Programs:
+    """The loaded programs of a region: one, or of rows one for each number of them.
+
+    What is packed is shared by all numbers of rows that the engine packs in the same way. For
+    another it is written anew, and dropped when it is packed: dense weights stay in the nodes.
+    """
+
+    def __init__(self, region: Region, layouts: Mapping[Node, Layout], **strips: Any):
+        self.region, self.layouts, self._strips = region, layouts, strips
+        self._loaded: dict[int | None, tuple[str, _ffi.Program]] = {}
+
+    def name_for(self, num_rows: int | None) -> str:
+        """The name of the program for so many rows, None for images; it is loaded if need be."""
+        loaded = self._loaded.get(num_rows)
+        if loaded is None:
+            loaded = self._loaded[num_rows] = self._shared(num_rows) or self._written(num_rows)
+            while len(self._loaded) > MAX_LOADED:
+                self._loaded.pop(next(iter(self._loaded)))
+        return loaded[0]
+
+    def _shared(self, num_rows: int | None) -> tuple[str, _ffi.Program] | None:
+        for name, program in list(self._loaded.values()):
+            assert num_rows is not None
+            name = f"{name.partition(' for ')[0]} for {num_rows}"
+            other = program.with_rows(name, num_rows)
+            if other is not None:
+                return name, other
+        return None
+
+    def _written(self, num_rows: int | None) -> tuple[str, _ffi.Program]:
+        program = lower(self.region, self.layouts)
+        own = program if num_rows is None else with_rows(program, num_rows)
+        return load(own, **self._strips)
+
+
+def region_call(region: Region, programs: Programs) -> Callable:
     """The region as a function of its inputs that returns the list of its outputs.
 
     It takes any batch size (rows count as one image), and more leading axes under vmap.
@@ -60,22 +96,8 @@ def region_call(region: Region, layouts: Mapping[Node, Layout], **strips: Any) -
 
     Args:
         region: which one.
-        layouts: of its products' weights; dense without one.
-        strips: options of `load`.
+        programs: of this region, or of one that differs in the number of rows or images alone.
     """
-    loaded: dict[int | None, tuple[str, _ffi.Program]] = {}
-
-    def program_for(num_rows: int | None) -> str:
-        """The name of the loaded program; devices that share rows out need one for their part.
-
-        It is written anew for each, and dropped when it is packed: dense weights stay in the nodes.
-        """
-        if num_rows not in loaded:
-            program = lower(region, layouts)
-            own = program if num_rows is None else with_rows(program, num_rows)
-            loaded[num_rows] = load(own, **strips)
-        return loaded[num_rows][0]
-
     reference = interpreter(region.nodes, region.inputs, region.outputs)
     num_items = int(not region.rows)  # leading axes of an image; of rows, all but one
 
@@ -91,7 +113,9 @@ def region_call(region: Region, layouts: Mapping[Node, Layout], **strips: Any) -
 
     def on_device(call: Call, *inputs: Array) -> Sequence[Array]:
         num_rows = None if num_items else math.prod(call.results[0].shape[call.lead : -1])
-        return _ffi.custom_call("program", call.results, *inputs, program=program_for(num_rows))
+        return _ffi.custom_call(
+            "program", call.results, *inputs, program=programs.name_for(num_rows)
+        )
 
     def jvp(call: Call, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
         in_jax = partial(in_plain_jax, kernel, call)
@@ -111,5 +135,5 @@ def region_call(region: Region, layouts: Mapping[Node, Layout], **strips: Any) -
         )
         return kernel(Call(None, results), *inputs)
 
-    program_for(None if num_items else math.prod(region.outputs[0].shape[:-1]))
+    programs.name_for(None if num_items else math.prod(region.outputs[0].shape[:-1]))
     return run

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from safetensors.numpy import load as from_safetensors
 
-from sparsejax.compiler.engine.call import region_call
+from sparsejax.compiler.engine.call import Programs, region_call
 from sparsejax.compiler.engine.program import Program
 from sparsejax.compiler.files import trees
 from sparsejax.compiler.files.contents import FileReport, stored_layers
@@ -66,7 +66,7 @@ class LoadedFunction:
         self._output_tree = trees.from_json(graph.get("output_tree"), len(self.outputs))
         shapes = [[port.sizes(1) for port in side] for side in (self.inputs, self.outputs)]
         self.region, layouts = raised(Program(words, floats, {}), graph["items"], *shapes)
-        self._run = jax.jit(region_call(self.region, layouts))
+        self._run = jax.jit(region_call(self.region, Programs(self.region, layouts)))
 
     def __call__(self, *args: Any) -> Any:
         """What the function that was saved returns."""

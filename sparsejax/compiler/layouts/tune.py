@@ -34,7 +34,6 @@ from sparsejax.plans.plan import Plan
 
 BUDGET_SECONDS = 4.0  # of CPU time to measure for one compile; later ones go on
 MOST_MEASURED = 3  # how often the two fastest layouts are, once or twice a compile
-ROWS_CLASSES = (1, 4, 8)  # numbers of rows up to which the engine packs in another way
 TILES = (1, 2, 4, 7)  # vectors of pixels that the fastest layout is tried with, too
 
 
@@ -49,13 +48,10 @@ class Chooser:
         num_left: layouts that are worth a measurement and got none.
         micros: the time of every node of the regions that were measured, of one image.
         keys: what each of these nodes is, however it is stored.
-        held: layouts of products of rows, which other numbers of rows keep, as they share the
-            packed weights.
     """
 
     plan: Plan | None
     measure: bool
-    held: dict[Traits, Layout] = field(default_factory=dict)
     spent: float = 0.0
     num_left: int = 0
     micros: dict[Node, float] = field(default_factory=dict)
@@ -65,15 +61,10 @@ class Chooser:
         """A choice for each product of a region."""
         costs = calibrate.costs()
         layers = distinct(region, self.plan, costs)
-        for layer in layers if region.rows else ():
-            layer.hold(self.held.get(_of_rows(layer.traits)))
         times = read_cache() if self.measure else {}
         if self.measure:
             self._measure(region, layers, costs, times)
-        choices = {node: layer.choice(costs, times) for layer in layers for node in layer.nodes}
-        for layer in layers if region.rows else ():
-            self.held.setdefault(_of_rows(layer.traits), choices[layer.nodes[0]].layout)
-        return choices
+        return {node: layer.choice(costs, times) for layer in layers for node in layer.nodes}
 
     def _measure(
         self, region: Region, layers: "list[_Layer]", costs: Costs, times: dict[str, Sample]
@@ -97,12 +88,6 @@ class Chooser:
                 self.micros[node] = times.get(self.keys[node], _NO_TIME).micros
 
 
-def _of_rows(traits: Traits) -> Traits:
-    """What the layout depends on but for the number of rows, of which the class alone matters."""
-    fitting = [rows for rows in ROWS_CLASSES if traits.pixels <= rows]
-    return traits._replace(pixels=min(fitting, default=0))
-
-
 @dataclass(eq=False)
 class _Layer:
     """The equal products of a region, which are measured as one.
@@ -118,10 +103,6 @@ class _Layer:
     full: Traits
     layouts: list[Layout]
     nodes: list[Node] = field(default_factory=list)
-
-    def hold(self, layout: Layout | None) -> None:
-        """Leave no other layout, if one is given."""
-        self.layouts = self.layouts if layout is None else [layout]
 
     def key(self, layout: Layout) -> str:
         return key_of(self.traits, layout)
@@ -193,7 +174,7 @@ def _rounds(layers: list[_Layer], costs: Costs, times: Mapping[str, Sample]) -> 
     if any(layer.dense_key(costs) not in times for layer in layers):
         yield _dense(layers, costs)
     for layer in layers:
-        if layer.traits.pixels > 1 and len(layer.layouts) > 1:
+        if layer.traits.pixels > 1:
             best = layer.measured(times)[0]
             tiles = [best._replace(tile=tile) for tile in TILES] if best.tile == 0 else []
             layer.layouts = list(dict.fromkeys([*layer.layouts, *tiles]))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sparsejax.compiler.engine.call import region_call
+from sparsejax.compiler.engine.call import Programs, region_call
 from sparsejax.compiler.graph.activation import IDENTITY, NAMES, RELU, RELU6, Activation
 from sparsejax.compiler.graph.graph import FLOAT32, Node, Region, Value
 from sparsejax.compiler.graph.interpret import interpreter
@@ -221,7 +221,7 @@ class Random:
 
 
 def compiled(region, layouts=None, **strips):
-    return region_call(region, layouts or {}, **strips)
+    return region_call(region, Programs(region, layouts or {}, **strips))
 
 
 def check(region, layouts, *inputs, **strips):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sparsejax.compiler import nodes
-from sparsejax.compiler.engine.call import region_call
+from sparsejax.compiler.engine.call import Programs, region_call
 from sparsejax.compiler.graph.activation import RELU
 from sparsejax.compiler.graph.graph import FLOAT32, Node, Region, Value
 from sparsejax.compiler.graph.images import LAST, TO_FIRST, TO_LAST
@@ -90,7 +90,7 @@ def test_the_engine_computes_what_the_kind_means(name):
     inputs = inputs_of(*shapes)
     node = node_of(op, inputs)
     region = Region([node], node.inputs, node.outputs)
-    (actual,) = region_call(region, {})(*inputs)
+    (actual,) = region_call(region, Programs(region, {}))(*inputs)
     (expected,) = op.evaluate(*inputs)
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
 

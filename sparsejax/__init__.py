@@ -7,6 +7,7 @@ from typing import Any as _Any
 
 from sparsejax import activations as activations
 from sparsejax import before as before
+from sparsejax import budgets as budgets
 from sparsejax import compiler as compiler
 from sparsejax import deploy as deploy
 from sparsejax import federated as federated

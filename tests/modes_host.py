@@ -28,6 +28,10 @@ def allocated(allocate) -> Callable[[], Any]:
     return lambda: sj.plan(PARAMS, rules, sparsity=0.5, allocate=allocate)
 
 
+def within(make) -> Callable[[], Any]:
+    return lambda: sj.plan(PARAMS, {"kernel": sj.Unstructured()}, budget=make())
+
+
 def state_of(make=lambda: sj.one_shot(0), plan=PLAN) -> Any:
     return sj.sparsify(optax.sgd(0.1), make(), plan, key=KEY).init(PARAMS)
 
@@ -41,6 +45,16 @@ CALIBRATED_HEAD = sj.post.calibrate(
 ADMM = sj.structured.admm(sj.structured.onto_patterns(PLAN), every=1)
 STATE = state_of(lambda: sj.start(sj.scores.magnitude))
 
+TABLE = sj.budgets.LatencyTable(
+    "here",
+    {
+        (leaf.path, str(leaf.pattern)): ((0.0, 0.5), (20.0, 10.0))
+        for leaf in sj.plan(PARAMS, {"kernel": sj.Unstructured()}, sparsity=0.5).leaves
+    },
+    fixed=10.0,
+    scale=1.0,
+)
+
 # What looks at values in Python: what it gives is the same in every mode.
 ON_THE_HOST = {
     "plan": allocated(sj.allocate.uniform),
@@ -50,6 +64,15 @@ ON_THE_HOST = {
     "global_magnitude_with_minimum": allocated(
         sj.allocate.global_magnitude_with_minimum(min_weights=4)
     ),
+    "parameters": within(lambda: sj.budgets.parameters(0.5)),
+    "stored_bytes": within(lambda: sj.budgets.stored_bytes(0.5)),
+    "multiply_adds_left": within(
+        lambda: sj.budgets.multiply_adds_left(0.5, sj.multiply_adds(apply, PARAMS, X))
+    ),
+    "milliseconds": within(lambda: sj.budgets.milliseconds(0.05, TABLE)),
+    "LatencyTable": lambda: TABLE.milliseconds_of(PLAN),
+    "energy_lost": lambda: sj.budgets.energy_lost(PLAN.leaves[0], KERNEL, [0.0, 0.5]),
+    "output_error": lambda: sj.budgets.output_error(CALIBRATION)(PLAN.leaves[0], KERNEL, [0.5]),
     "calibrate": lambda: sj.post.calibrate(apply, PARAMS, PLAN, [X]),
     "LayerInputs": lambda: CALIBRATION["body/kernel"].to_matrices(KERNEL),
     "wanda": lambda: sj.post.wanda(CALIBRATION)(PARAMS, PLAN),
@@ -89,6 +112,7 @@ ON_THE_HOST = {
 # Public names whose calls are within those of other names.
 WITHIN = {
     "sparsify": "gmp",
+    "Budget": "parameters",
     "forward": "gmp",
     "effective": "gmp",
     "harden": "gmp",

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -49,3 +49,11 @@ class PlanLeaf:
 Leaves = Sequence[PlanLeaf]
 Weights = Mapping[str, Any]
 Allocator = Callable[[Leaves, Weights, float], dict[str, float]]
+
+
+class Chooses(Protocol):
+    """What `plan(budget=)` takes: a budget of `sj.budgets`."""
+
+    def choose(self, alternatives: Sequence[Leaves], weights: Weights) -> Leaves:
+        """One of the alternatives of each leaf, whose sparsity it sets where that is NaN."""
+        ...

@@ -15,19 +15,19 @@ from sparsejax.patterns import Pattern
 from sparsejax.patterns.stacked import Stacked, array_shape, name_of, slice_shape, take
 from sparsejax.plans import plan_json
 from sparsejax.plans.allocate import uniform
-from sparsejax.plans.leaf import Allocator, PlanLeaf
+from sparsejax.plans.leaf import Allocator, Chooses, PlanLeaf
 from sparsejax.plans.orientation import (
     check_orientation,
     warn_of_cap,
     warn_of_rounding,
     warn_of_vectors,
 )
-from sparsejax.plans.rules import check_rules, claimed_by, hint
+from sparsejax.plans.rules import check_rules, claimed_by, hint, patterns_of
 
 PATTERNS = tuple(
     thing for thing in vars(patterns).values() if Pattern in getattr(thing, "__mro__", ())[1:]
 )
-Rule = Pattern | Stacked | tuple[Pattern | Stacked, float] | None
+Rule = Pattern | Stacked | tuple[Pattern | Stacked, float] | list[Pattern | Stacked] | None
 CAPTION = "sparsity = zeros / weights of the leaves listed here; all others are dense"
 
 
@@ -150,6 +150,7 @@ def plan(
     *,
     sparsity: float | None = None,
     allocate: Allocator = uniform,
+    budget: Chooses | None = None,
 ) -> Plan:
     """The plan that the rules make of the params.
 
@@ -163,10 +164,13 @@ def plan(
       rules: as above, in order.
       sparsity: fraction of zeros in [0, 1) over the leaves whose rule leaves it open.
       allocate: divides it among them: `uniform`, `erk`, `lamp`, `global_magnitude`, ...
+      budget: of `sj.budgets`, in place of both: it chooses the sparsity of each leaf, and its
+        pattern where the rule is a list of them, so that the sum of costs keeps the budget and the
+        sum of losses is least.
 
     Raises:
-      ValueError: a rule claims no leaf, a pattern does not fit its leaf, or it is not known which
-        of the leaf's axes the pattern counts along.
+      ValueError: a rule claims no leaf, a pattern does not fit its leaf, it is not known which of
+        the leaf's axes the pattern counts along, or the budget cannot be met.
 
     Warns (`SparsityWarning`) where a rule prunes vectors among matrices, where a pattern does not
     reach the sparsity, and where one that you gave rounds to no group of a leaf or to all of them.
@@ -176,15 +180,23 @@ def plan(
       >>> sj.plan(params, {r"head": None, r"kernel": sj.Unstructured()}, sparsity=0.75).sparsity
       0.75
     """
-    check_rules(rules)
+    check_rules(rules, choices=budget is not None)
     arrays = {path: leaf for path, leaf in tree.leaves_with_paths(params) if hasattr(leaf, "shape")}
     claims = _claims(rules, list(arrays))
+    if budget is not None:
+        if sparsity is not None or allocate is not uniform:
+            raise ValueError(
+                "plan needs either a budget or a sparsity and its allocation, got both."
+            )
+        return _within(budget, arrays, rules, claims)
     leaves = [
         leaf
         for path, regex in claims
         if rules[regex] is not None
-        for leaf in _planned(path, arrays, rules[regex], regex, sparsity)
+        for leaf in _planned(path, arrays, rules[regex], regex)
     ]
+    rule_of = dict(claims)
+    leaves = [_capped(leaf, rule_of[leaf.array_path], sparsity) for leaf in leaves]
     _warn_of_vectors(rules, claims, arrays)
     open_leaves = [leaf for leaf in leaves if np.isnan(leaf.sparsity)]
     allocated: dict[str, float] = {}
@@ -196,11 +208,25 @@ def plan(
     made = Plan(
         tuple(replace(leaf, sparsity=allocated.get(leaf.path, leaf.sparsity)) for leaf in leaves)
     )
-    rule_of = dict(claims)
     for leaf in made.leaves:
         if allocate is uniform or leaf.path not in allocated:  # else it is the allocator's choice
             warn_of_rounding(leaf, rule_of[leaf.array_path])
     return made
+
+
+def _within(
+    budget: Chooses, arrays: Mapping[str, Any], rules: Mapping[str, Rule], claims: Any
+) -> Plan:
+    """The plan that a budget chooses."""
+    _warn_of_vectors(rules, claims, arrays)
+    alternatives = [
+        own
+        for path, regex in claims
+        if (choice := patterns_of(rules[regex]))
+        for own in zip(*(_planned(path, arrays, each, regex) for each in choice), strict=True)
+    ]
+    weights = {own[0].path: take(own[0], arrays[own[0].array_path]) for own in alternatives}
+    return Plan(tuple(budget.choose(alternatives, weights)))
 
 
 def _claims(rules: Mapping[str, Rule], paths: list[str]) -> list[tuple[str, str]]:
@@ -230,9 +256,7 @@ def _warn_of_vectors(rules: Mapping[str, Rule], claims: Any, arrays: Mapping[str
         warn_of_vectors(regex, vectors, len(vectors) + len(matrices))
 
 
-def _planned(
-    path: str, arrays: Mapping[str, Any], rule: Any, regex: str, wanted: Any
-) -> list[PlanLeaf]:
+def _planned(path: str, arrays: Mapping[str, Any], rule: Any, regex: str) -> list[PlanLeaf]:
     """The leaf, or the layers of a stack, with its sparsity, or NaN where the allocator decides."""
     pattern, sparsity = rule if isinstance(rule, tuple) else (rule, float("nan"))
     places: list[Any] = [()]
@@ -250,11 +274,17 @@ def _planned(
     check_orientation(pattern, shape, path, regex, shapes)
     with claimed_by(regex):
         _check_leaf(PlanLeaf(path, shape, pattern, 0.0 if np.isnan(sparsity) else sparsity))
-    highest = pattern.max_sparsity(shape)
-    if highest < 1.0 and np.isnan(sparsity):
-        sparsity = highest
-        warn_of_cap(path, pattern, regex, 0.0 if wanted is None else wanted, highest)
     return [PlanLeaf(name_of(path, at), shape, pattern, sparsity, at) for at in places]
+
+
+def _capped(leaf: PlanLeaf, regex: str, wanted: Any) -> PlanLeaf:
+    """The leaf at its pattern's highest sparsity, if that is below what an allocator may choose."""
+    highest = leaf.pattern.max_sparsity(leaf.shape)
+    if highest == 1.0 or not np.isnan(leaf.sparsity):
+        return leaf
+    if not any(index for _, index in leaf.at):  # of a stack once
+        warn_of_cap(leaf.array_path, leaf.pattern, regex, wanted or 0.0, highest)
+    return replace(leaf, sparsity=highest)
 
 
 def _numbers(part: PlanLeaf | Plan) -> tuple[str, str, str]:

@@ -13,8 +13,18 @@ from sparsejax.patterns.stacked import Stacked
 MAX_LISTED = 8
 
 
-def check_rules(rules: Any) -> None:
-    """Raise unless these are regular expressions, each with a pattern, a pair or None."""
+def patterns_of(rule: Any) -> list[Any]:
+    """The patterns that a rule leaves to choose from, with their sparsities where it gives them."""
+    if rule is None:
+        return []
+    return list(rule) if isinstance(rule, list) else [rule]
+
+
+def check_rules(rules: Any, *, choices: bool = False) -> None:
+    """Raise unless these are regular expressions, each with a pattern, a pair or None.
+
+    With `choices` a list of patterns will do, too.
+    """
     example = 'pass {r".*kernel": sj.Unstructured()}'
     if not isinstance(rules, Mapping):
         raise TypeError(
@@ -23,7 +33,8 @@ def check_rules(rules: Any) -> None:
         )
     for regex, rule in rules.items():
         check_regex("plan", regex, example)
-        _check_rule(regex, rule)
+        for one in rule if choices and isinstance(rule, list) and rule else [rule]:
+            _check_rule(regex, one)
 
 
 def check_regex(asker: str, regex: Any, example: str) -> None:
@@ -51,6 +62,8 @@ def _check_rule(regex: str, rule: Any) -> None:
     pattern = pattern.pattern if isinstance(pattern, Stacked) else pattern
     if isinstance(pattern, type) and hasattr(pattern, "max_sparsity"):
         todo = f"call it: {pattern.__name__}(...)"
+    elif isinstance(pattern, list):
+        todo = "a list of patterns to choose from needs budget="
     elif isinstance(pattern, int | float):
         todo = f"pass (sj.Unstructured(), {pattern:g})"
     else:

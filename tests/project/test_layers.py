@@ -20,7 +20,7 @@ LAYERS = [
     {"jaxprs"},
     {"activations"},
     {"algorithms", "studies", "compiler", "distill", "nn", "training"},
-    {"federated", "shrinking"},
+    {"budgets", "federated", "shrinking"},
     {"before", "post", "pruning", "quantizers", "soft", "sparse_training", "structured"},
     {"reports"},
     {"__init__"},

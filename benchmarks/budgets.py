@@ -1,0 +1,92 @@
+"""Budgets in milliseconds against the times of the networks that are planned for them.
+
+    python -m benchmarks.budgets --json FILE [--nets mobilenet_v1 mobilenet_v2 resnet50]
+
+For ten budgets between what a 95 % sparse and a dense network take, the plan is chosen by a latency
+table, weights are pruned by magnitude, and the compiled network is timed with the others in turns.
+Printed is what it takes of its budget. Random weights, float32, one core, one image of 224 x 224.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+if __name__ == "__main__":  # before jax makes its thread pool
+    from experiments.runs.cores import use_one_core
+
+    use_one_core()
+
+import jax
+import numpy as np
+
+import sparsejax as sj
+from benchmarks import publish
+from benchmarks.peers.nets import DENSE, NETS, input_of, variables_of
+from experiments.runs.cores import cpu_name
+from sparsejax.budgets.latency import pruned
+
+BUDGETS, CALLS = 10, 30
+NAMES = ("mobilenet_v1", "mobilenet_v2", "resnet50")
+
+
+def of_net(name: str) -> dict[str, Any]:
+    """The budgets of a network in milliseconds, the table's times and the measured ones."""
+    net = NETS[name]()
+    x, params, rules = input_of(net, 1), variables_of(net, DENSE, 0.0), {net.pruned: PATTERNS}
+    start = time.perf_counter()
+    table = sj.budgets.LatencyTable.measure(net.apply, params, rules, x)
+    seconds = time.perf_counter() - start
+    ends = [sj.plan(params, {net.pruned: (PATTERNS[0], end)}, sparsity=0.0) for end in (0.95, 0.0)]
+    limits = np.linspace(*map(table.milliseconds_of, ends), BUDGETS + 1)[1:].tolist()
+    plans = [
+        sj.plan(params, rules, budget=sj.budgets.milliseconds(limit, table)) for limit in limits
+    ]
+    runs = [jax.jit(sj.compile(net.apply, pruned(params, plan), x, plan=plan)) for plan in plans]
+    measured = in_turns(runs, x)
+    ratios = [own / limit for own, limit in zip(measured, limits, strict=True)]
+    return {
+        "table_seconds": seconds,
+        "median_of_budget": statistics.median(ratios),
+        "worst_of_budget": max(ratios, key=lambda ratio: abs(ratio - 1)),
+        "budgets": [
+            {
+                "limit_ms": limit,
+                "table_ms": table.milliseconds_of(plan),
+                "ms": own,
+                "sparsity": plan.sparsity,
+            }
+            for limit, plan, own in zip(limits, plans, measured, strict=True)
+        ],
+    }
+
+
+PATTERNS = [sj.Unstructured(), sj.Block(4, 1)]
+
+
+def in_turns(runs: Sequence[Callable], x: jax.Array) -> list[float]:
+    """The median milliseconds of each function, called one after the other."""
+    times: list[list[float]] = [[] for _ in runs]
+    for run in runs:
+        jax.block_until_ready(run(x))
+    for _ in range(CALLS):
+        for run, own in zip(runs, times, strict=True):
+            jax.block_until_ready(run(x))  # its weights into the cache
+            start = time.perf_counter()
+            jax.block_until_ready(run(x))
+            own.append(1e3 * (time.perf_counter() - start))
+    return [statistics.median(own) for own in times]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", help="file for the results")
+    parser.add_argument("--nets", nargs="+", choices=NETS, default=NAMES)
+    options = parser.parse_args()
+    results: Mapping[str, Any] = {name: of_net(name) for name in options.nets}
+    publish({"cpu": cpu_name(), **results}, options.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from sparsejax import text
 from sparsejax.doors import PLAN
 from sparsejax.jaxprs.widths.filling import folded_or_seen
 from sparsejax.jaxprs.widths.fills import Removal
@@ -17,15 +16,16 @@ from sparsejax.top_k import count_pruned
 from sparsejax.tree import is_masked_node, leaves_with_paths
 
 Arrays = Mapping[str, Any]
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Chosen(NamedTuple):
     """What stays of each group, why more than was asked, and what params take for what goes."""
 
     keep: Keep
-    refused: Mapping[str, str] = MappingProxyType({})
-    masks: Mapping[str, np.ndarray] = MappingProxyType({})
-    amounts: Mapping[str, np.ndarray] = MappingProxyType({})
+    refused: Mapping[str, str] = NOTHING
+    masks: Mapping[str, np.ndarray] = NOTHING
+    amounts: Mapping[str, np.ndarray] = NOTHING
 
     def corrected(self, path: str, leaf: Any) -> Any:
         """A leaf with its mask, and with the constants that are folded into it."""
@@ -40,17 +40,24 @@ class Chosen(NamedTuple):
         return int(np.sum(self.keep[group.name])) if group.name in self.keep else group.size
 
 
-def chosen_channels(made: Traced, arrays: Arrays, keep: Any) -> Chosen:
-    """What stays, of any kind of `keep`."""
+def chosen_channels(
+    made: Traced, arrays: Arrays, keep: Any, whole: Mapping[str, str] = NOTHING
+) -> Chosen:
+    """What stays, of any kind of `keep`; groups of `whole` do, for the reason that they have."""
+    named = None
     if PLAN.fits(keep):
-        return Chosen(_of_plan(made, arrays, keep))
-    if isinstance(keep, Mapping) and all(np.ndim(own) == 1 for own in keep.values()):
-        return Chosen(_of_names(made, keep))
+        named = _of_plan(made, arrays, keep)
+    elif isinstance(keep, Mapping) and all(np.ndim(own) == 1 for own in keep.values()):
+        named = _of_names(made, keep)
+    if named is not None:
+        stays = {name: own for name, own in named.items() if name not in whole}
+        lost = [name for name, own in named.items() if name in whole and not own.all()]
+        return Chosen(stays, {name: whole[name] for name in lost})
     masks = {p: np.asarray(m) for p, m in leaves_with_paths(keep) if not is_masked_node(m)}
-    return _of_masks(made, arrays, masks)
+    return _of_masks(made, arrays, masks, whole)
 
 
-def _of_names(made: Traced, keep: Mapping[str, Any]) -> Keep:
+def _of_names(made: Traced, keep: Mapping[str, Any]) -> dict[str, np.ndarray]:
     own = {name: np.asarray(units, bool) for name, units in keep.items()}
     for name, units in own.items():
         if name not in made.groups:
@@ -70,7 +77,7 @@ def _of_names(made: Traced, keep: Mapping[str, Any]) -> Keep:
     return own
 
 
-def _of_plan(made: Traced, arrays: Arrays, plan: Any) -> Keep:
+def _of_plan(made: Traced, arrays: Arrays, plan: Any) -> dict[str, np.ndarray]:
     """Of each group that planned leaves make, the units of most magnitude in these."""
     keep = {}
     for group in made.groups.prunable:
@@ -97,7 +104,9 @@ def _of_plan(made: Traced, arrays: Arrays, plan: Any) -> Keep:
     return keep
 
 
-def _of_masks(made: Traced, arrays: Arrays, masks: Mapping[str, np.ndarray]) -> Chosen:
+def _of_masks(
+    made: Traced, arrays: Arrays, masks: Mapping[str, np.ndarray], whole: Mapping[str, str]
+) -> Chosen:
     """The units whose weights some mask prunes, as far as nothing sees that they are gone."""
     pruned = {
         path: np.asarray(x) * masks[path] if path in masks else np.asarray(x)
@@ -113,8 +122,8 @@ def _of_masks(made: Traced, arrays: Arrays, masks: Mapping[str, np.ndarray]) -> 
         if not own.any():
             own[0] = True
             refused[group.name] = "a group keeps a channel"
-        if group.reason:
-            refused[group.name] = group.reason
+        if group.reason or group.name in whole:
+            refused[group.name] = group.reason or whole[group.name]
         else:
             keep[group.name] = own
     while True:
@@ -122,7 +131,7 @@ def _of_masks(made: Traced, arrays: Arrays, masks: Mapping[str, np.ndarray]) -> 
         amounts = folded_or_seen(made.program, removal, made.leaves, pruned)
         seen = {name: removal.seen[made.runs[name]] for name in keep}
         if not any(found.units.any() for found in seen.values()):
-            return Chosen(keep, _warned(refused), masks, amounts)
+            return Chosen(keep, refused, masks, amounts)
         for name, found in seen.items():
             if found.units.any():
                 keep[name] = keep[name] | found.units
@@ -135,9 +144,3 @@ def _gone(mask: np.ndarray | None, axis: int, units: np.ndarray) -> np.ndarray:
         return np.zeros(len(units), bool)
     rows = np.moveaxis(mask, axis, 0).reshape(mask.shape[axis], -1)
     return ~rows[units].any((1, 2))
-
-
-def _warned(refused: dict[str, str]) -> dict[str, str]:
-    for name, reason in refused.items():
-        text.warn(f"shrink keeps masked channels of {name}, because of {reason}.")
-    return refused

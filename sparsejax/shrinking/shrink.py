@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from sparsejax import text
 from sparsejax.doors import FUNCTION, check_examples, checked, tracing
 from sparsejax.jaxprs.widths.groups import traced
 from sparsejax.shrinking.chosen import chosen_channels
-from sparsejax.shrinking.cut import cut, cut_state, positions
+from sparsejax.shrinking.cut import Keep, cut, cut_state, positions
+from sparsejax.shrinking.modules import as_module, is_module, renumbered
+from sparsejax.shrinking.proof import COUNTED, counted_by
 from sparsejax.shrinking.smaller_apply import smaller_apply
 from sparsejax.tree import leaves_with_paths, map_with_paths
 
@@ -46,6 +49,11 @@ def shrink(
     evaluation mode; it can be trained, jitted, differentiated, batched, compiled and exported.
     Numbers that the function itself divides by, as the mean of a norm does, stay what they were.
 
+    A module of NNX or Equinox, given as `params` with `lambda module, x: module(x)`, comes back as
+    a module that can be called, its own numbers of widths, heads and groups changed with the
+    weights. What it would compute otherwise, because it divides by a width, keeps its channels
+    (`refused`). A linen module is made anew from `widths`.
+
     Args:
       apply_fn: a function `apply_fn(params, *inputs)` in evaluation mode.
       params: any pytree, of weights and statistics.
@@ -74,14 +82,29 @@ def shrink(
     arrays = {path: leaf for path, leaf in leaves_with_paths(params) if hasattr(leaf, "shape")}
     with tracing("shrink"):
         made = traced(apply_fn, params, example)
-    chosen = chosen_channels(made, arrays, keep)
     shapes = {path: np.shape(leaf) for path, leaf in arrays.items()}
-    stays = positions(made.groups, chosen.keep, shapes)
-    small = cut(map_with_paths(chosen.corrected, params), stays)
+    whole = {group.name: COUNTED for group in made.groups if group.sums and is_module(params)}
+    chosen = chosen_channels(made, arrays, keep, whole)
+
+    def smaller(keep: Keep) -> Any:
+        stays = positions(made.groups, keep, shapes)
+        small = cut(map_with_paths(chosen.corrected, params), stays)
+        return renumbered(small, params, made.groups, keep) if is_module(params) else small
+
+    while is_module(params) and (
+        counted := counted_by(apply_fn, smaller, example, made, chosen.keep)
+    ):
+        whole |= counted
+        chosen = chosen_channels(made, arrays, keep, whole)
+    for name, reason in chosen.refused.items():
+        text.warn(f"shrink keeps pruned channels of {name}, because of {reason}.")
+    stays, small = positions(made.groups, chosen.keep, shapes), smaller(chosen.keep)
+    if opt_state is not None:
+        opt_state = as_module(cut_state(opt_state, params, stays), small)
     return Shrunk(
         params=small,
         apply=smaller_apply(apply_fn, params, stays),
-        opt_state=None if opt_state is None else cut_state(opt_state, params, stays),
+        opt_state=opt_state,
         widths={group.name: chosen.width(group) for group in made.groups},
         keep=dict(chosen.keep),
         refused=dict(chosen.refused),

@@ -149,7 +149,7 @@ def test_a_constant_is_folded_where_it_is_exact_and_else_the_channel_stays(case)
     if folds:
         small = sj.shrink(f, DENSE, x, keep=masks)
     else:
-        with pytest.warns(sj.SparsityWarning, match="masked channels of a, because of `dot_gen"):
+        with pytest.warns(sj.SparsityWarning, match="pruned channels of a, because of `dot_gen"):
             small = sj.shrink(f, DENSE, x, keep=masks)
     assert small.widths["a"] == (1 if folds else 2)
     pruned = {**DENSE, "a": DENSE["a"] * masks["a"]}

@@ -42,7 +42,7 @@ class Spans:
         self, size: int, parts: tuple[int, ...], factors: tuple[int, ...], reason: str = ""
     ) -> int:
         self._parents.append(len(self._parents))
-        self._sizes.append(size)
+        self._sizes.append(int(size))
         self._parts.append(parts)
         self._factors.append(factors)
         self._reasons.append(reason or ("no position" if size == 0 else ""))

@@ -20,6 +20,7 @@ from sparsejax.compiler.nodes.layer import Layer
 from sparsejax.compiler.passes.rewrite import rewrite
 from sparsejax.compiler.passes.trace import trace
 from sparsejax.compiler.regions.split import split
+from sparsejax.compiler.shelf import Shelf
 from sparsejax.doors import FUNCTION, check_examples, checked
 from sparsejax.patterns.stacked import take
 from sparsejax.plans.leaf import Leaves, PlanLeaf, Weights
@@ -231,7 +232,7 @@ def _time(apply_fn: Callable, params: Any, example: tuple, made: Plan) -> _Timed
     graph = rewrite(trace(apply_fn, params, example)[0])
     schedule = split(graph)
     chooser = Chooser(made, measure=True)
-    built = build(schedule, chooser)
+    built = build(schedule, chooser, Shelf(params))
     layers: dict[str, float] = {}
     for node in built.choices:
         batch = node.outputs[0].shape[0] if len(node.outputs[0].shape) == 4 else 1

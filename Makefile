@@ -48,7 +48,7 @@ test-arm: $(BUILT) $(VENV)/.extra-test  ## the NEON kernels inside an emulated a
 test-sanitize: $(BUILT)  ## the C++ tests under ASan, UBSan and TSan
 	tests/cpp/run.sh
 
-fuzz: $(BUILT)  ## fuzz programs and custom calls for SECONDS (600)
+fuzz: $(BUILT)  ## fuzz programs, files and custom calls for SECONDS (600)
 	tests/cpp/run.sh fuzz $(or $(SECONDS),600)
 
 bench: $(BUILT) $(VENV)/.extra-peers  ## kernels and mask updates against dense

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs the NEON tests on the real extension inside an emulated aarch64 Python: arm64 Debian packages and aarch64
 # wheels unpacked under build/arm (no root, no foreign architecture in dpkg), a cross compiler, qemu's user emulation.
+# The C runtime is cross-built, too, and runs what this machine's Python saves.
 # Arguments go to pytest in place of the tests below; without any, the executed instructions are counted, too, and
 # compared with those of benchmarks/arm/baseline.json. Emulated times say nothing about a real ARM core.
 set -euo pipefail
@@ -113,6 +114,20 @@ test_in_cpp() {  # the C++ tests, linked with what the extension was linked from
   tests/cpp/run.sh emulated "$(find_qemu)" "${objects[@]}"
 }
 
+test_runtime() {  # the C runtime, and files that this machine's Python writes
+  local build=$cache/runtime
+  local options=(-G Ninja "-DCMAKE_MAKE_PROGRAM=$PWD/$bin/ninja" -DCMAKE_BUILD_TYPE=Release -DCMAKE_SYSTEM_NAME=Linux
+    -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ --log-level=WARNING)
+  "$bin/cmake" -S xla_ops -B "$build" "${options[@]}" -DSPARSEJAX_RUNTIME=ON >/dev/null
+  "$bin/cmake" --build "$build" -- --quiet
+  "$bin/cmake" --install "$build" --prefix "$build/installed" --strip >/dev/null
+  "$bin/cmake" -S examples/runtime -B "$build/example" "${options[@]}" -DCMAKE_C_COMPILER=aarch64-linux-gnu-gcc \
+    -DCMAKE_PREFIX_PATH="$build/installed" -DCMAKE_FIND_ROOT_PATH_MODE_PACKAGE=BOTH >/dev/null
+  "$bin/cmake" --build "$build/example" -- --quiet
+  say "the runtime: $(size "$build/installed/lib/libsparsejax_runtime.so" | awk 'END { print $1 }') bytes of text"
+  SPARSEJAX_CACHE=off "$bin/python" -m tests.compiler.files.other_readers "$(find_qemu)" -L "$root" "$build/example/run_static"
+}
+
 case $(uname -sm) in
   *arm64 | *aarch64)
     say "this machine is ARM: no emulation"
@@ -136,5 +151,6 @@ compile_modules
 run_tests "$python" "$@"
 if [ $counts = yes ]; then
   test_in_cpp
+  test_runtime
   "$bin/python" -m benchmarks.arm --counts-only
 fi

@@ -1,22 +1,29 @@
-// Fuzzes whole programs (by value) and the custom calls (by a sanitizer) with bytes: those of
-// libFuzzer where there is one, else of seeds 0, 1, 2, ... for so many seconds.
+// Fuzzes whole programs and files (by value), files of any bytes and the custom calls (by a
+// sanitizer) with bytes: those of libFuzzer where there is one, else of seeds 0, 1, 2, ... for so
+// many seconds, files alone where a third argument says `files`.
 #include <chrono>
 #include <cstdlib>
 
 #include "calls.h"
-#include "programs.h"
+#include "files.h"
 
 namespace sparsejax::test {
 namespace {
 
-// The first byte chooses between the two targets and the instruction sets.
+std::string value_problem(const Kernels& set, bool file, const uint8_t* bytes, size_t size) {
+  return file ? file_problem(set, bytes, size) : program_problem(set, bytes, size);
+}
+
+// The first byte chooses among the targets and the instruction sets.
 void fuzz_once(const uint8_t* bytes, size_t size) {
   if (size == 0) return;
   const std::vector<Kernels>& sets = usable_kernels();
-  const Kernels& set = sets[bytes[0] / 2 % sets.size()];
+  const Kernels& set = sets[bytes[0] / 4 % sets.size()];
   use(set.isa);
-  if (bytes[0] % 2) return call_by_bytes(bytes + 1, size - 1);
-  const std::string problem = program_problem(set, bytes + 1, size - 1);
+  const int target = bytes[0] % 4;
+  if (target == 1) return call_by_bytes(bytes + 1, size - 1);
+  if (target == 2) return run_any_file(bytes + 1, size - 1);
+  const std::string problem = value_problem(set, target == 3, bytes + 1, size - 1);
   if (problem.empty()) return;
   std::printf("FAILED on %s: %s\n", set.isa, problem.c_str());
   std::abort();
@@ -36,10 +43,12 @@ int main(int num_arguments, char** arguments) {
   const auto end =
       Clock::now() + std::chrono::seconds(num_arguments > 1 ? std::atoi(arguments[1]) : 60);
   const uint32_t first = num_arguments > 2 ? std::atoi(arguments[2]) : 0;
+  const bool files = num_arguments > 3;
   uint32_t seed = first;
   for (; Clock::now() < end; seed++) {
     sparsejax::test::random().seed(seed);
-    const std::vector<uint8_t> bytes = sparsejax::test::random_bytes(20 + seed % 500);
+    std::vector<uint8_t> bytes = sparsejax::test::random_bytes(20 + seed % 500);
+    if (files) bytes[0] |= 3;
     std::printf("\rseed %u", seed);  // the one that fails is the last
     sparsejax::test::fuzz_once(bytes.data(), bytes.size());
   }

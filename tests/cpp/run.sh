@@ -3,7 +3,7 @@
 # with TSan on one of them: what threads share does not depend on the instruction set.
 # On a CPU without AVX-512 its 16-lane templates are built for AVX2, so that they run there, too. NEON runs under
 # emulation in tests/arm/run.sh, which calls `emulated` (without sanitizers: those need the target's libraries).
-# Last, the engine is built as a library for others and a program runs on it.
+# Last, the runtime is built as a library for others, and programs and files run on it.
 # With `fuzz SECONDS` programs and custom calls are fuzzed instead: by libFuzzer where clang++ has it, else by seeds.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -46,7 +46,7 @@ add_kernels() {  # target, lanes, flags; the best first
 
 add_host() {  # flags; what knows no instruction set, behind the kernels
   compile kernels "$source/kernels/kernels.cc" -DSPARSEJAX_TARGETS="$targets" "$@"
-  compile_all "$source"/{engine,files}/*.cc -- "$@"
+  compile_all "$source"/{engine,files,runtime}/*.cc -- "$@"
 }
 
 start() {  # build folder, compiler, flags
@@ -61,7 +61,7 @@ link() {  # program, flags
 }
 
 readonly handlers=("$source"/bind/{spmm,bcr,depthwise,program,program_store}.cc)  # all but module.cc, which needs Python
-readonly drafts=({programs,random_program,reference}.cc)
+readonly drafts=({programs,random_program,reference,files}.cc)
 mapfile -t threads < <(grep -lw Threads -- *_test.cc)
 readonly threads tests=(main.cc *_test.cc calls.cc)
 
@@ -94,26 +94,27 @@ fuzz() {  # seconds
 
 emulated() {  # emulator, objects of the extension
   start emulated aarch64-linux-gnu-g++ -O1 -static
-  compile_all "${tests[@]}" "${drafts[@]}" --
+  compile_all "${tests[@]}" "${drafts[@]}" "$source"/runtime/*.cc --
   objects+=("${@:2}")
   link kernel_tests
   "$1" "$build/kernel_tests"
 }
 
-alone() {  # as others may build the engine: without Python, XLA, threads and exceptions
+alone() {  # as others may build the runtime: without Python, XLA, threads and exceptions
   local isa=neon
   if [ "$(uname -m)" = x86_64 ]; then isa=sse2; fi
   start alone "${CXX:-g++}" -O1 -DSPARSEJAX_THREADS=0
   PATH=$PWD/../../.venv/bin:$PATH
   cmake -S "$source" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_COMPILER="$compiler" \
-    -DCMAKE_CXX_FLAGS=-fno-exceptions -DSPARSEJAX_ENGINE_ONLY=ON -DSPARSEJAX_THREADS=OFF -DSPARSEJAX_ISAS=$isa >/dev/null
+    -DCMAKE_CXX_FLAGS=-fno-exceptions -DSPARSEJAX_RUNTIME=ON -DSPARSEJAX_THREADS=OFF -DSPARSEJAX_ISAS=$isa >/dev/null
   cmake --build "$build" -- --quiet
-  if nm -C --undefined-only "$build/libsparsejax_engine.a" | grep -E ' U (pthread_|std::thread|__cxa_throw|Py|XLA)'; then
-    echo "the engine alone must not need these" >&2
+  local libraries=("$build"/runtime/libsparsejax_runtime.a "$build/libsparsejax_engine.a")
+  if nm -C --undefined-only "${libraries[@]}" | grep -E ' U (pthread_|std::thread|__cxa_throw|Py|XLA)'; then
+    echo "the runtime alone must not need these" >&2
     exit 1
   fi
   compile_all "${drafts[@]}" engine_main.cc --
-  objects+=("$build/libsparsejax_engine.a")
+  objects+=("${libraries[@]}")
   link engine_main
   "$build/engine_main"
 }

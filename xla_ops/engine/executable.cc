@@ -155,7 +155,8 @@ void Executable::run_job(const Job& job, const Team& team, const Frame& frame) {
     const int64_t end = piece_begin(strips, kPieces * (range + 1) / ranges);
     Frame own = frame;
     own.job += range * plan_.job_floats;
-    std::vector<int64_t> done = first_strips(program_, plan_, step.output, begin);
+    static thread_local std::vector<int64_t> done;  // so that it is allocated once
+    done = first_strips(program_, plan_, step.output, begin, std::move(done));
     walk(program_, plan_, step.output, end, done,
          [&](const Step& inner, int64_t strip) { timed_step(own, inner, strip, alone); });
   });

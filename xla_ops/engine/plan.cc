@@ -286,8 +286,8 @@ StripRange strips_read(const Program& program, const Plan& plan, const Step& ste
 }
 
 std::vector<int64_t> first_strips(const Program& program, const Plan& plan, int64_t value,
-                                  int64_t begin) {
-  std::vector<int64_t> first(plan.values.size(), INT64_MAX);
+                                  int64_t begin, std::vector<int64_t> first) {
+  first.assign(plan.values.size(), INT64_MAX);
   first[value] = begin;
   for (int64_t i = plan.maker[value]; i >= 0; i--) {
     const Step& step = program.steps[i];

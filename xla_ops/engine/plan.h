@@ -63,9 +63,10 @@ inline int64_t piece_begin(const Strips& strips, int64_t piece) {
   return strips.count * piece / kPieces;
 }
 
-// For each value the next strip to compute when strips of `value` from `begin` on are wanted.
+// For each value the next strip to compute when strips of `value` from `begin` on are wanted; in
+// the memory of `first`, whatever is in it.
 std::vector<int64_t> first_strips(const Program& program, const Plan& plan, int64_t value,
-                                  int64_t begin);
+                                  int64_t begin, std::vector<int64_t> first = {});
 
 // Computes the strips of `value` up to `end`: calls produce(step, strip) in an order in which all
 // ring strips that are read were computed. `done` comes from first_strips.

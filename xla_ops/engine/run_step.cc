@@ -111,17 +111,17 @@ class StripRun {
   // Runs f(call) over groups of channels; `out` has [channel][pitch].
   template <class F>
   void slide(int64_t work, float* out, int64_t pitch, const F& f) const {
-    std::vector<const float*> rows;
+    static thread_local std::vector<const float*> own_rows;  // so that it is allocated once
     const int64_t value = step_.inputs[0];
     Window w = step_.window;
     w.in_width = size(value).width;
     w.out_width = size_.width;
     frame_.rows(value, first_row_ * w.stride_y - step_.pad_top,
-                (rows_ - 1) * w.stride_y + (w.kernel_y - 1) * w.dilation_y + 1, rows);
+                (rows_ - 1) * w.stride_y + (w.kernel_y - 1) * w.dilation_y + 1, own_rows);
+    const float* const* rows = own_rows.data();  // this thread's, whoever helps
     for_channels(size(value).channels, work, [&](int64_t begin, int64_t end) {
       const Scratch memory(kernels_.window->scratch_floats(w, rows_));
-      f(WindowCall{w, rows.data(), strips(value).pitch, begin, end, out, pitch, rows_,
-                   memory.data()});
+      f(WindowCall{w, rows, strips(value).pitch, begin, end, out, pitch, rows_, memory.data()});
     });
   }
 

@@ -297,8 +297,4 @@ std::string read_model(const uint8_t* bytes, int64_t size, Model& model) {
   return problem.text();
 }
 
-void set_items(Model& model, int64_t items) {
-  for (ImageSize& value : model.program.values) value.height = items * model.rows_per_item;
-}
-
 }  // namespace sparsejax

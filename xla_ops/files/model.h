@@ -39,7 +39,4 @@ struct Model {
 // kMostExpansion bytes and a few for each byte of the file.
 [[nodiscard]] std::string read_model(const uint8_t* bytes, int64_t size, Model& model);
 
-// The program for another number of items; a model of rows alone has others.
-void set_items(Model& model, int64_t items);
-
 }  // namespace sparsejax

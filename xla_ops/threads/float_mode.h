@@ -28,6 +28,17 @@ inline void set_float_mode(uint64_t mode) {
 #endif
 }
 
+// This thread's mode with denormals as zeros, which is XLA's while it calls us.
+inline uint64_t flushing_denormals() {
+#if defined(__x86_64__)
+  return float_mode() | 0x8040;  // of results and of operands
+#elif defined(__aarch64__)
+  return float_mode() | 1 << 24;
+#else
+  return 0;
+#endif
+}
+
 class FloatMode {
  public:
   explicit FloatMode(uint64_t mode) : before_(float_mode()) { set_float_mode(mode); }

@@ -1,0 +1,56 @@
+"""Small functions of every form that a file can hold: images in both orders, rows, trees."""
+
+from functools import partial
+
+import jax
+import numpy as np
+
+RNG = np.random.default_rng(0)
+
+
+def drawn(*shape, zeros=0.0):
+    weights = RNG.normal(size=shape) * (RNG.random(shape) >= zeros)
+    return weights.astype(np.float32)
+
+
+def convolution(params, image):
+    conv = partial(
+        jax.lax.conv_general_dilated,
+        window_strides=(2, 2),
+        padding="SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    y = jax.nn.relu6(conv(image, params["first"]))
+    y = jax.nn.silu(conv(y, params["depthwise"], feature_group_count=16))
+    return y.mean((1, 2)) @ params["head"]
+
+
+NET = {"first": drawn(3, 3, 3, 16, zeros=0.5), "depthwise": drawn(3, 3, 1, 16)}
+NET["head"] = drawn(16, 12, zeros=0.9)
+IMAGE = drawn(2, 17, 15, 3)
+ROWS = {"in": drawn(24, 40, zeros=0.8), "out": drawn(40, 8, zeros=0.8)}
+
+
+def perceptron(params, x):
+    return jax.nn.gelu(x @ params["in"]) @ params["out"]
+
+
+def channels_first(params, x):
+    numbers = ("NCHW", "HWIO", "NCHW")
+    y = jax.lax.conv_general_dilated(x, params["first"], (1, 1), "VALID", dimension_numbers=numbers)
+    return y.reshape(len(y), 16 * 4 * 3)
+
+
+def trees(params, inputs):
+    y = convolution(params, inputs["image"]) + inputs["bias"][0]
+    return {"logits": y, "more": (jax.nn.relu(y), [y])}
+
+
+# name -> function, params, inputs for a batch
+CALLS = {
+    "images": (convolution, NET, lambda n: (drawn(n, 17, 15, 3),)),
+    "channels first": (channels_first, NET, lambda n: (drawn(n, 3, 6, 5),)),
+    "rows": (perceptron, ROWS, lambda n: (drawn(n, 24),)),
+    "rows of rows": (perceptron, ROWS, lambda n: (drawn(n, 3, 24),)),
+    "trees": (trees, NET, lambda n: ({"image": drawn(n, 9, 8, 3), "bias": [drawn(n, 12)]},)),
+}

@@ -1,0 +1,286 @@
+// The C interface; see sparsejax.h.
+#include "runtime/sparsejax.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <exception>
+#include <map>
+#include <new>
+
+#include "engine/executable.h"
+#include "files/model.h"
+#include "kernels/kernels.h"
+#include "runtime/workers.h"
+#include "threads/float_mode.h"
+#include "threads/parallel_for.h"
+
+using namespace sparsejax;
+
+namespace {
+
+// As compile has them; results depend on neither.
+constexpr PlanOptions kPlan = {112, 400};
+constexpr int64_t kMostThreads = 256;
+// Rows run together, where their values take no more than 16 MB.
+constexpr int64_t kMostRows = 1024, kMostRowFloats = int64_t{1} << 22;
+constexpr size_t kMostPrograms = 8;  // of other numbers of rows, kept
+
+thread_local char last_error[512] = "";
+
+sparsejax_status fail(sparsejax_status status, const char* what) {
+  std::snprintf(last_error, sizeof(last_error), "%s", what);
+  return status;
+}
+
+// No exception leaves the library.
+template <class F>
+sparsejax_status guarded(const F& f) {
+#ifdef __cpp_exceptions
+  try {
+    return f();
+  } catch (const std::bad_alloc&) {
+    return fail(SPARSEJAX_NO_MEMORY, "there is not enough memory");
+  } catch (const std::exception& error) {
+    return fail(SPARSEJAX_FAILED, error.what());
+  } catch (...) {
+    return fail(SPARSEJAX_FAILED, "something unknown was thrown");
+  }
+#else
+  return f();
+#endif
+}
+
+struct Described {
+  Port port;
+  int64_t item_floats;
+};
+
+std::vector<Described> described(const std::vector<Port>& ports) {
+  std::vector<Described> out;
+  for (const Port& port : ports) {
+    int64_t floats = 1;
+    for (int64_t size : port.shape) floats *= size == kBatch ? 1 : size;
+    out.push_back({port, floats});
+  }
+  return out;
+}
+
+struct Threads {
+  explicit Threads(int64_t threads) : workers(threads - 1) {
+    pool.num_threads = threads;
+    pool.schedule = [this](std::function<void()> task) { workers.schedule(std::move(task)); };
+  }
+  Workers workers;
+  Pool pool;
+};
+
+}  // namespace
+
+struct sparsejax_model {
+  explicit sparsejax_model(Model read) : model(std::move(read)) {
+    inputs = described(model.inputs);
+    outputs = described(model.outputs);
+    model.words = {};
+    model.graph = {};
+    is_batch_free = model.inputs[0].shape[0] == kBatch;
+    if (!model.rows) {
+      images = std::make_shared<Executable>(std::move(model.program), kernels(), kPlan);
+      return;
+    }
+    int64_t floats = 0;
+    for (const ImageSize& value : model.program.values) floats += value.floats();
+    unit = std::max<int64_t>(1, std::min(kMostRows / model.rows_per_item, kMostRowFloats / floats));
+  }
+
+  // For so many items at a time.
+  std::shared_ptr<Executable> executable(int64_t items) {
+    if (!model.rows) return images;
+    const Lock lock(mutex);
+    std::shared_ptr<Executable>& found = programs[items];
+    if (!found) found = made_for(items * model.rows_per_item);
+    const std::shared_ptr<Executable> made = found;
+    if (programs.size() > kMostPrograms)
+      programs.erase(programs.begin()->first == items ? std::next(programs.begin())
+                                                      : programs.begin());
+    return made;
+  }
+
+  // On the weights that another number of rows has packed, or packed anew.
+  std::shared_ptr<Executable> made_for(int64_t rows) const {
+    for (const auto& entry : programs)
+      if (std::shared_ptr<Executable> made = entry.second ? entry.second->with_rows(rows) : nullptr)
+        return made;
+    Program program = model.program;
+    for (ImageSize& value : program.values) value.height = rows;
+    return std::make_shared<Executable>(std::move(program), kernels(), kPlan);
+  }
+
+  std::shared_ptr<Threads> team() {
+    const Lock lock(mutex);
+    return threads;
+  }
+
+  Model model;
+  std::vector<Described> inputs, outputs;
+  bool is_batch_free = false;
+  int64_t unit = 1;  // items that run together
+  std::shared_ptr<Executable> images;
+  Mutex mutex;                                              // of what follows
+  std::map<int64_t, std::shared_ptr<Executable>> programs;  // of rows, by the number of items
+  std::shared_ptr<Threads> threads;
+};
+
+namespace {
+
+bool overlap(const sparsejax_buffer& a, const sparsejax_buffer& b) {
+  const auto begin = [](const sparsejax_buffer& x) { return reinterpret_cast<uintptr_t>(x.data); };
+  return begin(a) < begin(b) + b.floats * sizeof(float) &&
+         begin(b) < begin(a) + a.floats * sizeof(float);
+}
+
+sparsejax_status check_buffer(const Described& wanted, int64_t batch,
+                              const sparsejax_buffer& buffer) {
+  const bool fits = buffer.data && batch <= INT64_MAX / wanted.item_floats &&
+                    buffer.floats == static_cast<size_t>(batch * wanted.item_floats);
+  const bool aligned = reinterpret_cast<uintptr_t>(buffer.data) % alignof(float) == 0;
+  if (fits && aligned) return SPARSEJAX_OK;
+  const std::string what = wanted.port.name + " needs " + std::to_string(batch) + " items of " +
+                           std::to_string(wanted.item_floats) + " aligned floats, got " +
+                           std::to_string(buffer.data ? buffer.floats : 0) +
+                           (aligned ? "" : " that are not aligned");
+  return fail(SPARSEJAX_BAD_ARGUMENT, what.c_str());
+}
+
+sparsejax_status check_run(const sparsejax_model& model, int64_t batch,
+                           const sparsejax_buffer* inputs, const sparsejax_buffer* outputs) {
+  if (!inputs || !outputs)
+    return fail(SPARSEJAX_BAD_ARGUMENT, "a run needs buffers for inputs and outputs");
+  if (batch < 0 || (!model.is_batch_free && batch != 1))
+    return fail(SPARSEJAX_BAD_ARGUMENT,
+                "a batch needs to be 0 or more, and 1 where it is not free");
+  for (size_t i = 0; i < model.inputs.size(); i++)
+    if (const auto bad = check_buffer(model.inputs[i], batch, inputs[i])) return bad;
+  for (size_t i = 0; i < model.outputs.size(); i++) {
+    if (const auto bad = check_buffer(model.outputs[i], batch, outputs[i])) return bad;
+    bool apart = true;
+    for (size_t j = 0; j < i; j++) apart = apart && !overlap(outputs[i], outputs[j]);
+    for (size_t j = 0; j < model.inputs.size(); j++)
+      apart = apart && !overlap(outputs[i], inputs[j]);
+    if (!apart) return fail(SPARSEJAX_BAD_ARGUMENT, "an output overlaps another buffer");
+  }
+  return SPARSEJAX_OK;
+}
+
+// Where the items from `first` on lie; the vectors are kept for the thread's next run.
+struct Pointers {
+  std::vector<const float*> operands;
+  std::vector<float*> results;
+
+  void set(const sparsejax_model& model, int64_t first, const sparsejax_buffer* inputs,
+           const sparsejax_buffer* outputs) {
+    operands.clear();
+    results.clear();
+    for (size_t i = 0; i < model.inputs.size(); i++)
+      operands.push_back(inputs[i].data + first * model.inputs[i].item_floats);
+    for (size_t i = 0; i < model.outputs.size(); i++)
+      results.push_back(outputs[i].data + first * model.outputs[i].item_floats);
+  }
+};
+
+void run_items(sparsejax_model& model, const Pool& pool, int64_t batch,
+               const sparsejax_buffer* inputs, const sparsejax_buffer* outputs) {
+  const int64_t unit = model.unit, whole = batch / unit, rest = batch % unit;
+  const std::shared_ptr<Executable> all = whole > 0 ? model.executable(unit) : nullptr;
+  const std::shared_ptr<Executable> last = rest > 0 ? model.executable(rest) : nullptr;
+  const int64_t parts = whole + (rest > 0);
+  const auto run = [&](int64_t part, const Pool& helpers) {
+    thread_local Pointers pointers;
+    pointers.set(model, part * unit, inputs, outputs);
+    (part < whole ? all : last)
+        ->run_image(helpers, pointers.operands.data(), pointers.results.data());
+  };
+  if (parts < pool.num_threads) {
+    for (int64_t part = 0; part < parts; part++) run(part, pool);
+  } else {
+    parallel_for(pool, parts, [&](int64_t part) { run(part, Pool{}); });
+  }
+}
+
+sparsejax_status describe(const std::vector<Described>& ports, int32_t index,
+                          sparsejax_port* port) {
+  if (!port || index < 0 || index >= static_cast<int32_t>(ports.size()))
+    return fail(SPARSEJAX_BAD_ARGUMENT, "there is no input or output of that number");
+  const Described& found = ports[index];
+  *port = {found.port.name.c_str(), static_cast<int32_t>(found.port.shape.size()),
+           found.port.shape.data(), found.item_floats};
+  return SPARSEJAX_OK;
+}
+
+}  // namespace
+
+sparsejax_status sparsejax_load(const void* bytes, size_t size, sparsejax_model** model) {
+  if (!model) return fail(SPARSEJAX_BAD_ARGUMENT, "loading needs a place for the model");
+  *model = nullptr;
+  if (!bytes || size > static_cast<size_t>(INT64_MAX))
+    return fail(SPARSEJAX_BAD_ARGUMENT, "loading needs the bytes of a file");
+  return guarded([&] {
+    Model read;
+    const std::string wrong =
+        read_model(static_cast<const uint8_t*>(bytes), static_cast<int64_t>(size), read);
+    if (!wrong.empty()) return fail(SPARSEJAX_BAD_FILE, wrong.c_str());
+    *model = new sparsejax_model(std::move(read));
+    return SPARSEJAX_OK;
+  });
+}
+
+void sparsejax_free(sparsejax_model* model) { delete model; }
+
+int32_t sparsejax_num_inputs(const sparsejax_model* model) {
+  return model ? static_cast<int32_t>(model->inputs.size()) : 0;
+}
+
+int32_t sparsejax_num_outputs(const sparsejax_model* model) {
+  return model ? static_cast<int32_t>(model->outputs.size()) : 0;
+}
+
+sparsejax_status sparsejax_input(const sparsejax_model* model, int32_t index,
+                                 sparsejax_port* port) {
+  if (!model) return fail(SPARSEJAX_BAD_ARGUMENT, "there is no model");
+  return describe(model->inputs, index, port);
+}
+
+sparsejax_status sparsejax_output(const sparsejax_model* model, int32_t index,
+                                  sparsejax_port* port) {
+  if (!model) return fail(SPARSEJAX_BAD_ARGUMENT, "there is no model");
+  return describe(model->outputs, index, port);
+}
+
+sparsejax_status sparsejax_set_threads(sparsejax_model* model, int32_t threads) {
+  if (!model) return fail(SPARSEJAX_BAD_ARGUMENT, "there is no model");
+  if (threads < 1 || threads > (SPARSEJAX_THREADS ? kMostThreads : 1))
+    return fail(SPARSEJAX_BAD_ARGUMENT, SPARSEJAX_THREADS
+                                            ? "threads need to be 1 to 256"
+                                            : "this build has no threads: 1 is all there is");
+  return guarded([&] {
+    std::shared_ptr<Threads> made = threads > 1 ? std::make_shared<Threads>(threads) : nullptr;
+    const Lock lock(model->mutex);
+    model->threads.swap(made);
+    return SPARSEJAX_OK;
+  });
+}
+
+sparsejax_status sparsejax_run(sparsejax_model* model, int64_t batch,
+                               const sparsejax_buffer* inputs, const sparsejax_buffer* outputs) {
+  if (!model) return fail(SPARSEJAX_BAD_ARGUMENT, "there is no model");
+  return guarded([&] {
+    if (const auto bad = check_run(*model, batch, inputs, outputs)) return bad;
+    const FloatMode flushed(flushing_denormals());
+    const std::shared_ptr<Threads> threads = model->team();
+    run_items(*model, threads ? threads->pool : Pool{}, batch, inputs, outputs);
+    return SPARSEJAX_OK;
+  });
+}
+
+const char* sparsejax_last_error(void) { return last_error; }
+
+const char* sparsejax_kernels(void) { return kernels().isa; }

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "engine/pack_product.h"
+#include "threads/machine.h"
 #include "kernels/sizes.h"
 
 namespace sparsejax {
@@ -13,21 +14,13 @@ struct Shape {
   double nonzeros;  // of a row
 };
 
-#ifdef __aarch64__
-constexpr double kCache = 64 * 1024;  // first-level, of a Cortex-A76 or a Neoverse
-#else
-constexpr double kCache = 32 * 1024;
-#endif
-
-// Bytes of a tile of x, and what each product costs with tiles of that size: the cache also holds
+// Parts of the first-level cache that a tile of x may fill, and what each product costs with tiles of that size: the cache also holds
 // weights and results, and blocks need less of x for a product than rows do.
 struct Level {
-  double bytes, rows_cost, blocks_cost;
+  double part, rows_cost, blocks_cost;
 };
-constexpr Level kLevels[] = {{kCache / 2, 1, 1},
-                             {kCache * 7 / 8, 1.06, 1.05},
-                             {kCache * 9 / 8, 1.2, 1.07},
-                             {kCache * 7 / 4, 1.4, 1.12}};
+constexpr Level kLevels[] = {
+    {0.5, 1, 1}, {0.875, 1.06, 1.05}, {1.125, 1.2, 1.07}, {1.75, 1.4, 1.12}};
 
 // The share of the cache's 64 sets that a tile can use: columns lie `pitch` floats apart.
 double used_sets(int64_t pitch, int64_t column_bytes) {
@@ -62,7 +55,7 @@ double choose_tile(const Shape& shape, const ProductKernels& kernels, ProductLay
     for (const Level& level : kLevels) {
       const int64_t bytes = 4 * tile * kernels.lanes;
       const double sets = used_sets(shape.x_pitch, bytes);
-      const int64_t suits = std::max<int64_t>(1, level.bytes * sets / std::max<int64_t>(64, bytes));
+      const int64_t suits = std::max<int64_t>(1, level.part * cache_bytes() * sets / std::max<int64_t>(64, bytes));
       const int64_t chunks = divide_up(shape.cols, std::min(suits, most_cols));
       ProductLayout tried = layout;
       tried.tile = tile;

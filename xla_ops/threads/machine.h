@@ -1,7 +1,10 @@
-// Whether this build has threads, how many the machine runs, and a lock, which without threads
-// locks nothing.
+// Whether this build has threads, how many the machine runs, a lock, which without threads locks
+// nothing, and the size of a core's first-level cache.
 #pragma once
 #include <cstdint>
+#if defined(__linux__)
+#include <unistd.h>
+#endif
 
 #ifndef SPARSEJAX_THREADS
 #define SPARSEJAX_THREADS 1
@@ -24,5 +27,20 @@ struct Lock {
 };
 inline int64_t num_machine_threads() { return 1; }
 #endif
+
+// Bytes of data; where the system does not say, those of a Cortex-A76 or a Neoverse, or 32 KiB.
+inline int64_t cache_bytes() {
+#ifdef __aarch64__
+  constexpr int64_t kUsual = 64 * 1024;
+#else
+  constexpr int64_t kUsual = 32 * 1024;
+#endif
+#ifdef _SC_LEVEL1_DCACHE_SIZE
+  static const int64_t said = sysconf(_SC_LEVEL1_DCACHE_SIZE);
+  return said > 0 ? said : kUsual;
+#else
+  return kUsual;
+#endif
+}
 
 }  // namespace sparsejax

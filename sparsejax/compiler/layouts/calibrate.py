@@ -3,13 +3,23 @@
 import itertools
 from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 import numpy as np
 
 from sparsejax.compiler.engine.lower import lower
 from sparsejax.compiler.graph.graph import FLOAT32, Node, Region, Value
 from sparsejax.compiler.layouts.profile import profile
-from sparsejax.compiler.layouts.select import Cost, Costs, Traits, key_of, stored, traits_of, work
+from sparsejax.compiler.layouts.select import (
+    FEW_PIXELS,
+    Cost,
+    Costs,
+    Traits,
+    key_of,
+    stored,
+    traits_of,
+    work,
+)
 from sparsejax.compiler.layouts.times import (
     SHORTEST,
     UNKNOWN,
@@ -23,9 +33,12 @@ from sparsejax.compiler.nodes.linear import Linear
 from sparsejax.ops._ffi import instruction_set
 from sparsejax.patterns.layout import BLOCKS, LAYOUTS, Layout
 
-# Outputs, inputs, height (and width): activations in the first-level cache, and in the second.
-SHAPES = ((64, 48, 28), (256, 192, 14), (384, 512, 7), (512, 384, 1))
+# Outputs, inputs, height and width: small and large maps, few and many chunks, and a vector.
+SHAPES = ((64, 48, 28), (192, 160, 14), (128, 768, 14), (256, 512, 7), (256, 384, 1))
+FEW = (256, 384, 8)  # outputs, inputs, rows
 DENSITIES = (0.1, 0.4)
+RUNS = 4
+MOST_MEASURED = 2  # processes that measure, should the first have met a busy machine
 
 
 def costs() -> Costs:
@@ -35,19 +48,20 @@ def costs() -> Costs:
 
 @cache
 def _costs(_path: str, _instruction_set: str) -> Costs:
-    known, fitted = read_cache(), {}
+    known = read_cache()
     measured: dict[str, Sample] = {}
+    fitted = {}
     for layout in LAYOUTS:
-        region = products(layout)
-        traits = [traits_of(node, region) for node in region.nodes]
-        keys = [key_of(each, layout) for each in traits]
-        if any(key not in known for key in keys):
-            program = lower(region, dict.fromkeys(region.nodes, layout))
-            seconds = profile(program)
-            for node, key in zip(region.nodes, keys, strict=True):
-                micros = max(seconds[program.steps[node]] * 1e6, SHORTEST)
-                known[key] = measured[key] = known.get(key, UNKNOWN).and_then(micros)
-        times = {each: known[key].micros for each, key in zip(traits, keys, strict=True)}
+        times: dict[Traits, float] = {}
+        for region in (products(layout), few_rows(layout)):
+            keys = {n: (each := traits_of(n, region), key_of(each, layout)) for n in region.nodes}
+            if any(known.get(key, UNKNOWN).repeats < MOST_MEASURED for _, key in keys.values()):
+                program = lower(region, dict.fromkeys(region.nodes, layout))
+                seconds = profile(program, RUNS)
+                for node, (_, key) in keys.items():
+                    micros = max(seconds[program.steps[node]] * 1e6, SHORTEST)
+                    known[key] = measured[key] = known.get(key, UNKNOWN).and_then(micros)
+            times |= {traits: known[key].micros for traits, key in keys.values()}
         fitted[layout.storage, layout.block] = fit(layout, times)
     if measured:
         write_cache(measured)
@@ -60,32 +74,52 @@ def products(layout: Layout) -> Region:
     Args:
         layout: whose blocks they are, if it has any.
     """
-    block = layout.block if layout.storage == BLOCKS else 1
-    rng = np.random.default_rng(0)
     nodes = []
     for (outputs, inputs, side), density in itertools.product(SHAPES, DENSITIES):
-        kept = rng.random((inputs, outputs // block)) < density
-        weights = np.repeat(kept, block, 1) * rng.uniform(0.5, 1, (inputs, outputs))
-        weights, bias = weights.astype(np.float32), np.zeros(outputs, np.float32)
         sides = (side, side) if side > 1 else ()
+        weights, bias = _weights(layout, outputs, inputs, density)
         op = Conv(weights[None, None], bias) if sides else Linear(weights, bias)
-        x, y = (Value((1, *sides, size), FLOAT32) for size in (inputs, outputs))
-        nodes.append(Node(op, [x], [y]))
+        nodes.append(_node(op, (1, *sides), inputs, outputs))
     return Region(nodes, [n.inputs[0] for n in nodes], [n.outputs[0] for n in nodes])
+
+
+def few_rows(layout: Layout) -> Region:
+    """The same for few rows."""
+    outputs, inputs, rows = FEW
+    linear = [Linear(*_weights(layout, outputs, inputs, density)) for density in DENSITIES]
+    nodes = [_node(op, (rows,), inputs, outputs) for op in linear]
+    inner = [n.inputs[0] for n in nodes], [n.outputs[0] for n in nodes]
+    return Region(nodes, *inner, rows=True)
+
+
+def _weights(
+    layout: Layout, outputs: int, inputs: int, density: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights with blocks of zeros, and a bias."""
+    rng = np.random.default_rng(0)
+    block = layout.block if layout.storage == BLOCKS else 1
+    kept = rng.random((inputs, outputs // block), np.float32) < density
+    weights = np.repeat(kept, block, 1) * (1 + rng.random((inputs, outputs), np.float32))
+    return weights, np.zeros(outputs, np.float32)
+
+
+def _node(op: Any, leading: tuple[int, ...], inputs: int, outputs: int) -> Node:
+    x, y = (Value((*leading, size), FLOAT32) for size in (inputs, outputs))
+    return Node(op, [x], [y])
 
 
 def fit(layout: Layout, micros: Mapping[Traits, float]) -> Cost:
     """The costs that err least, relatively, on the times of layers in a layout."""
-    rows, alone = [], []
+    rows: list[np.ndarray] = []
+    of_weight: dict[bool, list[float]] = {True: [], False: []}  # one pixel, few
     for traits, time in micros.items():
-        weights = stored(traits, layout) * traits.rows * traits.cols
-        if traits.pixels == 1:
-            alone.append(time * 1e3 / max(weights, 1))
+        weights = max(stored(traits, layout) * traits.rows * traits.cols, 1)
+        if traits.pixels <= FEW_PIXELS:
+            of_weight[traits.pixels == 1].append(time * 1e3 / weights)
             continue
-        pixels, moved = work(traits)
-        rows.append(np.array([weights, weights * pixels, moved]) / (time * 1e3))
-    weight, pixel, activation = _least_squares(np.array(rows))
-    return Cost(weight, pixel, activation, float(np.median(alone)))
+        rows.append(np.array(work(traits, weights)) / (time * 1e3))
+    few, alone = (float(np.median(of_weight[one])) for one in (False, True))
+    return Cost(*_least_squares(np.array(rows)), few=few, alone=alone)  # type: ignore[misc]
 
 
 def _least_squares(rows: np.ndarray) -> list[float]:

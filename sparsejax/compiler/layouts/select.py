@@ -1,12 +1,14 @@
 """How the weights of each layer are stored: what can hold them, and a model of what is fastest."""
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from sparsejax.compiler.engine.call import STRIP_PIXELS, WHOLE_PIXELS
 from sparsejax.compiler.graph.graph import Node, Region
 from sparsejax.compiler.nodes.layer import Layer
 from sparsejax.patterns import Pattern
@@ -19,19 +21,24 @@ class Cost(NamedTuple):
     """Times in ns of one layout on this machine, as `calibrate` fits them.
 
     Attributes:
-        weight: a stored weight, once.
+        weight: a stored weight, once a strip of pixels.
         pixel: a stored weight at each pixel, in eights.
+        place: of any weight, stored or not, at each pixel: rows begin and end in each chunk.
         activation: a value that is read or written, at each pixel, in eights.
+        few: a stored weight where there are at most FEW_PIXELS, which fill one vector.
         alone: a stored weight where there is but one pixel.
     """
 
     weight: float
     pixel: float
+    place: float
     activation: float
+    few: float
     alone: float
 
 
 Costs = Mapping[tuple[Storage, int], Cost]  # of each storage and block
+FEW_PIXELS = 16
 WORTH_MEASURING = 1.5  # times the best estimate
 WORTH_A_TRIAL = 4.0  # of the best layout of each other family
 
@@ -134,16 +141,22 @@ def estimate(costs: Costs, traits: Traits, layout: Layout, fraction: float | Non
     fraction = stored(traits, layout) if fraction is None else fraction
     weights = fraction * traits.rows * traits.cols
     cost = costs[layout.storage, layout.block]
-    if traits.pixels == 1:
-        return weights * cost.alone / 1e3
-    pixels, moved = work(traits)
-    return (weights * (cost.weight + cost.pixel * pixels) + moved * cost.activation) / 1e3
+    if traits.pixels <= FEW_PIXELS:
+        return weights * (cost.alone if traits.pixels == 1 else cost.few) / 1e3
+    return sum(map(operator.mul, work(traits, weights), cost)) / 1e3
 
 
-def work(traits: Traits) -> tuple[int, int]:
-    """The pixels in eights, and the values that are read or written at them."""
+def work(traits: Traits, weights: float) -> tuple[float, float, float, float]:
+    """How often the first costs count: weights in all strips; these, places, values at all pixels.
+
+    Args:
+        traits: of a layer.
+        weights: that are stored.
+    """
     pixels = math.ceil(traits.pixels / 8) * 8
-    return pixels, (traits.rows + traits.cols * (1 + traits.gathers)) * pixels
+    strips = 2 if pixels <= WHOLE_PIXELS else math.ceil(pixels / STRIP_PIXELS)
+    values = traits.rows + traits.cols * (1 + traits.gathers)
+    return weights * strips, weights * pixels, traits.rows * traits.cols * pixels, values * pixels
 
 
 def dense_layouts(traits: Traits) -> list[Layout]:

@@ -21,8 +21,8 @@ def own_cache(tmp_path, monkeypatch):
 
 def test_the_fit_finds_the_costs_that_made_the_times():
     for layout in LAYOUTS:
-        region = calibrate.products(layout)
-        traits = [traits_of(node, region) for node in region.nodes]
+        regions = calibrate.products(layout), calibrate.few_rows(layout)
+        traits = [traits_of(node, region) for region in regions for node in region.nodes]
         exact = {each: estimate(COSTS, each, layout) for each in traits}
         fitted = calibrate.fit(layout, exact)
         assert fitted == pytest.approx(COSTS[layout.storage, layout.block], rel=1e-3)
@@ -30,13 +30,13 @@ def test_the_fit_finds_the_costs_that_made_the_times():
 
 def test_no_cost_is_negative():
     """Times that fall with the activations, which no x >= 0 explains."""
-    region = calibrate.products(Layout(ROWS, 1))
-    traits = [traits_of(node, region) for node in region.nodes]
+    regions = calibrate.products(Layout(ROWS, 1)), calibrate.few_rows(Layout(ROWS, 1))
+    traits = [traits_of(node, region) for region in regions for node in region.nodes]
     odd = {each: 1e4 / each.pixels for each in traits}
     assert min(calibrate.fit(Layout(ROWS, 1), odd)) >= 0
 
 
-def test_costs_are_measured_once(monkeypatch, own_cache):
+def test_costs_are_measured_by_two_processes(monkeypatch, own_cache):
     costs = measured_costs()
     assert set(costs) == set(COSTS)
     assert all(math.isfinite(number) and number >= 0 for cost in costs.values() for number in cost)
@@ -46,10 +46,14 @@ def test_costs_are_measured_once(monkeypatch, own_cache):
         < estimate(costs, traits, Layout(BLOCKS, 4), 0.1)
         < estimate(costs, traits, Layout(BLOCKS, 4), 1)
     )
-    monkeypatch.setattr(calibrate, "profile", None)
+    assert measured_costs() is costs
     calibrate._costs.cache_clear()  # as in another process
-    assert measured_costs() == costs
-    assert len(times.read_cache()) == len(LAYOUTS) * 8
+    again = measured_costs()
+    assert {sample.repeats for sample in times.read_cache().values()} == {calibrate.MOST_MEASURED}
+    assert len(times.read_cache()) == len(LAYOUTS) * 12
+    monkeypatch.setattr(calibrate, "profile", None)
+    calibrate._costs.cache_clear()
+    assert measured_costs() == again
 
 
 def test_what_is_timed_is_what_each_layout_may_hold():

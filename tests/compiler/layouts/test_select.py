@@ -1,5 +1,6 @@
 """compile's choice of how weights are stored: by the model, by measurement, and by the plan."""
 
+import itertools
 import json
 
 import jax
@@ -59,6 +60,9 @@ def no_time_to_measure(lowered):
 
 def test_measured_times_are_kept_and_used(own_cache, monkeypatch):
     """The fastest two are measured again by the next compile, and by no later one."""
+    clock = itertools.count(1)
+    slower = lambda program: [1e-6 * next(clock)] * (len(program.owners) + 2)
+    monkeypatch.setattr(tune, "profile", slower)
     for _ in range(2):
         row = choice(pruned(128, 0.1), 64)
         assert row.microseconds > 0
@@ -129,6 +133,31 @@ def test_equal_layers_are_measured_as_one(monkeypatch):
     monkeypatch.setattr(tune, "BUDGET_SECONDS", 60)
     assert sj.compile(apply, layers, jnp.ones((64, 64))).report().unmeasured == 0
     assert len(trials) <= 1 + 1 + 1 + 2 + 2  # left, dense, tiles, the fastest two again
+
+
+def small_net(params, x):
+    pool = lambda x: jax.lax.reduce_window(
+        x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"
+    )
+    conv = lambda x, kernel, groups: jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )  # fmt: skip
+    return jax.nn.relu(pool(conv(conv(x, params["depthwise"], 8), params["full"], 1))) + 1
+
+
+def test_every_step_has_a_time(own_cache):
+    """Depthwise layers have rows of their own, steps without weights one for each kind."""
+    rng = np.random.default_rng(0)
+    shapes = {"depthwise": (3, 3, 1, 8), "full": (3, 3, 8, 8)}
+    params = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    for _ in range(2):  # measured, and from the cache
+        report = sj.compile(small_net, params, jnp.ones((2, 8, 8, 8))).report()
+        assert report.layers[0].kernel == "depthwise"
+        assert all(row.microseconds > 0 for row in report.layers)
+        assert len(report.others) == 3 and min(report.others.values()) > 0
+        assert "max" in report.others and "max" in str(report)
+    assert report.to_dict()["others"] == report.others
 
 
 def test_the_best_of_each_family_is_tried_before_the_rest():

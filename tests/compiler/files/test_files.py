@@ -3,6 +3,7 @@
 import json
 import pickle
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from sparsejax.compiler.engine.lower import lower
 from sparsejax.compiler.engine.program import Program
 from sparsejax.compiler.files.raised import raised
 from sparsejax.compiler.files.read import LoadedFunction
-from sparsejax.compiler.files.write import encoded, to_bytes
+from sparsejax.compiler.files.write import VERSION, encoded, to_bytes
 from sparsejax.compiler.graph.graph import Region
 from sparsejax.compiler.graph.interpret import interpreter
 from sparsejax.compiler.nodes.concat import Concat
@@ -278,6 +279,20 @@ def test_a_graph_that_could_not_be_run_is_named(name, tmp_path):
     (tmp_path / "net").write_bytes(edited(FILE, edit))
     with pytest.raises(ValueError, match=f"load needs a file that sj.save wrote, got .*{message}"):
         sj.load(tmp_path / "net")
+
+
+def test_a_file_of_every_older_version_loads():
+    """Written by that version, with what it computed; add a pair of files with each new version."""
+    folder = Path(__file__).parent
+    written = sorted(folder.glob("version*.safetensors"))
+    assert [path.stem for path in written] == [f"version{v}" for v in range(1, VERSION + 1)]
+    for path in written:
+        known = dict(np.load(path.with_suffix(".npz")))
+        inputs = {name: known.pop(name) for name in ("image", "shift")}
+        outputs = sj.load(path)(inputs)
+        assert set(outputs) == set(known)
+        for name, expected in known.items():
+            np.testing.assert_allclose(outputs[name], expected, rtol=1e-5, atol=1e-5)
 
 
 def damaged(rng, file):

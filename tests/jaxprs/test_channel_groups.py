@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import sparsejax as sj
+from sparsejax.jaxprs.widths.held import held, kept
 from sparsejax.jaxprs.widths.spans import Spans
 
 RNG = np.random.default_rng(0)
@@ -139,6 +140,12 @@ TOWARDS = {  # name: (widths of a and b, what lies between them, the free groups
     "index": ((6, 6), lambda h: h * jnp.argmax(h, -1, keepdims=True), set()),
     "every other": ((6, 3), lambda h: h[:, ::2], set()),
     "rolled": ((6, 6), lambda h: jnp.roll(h, 1, -1) + h, None),
+    "rolled far": ((60, 60), lambda h: jnp.roll(h, 1, -1) + h, set()),
+    "rows that overlap": (
+        (8, 22),
+        lambda h: jnp.pad(jnp.tile(h, 2), ((0, 0), (2, 4))).reshape(-1, 2, 11).reshape(-1, 22),
+        None,
+    ),
     "fft": ((6, 6), lambda h: jnp.fft.fft(h).real, set()),
 }
 
@@ -296,10 +303,10 @@ def test_spans_by_hand():
     spans.unify(other, one)
     outer, inner = spans.divided(other, (3, 2))  # (2 pairs, 1 pair): all pairs alike
     assert [spans.size(part) for part in spans.parts(outer)] == [2, 1]
-    positions, units = spans.held(one)[spans.find(inner)]
+    positions, units = held(spans, one)[spans.find(inner)]
     assert dict(zip(positions.tolist(), units.tolist(), strict=True)) == {
         i: i % 2 for i in range(6)
     }
     assert (
-        spans.kept(one, {spans.find(inner): np.array([True, False])}).tolist() == [True, False] * 3
+        kept(spans, one, {spans.find(inner): np.array([True, False])}).tolist() == [True, False] * 3
     )

@@ -19,6 +19,7 @@ from sparsejax.jaxprs.widths.fills import (
     zero_or_unknown,
 )
 from sparsejax.jaxprs.widths.folding import Owed, of_product
+from sparsejax.jaxprs.widths.held import kept
 from sparsejax.jaxprs.widths.program import Step
 
 Rule = Callable[[Removal, Step, list[Fill]], list[Fill]]
@@ -189,7 +190,7 @@ def _convolution(removal: Removal, step: Step, fills: list[Fill]) -> list[Fill]:
         owed = _contracted(removal, step, fills, (x[1], w[1]), (inputs[0], weights))
     elif removal.removed(kernel.axes[w[1]]) is not None:
         outer, _ = spans.divided(images.axes[x[1]], (groups, inputs.shape[1]))
-        bad = ((inputs != 0) & (weights != 0))[spans.kept(outer, removal.keep)].any(0)
+        bad = ((inputs != 0) & (weights != 0))[kept(spans, outer, removal.keep)].any(0)
         removal.exits(kernel.axes[w[1]], bad, step.said)
     outputs = vector(fills[1], w[0], spans.size(kernel.axes[w[0]]))
     silent = np.repeat((inputs == 0).all(1), len(outputs) // groups)

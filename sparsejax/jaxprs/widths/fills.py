@@ -15,6 +15,7 @@ import numpy as np
 from sparsejax.jaxprs.in_numpy import ELEMENTWISE as FUNCTIONS
 from sparsejax.jaxprs.kinds import ELEMENTWISE
 from sparsejax.jaxprs.widths.folding import Owed
+from sparsejax.jaxprs.widths.held import held, kept
 from sparsejax.jaxprs.widths.program import Value
 from sparsejax.jaxprs.widths.spans import Spans
 
@@ -68,7 +69,7 @@ class Removal:
         span = self.spans.find(span)
         if span not in self._removed:
             touched = any(run in self.keep for run in self.spans.runs(span))
-            gone = ~self.spans.kept(span, self.keep) if touched else None
+            gone = ~kept(self.spans, span, self.keep) if touched else None
             self._removed[span] = gone if gone is not None and gone.any() else None
         return self._removed[span]
 
@@ -83,11 +84,11 @@ class Removal:
 
     def exits(self, span: int, bad: np.ndarray, said: str, sums: bool = False) -> None:
         """An axis ends in an equation, at whose `bad` positions it matters what they held."""
-        for run, held in self.spans.held(span).items():
+        for run, own in held(self.spans, span).items():
             if run not in self.keep:
                 continue
             units, reason, summed = self.seen[run]
-            hit = held.units[bad[held.positions] & ~self.keep[run][held.units]]
+            hit = own.units[bad[own.positions] & ~self.keep[run][own.units]]
             units[hit] = True
             if hit.size and not reason:
                 reason = said

@@ -13,6 +13,7 @@ from sparsejax import text
 from sparsejax.doors import FUNCTION, check_examples, checked, tracing
 from sparsejax.jaxprs.read import by_paths
 from sparsejax.jaxprs.widths.filling import counted
+from sparsejax.jaxprs.widths.held import held
 from sparsejax.jaxprs.widths.program import Program, Reader, Value
 from sparsejax.jaxprs.widths.rules import freeze, fresh
 from sparsejax.jaxprs.widths.spans import Spans
@@ -185,8 +186,8 @@ def _places(spans: Spans, leaves: Mapping[str, Value]) -> dict[int, list[Place]]
     places: dict[int, list[Place]] = {}
     for path, value in leaves.items():
         for axis, span in enumerate(value.axes):
-            for run, held in spans.held(span).items():
-                order = np.argsort(held.units, kind="stable")
-                positions = held.positions[order].reshape(spans.size(run), -1)
+            for run, own in held(spans, span).items():
+                order = np.argsort(own.units, kind="stable")
+                positions = own.positions[order].reshape(spans.size(run), -1)
                 places.setdefault(run, []).append(Place(path, axis, positions))
     return places

@@ -6,18 +6,10 @@ where all factors keep theirs. What unifying two takes of cuts is made in all ax
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
-from typing import NamedTuple
 
-import numpy as np
-
-
-class Held(NamedTuple):
-    """Which unit of a run lies where in an axis: unit `units[i]` at `positions[i]`."""
-
-    positions: np.ndarray
-    units: np.ndarray
+MOST_CUTS = 16  # cuts that make new ones: more are a roll of channels over themselves
 
 
 class Spans:
@@ -129,6 +121,10 @@ class Spans:
         assert self._sizes[one] == self._sizes[other]
         if self._is_run(one) or self._is_run(other):
             run, rest = (one, other) if self._is_run(one) else (other, one)
+            if run in self.factors(rest):  # all else in it is one position
+                for factor in {*self.factors(rest)} - {run}:
+                    self.freeze(factor)
+                run, rest = rest, run
             self._parents[run] = rest
             if self._reasons[run]:
                 self.freeze(rest, self._reasons[run])
@@ -145,10 +141,16 @@ class Spans:
         return not self._parts[span] and not self._factors[span]
 
     def _unify_parts(self, one: int, other: int) -> None:
-        while (ends := self._ends(one)) != (others := self._ends(other)):
+        for _ in range(MOST_CUTS):
+            if (ends := self._ends(one)) == (others := self._ends(other)):
+                break
             for place in {*ends, *others}:
                 self._cut(one, place)
                 self._cut(other, place)
+        else:
+            self.freeze(one)
+            self.freeze(other)
+            return
         pairs = list(zip(self.parts(one), self.parts(other), strict=True))
         self._parents[one] = other
         for pair in pairs:
@@ -178,7 +180,6 @@ class Spans:
         )
         for pair in zip(*pairs, strict=True):
             self.unify(*pair)
-        self._parents[self.find(one)] = self.find(other)
 
     def _to_alike(self, parts: int, factors: int) -> None:
         """Make factors of parts where each is a multiple of the inner ones, else parts of both."""
@@ -262,39 +263,3 @@ class Spans:
         if self._sizes[part] == inner:
             return self._made(1, (), ()), part
         return self._two(part, self._sizes[part] // inner, inner)
-
-    def held(self, span: int) -> dict[int, Held]:
-        """Where in the span the units of each of its runs lie."""
-        span = self.find(span)
-        if self._is_run(span):
-            every = np.arange(self._sizes[span])
-            return {span: Held(every, every)}
-        found: dict[int, list[Held]] = {}
-        for positions, part in self._places(span):
-            for run, own in self.held(part).items():
-                units = np.broadcast_to(own.units[:, None], (len(own.units), positions.shape[1]))
-                found.setdefault(run, []).append(
-                    Held(positions[own.positions].ravel(), units.ravel())
-                )
-        joined = lambda own: Held(*map(np.concatenate, zip(*own, strict=True)))
-        return {run: joined(own) for run, own in found.items()}
-
-    def _places(self, span: int) -> Iterator[tuple[np.ndarray, int]]:
-        """For each part or factor: in row i all places of its i-th position."""
-        start = 0
-        for part in self.parts(span) if self._parts[span] else []:
-            yield np.arange(start, start + self._sizes[part])[:, None], part
-            start += self._sizes[part]
-        if self._factors[span]:
-            factors = self.factors(span)
-            order = np.arange(self._sizes[span]).reshape([self._sizes[f] for f in factors])
-            for axis, factor in enumerate(factors):
-                yield np.moveaxis(order, axis, 0).reshape(self._sizes[factor], -1), factor
-
-    def kept(self, span: int, keep: Mapping[int, np.ndarray]) -> np.ndarray:
-        """Which positions stay; runs that `keep` does not name stay whole."""
-        stay = np.ones(self._sizes[span], bool)
-        for run, own in self.held(span).items():
-            if run in keep:
-                stay[own.positions[~keep[run][own.units]]] = False
-        return stay

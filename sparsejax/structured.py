@@ -18,4 +18,5 @@ from sparsejax.shrinking.scores import best_channels as best_channels
 from sparsejax.shrinking.scores import channel_l1 as channel_l1
 from sparsejax.shrinking.scores import random_units as random_units
 from sparsejax.shrinking.scores import taylor as taylor
+from sparsejax.shrinking.shared_masks import prune_channels as prune_channels
 from sparsejax.shrinking.shrink import Shrunk as Shrunk

@@ -11,6 +11,7 @@ from tests.modes_table import (
     BLOCKS,
     BOTH,
     CONV,
+    GROUPS,
     KERNEL,
     KEY,
     MASKS,
@@ -38,7 +39,6 @@ def state_of(make=lambda: sj.one_shot(0), plan=PLAN) -> Any:
 
 CALIBRATION = sj.post.calibrate(apply, PARAMS, PLAN, [X])
 KEPT = {"body/kernel": np.arange(8) < 6}
-GROUPS = sj.channel_groups(apply, PARAMS, X)
 CALIBRATED_HEAD = sj.post.calibrate(
     apply, PARAMS, sj.plan(PARAMS, {"head": sj.Unstructured()}, sparsity=0.5), [X], gram=False
 )

@@ -55,6 +55,9 @@ def loud(weights, grads, key):
     return sj.scores.magnitude(weights, grads, key)
 
 
+GROUPS = sj.channel_groups(apply, PARAMS, X)
+
+
 class Call(NamedTuple):
     """A function of arrays, as a user would call it, and the arrays."""
 
@@ -171,6 +174,9 @@ TRACED = {
     "chain": training(regrown, **STARTED),
     "every": training(lambda: sj.every(1, regrown(), end=9), **STARTED),
     "prune": training(lambda: sj.prune(loud, sj.schedules.cubic(0, 2), regrow=True)),
+    "prune_channels": training(
+        lambda: sj.structured.prune_channels(GROUPS, half, score=loud), planned(sj.Channel())
+    ),
     "resize": training(lambda: sj.resize(loud, half)),
     "start": training(lambda: sj.start(loud)),
     "straight_through": training(

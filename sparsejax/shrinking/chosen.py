@@ -12,6 +12,7 @@ from sparsejax.jaxprs.widths.filling import folded_or_seen
 from sparsejax.jaxprs.widths.fills import Removal
 from sparsejax.jaxprs.widths.groups import ChannelGroup, Traced
 from sparsejax.shrinking.cut import Keep
+from sparsejax.shrinking.shared_masks import planned_groups
 from sparsejax.top_k import count_pruned
 from sparsejax.tree import is_masked_node, leaves_with_paths
 
@@ -80,17 +81,11 @@ def _of_names(made: Traced, keep: Mapping[str, Any]) -> dict[str, np.ndarray]:
 def _of_plan(made: Traced, arrays: Arrays, plan: Any) -> dict[str, np.ndarray]:
     """Of each group that planned leaves make, the units of most magnitude in these."""
     keep = {}
-    for group in made.groups.prunable:
-        scores, sparsity = np.zeros(group.size), 0.0
-        for path, axis, units in group.places:
-            for leaf in plan.slices(path):
-                along = leaf.pattern.orientation()
-                if along is None or along.option != "axis" or leaf.at:
-                    continue
-                if along.axis % len(leaf.shape) == axis:
-                    rows = np.moveaxis(np.abs(np.asarray(arrays[path], np.float64)), axis, 0)
-                    scores += rows[units].reshape(group.size, -1).sum(1)
-                    sparsity = leaf.sparsity
+    for group, members, sparsity in planned_groups(made.groups, plan):
+        scores = np.zeros(group.size)
+        for leaf, axis, units in members:
+            rows = np.moveaxis(np.abs(np.asarray(arrays[leaf.path], np.float64)), axis, 0)
+            scores += rows[units].reshape(group.size, -1).sum(1)
         count = min(int(count_pruned(sparsity, group.size)), group.size - 1)
         if count:
             own = np.ones(group.size, bool)

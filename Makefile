@@ -7,7 +7,7 @@ CPP = $$(git ls-files '*.h' '*.cc')
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-smoke test test-arm test-sanitize fuzz bench lint format docs wheel clean
+.PHONY: help setup build demo demo-smoke test test-arm test-sanitize fuzz bench lint format docs web web-demo wheel clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -67,6 +67,12 @@ format: $(VENV)/.extra-lint  ## rewrite the sources in the project's format
 
 docs: $(BUILT) $(VENV)/.extra-docs  ## the documentation, into build/docs; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet --site-dir build/docs
+
+web: $(BUILT) $(VENV)/.extra-web  ## the runtime for WebAssembly, into web/src
+	$(PY) web/build.py
+
+web-demo: web  ## the page of web/demo with the networks of `make demo`, on this machine
+	$(PY) web/demo/serve.py
 
 wheel: $(VENV)/.extra-test  ## the sdist, and a wheel built from it in isolation, into dist/
 	$(PY) -m build

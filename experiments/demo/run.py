@@ -10,7 +10,7 @@ progress and the same command goes on from there, bit for bit.
 It trains as long as leaves the whole, set-up included, at about eight minutes: a gradient is timed,
 then it says how many steps that is. `--steps` asks for a number; `--smoke` takes 20.
 Written to the output folder: report.html, results.json, the weights as dense.npz and sparse.npz,
-checkpoint/.
+the networks as dense.sjx and sparse.sjx with networks.json, checkpoint/.
 """
 
 import json
@@ -33,7 +33,7 @@ from experiments.demo import report_page
 from experiments.demo.latency import build
 from experiments.demo.measure import check_compiled, measure_latency
 from experiments.demo.settings import Demo, affordable_steps, keep_recipe, prepare
-from experiments.demo.showcase import samples, write_weights
+from experiments.demo.showcase import samples, write_networks, write_weights
 from experiments.runs.cores import usable_cores
 from experiments.runs.progress import training_bar
 from experiments.runs.table import Interrupted
@@ -86,7 +86,9 @@ def main(demo: Demo) -> None:
     results["seconds_since_last_start"] = time.perf_counter() - started
     (demo.output / "results.json").write_text(json.dumps(results, indent=1))
     report_page.write(demo.output / "report.html", results, variables["masks"])
-    console.print(f"Written: {demo.output}/report.html, results.json, dense.npz, sparse.npz")
+    console.print(
+        f"Written: {demo.output}/report.html, results.json, dense and sparse as .npz and .sjx"
+    )
     console.print(f"Took {results['seconds_since_last_start']:.0f} s")
 
 
@@ -153,6 +155,7 @@ def train_both(
     results["compile"], predicted = check_compiled(network, states, images, labels, console.print)
     results["samples"] = samples(dataset, **predicted)
     results["bytes"] = write_weights(demo.output, states, plan)
+    write_networks(demo.output, network.apply, states, dataset, standardize)
     leaves = sj.tree.leaves_with_paths(sj.masks_of(sparse.opt_state))
     masks = {path: np.asarray(mask) for path, mask in leaves if plan.get(path)}
     variables = {name: (state.params, state.statistics) for name, state in states.items()}

@@ -2,17 +2,19 @@
 
 import base64
 import io
+import json
 import math
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import jax
 import matplotlib.image
 import numpy as np
 from jaxtyping import Int, UInt8
 
 import sparsejax as sj
-from experiments.data.dataset import Dataset
+from experiments.data.dataset import Dataset, Standardize
 from experiments.data.stored import read_npz
 
 NUM_SAMPLES = 8
@@ -62,6 +64,30 @@ def write_weights(folder: Path, states: dict[str, Any], plan: sj.Plan) -> dict[s
         name: save_weights(folder / f"{name}.npz", state.params, state.statistics, zeros[name])
         for name, state in states.items()
     }
+
+
+def write_networks(
+    folder: Path, apply_fn: Any, states: dict[str, Any], dataset: Dataset, scale: Standardize
+) -> None:
+    """Write dense.sjx and sparse.sjx, which run anywhere, and networks.json, which says of what.
+
+    Args:
+        folder: to write into.
+        apply_fn: (variables, standardised images) -> logits.
+        states: the trained networks.
+        dataset: whose images they take, in bytes from 0 to 255 as floats.
+        scale: of its training images, which becomes part of the networks.
+    """
+
+    def logits(variables: Any, image: Any) -> Any:
+        return {"logits": apply_fn(variables, (image - scale.mean) / scale.std)}
+
+    image = jax.ShapeDtypeStruct((1, *dataset.test_images.shape[1:3], 1), np.float32)
+    for name, state in states.items():
+        compiled = sj.compile(logits, (state.params, state.statistics), image, tune=False)
+        sj.save(compiled, folder / f"{name}.sjx")
+    known = {"dataset": dataset.name, "classes": list(dataset.classes), "size": image.shape[1]}
+    (folder / "networks.json").write_text(json.dumps(known))
 
 
 def save_weights(path: Path, params: Any, statistics: Any, zeros: Collection[str] = ()) -> int:

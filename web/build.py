@@ -22,8 +22,9 @@ ZIG = [sys.executable, "-m", "ziglang", "c++", "-target", "wasm32-wasi"]
 COMMON = [
     *("-std=c++17", "-msimd128", "-fno-exceptions", "-fno-rtti", "-ffp-contract=fast"),
     *("-fno-math-errno", "-ffunction-sections", "-fdata-sections", "-fvisibility=hidden", "-g0"),
-    *("-DSPARSEJAX_THREADS=0", f"-I{OPS}"),
+    *("-DSPARSEJAX_THREADS=0", "-DSPARSEJAX_NO_TRAINING", f"-I{OPS}"),
 ]
+TRAINING = ("bcr_matrix", "matrix", "run_bcr", "run_depthwise", "run_spmm")  # ops of training
 HOST = ["-Os", "-DSPARSEJAX_TARGETS= TARGET(wasm)"]
 KERNELS = [  # vectorised by hand
     *("-O3", "-fno-vectorize", "-fno-slp-vectorize"),
@@ -51,6 +52,7 @@ def sources() -> list[tuple[Path, list[str]]]:
     )
     kernels = [OPS / "kernels" / f"{name}.cc" for name in (*listed, "table")]
     host = [file for room in ("engine", "files") for file in sorted((OPS / room).glob("*.cc"))]
+    host = [file for file in host if file.stem not in TRAINING]
     host += [OPS / "kernels" / "kernels.cc", OPS / "runtime" / "sparsejax.cc", WEB / "system.cc"]
     return [*((file, HOST) for file in host), *((file, KERNELS) for file in kernels)]
 

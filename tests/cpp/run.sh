@@ -11,7 +11,7 @@ readonly source=../../xla_ops
 python=../../.venv/bin/python
 [ -x "$python" ] || python=python3
 xla=$("$python" -c "import importlib.util as u; print(u.find_spec('jaxlib').submodule_search_locations[0])")/include
-mapfile -t kernels < <(sed -nE 's/^(TABLE|PART)\((.*, )?(\w+)\)$/\3/p' "$source/kernels/kernels.def")
+mapfile -t kernels < <(sed -nE 's/^(TABLE|TRAINING|PART)\((.*, )?(\w+)\)$/\3/p' "$source/kernels/kernels.def")
 readonly kernels
 readonly common=(-std=c++17 -ffp-contract=fast -Wall -Wextra -Werror -Wno-psabi -I "$source" -isystem "$xla")
 # Nothing that is checked is optimised: to compile it takes far longer than to run it. UBSan's checks of addresses take a third

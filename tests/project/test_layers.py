@@ -127,7 +127,7 @@ def test_kernels_do_without_the_standard_library(room):
 def test_every_kernel_is_listed():
     kernels = ROOT.with_name("xla_ops") / "kernels"
     text = (kernels / "kernels.def").read_text()
-    listed = re.findall(r"^(?:TABLE\(\w+, |PART\()(\w+)\)$", text, re.MULTILINE)
+    listed = re.findall(r"^(?:(?:TABLE|TRAINING)\(\w+, |PART\()(\w+)\)$", text, re.MULTILINE)
     assert sorted([*listed, "kernels", "table"]) == sorted(
         file.stem for file in kernels.glob("*.cc")
     )

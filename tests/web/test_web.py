@@ -1,6 +1,8 @@
 """What Python saved runs in Node and in a browser, and bad input gets a sentence."""
 
+import base64
 import http.server
+import io
 import json
 import shutil
 import subprocess
@@ -9,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+import matplotlib.image
 import numpy as np
 import pytest
 
@@ -27,6 +30,11 @@ pytestmark = pytest.mark.skipif(
     reason="the modules are not built: make web",
 )
 in_node = pytest.mark.skipif(NODE is None, reason="no node on PATH")
+
+
+def in_browser(test):
+    reason = "no chromium or google-chrome on PATH"
+    return pytest.mark.browser(pytest.mark.skipif(CHROMIUM is None, reason=reason)(test))
 
 
 def saved(file, name="rows"):
@@ -90,25 +98,27 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium or google-chrome on PATH")
-def test_a_browser_computes_what_jax_does_in_a_worker(tmp_path):
-    x, expected = saved(tmp_path / "net", "images")
-    x.tofile(tmp_path / "input")
-    with Server(tmp_path) as server:
+def browsed(page, files):
+    """What a page of this checkout says when a browser shows it."""
+    with Server(files) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        page = f"http://localhost:{server.server_port}/tests/web/page.html"
-        profile = f"--user-data-dir={tmp_path / 'profile'}"
-        browser = subprocess.Popen(
-            [CHROMIUM, *FLAGS.split(), profile, page], stdout=-3, stderr=subprocess.DEVNULL
-        )
+        address = f"http://localhost:{server.server_port}/tests/web/{page}"
+        command = [CHROMIUM, *FLAGS.split(), f"--user-data-dir={files / 'profile'}", address]
+        browser = subprocess.Popen(command, stdout=-3, stderr=subprocess.DEVNULL)
         try:
             assert server.heard.wait(60), "the page said nothing"
         finally:
             browser.terminate()
             browser.wait()
             server.shutdown()
-    found, unknown, damaged = server.said
+    return server.said
+
+
+@in_browser
+def test_a_browser_computes_what_jax_does_in_a_worker(tmp_path):
+    x, expected = saved(tmp_path / "net", "images")
+    x.tofile(tmp_path / "input")
+    found, unknown, damaged = browsed("page.html", tmp_path)
     assert found["info"]["kernels"] in ("simd", "relaxed") and found["info"]["inputs"]
     for output in found["outputs"]:
         actual = np.array(output, np.float32).reshape(expected.shape)
@@ -117,3 +127,27 @@ def test_a_browser_computes_what_jax_does_in_a_worker(tmp_path):
     assert found["seen"][-1] == [size, size]
     assert unknown.startswith("TypeError: run needs a Float32Array for each of")
     assert damaged.startswith("sparsejax: ")
+
+
+@in_browser
+def test_the_demo_names_what_it_sees_on_a_telephone(tmp_path):
+    weights = np.zeros((8, 8, 1, 3), np.float32)
+    weights[..., 1] = 0.01
+
+    def net(weights, image):
+        flat = image.reshape(len(image), 64)
+        return {"logits": flat @ weights.reshape(64, 3)}
+
+    for name in ("dense", "sparse"):
+        fast = sj.compile(net, weights, np.ones((1, 8, 8, 1), np.float32), tune=False)
+        sj.save(fast, tmp_path / f"{name}.sjx")
+    known = {"dataset": "a set", "classes": ["coat", "boot", "bag"], "size": 8}
+    (tmp_path / "networks.json").write_text(json.dumps(known))
+    white = io.BytesIO()
+    matplotlib.image.imsave(white, np.ones((8, 8)), format="png", cmap="gray", vmin=0, vmax=1)
+    sample = {"png": base64.b64encode(white.getvalue()).decode(), "label": "boot"}
+    (tmp_path / "results.json").write_text(json.dumps({"samples": {"first": [sample]}}))
+    said = browsed("demo.html", tmp_path)
+    assert said["bars"][0] == "boot100.0 %" and len(said["bars"]) == 3
+    assert said["networks"] == ["90 % zeros", "dense"] and said["overflow"] <= 0
+    assert any("SIMD" in fact for fact in said["facts"])

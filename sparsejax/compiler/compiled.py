@@ -14,7 +14,7 @@ from sparsejax import text
 from sparsejax.compiler.build import assembled, build
 from sparsejax.compiler.frozen import check_alike, fingerprint, frozen, same_numbers
 from sparsejax.compiler.graph.graph import Graph, Node, Region
-from sparsejax.compiler.hand_back import hand_back
+from sparsejax.compiler.hand_back import hand_back, plain
 from sparsejax.compiler.layouts.select import Choice
 from sparsejax.compiler.layouts.tune import Chooser
 from sparsejax.compiler.nodes.control import graphs
@@ -150,17 +150,20 @@ class CompiledFunction:
         if known is None:
             known = traced(self._apply_fn, self._params, args)
             self._check_unchanged(known.closed)
-        graph = lift(known.closed, constants(self._params))
+        known = known._replace(known=constants(self._params))
+        graph = lift(known.closed, known.known)
         doubts = in_training(graph)
         graph = rewrite(graph)
         self._shelf.share(node for each in graphs(graph) for node in each.nodes)
         schedule = split(graph)
         chooser = Chooser(self._plan, self._tune)
         built = build(schedule, chooser, self._shelf)
-        verdict = hand_back(graph, schedule, built, chooser) if self._tune else Verdict({})
+        verdict = Verdict({})
+        if self._tune:
+            verdict = hand_back(known, graph, schedule, built, chooser)
         calls = {r: call for r, call in built.calls.items() if r not in verdict.given}
         packed = {region: built.packed[region] for region in calls}
-        run = jax.jit(assembled(graph, schedule, calls))
+        run = jax.jit(plain(known) if verdict.plain else assembled(graph, schedule, calls))
         made = report(graph, schedule, built.choices, chooser, verdict)
         doubts += left_in_xla(graph, made, self._plan)
         return Version(run, _kept(known), graph, schedule, packed, built.choices, made, doubts)
@@ -222,8 +225,8 @@ def compile(
         tune: measure how each distinct layer's weights are stored best, where it will run, about
             0.1 s for each way to store them and at most 4 s of CPU time: the report says what was
             left to the next compile. Then the whole function is timed with inputs of noise against
-            the same in XLA (compiled for that, and at most 10 s of CPU time where there are several
-            kinds of region): what is faster there by 5 % goes back to it. Times are kept in
+            jax.jit of it, and without one kind of region after the other, for at most 10 s of CPU
+            time: what XLA runs faster by 5 % goes back to it. Times are kept in
             $SPARSEJAX_CACHE or the user's cache folder, and for the process alone if that is "off".
             False: by a model of the kernels, which is fitted to the machine once (0.1 s).
 

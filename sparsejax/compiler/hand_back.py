@@ -18,40 +18,45 @@ from sparsejax.compiler.layouts.times import UNKNOWN, read_cache, write_cache
 from sparsejax.compiler.layouts.tune import Chooser
 from sparsejax.compiler.nodes.control import While, graphs
 from sparsejax.compiler.nodes.primitive import Primitive
+from sparsejax.compiler.passes.trace import Traced
 from sparsejax.compiler.reports.verdict import Verdict
 
 MARGIN = 1.05  # by which XLA must be faster, so that noise decides nothing
-CPU_SECONDS = 10.0  # for compiling and running what is compared; all of it in XLA always is
+CPU_SECONDS = 10.0  # for compiling and running what is compared; with jax.jit it always is
 RACE_SECONDS = 0.3  # of running two functions in turns
 CLEAR = 1.5  # times the other's time: no more runs are needed, nor another look
 MOST_RACED = 3  # how often what is no clear case is timed, once a compile
 TURN = 3  # calls in a row, of which the first finds the other's data in the cache
 
 Group = tuple[Region, ...]
+PLAIN = None  # in place of a group: the function as it was
 
 
 def hand_back(
-    graph: Graph, schedule: Sequence[Region | Node], built: Built, chooser: Chooser
+    source: Traced,
+    graph: Graph,
+    schedule: Sequence[Region | Node],
+    built: Built,
+    chooser: Chooser,
 ) -> Verdict:
     """The regions that are faster in XLA, on this machine and where they stand.
 
-    All regions are compared with none, then equal ones together, those that take longest first.
-    The times are kept in the cache.
+    The function is compared with what jax.jit makes of it; then without one kind of region after
+    the other, those that take longest first. The times are kept in the cache.
 
     Args:
-        graph, schedule: what was built.
+        source: the function as it was traced.
+        graph, schedule: what was built of it.
         built: the calls of all regions.
         chooser: that chose their layouts, with the times of their nodes.
     """
     groups = _groups(built, chooser)
     if not groups or not _may_run(graph):
         return Verdict({})
-    court = _Court(graph, schedule, built, chooser)
-    everything = tuple(region for group in groups for region in group)
-    fast, xla = court.compare((), everything)
-    given: dict[Region, str] = {}
-    best = fast
-    untried = groups if len(groups) > 1 else []
+    court = _Court(source, graph, schedule, built, chooser)
+    fast, jitted = court.compare((), PLAIN)
+    best, clear = fast, len(groups) == 1 and jitted > CLEAR * fast
+    untried, given = [] if clear else groups, {}  # type: tuple[list[Group], dict[Region, str]]
     while untried and not court.is_over():
         group, *untried = untried
         now, without = court.compare(tuple(given), (*given, *group))
@@ -59,9 +64,18 @@ def hand_back(
         if without * MARGIN < now:
             reason = f"with it in XLA the function is {now / without:.2f}x faster"
             best, given = without, given | dict.fromkeys(group, reason)
-    if xla * MARGIN < best:
-        best, given = xla, dict.fromkeys(everything, f"XLA {fast / xla:.2f}x faster")
-    return Verdict(given, best, xla, len(untried))
+    if jitted * MARGIN < best:
+        reason = f"jax.jit of the whole function is {fast / jitted:.2f}x faster"
+        given = {region: reason for group in groups for region in group}
+        return Verdict(given, jitted, jitted, len(untried), plain=True)
+    return Verdict(given, best, jitted, len(untried))
+
+
+def plain(source: Traced) -> Callable:
+    """The function of the inputs, as it was traced."""
+    known = [value.constant for value in source.known]
+    closed = source.closed
+    return lambda *inputs: jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *known, *inputs)
 
 
 def _groups(built: Built, chooser: Chooser) -> list[Group]:
@@ -110,9 +124,14 @@ class _Court:
     """Times the function with some of its regions in XLA, and remembers it in the cache."""
 
     def __init__(
-        self, graph: Graph, schedule: Sequence[Region | Node], built: Built, chooser: Chooser
+        self,
+        source: Traced,
+        graph: Graph,
+        schedule: Sequence[Region | Node],
+        built: Built,
+        chooser: Chooser,
     ):
-        self.graph, self.schedule, self.built = graph, schedule, built
+        self.source, self.graph, self.schedule, self.built = source, graph, schedule, built
         self.start = time.process_time()
         self.times = read_cache()
         inner = [body.schedule for body in graphs(graph) if body is not graph]
@@ -121,13 +140,13 @@ class _Court:
             for p in itertools.chain(schedule, *inner)
         ]
         shapes = [f"{value.shape} {value.dtype}" for value in graph.inputs]
-        self.name = hashlib.sha256("\n".join([*shapes, *parts]).encode()).hexdigest()[:32]
+        self.name = _digest("\n".join([*shapes, *parts]))
 
     def is_over(self) -> bool:
         """Is the time over?"""
         return time.process_time() - self.start > CPU_SECONDS
 
-    def compare(self, one: Group, other: Group) -> tuple[float, float]:
+    def compare(self, one: Group, other: Group | None) -> tuple[float, float]:
         """Microseconds with the regions of one in XLA, and with those of the other."""
         keys = [self._key(one), self._key(other)]
         if self._is_open(keys):
@@ -150,13 +169,21 @@ class _Court:
         raced, micros = min(each.repeats for each in known), [each.micros for each in known]
         return raced == 0 or (raced < MOST_RACED and max(micros) < CLEAR * min(micros))
 
-    def _key(self, given: Group) -> str:
+    def _key(self, given: Group | None) -> str:
+        if given is PLAIN:
+            return f"function {_digest(str(self.source.closed.jaxpr))} as it was"
         regions = list(self.built.calls)
         return f"function {self.name} but {sorted(regions.index(region) for region in given)}"
 
-    def _run(self, given: Group, inputs: Sequence[jax.Array]) -> Callable[[], Any]:
+    def _run(self, given: Group | None, inputs: Sequence[jax.Array]) -> Callable[[], Any]:
+        if given is PLAIN:
+            return with_weights(plain(self.source), inputs)
         calls = {region: call for region, call in self.built.calls.items() if region not in given}
         return with_weights(assembled(self.graph, self.schedule, calls), inputs)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _shapes(node: Node) -> list[tuple[int, ...]]:

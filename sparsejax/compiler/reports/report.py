@@ -30,7 +30,7 @@ class CompileReport:
         num_regions: custom calls.
         handed_back: regions that run in XLA, which is faster.
         microseconds: of one call of the whole function on all threads, nan where it was not timed.
-        xla_microseconds: of the same function without custom calls.
+        jit_microseconds: of what jax.jit makes of the function as it was.
         xla: how often each primitive or kind of node stayed in XLA.
         reasons: why it did, by the same names.
         others: microseconds of one call that the steps that are no layers take, by kind; empty
@@ -48,7 +48,7 @@ class CompileReport:
     unmeasured: int = 0
     handed_back: int = 0
     microseconds: float = math.nan
-    xla_microseconds: float = math.nan
+    jit_microseconds: float = math.nan
     untried: int = 0
     fusion: Fusion | None = None
 
@@ -66,7 +66,7 @@ class CompileReport:
             "unmeasured": self.unmeasured,
             "handed_back": self.handed_back,
             "microseconds": _known(self.microseconds),
-            "xla_microseconds": _known(self.xla_microseconds),
+            "jit_microseconds": _known(self.jit_microseconds),
             "untried": self.untried,
         }
 
@@ -119,9 +119,9 @@ class CompileReport:
         """Lines about the whole function, and about what was not measured."""
         if self.handed_back:
             yield f"\nGiven back to XLA, which is faster: {self.handed_back} custom calls."
-        if not math.isnan(self.xla_microseconds):
-            whole, xla = self.microseconds, self.xla_microseconds
-            yield f"\nA call takes {whole:,.0f} µs on all threads, {xla:,.0f} all in XLA."
+        if not math.isnan(self.jit_microseconds):
+            whole, jit = self.microseconds, self.jit_microseconds
+            yield f"\nA call takes {whole:,.0f} µs on all threads, {jit:,.0f} by jax.jit alone."
         if self.unmeasured or self.untried:
             counts = {"layouts": self.unmeasured, "kinds of region": self.untried}
             left = " and ".join(f"{count} {what}" for what, count in counts.items() if count)
@@ -205,7 +205,7 @@ def report(
         chooser.num_left,
         len(verdict.given),
         verdict.micros,
-        verdict.xla_micros,
+        verdict.jit_micros,
         verdict.untried,
     )
 

@@ -12,11 +12,13 @@ class Verdict(NamedTuple):
     Attributes:
         given: the regions that go back to XLA, with the reason.
         micros: of one call as it is then, nan where nothing was timed.
-        xla_micros: with all regions in XLA.
+        jit_micros: of what jax.jit makes of the function as it was.
         untried: kinds of region that there was no time to try in XLA one by one.
+        plain: is the function to run as it was?
     """
 
     given: dict[Region, str]
     micros: float = math.nan
-    xla_micros: float = math.nan
+    jit_micros: float = math.nan
     untried: int = 0
+    plain: bool = False

@@ -1,0 +1,1 @@
+"""WebAssembly in Node: files of `sj.save` against onnxruntime-web."""

@@ -4,7 +4,8 @@ import hashlib
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -67,8 +68,8 @@ def hand_back(
     if jitted * MARGIN < best:
         reason = f"jax.jit of the whole function is {fast / jitted:.2f}x faster"
         given = {region: reason for group in groups for region in group}
-        return Verdict(given, jitted, jitted, len(untried), plain=True)
-    return Verdict(given, best, jitted, len(untried))
+        return Verdict(given, jitted, jitted, len(untried), jitted, plain=True)
+    return Verdict(given, best, jitted, len(untried), court.outside(tuple(given)))
 
 
 def plain(source: Traced) -> Callable:
@@ -153,15 +154,41 @@ class _Court:
             with jax.ensure_compile_time_eval():  # inside jit, too
                 inputs = [_made_up(value) for value in self.graph.inputs]
                 runs = [self._run(group, inputs) for group in (one, other)]
-                seconds = race(*runs)
-            found = {
-                key: self.times.get(key, UNKNOWN).and_then(1e6 * each)
-                for key, each in zip(keys, seconds, strict=True)
-            }
-            self.times |= found
-            write_cache(found)
+                self._note(dict(zip(keys, race(*runs), strict=True)))
         first, second = (self.times[key].micros for key in keys)
         return first, second
+
+    def outside(self, given: Group) -> float:
+        """Microseconds of a call that are not spent in custom calls; nan where these are in loops.
+
+        Args:
+            given: regions that are in XLA.
+        """
+        kept = [r for r in self.schedule if isinstance(r, Region) and r not in given]
+        if len(kept) < len(self.built.calls) - len(given):
+            return math.nan
+        whole = self.times[self._key(given)].micros
+        if not kept or len(kept) == len(self.schedule):
+            return 0.0 if kept else whole
+        key = f"{self._key(given)}, custom calls alone"
+        if key not in self.times:
+            inputs = [_made_up(value) for region in kept for value in region.inputs]
+            with jax.ensure_compile_time_eval():
+                self._note({key: race(with_weights(partial(self._alone, kept), inputs))[0]})
+        return max(whole - self.times[key].micros, 0.0)
+
+    def _alone(self, kept: Sequence[Region], *inputs: jax.Array) -> list[jax.Array]:
+        """The outputs of regions, from inputs for all of them."""
+        rest = iter(inputs)
+        calls = [self.built.calls[r](*itertools.islice(rest, len(r.inputs))) for r in kept]
+        return [array for outputs in calls for array in outputs]
+
+    def _note(self, seconds: Mapping[str, float]) -> None:
+        found = {
+            key: self.times.get(key, UNKNOWN).and_then(1e6 * each) for key, each in seconds.items()
+        }
+        self.times |= found
+        write_cache(found)
 
     def _is_open(self, keys: Sequence[str]) -> bool:
         """Was one of them never timed, or both seldom and to about the same?"""

@@ -30,6 +30,7 @@ class CompileReport:
         num_regions: custom calls.
         handed_back: regions that run in XLA, which is faster.
         microseconds: of one call of the whole function on all threads, nan where it was not timed.
+        outside_microseconds: of them, what is spent in XLA, outside of custom calls.
         jit_microseconds: of what jax.jit makes of the function as it was.
         xla: how often each primitive or kind of node stayed in XLA.
         reasons: why it did, by the same names.
@@ -49,6 +50,7 @@ class CompileReport:
     handed_back: int = 0
     microseconds: float = math.nan
     jit_microseconds: float = math.nan
+    outside_microseconds: float = math.nan
     untried: int = 0
     fusion: Fusion | None = None
 
@@ -67,6 +69,7 @@ class CompileReport:
             "handed_back": self.handed_back,
             "microseconds": _known(self.microseconds),
             "jit_microseconds": _known(self.jit_microseconds),
+            "outside_microseconds": _known(self.outside_microseconds),
             "untried": self.untried,
         }
 
@@ -122,6 +125,9 @@ class CompileReport:
         if not math.isnan(self.jit_microseconds):
             whole, jit = self.microseconds, self.jit_microseconds
             yield f"\nA call takes {whole:,.0f} µs on all threads, {jit:,.0f} by jax.jit alone."
+        if self.outside_microseconds > 0 and self.num_regions:
+            share = self.outside_microseconds / self.microseconds
+            yield f" About {share:.0%} of it is spent in XLA, outside of custom calls."
         if self.unmeasured or self.untried:
             counts = {"layouts": self.unmeasured, "kinds of region": self.untried}
             left = " and ".join(f"{count} {what}" for what, count in counts.items() if count)
@@ -206,6 +212,7 @@ def report(
         len(verdict.given),
         verdict.micros,
         verdict.jit_micros,
+        verdict.outside,
         verdict.untried,
     )
 

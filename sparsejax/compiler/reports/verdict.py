@@ -14,6 +14,7 @@ class Verdict(NamedTuple):
         micros: of one call as it is then, nan where nothing was timed.
         jit_micros: of what jax.jit makes of the function as it was.
         untried: kinds of region that there was no time to try in XLA one by one.
+        outside: microseconds of a call that no custom call takes.
         plain: is the function to run as it was?
     """
 
@@ -21,4 +22,5 @@ class Verdict(NamedTuple):
     micros: float = math.nan
     jit_micros: float = math.nan
     untried: int = 0
+    outside: float = math.nan
     plain: bool = False

@@ -1,6 +1,6 @@
 // Fuzzes whole programs and files (by value), files of any bytes and the custom calls (by a
 // sanitizer) with bytes: those of libFuzzer where there is one, else of seeds 0, 1, 2, ... for so
-// many seconds, files alone where a third argument says `files`.
+// many seconds. A third argument, `files`, damages each file in many ways and does nothing else.
 #include <chrono>
 #include <cstdlib>
 
@@ -12,6 +12,22 @@ namespace {
 
 std::string value_problem(const Kernels& set, bool file, const uint8_t* bytes, size_t size) {
   return file ? file_problem(set, bytes, size) : program_problem(set, bytes, size);
+}
+
+// How many: each a draft's file with other damages.
+int64_t run_damaged_files(const std::vector<uint8_t>& bytes) {
+  constexpr int64_t kDamages = 100;
+  Choices choices(bytes.data(), bytes.size());
+  const Draft draft = saved_draft(choices);
+  const std::vector<uint8_t> file = file_of(draft, choices);
+  for (int64_t i = 0; i < kDamages; i++) {
+    const std::vector<uint8_t> more = random_bytes(30);
+    Choices damages(more.data(), more.size());
+    std::vector<uint8_t> damaged = file;
+    damage(damages, damaged);
+    run_any_file(damaged.data(), damaged.size());
+  }
+  return kDamages;
 }
 
 // The first byte chooses among the targets and the instruction sets.
@@ -44,14 +60,15 @@ int main(int num_arguments, char** arguments) {
       Clock::now() + std::chrono::seconds(num_arguments > 1 ? std::atoi(arguments[1]) : 60);
   const uint32_t first = num_arguments > 2 ? std::atoi(arguments[2]) : 0;
   const bool files = num_arguments > 3;
-  uint32_t seed = first;
-  for (; Clock::now() < end; seed++) {
+  int64_t executions = 0;
+  for (uint32_t seed = first; Clock::now() < end; seed++) {
     sparsejax::test::random().seed(seed);
-    std::vector<uint8_t> bytes = sparsejax::test::random_bytes(20 + seed % 500);
-    if (files) bytes[0] |= 3;
-    std::printf("\rseed %u", seed);  // the one that fails is the last
-    sparsejax::test::fuzz_once(bytes.data(), bytes.size());
+    const std::vector<uint8_t> bytes = sparsejax::test::random_bytes(20 + seed % 500);
+    std::printf("\rseed %u, %lld before", seed, static_cast<long long>(executions));
+    std::fflush(stdout);  // the one that fails is the last
+    executions += files ? sparsejax::test::run_damaged_files(bytes)
+                        : (sparsejax::test::fuzz_once(bytes.data(), bytes.size()), 1);
   }
-  std::printf("\r%u executions without a failure\n", seed - first);
+  std::printf("\r%lld executions without a failure\n", static_cast<long long>(executions));
 }
 #endif

@@ -103,7 +103,7 @@ emulated() {  # emulator, objects of the extension
 alone() {  # as others may build the runtime: without Python, XLA, threads and exceptions
   local isa=neon
   if [ "$(uname -m)" = x86_64 ]; then isa=sse2; fi
-  start alone "${CXX:-g++}" -O1 -DSPARSEJAX_THREADS=0
+  start alone "${CXX:-g++}" -O1 -DSPARSEJAX_THREADS=0 -DSPARSEJAX_NO_TRAINING
   PATH=$PWD/../../.venv/bin:$PATH
   cmake -S "$source" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_COMPILER="$compiler" \
     -DCMAKE_CXX_FLAGS=-fno-exceptions -DSPARSEJAX_RUNTIME=ON -DSPARSEJAX_THREADS=OFF -DSPARSEJAX_ISAS=$isa >/dev/null

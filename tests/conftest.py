@@ -57,7 +57,7 @@ def typical_machine(monkeypatch):
     from tests.costs import COSTS
 
     monkeypatch.setattr(calibrate, "costs", lambda: COSTS)
-    monkeypatch.setattr(compiled, "hand_back", lambda *_: Verdict({}))
+    monkeypatch.setattr(compiled, "judge", lambda court, *_: (court, Verdict({})))
 
 
 def pytest_terminal_summary(terminalreporter):

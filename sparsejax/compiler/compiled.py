@@ -12,9 +12,10 @@ from jax.extend import core
 
 from sparsejax import text
 from sparsejax.compiler.build import assembled, build
+from sparsejax.compiler.court import Court, plain
 from sparsejax.compiler.frozen import check_alike, fingerprint, frozen, same_numbers
 from sparsejax.compiler.graph.graph import Graph, Node, Region
-from sparsejax.compiler.hand_back import hand_back, plain
+from sparsejax.compiler.hand_back import judge, may_run
 from sparsejax.compiler.layouts.select import Choice
 from sparsejax.compiler.layouts.tune import Chooser
 from sparsejax.compiler.nodes.control import graphs
@@ -159,8 +160,10 @@ class CompiledFunction:
         chooser = Chooser(self._plan, self._tune)
         built = build(schedule, chooser, self._shelf)
         verdict = Verdict({})
-        if self._tune:
-            verdict = hand_back(known, graph, schedule, built, chooser)
+        if self._tune and may_run(graph):
+            court = Court(known, graph, schedule, built, chooser)
+            court, verdict = judge(court, chooser, self._shelf)
+            schedule, built = court.schedule, court.built
         calls = {r: call for r, call in built.calls.items() if r not in verdict.given}
         packed = {region: built.packed[region] for region in calls}
         run = jax.jit(plain(known) if verdict.plain else assembled(graph, schedule, calls))

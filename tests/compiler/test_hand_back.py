@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import sparsejax as sj
-from sparsejax.compiler import compiled, hand_back
+from sparsejax.compiler import compiled, court, hand_back
 from sparsejax.ops import _ffi
 
 RNG = np.random.default_rng(0)
@@ -35,7 +35,7 @@ def two_kinds(params, x):
 @pytest.fixture(autouse=True)
 def own_world(tmp_path, monkeypatch):
     monkeypatch.setenv("SPARSEJAX_CACHE", str(tmp_path / "times.json"))
-    monkeypatch.setattr(compiled, "hand_back", hand_back.hand_back)
+    monkeypatch.setattr(compiled, "judge", hand_back.judge)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def races(monkeypatch):
     forged, run = [], []
 
     def race(*runs):
-        if len(runs) == 1:  # of the custom calls alone
+        if len(runs) == 1:  # of a layer by itself in XLA, or of the custom calls
             assert runs[0]()
             return [0.25]
         first, second = (each() for each in runs)
@@ -53,7 +53,7 @@ def races(monkeypatch):
         run.append(len(run))
         return forged.pop(0)
 
-    monkeypatch.setattr(hand_back, "race", race)
+    monkeypatch.setattr(court, "race", race)
     return forged, run
 
 
@@ -115,8 +115,26 @@ def test_the_kind_that_is_slower_goes_back_alone(races):
     np.testing.assert_allclose(fast(X), two_kinds(PARAMS, X), atol=1e-5)
 
 
+@pytest.mark.parametrize("apart", [0.9, 1.1])
+def test_a_slow_layer_stays_apart_where_that_pays(races, monkeypatch, apart):
+    forged, _ = races
+    forged += [(1.0, apart), (min(apart, 1.0), 2.0)]
+    in_xla = lambda self, node: 0.0 if node.op.path == "back" else 1e9
+    monkeypatch.setattr(court.Court, "alone", in_xla)
+    fast = sj.compile(one_region, PARAMS, X)
+    wide, back = fast.report().layers
+    assert wide.region == 0 and wide.kernel in ("sparse", "dense")
+    if apart < 1:
+        assert (back.kernel, back.reason) == ("xla", "XLA runs it faster")
+        assert fast.report().reasons == {"Linear": "XLA runs it faster"}
+        assert fast.report().outside_microseconds == pytest.approx(0.65e6)
+    else:
+        assert back.region == 0 and not fast.report().xla
+    np.testing.assert_allclose(fast(X), one_region(PARAMS, X), atol=1e-5)
+
+
 def test_kinds_that_there_is_no_time_for_are_said(races, monkeypatch):
-    monkeypatch.setattr(hand_back, "CPU_SECONDS", -1)
+    monkeypatch.setattr(court, "CPU_SECONDS", -1)
     races[0].append((1.0, 1.2))
     report = sj.compile(two_kinds, PARAMS, X).report()
     assert report.untried == 2 and "2 kinds of region left" in str(report)
@@ -191,14 +209,14 @@ def test_races_take_turns_and_end_when_the_case_is_clear(monkeypatch):
 
             return run
 
-        monkeypatch.setattr(hand_back, "RACE_SECONDS", 30.0)
+        monkeypatch.setattr(court, "RACE_SECONDS", 30.0)
         pair = runs(1.0, "a"), runs(other, "b")
-        assert hand_back.race(*pair, clock=lambda now=now: now[0]) == pytest.approx([1.0, other])
+        assert court.race(*pair, clock=lambda now=now: now[0]) == pytest.approx([1.0, other])
         turns = ["".join(group) for _, group in itertools.groupby(log[2:])]
         assert set(turns) == {"aaa", "bbb"}
         assert len(turns) <= 2 * most and now[0] < 60
 
 
 def test_weights_are_inputs_of_what_is_timed():
-    run = hand_back.with_weights(lambda x: [x @ WIDE], [jnp.asarray(X)])
+    run = court.with_weights(lambda x: [x @ WIDE], [jnp.asarray(X)])
     np.testing.assert_allclose(run()[0], X @ WIDE, atol=1e-6)

@@ -34,6 +34,7 @@ COMPILER = [
     {"regions"},
     {"reports", "shelf"},
     {"build"},
+    {"court"},
     {"hand_back"},
     {"compiled"},
     {"files"},

@@ -2,7 +2,7 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from sparsejax.compiler.graph.graph import FLOAT32, Graph, Left, Node, Region
@@ -27,20 +27,25 @@ class Form(NamedTuple):
     axis: int
 
 
-def split(graph: Graph) -> list[Region | Node]:
+def split(graph: Graph, apart: Collection[Node] = ()) -> list[Region | Node]:
     """Regions, and the nodes that stay in XLA, in an order that they can run in.
 
     A node joins the groups that feed it, then those that read what it reads. Groups without a
     layer go back to XLA; `graph.left` says what and why.
+
+    Args:
+        graph: to split.
+        apart: nodes that are to stay in XLA.
     """
     axes = channel_axes(graph)
     forms = {node: form for node in graph.nodes if (form := form_of(node, axes.get(node)))}
+    forms = {node: form for node, form in forms.items() if node not in apart}
     groups = partition(graph, forms, join)
     graph.schedule = steps = _ordered(graph, groups)
     nodes = [step for step in steps if isinstance(step, Node)]
     bodies = [body for node in nodes if isinstance(node.op, Control) for body in node.op.bodies]
     for body in bodies:
-        split(body)
+        split(body, apart)
     nodes = [node for node in nodes if not isinstance(node.op, Control)]
     graph.left = _together([_left(graph, nodes, forms), *(body.left for body in bodies)])
     return steps
@@ -150,7 +155,7 @@ def _left(graph: Graph, nodes: Sequence[Node], forms: dict[Node, Form]) -> dict[
         own = graph.reasons.get(node, "no kind of node")
         if node in forms:
             own = "no layer beside it"
-        elif not isinstance(node.op, Primitive):
+        elif not isinstance(node.op, Primitive) and node not in graph.reasons:
             own = "not in the form of its neighbours"
         reasons.setdefault(name, own)
     return {name: Left(n, reasons[name]) for name, n in Counter(names).most_common()}

@@ -197,7 +197,8 @@ def report(
             images = number >= 0 and not regions[number].rows
             micros = chooser.micros.get(node, math.nan)
             row = _row(node, choices.get(node), number, images, micros)
-            rows = [_handed_back(row, given[node]) if node in given else row]
+            why = given.get(node) or owner.reasons.get(node, "")  # of nodes that stay apart
+            rows = [_handed_back(row, why) if why else row]
         else:
             rows = left_layers(owner, node)
         layers += [_repeated(row, turns) for row in rows]

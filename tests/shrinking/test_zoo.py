@@ -1,11 +1,13 @@
 """Families of networks: 30 and 50 % of their channels go, and the rest gives what it gave."""
 
-import equinox as eqx
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
 
 import sparsejax as sj
+from experiments.models.mobilenet_v1 import MobileNetV1Linen
 from tests.shrinking import zoo_equinox, zoo_linen, zoo_nnx
 from tests.shrinking.networks import distance, drawn, filled, masked
 
@@ -58,7 +60,7 @@ def test_a_family_shrinks_to_what_it_is_masked(name):
     params, x = filled(shapes), inputs(example)
     groups = sj.channel_groups(apply, params, *x)
     assert len(groups.prunable) == PRUNABLE[name]
-    run = eqx.filter_jit(apply)
+    run = jax.jit(apply)
     num_params = [num_weights(params)]
     for fraction in (0.3, 0.5):
         keep = drawn(groups, fraction)
@@ -71,3 +73,15 @@ def test_a_family_shrinks_to_what_it_is_masked(name):
 
 def num_weights(params):
     return sum(np.size(leaf) for leaf in jax.tree.leaves(params) if hasattr(leaf, "shape"))
+
+
+def test_half_of_mobilenet_v1_is_the_published_network_of_half_width():
+    model, x = MobileNetV1Linen(), jax.ShapeDtypeStruct((1, 224, 224, 3), np.float32)
+    apply = partial(model.apply, train=False)
+    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), x)
+    groups = sj.channel_groups(apply, shapes, x)
+    params = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), shapes)
+    scores = sj.channel_scores(groups, params, sj.before.flow_magnitude())
+    keep = sj.structured.best_channels(groups, scores, 0.5)
+    small = sj.shrink(apply, params, x, keep=keep)
+    assert sum(sj.multiply_adds(small.apply, small.params, x).values()) == 149_497_088

@@ -4,6 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+import sparsejax as sj
 from tests.shrinking.zoo_linen import SERIES
 
 FIRST = jax.ShapeDtypeStruct((2, 3, 8, 8), jnp.float32)
@@ -144,7 +145,13 @@ MODELS = {
 
 
 def built(name):
-    """The function, shapes of the module, and of its inputs."""
+    """The function, shapes of the module's arrays by path, and of its inputs."""
     model, *example = MODELS[name]
     shapes = eqx.filter_eval_shape(model, jax.random.key(0))
-    return (lambda module, *x: jax.vmap(module)(*x)), shapes, example
+    arrays = {p: leaf for p, leaf in sj.tree.leaves_with_paths(shapes) if hasattr(leaf, "shape")}
+
+    def apply(arrays, *x):
+        module = sj.tree.map_with_paths(lambda path, leaf: arrays.get(path, leaf), shapes)
+        return jax.vmap(module)(*x)
+
+    return apply, arrays, example

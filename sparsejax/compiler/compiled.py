@@ -4,7 +4,7 @@ import dataclasses
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -28,6 +28,7 @@ from sparsejax.compiler.reports.report import CompileReport, report
 from sparsejax.compiler.reports.verdict import Verdict
 from sparsejax.compiler.shelf import Packed, Shelf
 from sparsejax.doors import FUNCTION, PLAN, check_examples, checked
+from sparsejax.jaxprs.widened import InFloat32
 from sparsejax.plans.plan import Plan
 
 MAX_SHAPES = 64  # that a function keeps its programs for; those that were called last
@@ -205,7 +206,12 @@ def compile_function(
 
 @checked(apply_fn=FUNCTION, plan=PLAN)
 def compile(
-    apply_fn: Callable, params: Any, *example: Any, plan: Plan | None = None, tune: bool = True
+    apply_fn: Callable,
+    params: Any,
+    *example: Any,
+    plan: Plan | None = None,
+    tune: bool = True,
+    precision: Literal["float32"] | None = None,
 ) -> CompiledFunction:
     """The function x -> apply_fn(params, x) on packed sparse weights.
 
@@ -232,12 +238,16 @@ def compile(
             time: what XLA runs faster by 5 % goes back to it. Times are kept in
             $SPARSEJAX_CACHE or the user's cache folder, and for the process alone if that is "off".
             False: by a model of the kernels, which is fitted to the machine once (0.1 s).
+        precision: "float32" computes models in bfloat16 and float16, which else stay in XLA, in
+            float32: only their results are rounded to what they were, by 2^-9 of them (float16:
+            2^-12). Where they differ from the model's own, these were rounded at each step.
 
     A warning says at once where all stays in XLA (half precision, no layers), where a leaf of the
     plan does, and where the model looks like one in training (BatchNorm's statistics, dropout).
 
     Raises:
         TypeError: when apply_fn cannot be called, an example is no array, or a weight is traced.
+        ValueError: when the precision is another.
 
     Example:
         >>> fast = sj.compile(model.apply, params, x)
@@ -245,6 +255,12 @@ def compile(
         >>> logits = jax.jit(fast)(x)
     """
     check_examples("compile", apply_fn, params, example)
+    if precision not in (None, "float32"):
+        raise ValueError(
+            f'compile needs precision="float32" or none, got {precision!r}; leave it out for a '
+            "model in float32."
+        )
+    apply_fn = InFloat32(apply_fn) if precision else apply_fn
     compiled = compile_function(apply_fn, params, jax.tree.map(_type_of, example), plan, tune)
     for doubt in compiled._first().doubts:
         text.warn(doubt)

@@ -129,7 +129,7 @@ GRAPHS = {
     "1x1 with padding": (lambda p, x: conv(x, p["wider"], padding=((1, 0), (0, 2))), [""]),
     "1x1 dilated input": (
         lambda p, x: conv(x, p["wider"], padding=((0, 0), (0, 0)), lhs_dilation=(2, 2)),
-        [],
+        [""],
     ),
     "depthwise strides": (lambda p, x: jax.nn.relu(depthwise(x, p, strides=(2, 1))), ["relu"]),
     "depthwise VALID": (lambda p, x: depthwise(x, p, padding="VALID"), [""]),

@@ -34,7 +34,7 @@ class Growth {
   const ImageSize& size(int64_t value) const { return d_.values[value]; }
 
   // Mostly the last value, else any.
-  int64_t pick() { return c_.percent(70) ? d_.last() : c_.below(d_.last() + 1); }
+  int64_t any() { return c_.percent(70) ? d_.last() : c_.below(d_.last() + 1); }
 
   // A value that `fits`, kNone if there is none.
   template <class F>
@@ -83,7 +83,7 @@ class Growth {
   }
 
   void grow() {
-    const int64_t x = pick(), kind = c_.below(12);
+    const int64_t x = any(), kind = c_.below(13);
     if (size(x).floats() > 20000 && kind != 4) return;
     if (kind <= 1 || (column_ && (kind == 2 || kind == 3))) return product(x);
     if (kind == 2) return depthwise(x);
@@ -95,6 +95,7 @@ class Growth {
     if (kind == 8) return concat(x);
     if (kind == 9) return channels(x);
     if (kind == 10) return pad(x);
+    if (kind == 11) return pick(x);
     if (size(x).floats() > 3000) return output();
     d_.add(Op::kFlatten, {size(x).floats(), 1, 1}, {x}).channels_last = c_.below(2);
   }
@@ -102,7 +103,7 @@ class Growth {
   void output() {
     int64_t results = 0;
     for (const Step& step : d_.steps) results += step.op == Op::kOutput;
-    Step& step = d_.add(Op::kOutput, {}, {pick()});
+    Step& step = d_.add(Op::kOutput, {}, {any()});
     step.argument = results;
     step.rank = c_.of({3, 1, 2});
     step.channels_last = c_.below(2);
@@ -207,6 +208,33 @@ class Growth {
     Step& step = d_.add(Op::kPad, out, {x});
     step.pad_top = top;
     step.window.pad_left = left;
+  }
+
+  void pick(int64_t x) {
+    const ImageSize in = size(x);
+    const ImageSize out = {1 + c_.below(in.channels), c_.of({1, 4, 9, 35}), c_.of({1, 3, 8, 41})};
+    // A rule for what the first list, and the one that is added to it, take of `size`.
+    std::vector<int64_t> first, second, list;
+    const auto split = [&](int64_t size, int64_t n, int64_t m) {
+      const int64_t room = 1 + c_.below(size), step = c_.of({1, 0, 2, 3});
+      const bool back = c_.percent(20);
+      first.clear(), second.clear();
+      for (int64_t i = 0; i < n; i++) {
+        const int64_t at = std::min(i * step / c_.of({1, 2}), room - 1);
+        first.push_back(back ? room - 1 - at : at);
+      }
+      for (int64_t i = 0; i < m; i++) second.push_back(c_.below(size - room + 1));
+    };
+    split(in.height, out.height, out.channels);
+    const std::vector<int64_t> rows = first, below = second;
+    split(in.width, out.width, out.channels);
+    const std::vector<int64_t> columns = first, right = second;
+    split(in.channels, out.channels, 1);
+    const std::vector<int64_t> row_parts(out.height, second[0]), column_parts(out.width, 0);
+    const std::vector<int64_t>* all[] = {&rows,  &row_parts, &columns, &column_parts,
+                                         &first, &below,     &right};
+    for (const auto* numbers : all) list.insert(list.end(), numbers->begin(), numbers->end());
+    d_.add(Op::kPick, out, {x}).channels = list;
   }
 
   Choices& c_;

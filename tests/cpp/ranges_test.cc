@@ -28,7 +28,7 @@ void test_fields_in_range() {
                  [=](Draft& d) -> int64_t& { return d.values[kPad].*side; });
   for (auto side : {&Window::kernel_y, &Window::kernel_x, &Window::stride_y, &Window::stride_x,
                     &Window::dilation_y, &Window::dilation_x})
-    expect_range("a window's size", 1, 1024,
+    expect_range("a window's size", 1, kSide,
                  [=](Draft& d) -> int64_t& { return d.steps[kPool].window.*side; });
   expect_range("padding", 0, kSide, [](Draft& d) -> int64_t& { return d.steps[kPool].pad_top; });
   expect_range("padding", 0, kSide,
@@ -39,8 +39,8 @@ void test_fields_in_range() {
     expect_range(" is ", 0, high,
                  [field = field](Draft& d) -> int64_t& { return d.steps[kProduct].layout.*field; });
   const std::tuple<const char*, int64_t Step::*, int64_t> places[] = {
-      {"a residual is", &Step::residual, 11},
-      {"a gate is", &Step::gate, 11},
+      {"a residual is", &Step::residual, 12},
+      {"a gate is", &Step::gate, 12},
       {"of weights", &Step::weights, before_end(valid(), 0)},
       {"of a bias", &Step::bias, before_end(valid(), 0)}};
   for (const auto& [message, field, high] : places)

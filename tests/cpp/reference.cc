@@ -105,6 +105,8 @@ class Reference {
         return concat(s, out);
       case Op::kFlatten:
         return flatten(s, out);
+      case Op::kPick:
+        return pick(s, out);
       default:
         return move(s, out);  // channels and padding
     }
@@ -254,6 +256,16 @@ class Reference {
     for (int64_t c = 0; c < from.size.channels; c++)
       for (int64_t i = 0; i < from.size.pixels(); i++)
         out.at[place(s, from.size, c, i)] = from.at[c * from.size.pixels() + i];
+  }
+
+  void pick(const Step& s, Image& out) const {
+    const Image& from = in(s);
+    const Picks p(s, out.size);
+    fill(out, [&](int64_t c, int64_t y, int64_t x) {
+      const int64_t channel = p.channels[c] + p.row_parts[y] + p.column_parts[x];
+      const int64_t row = p.rows[y] + p.below[c], column = p.columns[x] + p.right[c];
+      return from.at[(channel * from.size.height + row) * from.size.width + column];
+    });
   }
 
   void move(const Step& s, Image& out) const {

@@ -20,7 +20,7 @@ const std::vector<Damage>& damages() {
       {"a value is too large", [](Draft& d) { d.values[kX] = {3, 1 << 15, 1 << 15}; }},
       {"a step's kind", [](Draft& d) { d.steps[kX].op = static_cast<Op>(kNumOps); }},
       {"a step's kind", [](Draft& d) { d.steps[kX].op = static_cast<Op>(-1); }},
-      {"a step's output is 12", [](Draft& d) { d.steps[kX].output = 12; }},
+      {"a step's output is 13", [](Draft& d) { d.steps[kX].output = 13; }},
       {"a step's output is -2", [](Draft& d) { d.steps[kX].output = -2; }},
       {"a function", [](Draft& d) { d.steps[kAffine].activation.function = Function(12); }},
       {"a function", [](Draft& d) { d.steps[kAffine].activation.function = Function(-1); }},
@@ -36,7 +36,7 @@ const std::vector<Damage>& damages() {
       {"a pooling", [](Draft& d) { d.steps[kPool].pooling = Pooling(3); }},
       {"a pooling", [](Draft& d) { d.steps[kPool].pooling = Pooling(-1); }},
       {"few or many inputs", [](Draft& d) { d.steps[kConcat].inputs.clear(); }},
-      {"what no earlier step", [](Draft& d) { d.steps[kMean].inputs = {12}; }},
+      {"what no earlier step", [](Draft& d) { d.steps[kMean].inputs = {13}; }},
       {"what no earlier step", [](Draft& d) { d.steps[kMean].inputs = {int64_t{1} << 40}; }},
       {"what no earlier step", [](Draft& d) { d.steps[kMean].inputs = {-1}; }},
       {"what no earlier step", [](Draft& d) { d.steps[kAffine].inputs = {kAffine}; }},
@@ -62,6 +62,15 @@ const std::vector<Damage>& damages() {
       {"choice of channels does not", [](Draft& d) { d.values[kChannels].width = 4; }},
       {"one that is not there", [](Draft& d) { d.steps[kChannels].channels[1] = 8; }},
       {"one that is not there", [](Draft& d) { d.steps[kChannels].channels[1] = -1; }},
+      {"too many taps",
+       [](Draft& d) { d.steps[kPool].window.kernel_y = d.steps[kPool].window.kernel_x = 1 << 12; }},
+      {"numbers for all rows", [](Draft& d) { d.steps[kPick].channels.pop_back(); }},
+      {"numbers for all rows", [](Draft& d) { d.values[kPick].height = 3; }},
+      {"a pick reaches", [](Draft& d) { d.steps[kPick].channels[1] = 5; }},
+      {"a pick reaches", [](Draft& d) { d.steps[kPick].channels[4] = 4; }},
+      {"a pick reaches", [](Draft& d) { d.steps[kPick].channels[5] = 2; }},
+      {"a pick reaches", [](Draft& d) { d.steps[kPick].channels[8] = -1; }},
+      {"a pick reaches", [](Draft& d) { d.steps[kPick].channels[11] = INT64_MAX; }},
       {"pools and padding", [](Draft& d) { d.values[kPad].channels = 4; }},
       {"a residual must", [](Draft& d) { d.steps[kProduct].residual = kG; }},
       {"a gate must", [](Draft& d) { d.steps[kProduct].gate = kX; }},
@@ -99,15 +108,16 @@ const std::vector<Damage>& damages() {
 }
 
 // What each kind may say beside its inputs: an activation, a window, padding, weights, a layout, a
-// residual and a gate, a number and a rank, an order, a pooling, a binary operation, channels.
+// residual and a gate, a number and a rank, an order, a pooling, a binary operation, channels,
+// picks.
 struct May {
   size_t step;
   std::string fields;
 };
-const May kMay[] = {{kG, "no"},      {kProduct, "awplrb"}, {kDepthwise, "awpb"},
-                    {kPool, "wpm"},  {kMean, ""},          {kAffine, "ab"},
-                    {kBinary, "a2"}, {kConcat, ""},        {kChannels, "c"},
-                    {kPad, "p"},     {kFlatten, "o"},      {kFirstOutput, "no"}};
+const May kMay[] = {{kG, "no"},          {kProduct, "awplrb"}, {kDepthwise, "awpb"}, {kPool, "wpm"},
+                    {kMean, ""},         {kAffine, "ab"},      {kBinary, "a2"},      {kConcat, ""},
+                    {kChannels, "c"},    {kPad, "p"},          {kFlatten, "o"},      {kPick, "k"},
+                    {kFirstOutput, "no"}};
 
 // Sets one field of a step to something that does no harm where it is allowed.
 const std::vector<std::pair<char, std::function<void(Step&)>>> kSet = {
@@ -136,6 +146,7 @@ const std::vector<std::pair<char, std::function<void(Step&)>>> kSet = {
     {'2', [](Step& s) { s.binary = Binary::kSub; }},
     {'2', [](Step& s) { s.binary = Binary::kMax; }},
     {'c', [](Step& s) { s.channels = {0, 1, 2}; }},
+    {'k', [](Step& s) { s.channels.assign(12, 0); }},
 };
 
 void test_fields() {

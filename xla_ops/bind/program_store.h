@@ -17,8 +17,8 @@ std::shared_ptr<Executable> load_program(const std::string& name, const int64_t*
                                          int64_t num_words, const float* floats, int64_t num_floats,
                                          const PlanOptions& options);
 
-// Names the program with another number of rows (Executable::with_rows), null where it has none; one
-// of that name is returned as it is.
+// Names the program with another number of rows (Executable::with_rows), null where it has none;
+// one of that name is returned as it is.
 std::shared_ptr<Executable> load_with_rows(const std::string& name, const Executable& program,
                                            int64_t rows);
 

@@ -40,6 +40,7 @@ constexpr Fields kFields[kNumOps] = {
     /* channels  */ {1, 1,    o, o, o, o, o, o, o, o, o, o, x},
     /* pad       */ {1, 1,    o, o, x, o, o, o, o, o, o, o, o},
     /* flatten   */ {1, 1,    o, o, o, o, o, o, o, x, o, o, o},
+    /* pick      */ {1, 1,    o, o, o, o, o, o, o, o, o, o, x},
 };
 // clang-format on
 
@@ -74,6 +75,8 @@ class Checker {
         return channels();
       case Op::kFlatten:
         return need(out() == ImageSize{in().floats(), 1, 1}, "a flatten must keep its floats");
+      case Op::kPick:
+        return pick();
     }
     return true;
   }
@@ -93,7 +96,8 @@ class Checker {
   // The window reaches any place: what lies outside of the image counts as outside.
   bool window() const {
     const Window& w = step_.window;
-    return need((out().height - 1) * w.stride_y + (w.kernel_y - 1) * w.dilation_y < kMostSide &&
+    return need(w.kernel_y < kMostSide / w.kernel_x, "a window has too many taps") &&
+           need((out().height - 1) * w.stride_y + (w.kernel_y - 1) * w.dilation_y < kMostSide &&
                     (out().width - 1) * w.stride_x + (w.kernel_x - 1) * w.dilation_x < kMostSide,
                 "a window reaches too far");
   }
@@ -140,6 +144,28 @@ class Checker {
                     static_cast<int64_t>(step_.channels.size()) == out().channels,
                 "a choice of channels does not fit") &&
            need(there, "a choice of channels names one that is not there");
+  }
+
+  bool pick() const {
+    if (!need(static_cast<int64_t>(step_.channels.size()) == Picks::size(out()),
+              "a pick needs numbers for all rows, columns and channels"))
+      return false;
+    const Picks picks(step_, out());
+    // Each is below a limit of its own, so that no sum overflows.
+    const auto reach = [](const int64_t* numbers, int64_t count) {
+      int64_t most = 0;
+      for (int64_t i = 0; i < count; i++)
+        most = std::max(most, numbers[i] < 0 ? kMostSide : std::min(numbers[i], kMostSide));
+      return most;
+    };
+    const ImageSize size = out();
+    return need(
+        reach(picks.rows, size.height) + reach(picks.below, size.channels) < in().height &&
+            reach(picks.columns, size.width) + reach(picks.right, size.channels) < in().width &&
+            reach(picks.channels, size.channels) + reach(picks.row_parts, size.height) +
+                    reach(picks.column_parts, size.width) <
+                in().channels,
+        "a pick reaches out of its input");
   }
 
   const Program& program_;

@@ -6,7 +6,7 @@
 namespace sparsejax {
 
 constexpr int64_t kMostFloats = int64_t{1} << 31;  // of a value; keeps every product in range
-constexpr int64_t kMostSide = int64_t{1} << 24;  // of an image, or that a window reaches
+constexpr int64_t kMostSide = int64_t{1} << 24;    // of an image, or that a window reaches
 
 // Does the step say nothing but what its kind may say?
 bool check_fields(const Step& step, Problem& problem);

@@ -3,78 +3,19 @@
 
 #include <algorithm>
 
+#include "engine/strips.h"
 #include "kernels/sizes.h"
 
 namespace sparsejax {
 namespace {
 
-constexpr int64_t kSlack = 32;     // floats between strips that kernels may read
 constexpr int64_t kMostDepth = 4;  // of ring values that are computed from one another
 
-// Whole cache lines, an odd number of them where channels would else share cache sets; room for a
-// row of 16 floats that begins where the last row does.
-int64_t pitch_of(int64_t rows, int64_t width) {
-  const int64_t floats = (rows - 1) * width + std::max<int64_t>(width, 16);
-  const int64_t lines = divide_up(floats, 16);
-  return 16 * (lines >= 4 && lines % 2 == 0 ? lines + 1 : lines);
-}
-
-// About `fit` rows, but rather so that two or four threads get as many strips each.
-int64_t rows_of_strip(int64_t fit, int64_t height) {
-  for (int64_t share : {4, 2})
-    for (int64_t more = 0; more < fit; more++)
-      for (int64_t rows : {fit + more, fit - more})
-        if (rows > 0 && divide_up(height, rows) % share == 0) return rows;
-  return fit;
-}
-
-// Rows (width 1) have one pitch for any number of them, so that shapes share packed weights.
-void cut_rows(int64_t height, const PlanOptions& options, Strips& strips) {
-  const int64_t fit = std::clamp<int64_t>(options.strip_pixels, 2, 1 << 12);
-  const int64_t count = divide_up(height, fit);
-  strips.rows = divide_up(height, count > 1 ? round_up(count, 2) : 1);
-  strips.pitch = pitch_of(fit, 1);
-}
-
-// A column of pixels, of which nothing but products, sums and functions is taken: no kernel looks
-// beside a row, so that few of them may lie close together.
-bool is_column(const Program& program) {
-  for (const ImageSize& size : program.values)
-    if (size.width != 1 || size.height != program.values[0].height) return false;
-  for (const Step& step : program.steps) {
-    const bool alone = step.op == Op::kInput || step.op == Op::kOutput || step.op == Op::kAffine ||
-                       step.op == Op::kBinary || step.op == Op::kConcat || step.op == Op::kChannels;
-    const bool plain = step.op == Op::kProduct && reads_directly(program, step);
-    if (!alone && !plain) return false;
+bool reads_whole(const Program& program, const Step& step) {
+  if (step.op == Op::kPick) {  // unless strip after strip
+    const Picks picks(step, program.values[step.output]);
+    return !std::is_sorted(picks.rows, picks.row_parts);
   }
-  return true;
-}
-
-Strips strips_of(const ImageSize& size, bool column, const PlanOptions& options) {
-  Strips strips = {};
-  strips.small = size.pixels() > 1 && size.pixels() <= options.whole_pixels;
-  if (size.pixels() == 1) {
-    strips.rows = strips.count = strips.pitch = 1;
-  } else if (column && size.height <= kFewPixels) {
-    strips.rows = size.height;
-    strips.count = 1;
-    strips.pitch = size.height <= 4 ? 4 : size.height <= 8 ? 8 : 16;
-  } else if (size.width == 1) {
-    cut_rows(size.height, options, strips);
-    strips.count = divide_up(size.height, strips.rows);
-  } else {
-    const int64_t fit = std::max<int64_t>(options.strip_pixels / size.width, 2);
-    strips.rows = strips.small         ? divide_up(size.height, 2)
-                  : fit >= size.height ? size.height
-                                       : rows_of_strip(fit, size.height);
-    strips.count = divide_up(size.height, strips.rows);
-    strips.pitch = pitch_of(strips.rows, size.width);
-  }
-  strips.floats = round_up(size.channels * strips.pitch + kSlack, 16);
-  return strips;
-}
-
-bool reads_whole(const Step& step) {
   return step.op == Op::kMean || step.op == Op::kFlatten || step.op == Op::kOutput;
 }
 
@@ -116,8 +57,8 @@ void mark_kept(const Program& program, Plan& plan) {
     strips.kept = strips.count == 1 || (strips.small && !passing[v]);
   }
   for (const Step& step : program.steps) {
-    const bool whole =
-        reads_whole(step) || plan.values[step.output].count == 1 || plan.values[step.output].small;
+    const bool whole = reads_whole(program, step) || plan.values[step.output].count == 1 ||
+                       plan.values[step.output].small;
     for_each_input(step,
                    [&](int64_t value) { plan.values[value].kept |= whole && !passing[value]; });
   }
@@ -267,6 +208,15 @@ bool reads_directly(const Program& program, const Step& step) {
 StripRange strips_read(const Program& program, const Plan& plan, const Step& step, int64_t value,
                        int64_t strip) {
   const Strips& in = plan.values[value];
+  if (step.op == Op::kPick && in.count > 1) {
+    const ImageSize& size = program.values[step.output];
+    const Picks picks(step, size);
+    const int64_t begin = strip * plan.values[step.output].rows;
+    const int64_t end = std::min(begin + plan.values[step.output].rows, size.height);
+    const auto rows = std::minmax_element(picks.rows + begin, picks.rows + end);
+    const auto below = std::minmax_element(picks.below, picks.below + size.channels);
+    return {(*rows.first + *below.first) / in.rows, (*rows.second + *below.second) / in.rows + 1};
+  }
   const bool through_window = is_windowed(step) && value == step.inputs[0];
   if (!through_window || in.count == 1)
     return in.count == 1 ? StripRange{0, 1} : StripRange{strip, strip + 1};

@@ -8,8 +8,6 @@
 namespace sparsejax {
 namespace {
 
-constexpr int64_t kMostTaps = 1024;                // of a window, on one axis
-
 class Words {
  public:
   Words(const int64_t* words, int64_t count, Problem& problem)
@@ -50,7 +48,7 @@ Step read_step(Words& words, int64_t num_values, int64_t num_floats) {
   Window& w = step.window;
   for (int64_t* side :
        {&w.kernel_y, &w.kernel_x, &w.stride_y, &w.stride_x, &w.dilation_y, &w.dilation_x})
-    *side = words.take(1, kMostTaps, "a window's size, stride or dilation");
+    *side = words.take(1, kMostSide, "a window's size, stride or dilation");
   step.pad_top = words.take(0, kMostSide, "padding");
   w.pad_left = words.take(0, kMostSide, "padding");
   step.activation.function = static_cast<Function>(words.take(0, kNumFunctions - 1, "a function"));

@@ -55,6 +55,26 @@ struct Step {
   std::vector<int64_t> inputs, channels;
 };
 
+// Where the floats of a pick come from: crops, strides, flips, nearest neighbours, channels as
+// pixels and pixels as channels. Lists of one number for each row, column or channel of the output.
+struct Picks {
+  const int64_t *rows, *row_parts;          // row y: of the input, and added to the channel
+  const int64_t *columns, *column_parts;    // column x
+  const int64_t *channels, *below, *right;  // channel c; added to the row and to the column
+  // Of a step whose list has `size(out)` numbers.
+  Picks(const Step& step, const ImageSize& out)
+      : rows(step.channels.data()),
+        row_parts(rows + out.height),
+        columns(row_parts + out.height),
+        column_parts(columns + out.width),
+        channels(column_parts + out.width),
+        below(channels + out.channels),
+        right(below + out.channels) {}
+  static int64_t size(const ImageSize& out) {
+    return 2 * (out.height + out.width) + 3 * out.channels;
+  }
+};
+
 struct Program {
   std::vector<ImageSize> values;
   std::vector<Step> steps;

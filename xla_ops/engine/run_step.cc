@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "engine/executable.h"
+#include "engine/run_pick.h"
 #include "kernels/sizes.h"
 #include "threads/scratch.h"
 
@@ -57,6 +58,8 @@ class StripRun {
         return channels();
       case Op::kFlatten:
         return flatten();
+      case Op::kPick:
+        return pick();
     }
   }
 
@@ -266,6 +269,12 @@ class StripRun {
     const int64_t pitch = strips_->pitch;
     for (int64_t c = 0; c < size_.channels; c++)
       std::memcpy(out_ + c * pitch, x + step_.channels[c] * pitch, pixels_ * sizeof(float));
+  }
+
+  void pick() const {
+    const PickedRows rows = {size_, first_row_, rows_, out_, strips_->pitch};
+    for_channels(size_.channels, size_.channels * pixels_,
+                 [&](int64_t begin, int64_t end) { run_pick(frame_, step_, rows, begin, end); });
   }
 
   void flatten() const {

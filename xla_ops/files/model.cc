@@ -99,7 +99,7 @@ class Reader {
     drafted.output = fields_.number(step, "output", kNone);
     drafted.argument = fields_.number(step, "argument", kNone);
     if (model_.rows) check_row_step(drafted.op, window);
-    drafted.taps = window[0] >= 1 && window[0] <= 1024 && window[1] >= 1 && window[1] <= 1024
+    drafted.taps = window[0] >= 1 && window[1] >= 1 && window[0] < kMostSide / window[1]
                        ? window[0] * window[1]
                        : 1;  // refused by parse_program
     add({static_cast<int64_t>(drafted.op), drafted.output});
@@ -127,7 +127,7 @@ class Reader {
   // Rows do not meet: only so can there be any number of them.
   void check_row_step(Op op, const std::vector<int64_t>& window) {
     problem_.need(op != Op::kDepthwise && op != Op::kPool && op != Op::kMean && op != Op::kPad &&
-                      op != Op::kFlatten && window[0] == 1 && window[1] == 1,
+                      op != Op::kFlatten && op != Op::kPick && window[0] == 1 && window[1] == 1,
                   "a step works on several rows at once");
   }
 

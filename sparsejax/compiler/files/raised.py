@@ -25,6 +25,7 @@ from sparsejax.compiler.nodes.elementwise import Elementwise
 from sparsejax.compiler.nodes.linear import Linear
 from sparsejax.compiler.nodes.mean import Mean
 from sparsejax.compiler.nodes.pad import Pad
+from sparsejax.compiler.nodes.pick import Pick
 from sparsejax.compiler.nodes.pool import Pool
 from sparsejax.compiler.nodes.reshape import Reshape
 from sparsejax.patterns.layout import Layout
@@ -167,6 +168,14 @@ def _affine(to: _Raising, step: Step) -> Any:
     return Affine(matrix[:, 0], bias, to.axis, step.activation)
 
 
+def _pick(to: _Raising, step: Step) -> Pick:
+    channels, height, width = to.sizes[step.output]
+    counts = (height, height, width, width, channels, channels, channels)
+    numbers = np.split(np.array(step.channels), np.cumsum(counts)[:-1])
+    lists = (np.stack(numbers[:2], 1), np.stack(numbers[2:4], 1), np.stack(numbers[4:], 1))
+    return Pick(*lists, channels_last=to.last)
+
+
 OPS: dict[str, Callable[[_Raising, Step], Any]] = {
     "product": _product,
     "depthwise": _depthwise,
@@ -177,5 +186,6 @@ OPS: dict[str, Callable[[_Raising, Step], Any]] = {
     "concat": lambda to, step: Concat(to.axis),
     "channels": lambda to, step: Channels(np.array(step.channels), to.axis),
     "pad": lambda to, step: Pad(to.padding(step), to.last),
+    "pick": _pick,
     "flatten": lambda to, step: Reshape(to.values[step.output].shape),
 }

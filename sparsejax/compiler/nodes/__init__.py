@@ -13,7 +13,9 @@ from sparsejax.compiler.nodes import (
     linear,
     mean,
     pad,
+    pick,
     pool,
+    transposed,
 )
 
 # Layers take what is around them in the order of this list: a scale, a move of channels, padding.
@@ -28,5 +30,7 @@ KINDS = (
     channels.RULES,
     concat.RULES,
     pad.RULES,
+    transposed.RULES,
+    pick.RULES,
     elementwise.RULES,
 )

@@ -11,10 +11,11 @@ import numpy as np
 from sparsejax.compiler.engine.program import Builder
 from sparsejax.compiler.graph.edit import Edit, is_float, made
 from sparsejax.compiler.graph.graph import Node, Value
-from sparsejax.compiler.graph.images import is_channel
+from sparsejax.compiler.graph.images import EITHER, LAST, is_channel, sides
 from sparsejax.compiler.graph.op import MappingType
 from sparsejax.compiler.nodes.layer import Layer
 from sparsejax.compiler.nodes.op import ChannelsOp, Rules
+from sparsejax.compiler.nodes.pick import Pick
 from sparsejax.compiler.nodes.primitive import Primitive
 from sparsejax.compiler.nodes.reshape import Reshape
 from sparsejax.compiler.nodes.transpose import Transpose
@@ -38,6 +39,22 @@ class Channels(ChannelsOp):
 
     def _is_slice(self) -> bool:
         return np.array_equal(self.index, self.index[:1] + np.arange(self.index.size))
+
+    def channel_axes(self, node: Node) -> frozenset[int]:
+        """Of images, what may be channels in one order are rows or columns in the other."""
+        return EITHER if len(node.outputs[0].shape) == 4 else frozenset((self.axis,))
+
+    def settled(self, axis: int, shape: tuple[int, ...]) -> Any:
+        """A pick where what looked like channels are rows or columns."""
+        if axis == self.axis:
+            return self
+        last = axis == LAST
+        numbers = [np.arange(shape[a]) for a in (*sides(last), axis)]
+        numbers[sides(last).index(self.axis)] = self.index
+        rows, columns = (np.stack([n, 0 * n], 1) for n in numbers[:2])
+        return Pick(
+            rows, columns, np.stack([numbers[2], *np.zeros((2, shape[axis]), int)], 1), last
+        )
 
     def evaluate(self, x: jax.Array) -> list[jax.Array]:
         return [jnp.take(x, np.asarray(self.index, np.int32), axis=self.axis, mode="clip")]

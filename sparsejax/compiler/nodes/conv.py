@@ -1,7 +1,8 @@
 """Convolutions in one and two dimensions."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ from jax import lax
 from sparsejax.compiler.engine.program import Builder
 from sparsejax.compiler.graph.activation import IDENTITY, Activation
 from sparsejax.compiler.graph.edit import Edit, constant_of, is_float, made, not_float32
-from sparsejax.compiler.graph.graph import Node
+from sparsejax.compiler.graph.graph import Node, Value
 from sparsejax.compiler.graph.images import Pairs, of_line
 from sparsejax.compiler.nodes.elementwise import BINARY
 from sparsejax.compiler.nodes.layer import Layer, lower_product
@@ -148,47 +149,89 @@ class Conv(ImageOp, Layer):
 ORDERS = {3: ((0, 2, 1), (0, 1, 2)), 4: ((0, 3, 1, 2), (0, 1, 2, 3))}
 
 
-def to_conv(edit: Edit, node: Node) -> bool:
+class Read(NamedTuple):
+    """A convolution, what is between the pixels that it reads, and how to put others in its place.
+
+    Attributes:
+        op: as if nothing lay between the pixels.
+        apart: pixels of the input are so far from each other, with zeros between them.
+        x, shape: input and shape of the output, as images.
+        placed: the nodes that take the place of the equation: those given, between reshapes where
+            it is of lines.
+    """
+
+    op: Conv
+    apart: tuple[int, int]
+    x: Value
+    shape: tuple[int, ...]
+    placed: Callable[..., list[Node]]
+
+
+def read(edit: Edit, node: Node) -> Read | None:
     """A convolution in one or two dimensions with constant weights, channels last or first."""
     if not (isinstance(node.op, Primitive) and node.op.name == "conv_general_dilated"):
-        return False
+        return None
     (x, kernel), params = node.inputs, node.op.equation.params
-    weights = constant_of(kernel)
-    if weights is None:
-        return edit.refuse(node, "its weights are computed")
-    if not is_float(*node.inputs, *node.outputs):
-        return edit.refuse(node, not_float32(node))
-    if len(x.shape) not in ORDERS:
-        return edit.refuse(node, f"in {len(x.shape) - 2} dimensions, not in one or two")
-    axes, orders = params["dimension_numbers"], ORDERS[len(x.shape)]
-    if axes.lhs_spec != axes.out_spec or axes.lhs_spec not in orders:
-        return edit.refuse(node, "channels are neither last nor first")
-    if any(step != 1 for step in params["lhs_dilation"]) or params["batch_group_count"] != 1:
-        return edit.refuse(node, "a transposed or batch-grouped convolution")
-    padding: Any = _pair([(int(low), int(high)) for low, high in params["padding"]], (0, 0))
-    if any(low < 0 or high < 0 for low, high in padding):
-        return edit.refuse(node, "negative padding")
-    if not np.isfinite(weights).all():
-        return edit.refuse(node, "weights are not finite")
+    refused = _why_not(node)
+    if refused:
+        edit.refuse(node, refused)
+        return None
+    weights, axes = kernel.constant, params["dimension_numbers"]
     outputs, inputs, *spatial = axes.rhs_spec
-    last = axes.lhs_spec == orders[0]
     filters = weights.transpose(*spatial, inputs, outputs)
+    pair = lambda name: _pair([int(number) for number in params[name]], 1)
     op = Conv(
         weights=filters if filters.ndim == 4 else filters[None],
         bias=np.zeros(weights.shape[outputs]),
         path=kernel.path,
-        strides=_pair(list(map(int, params["window_strides"])), 1),
-        padding=padding,
-        dilation=_pair(list(map(int, params["rhs_dilation"])), 1),
+        strides=pair("window_strides"),
+        padding=_pair([(int(low), int(high)) for low, high in params["padding"]], (0, 0)),
+        dilation=pair("rhs_dilation"),
         groups=int(params["feature_group_count"]),
-        channels_last=last,
+        channels_last=axes.lhs_spec == ORDERS[len(x.shape)][0],
     )
-    shape = node.outputs[0].shape
+    return _placed(node, op, pair("lhs_dilation"))
+
+
+def _why_not(node: Node) -> str:
+    """Why a convolution is none for the engine, "" if it is."""
+    assert isinstance(node.op, Primitive)
+    (x, kernel), params = node.inputs, node.op.equation.params
+    axes, weights = params["dimension_numbers"], constant_of(kernel)
+    if weights is None:
+        return "its weights are computed"
+    if not is_float(*node.inputs, *node.outputs):
+        return not_float32(node)
+    if len(x.shape) not in ORDERS:
+        return f"in {len(x.shape) - 2} dimensions, not in one or two"
+    if axes.lhs_spec != axes.out_spec or axes.lhs_spec not in ORDERS[len(x.shape)]:
+        return "channels are neither last nor first"
+    if params["batch_group_count"] != 1:
+        return "a batch-grouped convolution"
+    if any(int(pad) < 0 for pads in params["padding"] for pad in pads):
+        return "negative padding"
+    return "" if np.isfinite(weights).all() else "weights are not finite"
+
+
+def _placed(node: Node, op: Conv, apart: tuple[int, int]) -> Read:
+    x, shape = node.inputs[0], node.outputs[0].shape
     if len(shape) == 4:
-        return edit.replace(node, made(op, [x], shape))
+        return Read(op, apart, x, shape, lambda *nodes: list(nodes))
+    last = op.channels_last
     image = made(Reshape(of_line(x.shape, last)), [x], of_line(x.shape, last))
-    conv = made(op, image.outputs, of_line(shape, last))
-    return edit.replace(node, image, conv, made(Reshape(shape), conv.outputs, shape))
+
+    def between(*nodes: Node) -> list[Node]:
+        return [image, *nodes, made(Reshape(shape), nodes[-1].outputs, shape)]
+
+    return Read(op, apart, image.outputs[0], of_line(shape, last), between)
+
+
+def to_conv(edit: Edit, node: Node) -> bool:
+    """A convolution with nothing between the pixels of its input."""
+    found = read(edit, node)
+    if found is None or found.apart != (1, 1):
+        return False
+    return edit.replace(node, *found.placed(made(found.op, [found.x], found.shape)))
 
 
 def _pair(numbers: list, along_height: Any) -> tuple[Any, Any]:

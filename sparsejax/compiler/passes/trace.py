@@ -1,5 +1,6 @@
 """Any function of params and inputs as a Graph: calls opened, constants folded."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from sparsejax.jaxprs.read import split, walk
 
 # Elements that folding may make beyond those it reads: 16 MB of float32.
 MAX_NEW_ELEMENTS = 1 << 22
+MAX_COUNTED = 1 << 12  # numbers of an iota that is one: rows, columns, steps
 _ARRAYS = (jax.Array, np.ndarray)
 
 
@@ -127,6 +129,8 @@ def _holds_layers(equation: Any) -> bool:
 
 
 def _foldable(equation: Any, inputs: list[Value]) -> bool:
+    if equation.primitive.name == "iota" and not inputs:
+        return math.prod(equation.params["shape"]) <= MAX_COUNTED
     if not inputs or equation.effects:
         return False
     if not all(isinstance(value.constant, np.ndarray) for value in inputs):
@@ -139,7 +143,8 @@ def _foldable(equation: Any, inputs: list[Value]) -> bool:
 
 def _folded(equation: Any, inputs: list[Value]) -> list[Value]:
     """Constants that keep the path of the largest parameter they were made from."""
-    path = max(inputs, key=lambda value: (bool(value.path), value.constant.size)).path
+    largest = max(inputs, key=lambda value: (bool(value.path), value.constant.size), default=None)
+    path = largest.path if largest else ""
     results = fold.fold(equation, [value.constant for value in inputs])
     return [Value(r.shape, r.dtype, r, path) for r in results]
 

@@ -1,11 +1,12 @@
 """The largest groups of nodes that can each run as one call, and the order to run them in."""
 
 import heapq
+import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from sparsejax.compiler.graph.graph import FLOAT32, Graph, Left, Node, Region
+from sparsejax.compiler.graph.graph import FLOAT32, Graph, Left, Node, Region, Value
 from sparsejax.compiler.graph.images import FIRST
 from sparsejax.compiler.nodes.control import Control
 from sparsejax.compiler.nodes.layer import Layer
@@ -13,6 +14,8 @@ from sparsejax.compiler.nodes.op import RegionOp
 from sparsejax.compiler.nodes.primitive import Primitive
 from sparsejax.compiler.passes.channel_axes import channel_axes
 from sparsejax.compiler.regions.partition import Partition, in_order, partition
+
+MAX_SIDE, MAX_FLOATS = 1 << 24, 1 << 31  # of a value in the engine
 
 
 class Form(NamedTuple):
@@ -72,6 +75,8 @@ def form_of(node: Node, axis: int | None) -> Form | None:
         return None
     if any(v.constant is not None or v.dtype != FLOAT32 or 0 in v.shape for v in values):
         return None
+    if any(max(_sides(v), default=1) > MAX_SIDE or v.size > MAX_FLOATS for v in values):
+        return None
     ranks = {len(v.shape) for v in values}
     if 4 in ranks and ranks <= {2, 4}:
         batches = {v.shape[0] for v in values}
@@ -80,6 +85,12 @@ def form_of(node: Node, axis: int | None) -> Form | None:
     if len(leading) != 1 or 0 in ranks or max(ranks) - 1 not in node.op.channel_axes(node):
         return None
     return Form(leading.pop(), 0)
+
+
+def _sides(value: Value) -> tuple[int, ...]:
+    """The sides of an image, or how many rows and channels there are."""
+    shape = value.shape
+    return shape[1:] if len(shape) == 4 else (math.prod(shape[:-1]), *shape[-1:])
 
 
 def _ordered(graph: Graph, groups: Partition) -> list[Region | Node]:

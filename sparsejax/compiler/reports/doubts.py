@@ -110,7 +110,7 @@ def _advice(graph: Graph, layers: Sequence[LayerReport]) -> str:
     if any(re.search(r"\b(bfloat16|float16|float64)\b", layer.reason) for layer in layers):
         return (
             "cast params and inputs to float32 and make the model with dtype=float32, for the "
-            "kernels are of float32"
+            'kernels are of float32, or pass precision="float32" to compute halves in it'
         )
     if not layers:
         return "pass the weights in params, and the inputs behind them"

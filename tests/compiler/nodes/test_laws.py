@@ -22,6 +22,7 @@ from sparsejax.compiler.nodes.linear import Linear
 from sparsejax.compiler.nodes.mean import Mean
 from sparsejax.compiler.nodes.op import RegionOp
 from sparsejax.compiler.nodes.pad import Pad
+from sparsejax.compiler.nodes.pick import pick_of
 from sparsejax.compiler.nodes.pool import Pool
 from sparsejax.compiler.nodes.reshape import Reshape
 
@@ -48,6 +49,11 @@ CASES = {
     "pad": (Pad(((1, 0), (2, 1))), IMAGE),
     "pad of the width": (Pad(((0, 0), (2, 1))), IMAGE),
     "pad of the height": (Pad(((1, 2), (0, 0))), IMAGE),
+    "pick": (pick_of(np.arange(120)[::-1].reshape(5, 4, 6)[1:, ::2], (5, 4, 6)), IMAGE),
+    "channels as pixels": (
+        pick_of(np.arange(120).reshape(5, 4, 2, 3).swapaxes(1, 2).reshape(10, 4, 3), (5, 4, 6)),
+        IMAGE,
+    ),
     "pool": (Pool("max", (3, 2), (2, 1), ((1, 1), (0, 1))), IMAGE),
     "pool of the width": (Pool("average", (1, 2), counts=False), IMAGE),
     "pool of the height": (Pool("max", (2, 1), (2, 1)), IMAGE),

@@ -118,7 +118,7 @@ def left(p, x):
     ).transpose(1, 0, 2)
     x = lax.scan(lambda c, k: (jnp.tanh(c @ k), None), x, p["loop"])[0]
     x = jnp.einsum("btk,bkd->btd", x, p["batched"]) + x @ p["dense"]
-    image = lax.conv_transpose(x[:, :, None], p["up"], (2, 2), "SAME")
+    image = lax.conv_transpose(x[:, :, None], p["up"], (2, 2), "SAME", (2, 2))
     volume = lax.conv_general_dilated(
         image[:, None], p["volume"], (1, 1, 1), "SAME",
         dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),

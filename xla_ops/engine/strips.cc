@@ -1,0 +1,74 @@
+// See strips.h.
+#include "engine/strips.h"
+
+#include <algorithm>
+
+#include "kernels/sizes.h"
+
+namespace sparsejax {
+namespace {
+
+// Whole cache lines, an odd number of them where channels would else share cache sets; room for a
+// row of 16 floats that begins where the last row does.
+int64_t pitch_of(int64_t rows, int64_t width) {
+  const int64_t floats = (rows - 1) * width + std::max<int64_t>(width, 16);
+  const int64_t lines = divide_up(floats, 16);
+  return 16 * (lines >= 4 && lines % 2 == 0 ? lines + 1 : lines);
+}
+
+// About `fit` rows, but rather so that two or four threads get as many strips each.
+int64_t rows_of_strip(int64_t fit, int64_t height) {
+  for (int64_t share : {4, 2})
+    for (int64_t more = 0; more < fit; more++)
+      for (int64_t rows : {fit + more, fit - more})
+        if (rows > 0 && divide_up(height, rows) % share == 0) return rows;
+  return fit;
+}
+
+// Rows (width 1) have one pitch for any number of them, so that shapes share packed weights.
+void cut_rows(int64_t height, const PlanOptions& options, Strips& strips) {
+  const int64_t fit = std::clamp<int64_t>(options.strip_pixels, 2, 1 << 12);
+  const int64_t count = divide_up(height, fit);
+  strips.rows = divide_up(height, count > 1 ? round_up(count, 2) : 1);
+  strips.pitch = pitch_of(fit, 1);
+}
+
+}  // namespace
+
+bool is_column(const Program& program) {
+  for (const ImageSize& size : program.values)
+    if (size.width != 1 || size.height != program.values[0].height) return false;
+  for (const Step& step : program.steps) {
+    const bool alone = step.op == Op::kInput || step.op == Op::kOutput || step.op == Op::kAffine ||
+                       step.op == Op::kBinary || step.op == Op::kConcat || step.op == Op::kChannels;
+    const bool plain = step.op == Op::kProduct && reads_directly(program, step);
+    if (!alone && !plain) return false;
+  }
+  return true;
+}
+
+Strips strips_of(const ImageSize& size, bool column, const PlanOptions& options) {
+  Strips strips = {};
+  strips.small = size.pixels() > 1 && size.pixels() <= options.whole_pixels;
+  if (size.pixels() == 1) {
+    strips.rows = strips.count = strips.pitch = 1;
+  } else if (column && size.height <= kFewPixels) {
+    strips.rows = size.height;
+    strips.count = 1;
+    strips.pitch = size.height <= 4 ? 4 : size.height <= 8 ? 8 : 16;
+  } else if (size.width == 1) {
+    cut_rows(size.height, options, strips);
+    strips.count = divide_up(size.height, strips.rows);
+  } else {
+    const int64_t fit = std::max<int64_t>(options.strip_pixels / size.width, 2);
+    strips.rows = strips.small         ? divide_up(size.height, 2)
+                  : fit >= size.height ? size.height
+                                       : rows_of_strip(fit, size.height);
+    strips.count = divide_up(size.height, strips.rows);
+    strips.pitch = pitch_of(strips.rows, size.width);
+  }
+  strips.floats = round_up(size.channels * strips.pitch + kSlack, 16);
+  return strips;
+}
+
+}  // namespace sparsejax

@@ -1,0 +1,16 @@
+// How a value is cut into strips.
+#pragma once
+#include "engine/plan.h"
+
+namespace sparsejax {
+
+constexpr int64_t kSlack = 32;  // floats between strips that kernels may read
+
+// Is the program a column of pixels, of which nothing but products, sums and functions is taken? No
+// kernel looks beside a row then, so that few of them may lie close together.
+bool is_column(const Program& program);
+
+// Rows, number, pitch and floats of a value's strips.
+Strips strips_of(const ImageSize& size, bool column, const PlanOptions& options);
+
+}  // namespace sparsejax

@@ -155,10 +155,10 @@ def _conv(to: _Raising, step: Step, weights: np.ndarray, bias: np.ndarray, group
 
 
 def _pool(to: _Raising, step: Step) -> Any:
-    if step.dilation != (1, 1):
-        raise ValueError("pools with dilated windows")
     kind, counts = step.pooling.removesuffix("_inside"), step.pooling == "average"
-    return Pool(kind, step.window, step.strides, to.padding(step), to.last, counts)
+    return Pool(
+        kind, step.window, step.strides, to.padding(step), to.last, counts, dilation=step.dilation
+    )
 
 
 def _affine(to: _Raising, step: Step) -> Any:

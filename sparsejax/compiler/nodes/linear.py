@@ -106,10 +106,8 @@ def _linear(
     free_weights = [i for i in range(len(weights.shape)) if i not in along]
     matrix = weights.constant.transpose(along + free_weights)
     inputs = int(np.prod([weights.shape[i] for i in along], dtype=int))
-    matrix = matrix.reshape(inputs, -1)
     outputs = [weights.shape[i] for i in free_weights]
-    if 0 in matrix.shape:
-        matrix = np.zeros((inputs, int(np.prod(outputs, dtype=int))), np.float32)
+    matrix = matrix.reshape(inputs, int(np.prod(outputs, dtype=int)))
     leading = [x.shape[i] for i in free_x]
     moved = made(Transpose(tuple(free_x + axes)), [x], [x.shape[i] for i in free_x + axes])
     flat = made(Reshape((*leading, inputs)), moved.outputs, [*leading, inputs])

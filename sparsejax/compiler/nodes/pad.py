@@ -91,7 +91,7 @@ def into_average(edit: Edit, node: Node) -> bool:
     if before is None or not isinstance(before.op, Pad):
         return False
     around = before.op.in_order(op.channels_last)
-    if around is None or any(map(any, op.padding)):
+    if around is None or any(map(any, op.padding)) or op.dilation != (1, 1):
         return False
     if any(max(side) >= size for side, size in zip(around.padding, op.window, strict=True)):
         return False

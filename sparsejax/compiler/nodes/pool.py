@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -31,6 +32,7 @@ class Pool(ImageOp):
         window, strides, padding: of the window; a maximum takes taps inside the image alone.
         channels_last: NHWC rather than NCHW.
         counts: does an average divide by padded taps, too?
+        dilation: from tap to tap.
     """
 
     kind: str
@@ -39,10 +41,12 @@ class Pool(ImageOp):
     padding: Pairs = ((0, 0), (0, 0))
     channels_last: bool = True
     counts: bool = True
+    dilation: tuple[int, int] = (1, 1)
 
     def __str__(self) -> str:
         """Kind, window and options."""
         text = f"Pool {self.kind} {self.window[0]}x{self.window[1]} strides {self.strides}"
+        text += f" dilation {self.dilation}" if self.dilation != (1, 1) else ""
         return text + with_padding(self.padding) + ("" if self.counts else " inside")
 
     def in_order(self, channels_last: bool) -> "Pool | None":
@@ -57,6 +61,7 @@ class Pool(ImageOp):
             window=self.window[::-1],
             strides=self.strides[::-1],
             padding=self.padding[::-1],
+            dilation=self.dilation[::-1],
             channels_last=channels_last,
         )
 
@@ -64,14 +69,22 @@ class Pool(ImageOp):
         window = spatial(self.window, 1, self.channels_last)
         strides = spatial(self.strides, 1, self.channels_last)
         padding = spatial(self.padding, (0, 0), self.channels_last)
+        apart = spatial(self.dilation, 1, self.channels_last)
+        reduced: Any = partial(
+            lax.reduce_window,
+            window_dimensions=window,
+            window_strides=strides,
+            padding=padding,
+            window_dilation=apart,
+        )
         if self.kind == "max":
-            return [lax.reduce_window(x, -jnp.inf, lax.max, window, strides, padding)]
-        total = lax.reduce_window(x, 0.0, lax.add, window, strides, padding)
+            return [reduced(x, -jnp.inf, lax.max)]
+        total = reduced(x, 0.0, lax.add)
         if self.counts:
             return [total / np.asarray(self.window[0] * self.window[1], x.dtype)]
         pixels = [x.shape[axis] for axis in sides(self.channels_last)]
         ones = jnp.ones(spatial(pixels, 1, self.channels_last), x.dtype)
-        return [total / lax.reduce_window(ones, 0.0, lax.add, window, strides, padding)]
+        return [total / reduced(ones, 0.0, lax.add)]
 
     def mapping(self, node: Node) -> MappingType:
         return MappingType.MANY_TO_MANY
@@ -80,7 +93,8 @@ class Pool(ImageOp):
         """One step."""
         pooling = "average_inside" if self.kind == "average" and not self.counts else self.kind
         pads = (self.padding[0][0], self.padding[1][0])
-        to.add(node, POOL, window=self.window, strides=self.strides, pads=pads, pooling=pooling)
+        options: dict[str, Any] = {"pads": pads, "pooling": pooling, "dilation": self.dilation}
+        to.add(node, POOL, window=self.window, strides=self.strides, **options)
 
 
 def to_global_max(edit: Edit, node: Node) -> bool:
@@ -102,9 +116,8 @@ def to_pool(edit: Edit, node: Node) -> bool:
     params = reduction(node, "reduce_window_max", "reduce_window_sum")
     if params is None:
         return False
-    plain = all(d == 1 for d in (*params["base_dilation"], *params["window_dilation"]))
-    if not plain:
-        return edit.refuse(node, "a dilated window")
+    if any(d != 1 for d in params["base_dilation"]):
+        return edit.refuse(node, "pixels apart")
     x, shape = node.inputs[0], node.outputs[0].shape
     window, strides, padding = (
         list(params[name]) for name in ("window_dimensions", "window_strides", "padding")
@@ -119,11 +132,13 @@ def to_pool(edit: Edit, node: Node) -> bool:
     if any(window[i] != 1 or strides[i] != 1 or any(padding[i]) for i in others):
         return edit.refuse(node, "not over height and width")
     pads: Any = tuple((int(padding[i][0]), int(padding[i][1])) for i in spatial)
-    if any(max(pads[k]) >= window[i] for k, i in enumerate(spatial)):
+    apart: Any = tuple(int(params["window_dilation"][i]) for i in spatial)
+    within = [1 if apart[k] > 1 else window[i] for k, i in enumerate(spatial)]
+    if any(max(pads[k]) >= within[k] for k in range(2)):
         return edit.refuse(node, "a window that lies in the padding")
     kind = "max" if node.op.name == "reduce_window_max" else "average"  # type: ignore[union-attr]
     size, steps = (tuple(int(a[i]) for i in spatial) for a in (window, strides))
-    op = Pool(kind, size, steps, pads, last)  # type: ignore[arg-type]
+    op = Pool(kind, size, steps, pads, last, dilation=apart)  # type: ignore[arg-type]
     nodes = [image, made(op, image.outputs, _take(shape, kept))]
     if kind == "average":
         factor = Affine(np.full(1, float(math.prod(size))), np.zeros(1))
@@ -161,6 +176,8 @@ def counts_inside(edit: Edit, node: Node) -> bool:
     affine, op = before.op, pool.op
     assert isinstance(affine, Affine)
     whole = math.prod(op.window)
+    if op.dilation != (1, 1):
+        return False
     if op.kind != "average" or affine.scale.size > 1 or affine.scale[0] != whole:
         return False
     if affine.shift.any() or affine.activation or not op.counts:
@@ -169,8 +186,7 @@ def counts_inside(edit: Edit, node: Node) -> bool:
     factors = 1 / expected if node.op.name == "mul" else expected
     if counts.ndim != 4 or not np.allclose(counts, factors, rtol=1e-6, atol=0):
         return False
-    inside = Pool(op.kind, op.window, op.strides, op.padding, op.channels_last, counts=False)
-    return edit.replace(node, made(inside, pool.inputs, node.outputs[0].shape))
+    return edit.replace(node, made(replace(op, counts=False), pool.inputs, node.outputs[0].shape))
 
 
 def _taps_inside(x: Value, y: Value, op: Pool) -> np.ndarray:

@@ -55,6 +55,7 @@ CASES = {
         IMAGE,
     ),
     "pool": (Pool("max", (3, 2), (2, 1), ((1, 1), (0, 1))), IMAGE),
+    "dilated pool": (Pool("average", (2, 2), dilation=(3, 2)), IMAGE),
     "pool of the width": (Pool("average", (1, 2), counts=False), IMAGE),
     "pool of the height": (Pool("max", (2, 1), (2, 1)), IMAGE),
     "reshape": (Reshape((2, 120)), IMAGE),

@@ -149,6 +149,19 @@ def test_windows_may_be_of_any_size():
             x, k, (1,), "SAME", rhs_dilation=(dilation,), dimension_numbers=("NWC", "WIO", "NWC")
         )
         y = line(line(x, p["wide"], 1), p["far"], 2048)
-        return nn.max_pool(y, (1200,), (1050,))
+        y = nn.max_pool(y, (1200,), (1050,))
+        return nn.avg_pool(y, (1,))
 
     assert len(regions(assert_same(fn, params, x))) == 1
+
+
+@pytest.mark.parametrize("reducer", [lax.max, lax.add])
+def test_pools_may_be_dilated(reducer):
+    def fn(p, x):
+        start = -jnp.inf if reducer is lax.max else 0.0
+        y = conv(x, p["k"])
+        options = {"window_dilation": (1, 2, 3, 1)}
+        y = lax.reduce_window(y, start, reducer, (1, 2, 2, 1), (1, 1, 1, 1), "VALID", **options)
+        return conv(y, p["next"])
+
+    assert len(regions(assert_same(fn, P, X))) == 1

@@ -14,7 +14,7 @@ from sparsejax.compiler.engine.call import Programs
 from sparsejax.compiler.graph.graph import Node, Region, Value
 from sparsejax.compiler.layouts.select import Choice
 
-ROWS_CLASSES = (1, 4, 8, 16)  # numbers of rows up to which the engine packs in another way
+ROWS_CLASSES = (16,)  # numbers of rows up to which the engine packs in another way
 
 
 @dataclasses.dataclass(eq=False)

@@ -123,14 +123,14 @@ void test_weights_are_shared(const Kernels& kernels) {
       expect(packed_bytes() == before + two && two < 3 * one, "and so does any of many");
     }
   }
-  for (int64_t rows : {10, 60, 1000}) {
+  for (int64_t rows : {1, 3, 10, 16}) {
     const auto other = first.with_rows(rows);
     const Run run(other->program());
     expect(run.difference(parse(draft_of(rows)), run.on(*other, Pool{})).empty(),
            "another number of rows of a program is right");
     expect(packed_bytes() == before + one, "and shares the weights");
   }
-  expect(first.with_rows(1) == nullptr, "one row is packed in another way");
+  expect(first.with_rows(17) == nullptr, "many rows are packed in another way");
   expect(first.with_rows(int64_t{1} << 40) == nullptr, "too many rows are refused");
   Draft changed = draft_of(9);
   changed.floats[1] = 0.25f;

@@ -193,7 +193,7 @@ void plan_arena(const Program& program, Plan& plan) {
 }  // namespace
 
 int64_t packed_pixels(const Strips& strips, const ImageSize& size) {
-  if (strips.pitch <= kFewPixels) return strips.pitch;
+  if (strips.pitch <= kFewPixels) return kFewPixels;
   return size.width == 1 && size.height > 1 ? strips.pitch - 16 : strips.rows * size.width;
 }
 

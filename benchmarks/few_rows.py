@@ -5,12 +5,15 @@
 The same layer follows itself ten times in one call, so that what a call itself costs is a tenth;
 its weights stay in the cache that they fit into, for both sides alike. Weights are dense, or 90 %
 of them zero: anywhere, or in blocks of 4 or 8 outputs. The ratio is jit's time over ours, the
-median over turns of the ratio within a turn; outputs are compared first.
+median over turns of the ratio within a turn; outputs are compared first. One row is a question of
+how fast weights are read: its share of the bandwidth is that of the packed weights' bytes, with
+as many bytes read by NumPy's dot product in the same process taken as all of it.
 """
 
 import argparse
 import functools
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +28,7 @@ import sparsejax as sj
 from benchmarks import publish
 from experiments.runs.cores import bind, usable_cores
 from experiments.runs.timing import relative_error, rows_of
+from sparsejax.ops import _ffi
 
 SIZE, TURNS = 1024, 10
 ROWS = (1, 2, 4, 8, 16, 32, 50, 64)
@@ -49,7 +53,9 @@ def compare(block: int, num_rows: int, repeats: int) -> dict[str, Any]:
     weights = weights_of(block)
     layer = lambda weights, x: x @ weights
     x = jnp.asarray(np.random.default_rng(1).standard_normal((num_rows, SIZE)), jnp.float32)
+    before = _ffi.packed_bytes()
     fast = sj.compile(layer, weights, x)
+    packed = _ffi.packed_bytes() - before
     ways = {"jit": functools.partial(layer, jnp.asarray(weights)), "compile": fast}
     errors = {name: relative_error(way(x), ways["jit"](x)) for name, way in ways.items()}
     calls = {name: functools.partial(repeated(way), x) for name, way in ways.items()}
@@ -57,7 +63,22 @@ def compare(block: int, num_rows: int, repeats: int) -> dict[str, Any]:
     micros = {row["name"]: round(1e3 * row["wall_ms"] / TURNS, 1) for row in times}
     (layer_row,) = fast.report().layers
     ratio = round(times[1]["wall_speedup"], 2)
-    return {"stored": layer_row.pattern, **micros, "jit / compile": ratio}
+    found = {"stored": layer_row.pattern, **micros, "jit / compile": ratio}
+    if num_rows > 1:
+        return found
+    gigabytes = round(packed / micros["compile"] / 1e3, 1)
+    return found | {"GB/s": gigabytes, "of bandwidth": round(gigabytes / bandwidth(packed), 2)}
+
+
+def bandwidth(num_bytes: int) -> float:
+    """GB/s at which so many bytes are read again and again."""
+    array = np.ones(num_bytes // 4, np.float32)
+    times = []
+    for _ in range(20):
+        start = time.perf_counter()
+        np.dot(array, array)
+        times.append(time.perf_counter() - start)
+    return num_bytes / min(times) / 1e9
 
 
 def main() -> None:

@@ -22,6 +22,10 @@ def two(p, x):
     return jnp.concatenate([conv(x, p[..., :0]), conv(x, p)], -1)
 
 
+def upsampled(p, x):
+    return lax.conv_transpose(x, p, (2, 2), "SAME")
+
+
 # name -> function, shapes of weights and input
 EMPTY = {
     "batch": (lambda p, x: conv(x, p), (3, 3, 4, 5), (0, 6, 6, 4)),
@@ -30,11 +34,11 @@ EMPTY = {
     "outputs of one": (two, (3, 3, 4, 5), (2, 5, 6, 4)),
     "outputs": (lambda p, x: conv(x, p, "VALID"), (7, 7, 4, 5), (2, 3, 3, 4)),
     "crop": (lambda p, x: conv(x, p)[:, :0], (3, 3, 4, 5), (2, 5, 6, 4)),
-    "transposed": (lambda p, x: lax.conv_transpose(x, p, (2, 2), "SAME"), (3, 3, 4, 5), (0, 6, 6, 4)),
+    "transposed": (upsampled, (3, 3, 4, 5), (0, 6, 6, 4)),
     "columns": (lambda p, x: jax.nn.relu(x @ p + 1), (0, 5), (3, 0)),
     "rows": (lambda p, x: jax.nn.relu(x @ p + 1), (4, 5), (0, 4)),
     "turns": (turns, (4, 4), (0, 2, 4)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.filterwarnings("ignore:compile")

@@ -42,7 +42,7 @@ struct PlanOptions {
   int64_t strip_pixels, whole_pixels;
 };
 
-// The pixels that a product's tiles are chosen for; of rows the same for any number of them.
+// The pixels that a product's tiles are chosen for: the same for 1 to 16 rows, and for any more.
 int64_t packed_pixels(const Strips& strips, const ImageSize& size);
 
 Plan make_plan(const Program& program, const PlanOptions& options);

@@ -8,6 +8,7 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax import lax
 
 import sparsejax as sj
@@ -69,13 +70,16 @@ def unpacked(monkeypatch):
     monkeypatch.setattr(tune.Chooser, "__call__", None)
 
 
-def test_batch_sizes_are_neither_chosen_nor_packed_again(monkeypatch):
+@pytest.mark.parametrize("counts", [(60, 17, 61, 400), (5, 2, 9, 16)])
+def test_batch_sizes_are_neither_chosen_nor_packed_again(monkeypatch, counts):
+    """Few rows, which are packed in one way, or many."""
     params = stack()
-    fast = sj.compile(apply, params, rows(60), tune=False)
+    fast = sj.compile(apply, params, rows(counts[0]), tune=False)
     unpacked(monkeypatch)
-    for count in (17, 61, 400):
+    for count in counts:
         np.testing.assert_allclose(fast(rows(count)), expected(params, rows(count)), atol=1e-5)
-    np.testing.assert_allclose(jax.vmap(fast)(rows(60)[None])[0], fast(rows(60)), atol=1e-6)
+    x = rows(counts[0])
+    np.testing.assert_allclose(jax.vmap(fast)(x[None])[0], fast(x), atol=1e-6)
 
 
 def normed(params, x):

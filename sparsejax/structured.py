@@ -20,3 +20,4 @@ from sparsejax.shrinking.scores import random_units as random_units
 from sparsejax.shrinking.scores import taylor as taylor
 from sparsejax.shrinking.shared_masks import prune_channels as prune_channels
 from sparsejax.shrinking.shrink import Shrunk as Shrunk
+from sparsejax.shrinking.within import channels_within as channels_within

@@ -96,6 +96,9 @@ ON_THE_HOST = {
     "taylor": lambda: sj.channel_scores(GROUPS, PARAMS, sj.structured.taylor(loss, [X], order=2)),
     "random_units": lambda: sj.channel_scores(GROUPS, PARAMS, sj.structured.random_units(KEY)),
     "activation_scores": lambda: sj.structured.activation_scores(GROUPS, PARAMS, CALIBRATED_HEAD),
+    "channels_within": lambda: sj.structured.channels_within(
+        apply, PARAMS, X, scores={"body/kernel": np.arange(8.0)}, parameters=0.5, multiple=1
+    ),
     "best_channels": lambda: sj.structured.best_channels(
         GROUPS, {"body/kernel": np.arange(8.0)}, 0.5, multiple=1
     ),

@@ -24,7 +24,7 @@ def smaller_apply(apply_fn: Callable[..., Any], params: Any, stays: Stays) -> Ca
         key = (treedef, *((np.shape(x), jax.dtypes.result_type(x)) for x in leaves))
         if key not in versions:
             example = jax.tree.map(_shape_of, inputs)
-            versions[key] = jax.jit(_version(traced(apply_fn, shapes, example), stays))
+            versions[key] = jax.jit(version(traced(apply_fn, shapes, example), stays))
         arrays = {path: x for path, x in leaves_with_paths(params) if hasattr(x, "shape")}
         return versions[key](arrays, leaves)
 
@@ -48,7 +48,8 @@ def keep_of(made: Traced, stays: Stays) -> dict[int, np.ndarray]:
     return keep
 
 
-def _version(made: Traced, stays: Stays) -> Callable[..., Any]:
+def version(made: Traced, stays: Stays) -> Callable[..., Any]:
+    """The adapted program as a function of the arrays by path, and of the inputs' leaves."""
     removal = Removal(made.spans, keep_of(made, stays))
 
     def run(arrays: dict[str, Any], inputs: list[Any]) -> Any:

@@ -254,6 +254,13 @@ def test_a_norm_that_sees_zeros_counts_its_channels(case):
         assert "reduce" in group.counts
 
 
+@pytest.mark.parametrize("look", [lambda h: jnp.argsort(h, 0), lambda h: jnp.exp(h)])
+def test_what_makes_zeros_other_numbers_is_seen_behind_it(look):
+    f = lambda p, x: look(x @ p["a"]).astype(jnp.float32) @ jnp.abs(p["b"] + 1)
+    group = sj.channel_groups(f, {"a": normal(4, 6), "b": normal(6, 3)}, X)["a"]
+    assert group.counts == "`dot_general`" and not group.sums
+
+
 def decoder(num_layers, width=16):
     """The params and function of a causal decoder with grouped queries and gated layers."""
     own = {"q": (width, width), "k": (width, width // 2), "v": (width, width // 2)}

@@ -122,6 +122,21 @@ def test_heads_are_multiples_already():
     assert kept(groups, {"a": np.arange(4.0)}, 0.5) == [2]
 
 
+def test_channels_fit_a_budget_by_hand():
+    params = {"a": normal(4, 8), "b": normal(8, 3)}
+    f = lambda p, x: jnp.tanh(x @ p["a"]) @ p["b"]
+    fit = lambda **budget: sj.structured.channels_within(
+        f, params, X, scores={"a": np.arange(8.0)}, multiple=1, **budget
+    )["a"].tolist()
+    # Each of 8 channels is 7 of 56 multiply-adds a row, and 7 of 56 params.
+    assert fit(multiply_adds=0.5) == [False] * 4 + [True] * 4
+    assert fit(parameters=0.49) == [False] * 5 + [True] * 3
+    assert fit(multiply_adds=0.5, parameters=0.26) == [False] * 6 + [True] * 2
+    assert fit() == [True] * 8
+    with pytest.raises(ValueError, match=r"needs a budget .* the least are 0 and 0\.125"):
+        fit(parameters=0.1)
+
+
 ERRORS = {
     "leaves": (lambda: scored(sj.structured.channel_l1(), leaves="z"), "a: channel_scores needs"),
     "order": (lambda: sj.structured.taylor(loss, [X], order=3), "order 1 or 2, got 3"),

@@ -41,9 +41,12 @@ def test_a_training_prunes_residual_channels_as_one():
         np.testing.assert_array_equal(masks["in"].any(0), masks["f"].any(0))
         np.testing.assert_array_equal(masks["in"], masks["in"].any(0) | np.zeros((4, 1), bool))
     assert counts == sorted(counts, reverse=True) and counts[-1] == 4
-    small = sj.shrink(apply, params, X, keep=masks)
+    small = sj.shrink(apply, params, X, keep=masks, opt_state=state)
     assert small.widths == {"in": 4, "g": 3, "out": 3} and not small.refused
     assert distance(small.apply(small.params, X), jax.jit(apply)(params, X)) < 1e-5
+    adam = small.opt_state.inner_state  # to go on with, without masks
+    _, adam = jax.jit(optax.adam(1e-2).update)(small.params, adam, small.params)
+    assert adam[0].mu["f"].shape == (4, 4)
 
 
 def test_scores_of_all_leaves_of_a_group_add_up_by_hand():

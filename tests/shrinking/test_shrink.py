@@ -67,6 +67,15 @@ def test_its_gradients_are_those_of_the_masked_network():
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
 
 
+def test_second_derivatives_go_through_adapted_rules():
+    f = lambda p, x: jax.nn.softmax(jax.nn.relu(x @ p["a"]) @ p["b"]).sum(0)[0]
+    keep, x = np.arange(3) > 0, X[0, 0]
+    small = sj.shrink(f, DENSE, x, keep={"a": keep})
+    cut = {**DENSE, "a": DENSE["a"][:, 1:], "b": DENSE["b"][1:]}  # f takes any width
+    own, want = (jax.jit(jax.hessian(g))(cut, x)["a"]["b"] for g in (small.apply, f))
+    np.testing.assert_allclose(own, want, rtol=1e-3, atol=1e-5)
+
+
 def test_vmap_compile_and_export_run_it():
     want = SMALL.apply(SMALL.params, X)
     each = jax.jit(jax.vmap(lambda x: SMALL.apply(SMALL.params, x[None])[0]))(X)

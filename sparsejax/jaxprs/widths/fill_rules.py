@@ -229,11 +229,15 @@ def _unstacked(removal: Removal, step: Step, fills: list[Fill]) -> Fill:
 
 
 def _same_axes(removal: Removal, step: Step, fills: list[Fill]) -> list[Fill]:
-    size = lambda value, axis: removal.spans.size(value.axes[axis])
-    return [
-        removal.fill(value, lambda axis: vector(fills[0], axis, size(value, axis)))  # noqa: B023
-        for value in step.results
-    ]
+    """Each result from the operand of its number; what has none is not known."""
+
+    def filled(index: int, value: Any) -> Fill:
+        size = lambda axis: removal.spans.size(value.axes[axis])
+        unknown = lambda axis: np.nan
+        known = lambda axis: vector(fills[index], axis, size(axis))
+        return removal.fill(value, known if index < len(fills) else unknown)
+
+    return [filled(index, value) for index, value in enumerate(step.results)]
 
 
 def _cumulative(removal: Removal, step: Step, fills: list[Fill]) -> list[Fill]:

@@ -36,7 +36,7 @@ def _step(removal: Removal, step: Step, fills: list[Fill]) -> list[Fill]:
         return CONTROL[name](removal, step, [fill._replace(array=None, owed=()) for fill in fills])
     if step.bodies:
         return run(removal, step.bodies[0], fills)
-    if name in SAME:
+    if name in SAME and not _rounds(step):
         return fills[: len(step.results)]
     constant = constant_of(step.equation, [fill.constant for fill in fills])
     array = array_of(step.equation, [fill.array for fill in fills])
@@ -45,6 +45,10 @@ def _step(removal: Removal, step: Step, fills: list[Fill]) -> list[Fill]:
         own._replace(constant=constant, array=array, owed=own.owed + owed)
         for own in _results(removal, step, fills)
     ]
+
+
+def _rounds(step: Step) -> bool:
+    return not np.issubdtype(step.equation.outvars[0].aval.dtype, np.floating)
 
 
 def _results(removal: Removal, step: Step, fills: list[Fill]) -> list[Fill]:

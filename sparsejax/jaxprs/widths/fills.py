@@ -68,8 +68,10 @@ class Removal:
         """Which positions are gone; None if none is."""
         span = self.spans.find(span)
         if span not in self._removed:
-            touched = any(run in self.keep for run in self.spans.runs(span))
-            gone = ~kept(self.spans, span, self.keep) if touched else None
+            # A derivative that is read later may have given a run another number.
+            keep = {self.spans.find(run): own for run, own in self.keep.items()}
+            touched = any(run in keep for run in self.spans.runs(span))
+            gone = ~kept(self.spans, span, keep) if touched else None
             self._removed[span] = gone if gone is not None and gone.any() else None
         return self._removed[span]
 

@@ -140,17 +140,19 @@ class Writer {
     };
     add("output", std::to_string(s.output));
     add("inputs", listed(s.inputs));
-    add("window", listed({w.kernel_y, w.kernel_x}));
-    add("strides", listed({w.stride_y, w.stride_x}));
-    add("dilation", listed({w.dilation_y, w.dilation_x}));
-    add("pads", listed({s.pad_top, w.pad_left}));
+    if (!rows_) {
+      add("window", listed({w.kernel_y, w.kernel_x}));
+      add("strides", listed({w.stride_y, w.stride_x}));
+      add("dilation", listed({w.dilation_y, w.dilation_x}));
+      add("pads", listed({s.pad_top, w.pad_left}));
+      add("gate", std::to_string(s.gate));
+    }
     add("function", named(kFunctions, static_cast<int64_t>(s.activation.function)));
     if (s.activation.low != 0 || s.activation.high != 0) {
       add("bounds", std::to_string(bounds_.size() / 2));
       bounds_.insert(bounds_.end(), {s.activation.low, s.activation.high});
     }
     add("residual", std::to_string(s.residual));
-    add("gate", std::to_string(s.gate));
     add("storage", named(kStorages, static_cast<int64_t>(l.storage)));
     add("layout", listed({l.block, l.tile, l.chunk_cols, l.num_parts}));
     add("pooling", named(kPoolings, static_cast<int64_t>(s.pooling)));

@@ -14,22 +14,6 @@ std::string value_problem(const Kernels& set, bool file, const uint8_t* bytes, s
   return file ? file_problem(set, bytes, size) : program_problem(set, bytes, size);
 }
 
-// How many: each a draft's file with other damages.
-int64_t run_damaged_files(const std::vector<uint8_t>& bytes) {
-  constexpr int64_t kDamages = 100;
-  Choices choices(bytes.data(), bytes.size());
-  const Draft draft = saved_draft(choices);
-  const std::vector<uint8_t> file = file_of(draft, choices);
-  for (int64_t i = 0; i < kDamages; i++) {
-    const std::vector<uint8_t> more = random_bytes(30);
-    Choices damages(more.data(), more.size());
-    std::vector<uint8_t> damaged = file;
-    damage(damages, damaged);
-    run_any_file(damaged.data(), damaged.size());
-  }
-  return kDamages;
-}
-
 // The first byte chooses among the targets and the instruction sets.
 void fuzz_once(const uint8_t* bytes, size_t size) {
   if (size == 0) return;
@@ -54,6 +38,28 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
   return 0;
 }
 #else
+namespace sparsejax::test {
+namespace {
+
+// How many: each a draft's file with other damages.
+int64_t run_damaged_files(const std::vector<uint8_t>& bytes) {
+  constexpr int64_t kDamages = 100;
+  Choices choices(bytes.data(), bytes.size());
+  const Draft draft = saved_draft(choices);
+  const std::vector<uint8_t> file = file_of(draft, choices);
+  for (int64_t i = 0; i < kDamages; i++) {
+    const std::vector<uint8_t> more = random_bytes(30);
+    Choices damages(more.data(), more.size());
+    std::vector<uint8_t> damaged = file;
+    damage(damages, damaged);
+    run_any_file(damaged.data(), damaged.size());
+  }
+  return kDamages;
+}
+
+}  // namespace
+}  // namespace sparsejax::test
+
 int main(int num_arguments, char** arguments) {
   using Clock = std::chrono::steady_clock;
   const auto end =

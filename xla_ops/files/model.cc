@@ -98,7 +98,7 @@ class Reader {
     drafted.input = inputs.empty() ? kNone : inputs[0];
     drafted.output = fields_.number(step, "output", kNone);
     drafted.argument = fields_.number(step, "argument", kNone);
-    if (model_.rows) check_row_step(drafted.op, window);
+    if (model_.rows) check_row_step(drafted.op, step);
     drafted.taps = window[0] >= 1 && window[1] >= 1 && window[0] < kMostSide / window[1]
                        ? window[0] * window[1]
                        : 1;  // refused by parse_program
@@ -125,10 +125,12 @@ class Reader {
   }
 
   // Rows do not meet: only so can there be any number of them.
-  void check_row_step(Op op, const std::vector<int64_t>& window) {
-    problem_.need(op != Op::kDepthwise && op != Op::kPool && op != Op::kMean && op != Op::kPad &&
-                      op != Op::kFlatten && op != Op::kPick && window[0] == 1 && window[1] == 1,
-                  "a step works on several rows at once");
+  void check_row_step(Op op, Json step) {
+    bool alone = op == Op::kInput || op == Op::kOutput || op == Op::kProduct || op == Op::kAffine ||
+                 op == Op::kBinary || op == Op::kConcat || op == Op::kChannels;
+    for (const char* name : {"window", "strides", "dilation", "pads", "gate"})
+      alone = alone && step.member(name).kind() == JsonKind::kMissing;
+    problem_.need(alone, "a step works on several rows at once");
   }
 
   // Whether channels are last, of the steps that ask.

@@ -69,9 +69,12 @@ class Elementwise(RegionOp):
         return to.add(node, BINARY, activation=self.activation, binary=self.kind)
 
     def _is_gate(self, node: Node, to: Builder) -> bool:
-        """One number a channel, for products alone: they multiply while they gather columns."""
+        """One number a channel, for products alone: they multiply while they gather columns.
+
+        Never of rows: one row looks like a gate, but the same program runs many.
+        """
         output = node.outputs[0]
-        if self.kind != "mul" or self.activation or output in to.region.outputs:
+        if self.kind != "mul" or self.activation or output in to.region.outputs or to.region.rows:
             return False
         if to.sizes[to.ids[node.inputs[1]]][1:] != (1, 1):
             return False

@@ -131,6 +131,13 @@ def test_a_vector_has_no_batch():
     assert_same_bits(loaded, fast, (drawn(24),))
 
 
+def test_what_is_a_gate_for_one_row_is_none_for_many():
+    gated = lambda params, x: ((x @ params["in"]) * jnp.tanh(x @ params["in"])) @ params["out"]
+    _, loaded = saved(gated, ROWS, drawn(1, 24))
+    x = drawn(5, 24)
+    np.testing.assert_allclose(loaded(x), gated(ROWS, x), rtol=1e-5, atol=1e-5)
+
+
 def test_a_file_is_the_same_each_time():
     fast = sj.compile(trees, NET, *CALLS["trees"][2](1), tune=False)
     assert to_bytes(fast, np.float32) == to_bytes(fast, np.float32)
@@ -245,6 +252,7 @@ def edited(file, edit):
     return to_safetensors(from_safetensors(file), {"sparsejax": json.dumps(graph)})
 
 
+ROWS_FILE = to_bytes(sj.compile(perceptron, ROWS, drawn(2, 24), tune=False), np.float32)
 FILE = to_bytes(sj.compile(trees, NET, *CALLS["trees"][2](1), tune=False), np.float32)
 LAYER = 2  # the first of its steps with weights
 EDITS = {
@@ -271,6 +279,13 @@ EDITS = {
     "leaves": (lambda g: g.update(output_tree={"list": [0, 2, 1]}), "leaves 0 to 2 in order"),
     "fraction": (lambda g: g.update(version=1.5), "no JSON of whole numbers"),
 }
+
+
+@pytest.mark.parametrize("fields", [{"strides": [2, 1]}, {"pads": [1, 0]}, {"gate": 0}])
+def test_rows_do_not_meet(fields):
+    file = edited(ROWS_FILE, lambda graph: graph["steps"][1].update(fields))
+    with pytest.raises(ValueError, match="a step works on several rows at once"):
+        LoadedFunction(file)
 
 
 @pytest.mark.parametrize("name", EDITS)

@@ -170,7 +170,19 @@ class CompiledFunction:
         run = jax.jit(plain(known) if verdict.plain else assembled(graph, schedule, calls))
         made = report(graph, schedule, built.choices, chooser, verdict)
         doubts += left_in_xla(graph, made, self._plan)
-        return Version(run, _kept(known), graph, schedule, packed, built.choices, made, doubts)
+        return Version(run, self._kept(known), graph, schedule, packed, built.choices, made, doubts)
+
+    def _kept(self, trace: Traced) -> Traced:
+        """The trace without the params, and with what the function closes over as it is now.
+
+        Of arrays that all shapes close over there is one copy.
+        """
+        jax_or_numpy = (
+            c if isinstance(c, jax.Array) else np.asarray(c) for c in trace.closed.consts
+        )
+        owned = map(frozen, jax_or_numpy)
+        consts = [self._shelf.array(c) if isinstance(c, np.ndarray) else c for c in owned]
+        return trace._replace(closed=core.ClosedJaxpr(trace.closed.jaxpr, consts), known=[])
 
     def _check_unchanged(self, closed: core.ClosedJaxpr) -> None:
         """Raise unless the function is, on the first example, what it was: else two would mix."""
@@ -189,12 +201,6 @@ class CompiledFunction:
         """Restored, it is compiled again; the times of its layers come from the cache."""
         params = jax.device_get(self._params)
         return compile_function, (self._apply_fn, params, self._example, self._plan, self._tune)
-
-
-def _kept(trace: Traced) -> Traced:
-    """The trace without the params, and with copies of the arrays that the function closes over."""
-    consts = [c if isinstance(c, jax.Array) else np.array(c) for c in trace.closed.consts]
-    return trace._replace(closed=core.ClosedJaxpr(trace.closed.jaxpr, consts), known=[])
 
 
 def compile_function(

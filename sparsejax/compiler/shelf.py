@@ -51,7 +51,7 @@ class Shelf:
         """Give nodes the arrays of equal ones that were met before."""
         for node in nodes:
             op: Any = node.op
-            arrays = {name: self._array(array) for name, array in _arrays_of(op).items()}
+            arrays = {name: self.array(array) for name, array in _arrays_of(op).items()}
             if any(array is not getattr(op, name) for name, array in arrays.items()):
                 node.op = dataclasses.replace(op, **arrays)
 
@@ -63,7 +63,8 @@ class Shelf:
         """Let others find it."""
         self._packed[signature(region)] = packed
 
-    def _array(self, array: np.ndarray) -> np.ndarray:
+    def array(self, array: np.ndarray) -> np.ndarray:
+        """The array, or one that is equal and was met before."""
         return self._arrays.setdefault(self._content(array), array)
 
     def _content(self, array: np.ndarray) -> Hashable:

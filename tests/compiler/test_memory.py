@@ -106,12 +106,12 @@ def test_batches_of_images_run_one_program_and_sizes_share_folded_weights(monkey
 def test_the_shelf_tells_equal_arrays_from_others():
     one, two = np.arange(6.0), np.arange(6.0)
     shelf = Shelf({"one": one})
-    assert shelf._array(one[:3]) is shelf._array(one[:3])
-    assert shelf._array(one[:3]) is not shelf._array(one[3:])
-    assert shelf._array(one[:3]) is not shelf._array(one[:6:2])
-    folded = shelf._array(2 * two)
-    assert shelf._array(2 * two) is folded and shelf._array(2 * two + 1) is not folded
-    assert shelf._array((2 * two).reshape(2, 3)) is not folded
+    assert shelf.array(one[:3]) is shelf.array(one[:3])
+    assert shelf.array(one[:3]) is not shelf.array(one[3:])
+    assert shelf.array(one[:3]) is not shelf.array(one[:6:2])
+    folded = shelf.array(2 * two)
+    assert shelf.array(2 * two) is folded and shelf.array(2 * two + 1) is not folded
+    assert shelf.array((2 * two).reshape(2, 3)) is not folded
 
 
 def test_callers_leave_an_arena_a_core():
@@ -222,3 +222,17 @@ def test_profiling_lets_others_run():
     done.set()
     thread.join()
     assert ran > 20
+
+
+@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray])
+def test_of_what_is_closed_over_there_is_one_copy(kind):
+    weights, scale = kind(np.asarray(stack())[0]), np.full((), 2, np.float32)
+    fast = sj.compile(lambda scale, x: apply([weights], x) * scale, scale, rows(2), tune=False)
+    fast(rows(30))
+    consts = [c for made in fast._versions.values() for c in made.traced.closed.consts]
+    large = [c for c in consts if np.size(c) == np.size(weights)]
+    assert len(large) == 2 and large[0] is large[1] and large[0] is not weights
+    if kind is jnp.asarray:
+        weights.delete()
+    later = fast.with_params(np.full((), 3, np.float32))
+    np.testing.assert_allclose(later(rows(2)), 3 * expected(stack()[:1], rows(2)), atol=1e-5)

@@ -12,6 +12,7 @@ from sparsejax.compiler.graph.graph import Node, Region
 from sparsejax.compiler.layouts import calibrate
 from sparsejax.compiler.layouts.profile import profile
 from sparsejax.compiler.layouts.select import (
+    FEW_PIXELS,
     Choice,
     Costs,
     Traits,
@@ -34,7 +35,8 @@ from sparsejax.plans.plan import Plan
 
 BUDGET_SECONDS = 4.0  # of CPU time to measure for one compile; later ones go on
 MOST_MEASURED = 3  # how often the two fastest layouts are, once or twice a compile
-TILES = (1, 2, 4, 7)  # vectors of pixels that the fastest layout is tried with, too
+# What the fastest layout is tried with, too, one after the other.
+VARIATIONS: dict[str, tuple[int, ...]] = {"tile": (1, 2, 4, 7), "chunk_cols": (64, 128, 256)}
 
 
 @dataclass
@@ -173,12 +175,13 @@ def _rounds(layers: list[_Layer], costs: Costs, times: Mapping[str, Sample]) -> 
     yield from _missing(layers, times)
     if any(layer.dense_key(costs) not in times for layer in layers):
         yield _dense(layers, costs)
-    for layer in layers:
-        if layer.traits.pixels > 1:
-            best = layer.measured(times)[0]
-            tiles = [best._replace(tile=tile) for tile in TILES] if best.tile == 0 else []
-            layer.layouts = list(dict.fromkeys([*layer.layouts, *tiles]))
-    yield from _missing(layers, times)
+    for name, values in VARIATIONS.items():
+        for layer in layers:
+            if layer.traits.pixels > FEW_PIXELS:  # of few the engine knows what to take
+                best = layer.measured(times)[0]
+                varied = [best._replace(**{name: each}) for each in values]  # type: ignore[arg-type]
+                layer.layouts = list(dict.fromkeys([*layer.layouts, *varied]))
+        yield from _missing(layers, times)
     for place in (0, 1):
         fastest = [layer.measured(times)[: place + 1][-1] for layer in layers]
         counts = [times[a.key(b)].repeats for a, b in zip(layers, fastest, strict=True)]

@@ -132,7 +132,7 @@ def test_equal_layers_are_measured_as_one(monkeypatch):
     assert f"{len(wanted) - 3} layouts left" in str(report)
     monkeypatch.setattr(tune, "BUDGET_SECONDS", 60)
     assert sj.compile(apply, layers, jnp.ones((64, 64))).report().unmeasured == 0
-    assert len(trials) <= 1 + 1 + 1 + 2 + 2  # left, dense, tiles, the fastest two again
+    assert len(trials) <= 1 + 1 + 1 + 2 + 1 + 2  # left, dense, tiles, chunks, the fastest two again
 
 
 def small_net(params, x):

@@ -111,6 +111,26 @@ void test_rows() {
   sparsejax_free(model);
 }
 
+// The columns of a large window over wide rows: 256 KB of weights, 8 GB of columns.
+void test_a_greedy_file() {
+  Draft d;
+  Step& input = d.add(Op::kInput, {1024, 33, 4111}, {});
+  input.argument = 0, input.rank = 3, input.channels_last = true;
+  Step& product = d.add(Op::kProduct, {1, 18, 4096}, {0});
+  product.window.kernel_y = product.window.kernel_x = 16;
+  product.weights = 0;
+  product.bias = 1024 * 256;
+  d.floats.resize(1024 * 256 + 1);
+  Step& output = d.add(Op::kOutput, {}, {1});
+  output.argument = 0, output.rank = 3, output.channels_last = true;
+  Choices none(nullptr, 0);
+  const std::vector<uint8_t> file = file_of(d, none);
+  sparsejax_model* model = nullptr;
+  expect(sparsejax_load(file.data(), file.size(), &model) == SPARSEJAX_BAD_FILE && !model &&
+             std::strstr(sparsejax_last_error(), "more than 2 GiB"),
+         std::string("a greedy file: ") + sparsejax_last_error());
+}
+
 void test_refusals() {
   sparsejax_model* model = loaded(images());
   Floats x = random_floats(2 * kIn.floats()), y(2 * kOut.floats());
@@ -176,7 +196,8 @@ void test_second_run_allocates_nothing() {
   }
 }
 
-const Test description(test_description), of_rows(test_rows), refusals(test_refusals);
+const Test description(test_description), of_rows(test_rows), refusals(test_refusals),
+    greedy(test_a_greedy_file);
 const Test many_threads(test_many_threads), second_run(test_second_run_allocates_nothing);
 
 }  // namespace

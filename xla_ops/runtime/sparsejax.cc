@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <exception>
 #include <map>
+#include <memory>
 #include <new>
 
 #include "engine/executable.h"
@@ -21,6 +22,7 @@ namespace {
 // As compile has them; results depend on neither.
 constexpr PlanOptions kPlan = {112, 400};
 constexpr int64_t kMostThreads = 256;
+constexpr int64_t kMostScratch = int64_t{1} << 29;  // floats of a run on one thread, 2 GiB
 // Rows run together, where their values take no more than 16 MB.
 constexpr int64_t kMostRows = 1024, kMostRowFloats = int64_t{1} << 22;
 constexpr size_t kMostPrograms = 8;  // of other numbers of rows, kept
@@ -228,7 +230,10 @@ sparsejax_status sparsejax_load(const void* bytes, size_t size, sparsejax_model*
     const std::string wrong =
         read_model(static_cast<const uint8_t*>(bytes), static_cast<int64_t>(size), read);
     if (!wrong.empty()) return fail(SPARSEJAX_BAD_FILE, wrong.c_str());
-    *model = new sparsejax_model(std::move(read));
+    std::unique_ptr<sparsejax_model> made(new sparsejax_model(std::move(read)));
+    if (made->executable(1)->scratch_floats(1) > kMostScratch)
+      return fail(SPARSEJAX_BAD_FILE, "file: a run takes more than 2 GiB");
+    *model = made.release();
     return SPARSEJAX_OK;
   });
 }

@@ -6,9 +6,9 @@
  * status leaves a sentence for sparsejax_last_error where that is not SPARSEJAX_OK.
  *
  * A file is checked before anything is made of it: reading asks for at most 1,024 bytes and a few
- * for each byte of the file; one item's values take at most 1 GiB in the first run, and a run of
- * the same batch after it allocates nothing on one thread. Denormal numbers count as zero, as they
- * do in XLA.
+ * for each byte of the file, and a file is refused whose runs take more than 2 GiB on one thread. A
+ * run allocates nothing on one thread if another of the same batch was before it. Denormal numbers
+ * count as zero, as they do in XLA.
  */
 #ifndef SPARSEJAX_H
 #define SPARSEJAX_H

@@ -48,7 +48,8 @@ def save(
     other sizes are those of the example that the function was compiled with.
 
     Args:
-        fast: from `sj.compile`; all of it must run in one custom call, as its report says.
+        fast: from `sj.compile`; all of it must be one region, as its report says. What was given
+            back to XLA because it is faster there runs in the kernels from a file.
         path: of the file.
         values: in which precision weights are stored; biases are float32. With "float32" what is
             loaded computes the same bits on the example's shapes.

@@ -14,13 +14,14 @@ from safetensors.numpy import load as from_safetensors
 import sparsejax as sj
 from sparsejax.compiler.engine.lower import lower
 from sparsejax.compiler.engine.program import Program
-from sparsejax.compiler.files.raised import raised
+from sparsejax.compiler.files.raised import OPS, raised
 from sparsejax.compiler.files.read import LoadedFunction
 from sparsejax.compiler.files.write import VERSION, encoded, to_bytes
 from sparsejax.compiler.graph.graph import Region
 from sparsejax.compiler.graph.interpret import interpreter
 from sparsejax.compiler.nodes.concat import Concat
 from sparsejax.ops import _ffi
+from sparsejax.ops._ffi import CODES
 from tests.compiler.engine.test_engine import Random
 from tests.compiler.files.functions import (
     CALLS,
@@ -73,6 +74,10 @@ def test_every_kind_of_node_survives(name):
     inputs = inputs_of(*shapes)
     region = region_of(op, inputs)
     assert_raised(region, file_of(region), *inputs)
+
+
+def test_every_step_has_its_way_back():
+    assert set(OPS) == set(CODES["op"]) - {"input", "output"}
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -48,7 +48,7 @@ def chosen_channels(
     named = None
     if PLAN.fits(keep):
         named = _of_plan(made, arrays, keep)
-    elif isinstance(keep, Mapping) and all(np.ndim(own) == 1 for own in keep.values()):
+    elif isinstance(keep, Mapping) and all(map(_is_vector, keep.values())):
         named = _of_names(made, keep)
     if named is not None:
         stays = {name: own for name, own in named.items() if name not in whole}
@@ -56,6 +56,11 @@ def chosen_channels(
         return Chosen(stays, {name: whole[name] for name in lost})
     masks = {p: np.asarray(m) for p, m in leaves_with_paths(keep) if not is_masked_node(m)}
     return _of_masks(made, arrays, masks, whole)
+
+
+def _is_vector(units: Any) -> bool:
+    listed = isinstance(units, list) or hasattr(units, "dtype")
+    return listed and np.ndim(units) == 1
 
 
 def _of_names(made: Traced, keep: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -11,8 +11,9 @@ from sparsejax import flax_bridge
 from sparsejax.jaxprs.widths.groups import ChannelGroups
 from sparsejax.shrinking.cut import Keep
 
-# Numbers that are no widths, though they may be equal to one.
-OTHERS = re.compile("kernel_size|stride|pad|dilat|ax[ei]s|spatial|eps|index|^_")
+# Numbers of other names may be equal to a width, and are not changed.
+WIDTHS = re.compile("feature|channel|hidden|width|dim|head|group|model|emb|shape|size|^in_|^out_")
+OTHERS = re.compile("kernel_size|^_")
 ENDS = {"kernel": (-2, -1), "weight": (1, 0)}  # the axes of inputs and of outputs
 Pairs = Sequence[tuple[int, int]]  # old and new numbers
 
@@ -28,7 +29,7 @@ def renumbered(module: Any, large: Any, groups: ChannelGroups, keep: Keep) -> An
     for path, own in _modules(module, groups):
         old = _found(large, path)
         for name, value in list(vars(own).items()):
-            if OTHERS.search(name) or isinstance(value, bool):
+            if OTHERS.search(name) or not WIDTHS.search(name):
                 continue
             new = _number(name, value, (old, own), _pairs(path, groups, keep))
             if new is not value:

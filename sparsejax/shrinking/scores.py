@@ -136,23 +136,31 @@ def activation_scores(
     Reference: Hu et al., "Network Trimming", 2016, arXiv 1607.03250, section 3.1: channels by their
     activations. Differs: squares, where the paper counts zeros.
     """
-    arrays = dict(leaves_with_paths(params))
+    shapes = {path: np.shape(leaf) for path, leaf in leaves_with_paths(params)}
     scores: Scores = {}
     for group in groups.prunable:
         for path, axis, units in group.places:
             if path not in calibration:
                 continue
-            own, shape = calibration[path], np.shape(arrays[path])
-            spread = lambda numbers: own.from_matrices(  # noqa: B023
-                np.broadcast_to(numbers[:, None], own.positions.shape),  # noqa: B023
-                shape,  # noqa: B023
-            )
-            order = spread(np.arange(own.squares.size).reshape(own.squares.shape))
-            if (np.diff(order, axis=axis) != 0).any():  # an axis of inputs
-                rows = np.moveaxis(spread(own.squares), axis, 0).reshape(shape[axis], -1).mean(1)
-                part = rows[units].sum(1)
-                scores[group.name] = scores.get(group.name, 0.0) + part
+            squares = _along_inputs(calibration[path], shapes[path], axis)
+            if squares is not None:
+                scores[group.name] = scores.get(group.name, 0.0) + squares[units].sum(1)
     return scores
+
+
+def _along_inputs(
+    layer: LayerInputs, shape: tuple[int, ...], axis: int
+) -> Float[np.ndarray, " positions"] | None:
+    """The mean squares of the inputs at each position of an axis; None if it is one of outputs."""
+
+    def as_leaf(numbers: np.ndarray) -> np.ndarray:
+        spread = np.broadcast_to(numbers[:, None], layer.positions.shape)
+        return layer.from_matrices(spread, shape)
+
+    which = as_leaf(np.arange(layer.squares.size).reshape(layer.squares.shape))
+    if not (np.diff(which, axis=axis) != 0).any():
+        return None
+    return np.moveaxis(as_leaf(layer.squares), axis, 0).reshape(shape[axis], -1).mean(1)
 
 
 def best_channels(

@@ -199,6 +199,12 @@ def test_masks_of_a_training_shrink_what_is_silent():
     assert distance(small.apply(small.params, X), jax.jit(apply)(silent, X)) < 1e-5
 
 
+def test_masks_that_prune_nothing_cut_nothing():
+    nothing = jax.tree.map(lambda x: optax.MaskedNode(), DENSE)
+    small = sj.shrink(dense, DENSE, X[0, 0], keep=nothing)
+    assert small.widths == {"a": 3, "b": 2} and not small.keep
+
+
 def test_a_plan_keeps_the_channels_of_most_magnitude():
     plan = sj.plan(PARAMS, {"conv/kernel": (sj.Channel(), 0.25), "pw": None}, sparsity=0.5)
     small = sj.shrink(apply, PARAMS, X, keep=plan)

@@ -39,11 +39,17 @@ def test_the_quickstart_runs_as_pasted(start, folder, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert "layers_2" in said
     assert float(said.rpartition("right: ")[2]) > 0.9
+    if start:  # what follows needs a trained network
+        exec(compile(blocks()[1], "README.md", "exec"), names)
+        small, x = names["small"], names["x"][:3]
+        assert small.params["params"]["layers_0"]["kernel"].shape == (256, 256)
+        found = sj.load(folder / "net.sjx")(x)
+        np.testing.assert_allclose(found, small.apply(small.params, x), rtol=1e-3, atol=1e-4)
 
 
 def test_the_readmes_own_method_is_one():
     names = {"sj": sj}
-    exec(compile(blocks()[1], "README.md", "exec"), names)
+    exec(compile(blocks()[2], "README.md", "exec"), names)
     assert isinstance(names["my_method"](100), sj.masks.MaskTransform)
 
 

@@ -7,17 +7,23 @@
 #include "runtime/sparsejax.h"
 
 namespace {
+
 std::atomic<int64_t> allocations{0};
+std::atomic<int64_t> left{INT64_MAX};  // until one fails
+
+void* allocated(size_t size) {
+  allocations++;
+  return left-- == 0 ? nullptr : std::malloc(size ? size : 1);
 }
 
+}  // namespace
+
 __attribute__((noinline)) void* operator new(size_t size) {
-  allocations++;
-  if (void* memory = std::malloc(size ? size : 1)) return memory;
+  if (void* memory = allocated(size)) return memory;
   throw std::bad_alloc();
 }
 __attribute__((noinline)) void* operator new(size_t size, const std::nothrow_t&) noexcept {
-  allocations++;
-  return std::malloc(size ? size : 1);
+  return allocated(size);
 }
 __attribute__((noinline)) void operator delete(void* memory) noexcept { std::free(memory); }
 __attribute__((noinline)) void operator delete(void* memory, size_t) noexcept { std::free(memory); }
@@ -196,6 +202,30 @@ void test_second_run_allocates_nothing() {
   }
 }
 
+// Whichever allocation of loading and running fails, the call says so and the next one works.
+void test_no_memory() {
+  Choices none(nullptr, 0);
+  const std::vector<uint8_t> file = file_of(images(), none);
+  Floats x = random_floats(kIn.floats()), y(kOut.floats());
+  const sparsejax_buffer in = buffer(x), out = buffer(y);
+  int64_t failed = 0, refused = 0;  // some allocations are done without
+  for (bool done = false; !done; failed++) {
+    sparsejax_model* model = nullptr;
+    left = failed;
+    sparsejax_status status = sparsejax_load(file.data(), file.size(), &model);
+    if (status == SPARSEJAX_OK) status = sparsejax_set_threads(model, 2);
+    if (status == SPARSEJAX_OK) status = sparsejax_run(model, 1, &in, &out);
+    done = left > 0;
+    left = INT64_MAX;
+    refused += status == SPARSEJAX_NO_MEMORY || status == SPARSEJAX_FAILED;
+    expect(status == SPARSEJAX_OK || !done, "with all memory there is");
+    if (model) expect(sparsejax_run(model, 1, &in, &out) == SPARSEJAX_OK, "a run after it");
+    sparsejax_free(model);
+  }
+  expect(refused > failed / 2, std::to_string(refused) + " refused of " + std::to_string(failed));
+}
+
+const Test no_memory(test_no_memory);
 const Test description(test_description), of_rows(test_rows), refusals(test_refusals),
     greedy(test_a_greedy_file);
 const Test many_threads(test_many_threads), second_run(test_second_run_allocates_nothing);

@@ -67,6 +67,14 @@ def test_its_gradients_are_those_of_the_masked_network():
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
 
 
+def test_what_was_shrunk_can_be_shrunk_again():
+    keep = {"conv/kernel": np.arange(6) > 2}
+    again = sj.shrink(SMALL.apply, SMALL.params, X, keep=keep)
+    want = masked(sj.channel_groups(SMALL.apply, SMALL.params, X), SMALL.params, keep)
+    assert again.widths == {"conv/kernel": 3, "pw/kernel": 5, "head/kernel": 3}
+    assert distance(again.apply(again.params, X), SMALL.apply(want, X)) < 1e-5
+
+
 def test_second_derivatives_go_through_adapted_rules():
     f = lambda p, x: jax.nn.softmax(jax.nn.relu(x @ p["a"]) @ p["b"]).sum(0)[0]
     keep, x = np.arange(3) > 0, X[0, 0]

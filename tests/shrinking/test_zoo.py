@@ -50,6 +50,7 @@ PRUNABLE = {
     "autoencoder": 5,
     "super-resolution": 2,
     "two inputs": 3,
+    "scanned layers": 5,
 }
 
 

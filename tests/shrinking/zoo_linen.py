@@ -197,6 +197,29 @@ class Encoder(nn.Module):
         return nn.Dense(3)(jnp.tanh(nn.Dense(16)(x[:, 0])))
 
 
+class ScannedLayer(nn.Module):
+    @nn.compact
+    def __call__(self, x, _):
+        h = nn.RMSNorm()(x)
+        x = x + nn.Dense(16)(nn.silu(nn.Dense(24)(h)) * nn.Dense(24)(h))
+        h = nn.RMSNorm()(x)
+        return x + nn.MultiHeadDotProductAttention(4)(h, h), None
+
+
+class Scanned(nn.Module):
+    """Layers stacked in one array each, recomputed in the backward pass."""
+
+    @nn.compact
+    def __call__(self, x):
+        layers = nn.scan(
+            nn.remat(ScannedLayer),
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            length=3,
+        )
+        return nn.Dense(3)(layers()(nn.Dense(16)(x), None)[0])
+
+
 class Recurrent(nn.Module):
     cell: type = nn.GRUCell
 
@@ -224,6 +247,7 @@ MODELS = {
     "U-Net": (UNet(), IMAGE),
     "ConvNeXt": (ConvNeXt(), IMAGE),
     "BERT": (Encoder(), TOKENS, TOKENS),
+    "scanned layers": (Scanned(), SERIES),
     "GRU": (Recurrent(), SERIES),
     "LSTM": (Recurrent(nn.OptimizedLSTMCell), SERIES),
 }

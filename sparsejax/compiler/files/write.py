@@ -61,7 +61,7 @@ def save(
     Example:
         >>> import tempfile
         >>> fast = sj.compile(model.apply, params, x, tune=False)
-        >>> path = tempfile.mkdtemp() + "/net.safetensors"
+        >>> path = tempfile.mkdtemp() + "/net.sjx"
         >>> sj.save(fast, path)
         >>> sj.load(path)(x).shape == fast(x).shape
         True

@@ -52,11 +52,12 @@ def few_programs_alive():
 def typical_machine(monkeypatch):
     """What compile chooses hangs on no machine, nor on what else this one does."""
     from sparsejax.compiler import compiled
-    from sparsejax.compiler.layouts import calibrate
+    from sparsejax.compiler.layouts import calibrate, tune
     from sparsejax.compiler.reports.verdict import Verdict
     from tests.costs import COSTS
 
     monkeypatch.setattr(calibrate, "costs", lambda: COSTS)
+    monkeypatch.setattr(tune, "other_sets", list)
     monkeypatch.setattr(compiled, "judge", lambda court, *_: (court, Verdict({})))
 
 

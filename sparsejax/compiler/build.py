@@ -52,7 +52,8 @@ def _packed(region: Region, chooser: Chooser, shelf: Shelf) -> Packed:
     packed = shelf.find(region)
     if packed is None:
         choices = chooser(region)
-        programs = Programs(region, {node: choice.layout for node, choice in choices.items()})
+        layouts = {node: choice.layout for node, choice in choices.items()}
+        programs = Programs(region, layouts, isa=chooser.isas.get(region, ""))
         keys = [chooser.keys.get(node, "") for node in region.nodes]
         packed = Packed(programs, list(map(choices.get, region.nodes)), keys)
         shelf.put(region, packed)

@@ -16,6 +16,7 @@ try:
     from sparsejax._xla_ops import kept_bytes as kept_bytes
     from sparsejax._xla_ops import packed_bytes as packed_bytes
     from sparsejax._xla_ops import read_model as read_model
+    from sparsejax._xla_ops import usable_isas as usable_isas
 except ImportError as _error:
     raise explained(_error) from None
 

@@ -40,6 +40,11 @@ REFUSED = {
     "negative runs": (lambda: program().profile(-(2**63)), ValueError, "runs"),
     "runs beyond int64": (lambda: program().profile(2**63), TypeError, "profile"),
     "half a run": (lambda: program().profile(1.5), TypeError, "profile"),
+    "no such set": (
+        lambda: _ffi.Program("x", WORDS, FLOATS, 1, 0, "avx1024"),
+        ValueError,
+        "instruction set that is usable, got avx1024",
+    ),
     "no rows": (lambda: program().with_rows("x", 0), ValueError, "rows of at least 1, got 0"),
     "rows beyond int64": (lambda: program().with_rows("x", 2**63), TypeError, "with_rows"),
     "no threads": (lambda: program().scratch_floats(0), ValueError, "threads of at least 1"),

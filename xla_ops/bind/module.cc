@@ -67,6 +67,14 @@ nb::tuple read_model(const nb::bytes& file) {
                         nb::bytes(model.graph.data(), model.graph.size()));
 }
 
+// Those of an instruction set, "" for the one in use.
+const sparsejax::Kernels& kernels_of(const std::string& isa) {
+  if (isa.empty()) return sparsejax::kernels();
+  for (const sparsejax::Kernels& set : sparsejax::usable_kernels())
+    if (isa == set.isa) return set;
+  throw std::invalid_argument("Program needs an instruction set that is usable, got " + isa + ".");
+}
+
 nb::capsule capsule(XLA_FFI_Handler* handler) {
   return nb::capsule(reinterpret_cast<void*>(handler));
 }
@@ -90,7 +98,8 @@ NB_MODULE(_xla_ops, m) {
       .def(
           "__init__",
           [](Program* self, const std::string& name, const Vector<const int64_t>& words,
-             const Vector<const float>& floats, int64_t strip_pixels, int64_t whole_pixels) {
+             const Vector<const float>& floats, int64_t strip_pixels, int64_t whole_pixels,
+             const std::string& isa) {
             need_aligned("words", words);
             need_aligned("floats", floats);
             need_from(1, "strip_pixels", strip_pixels);
@@ -98,10 +107,11 @@ NB_MODULE(_xla_ops, m) {
             const nb::gil_scoped_release others_run;
             new (self)
                 Program{sparsejax::load_program(name, words.data(), words.size(), floats.data(),
-                                                floats.size(), {strip_pixels, whole_pixels})};
+                                                floats.size(), {strip_pixels, whole_pixels},
+                                                kernels_of(isa))};
           },
           "name"_a, "words"_a.noconvert(), "floats"_a.noconvert(), "strip_pixels"_a,
-          "whole_pixels"_a)
+          "whole_pixels"_a, "isa"_a = "")
       .def("profile",
            [](const Program& self, int64_t runs) {
              need_from(1, "runs", runs);

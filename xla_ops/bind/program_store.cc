@@ -38,12 +38,12 @@ std::shared_ptr<Executable> find_program(const std::string& name) {
 
 std::shared_ptr<Executable> load_program(const std::string& name, const int64_t* words,
                                          int64_t num_words, const float* floats, int64_t num_floats,
-                                         const PlanOptions& options) {
+                                         const PlanOptions& options, const Kernels& kernels) {
   if (auto found = find_program(name)) return found;
   Program program;
   const std::string wrong = parse_program(words, num_words, {floats, floats + num_floats}, program);
   if (!wrong.empty()) throw std::invalid_argument(wrong);
-  auto made = std::make_shared<Executable>(std::move(program), kernels(), options);
+  auto made = std::make_shared<Executable>(std::move(program), kernels, options);
   keep(name, made);
   return made;
 }

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "engine/executable.h"
+#include "kernels/kernels.h"
 
 namespace sparsejax {
 
@@ -15,7 +16,8 @@ std::shared_ptr<Executable> find_program(const std::string& name);
 // say all that the program contains. Throws std::invalid_argument.
 std::shared_ptr<Executable> load_program(const std::string& name, const int64_t* words,
                                          int64_t num_words, const float* floats, int64_t num_floats,
-                                         const PlanOptions& options);
+                                         const PlanOptions& options,
+                                         const Kernels& kernels = sparsejax::kernels());
 
 // Names the program with another number of rows (Executable::with_rows), null where it has none;
 // one of that name is returned as it is.

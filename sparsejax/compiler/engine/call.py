@@ -26,9 +26,9 @@ STRIP_PIXELS, WHOLE_PIXELS = 112, 400
 MAX_LOADED = 128  # numbers of rows that a region keeps a program for, on the same packed weights
 
 
-def name_of(program: Program) -> str:
+def name_of(program: Program, isa: str = "") -> str:
     """A name that says all that is in the program, and for which kernels it is packed."""
-    digest = hashlib.sha256(_ffi.instruction_set().encode())
+    digest = hashlib.sha256((isa or _ffi.instruction_set()).encode())
     digest.update(program.words.data)
     digest.update(program.floats.data)
     return digest.hexdigest()
@@ -38,6 +38,7 @@ def load(
     program: Program,
     *,
     name: str = "",
+    isa: str = "",
     strip_pixels: int = STRIP_PIXELS,
     whole_pixels: int = WHOLE_PIXELS,
 ) -> tuple[str, _ffi.Program]:
@@ -46,11 +47,13 @@ def load(
     Args:
         program: to load.
         name: must say all that the program contains; made from it when empty.
+        isa: the instruction set of the kernels, one of those that are usable; "" for that in use.
         strip_pixels: that a strip of a large map has, about.
         whole_pixels: up to which a map is two strips.
     """
-    name = name or f"{name_of(program)} {strip_pixels} {whole_pixels}"
-    return name, _ffi.Program(name, program.words, program.floats, strip_pixels, whole_pixels)
+    name = name or f"{name_of(program, isa)} {strip_pixels} {whole_pixels}"
+    sizes = strip_pixels, whole_pixels
+    return name, _ffi.Program(name, program.words, program.floats, *sizes, isa)
 
 
 class Programs:
@@ -61,7 +64,7 @@ class Programs:
     """
 
     def __init__(self, region: Region, layouts: Mapping[Node, Layout], **strips: Any):
-        self.region, self.layouts, self._strips = region, layouts, strips
+        self.region, self.layouts, self.strips = region, layouts, strips
         self._loaded: dict[int | None, tuple[str, _ffi.Program]] = {}
 
     def name_for(self, num_rows: int | None) -> str:
@@ -85,7 +88,7 @@ class Programs:
     def _written(self, num_rows: int | None) -> tuple[str, _ffi.Program]:
         program = lower(self.region, self.layouts)
         own = program if num_rows is None else with_rows(program, num_rows)
-        return load(own, **self._strips)
+        return load(own, **self.strips)
 
 
 def region_call(region: Region, programs: Programs) -> Callable:

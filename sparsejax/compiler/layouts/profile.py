@@ -10,8 +10,8 @@ from sparsejax.compiler.engine.program import Program
 TRIAL_SECONDS = 0.05  # of running a program once it is known how long it takes
 
 
-def profile(program: Program, runs: int = 0) -> list[float]:
+def profile(program: Program, runs: int = 0, isa: str = "") -> list[float]:
     """Seconds of each step on one core, the fastest of so many runs, or of 2 to 10 that fit."""
-    _, loaded = load(program, name=f"trial {uuid.uuid4()}")
+    _, loaded = load(program, name=f"trial {uuid.uuid4()}", isa=isa)
     total = sum(loaded.profile(1))
     return loaded.profile(runs or int(np.clip(TRIAL_SECONDS / max(total, 1e-9), 2, 10)))

@@ -1,42 +1,38 @@
 """Measures the layouts of every distinct layer where it will run, and remembers the times."""
 
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-
-import numpy as np
+from dataclasses import dataclass, field, replace
 
 from sparsejax.compiler.engine.lower import lower
 from sparsejax.compiler.graph.graph import Node, Region
 from sparsejax.compiler.layouts import calibrate
+from sparsejax.compiler.layouts.alike import NO_TIME, Alike, described, distinct, filled
 from sparsejax.compiler.layouts.profile import profile
 from sparsejax.compiler.layouts.select import (
     FEW_PIXELS,
     Choice,
     Costs,
-    Traits,
-    candidates,
-    choose,
-    dense_layouts,
-    dense_traits,
-    estimate,
     is_product,
-    key_of,
     layer_key,
-    traits_of,
 )
 from sparsejax.compiler.layouts.times import SHORTEST, UNKNOWN, Sample, read_cache, write_cache
-from sparsejax.compiler.nodes.layer import Layer
-from sparsejax.patterns import Pattern
+from sparsejax.ops._ffi import instruction_set
 from sparsejax.patterns.layout import Layout
-from sparsejax.patterns.stacked import array_of
 from sparsejax.plans.plan import Plan
 
+PROMISING = 1.2  # times what the instruction set in use takes, from which on none is tuned
+MARGIN = 1.03  # by which another must be faster
 BUDGET_SECONDS = 4.0  # of CPU time to measure for one compile; later ones go on
 MOST_MEASURED = 3  # how often the two fastest layouts are, once or twice a compile
 # What the fastest layout is tried with, too, one after the other.
 VARIATIONS: dict[str, tuple[int, ...]] = {"tile": (1, 2, 4, 7), "chunk_cols": (64, 128, 256)}
+
+
+_Times = Mapping[str, Sample]
+_Best = tuple[list[Alike], dict[str, Sample]]
 
 
 @dataclass
@@ -50,6 +46,7 @@ class Chooser:
         num_left: layouts that are worth a measurement and got none.
         micros: the time of every node of the regions that were measured, of one image.
         keys: what each of these nodes is, however it is stored.
+        isas: the instruction sets of regions that run faster with another than the one in use.
     """
 
     plan: Plan | None
@@ -58,107 +55,81 @@ class Chooser:
     num_left: int = 0
     micros: dict[Node, float] = field(default_factory=dict)
     keys: dict[Node, str] = field(default_factory=dict)
+    isas: dict[Region, str] = field(default_factory=dict)
 
     def __call__(self, region: Region) -> dict[Node, Choice]:
         """A choice for each product of a region."""
         costs = calibrate.costs()
         layers = distinct(region, self.plan, costs)
-        times = read_cache() if self.measure else {}
+        times: dict[str, Sample] = {}
         if self.measure:
-            self._measure(region, layers, costs, times)
-        return {node: layer.choice(costs, times) for layer in layers for node in layer.nodes}
+            known = read_cache()
+            times = self._measure(region, layers, costs, _Trials(region, known))
+            for isa in other_sets():
+                layers, times = self._with(isa, region, (layers, times), costs, known)
+        note = f"; {self.isas[region]} is faster" if region in self.isas else ""
+        choices: dict[Node, Choice] = {}
+        for layer in layers:
+            choice = layer.choice(costs, times)
+            choices |= dict.fromkeys(layer.nodes, replace(choice, reason=choice.reason + note))
+        return choices
 
     def _measure(
-        self, region: Region, layers: "list[_Layer]", costs: Costs, times: dict[str, Sample]
-    ) -> None:
+        self, region: Region, layers: list[Alike], costs: Costs, trials: "_Trials"
+    ) -> dict[str, Sample]:
         """Measure what is missing, the likeliest first, and note the times of all nodes."""
-        trials = _Trials(region, times)
-        start = time.thread_time() - self.spent
+        start, times = time.thread_time() - self.spent, trials.times
         for number, trial in enumerate(_rounds(layers, costs, times)):
             if number and self.spent > BUDGET_SECONDS:  # the first is of the best estimates
                 self.num_left += sum(len(layer.missing(times)) for layer in layers)
                 break
             trials.run(trial)
             self.spent = time.thread_time() - start
-        for layer in layers:
-            choice = layer.choice(costs, times)
-            self.micros |= dict.fromkeys(layer.nodes, choice.microseconds)
-            self.keys |= dict.fromkeys(layer.nodes, layer_key(layer.traits))
-        for node in region.nodes:
-            if not is_product(node):
-                self.keys[node] = described(node, region)
-                self.micros[node] = times.get(self.keys[node], _NO_TIME).micros
+        self.keys |= {n: layer_key(layer.traits) for layer in layers for n in layer.nodes}
+        self.keys |= {n: described(n, region) for n in region.nodes if not is_product(n)}
+        self.micros |= _micros(region, layers, costs, times)
+        return times
+
+    def _with(self, isa: str, region: Region, best: _Best, costs: Costs, known: _Times) -> _Best:
+        """What is best with another instruction set, if that is faster for the region."""
+        layers = distinct(region, self.plan, costs)
+        trials = _Trials(region, _of_set(known, isa), isa)
+        before = self.micros.copy()
+        took = sum(before[node] for node in region.nodes)
+        first = _trial({layer: layer.layouts[:1] for layer in layers})
+        if not all(key in trials.times for key in first.keys.values()):
+            trials.run(first)
+        if sum(_micros(region, layers, costs, trials.times).values()) > PROMISING * took:
+            return best
+        times = self._measure(region, layers, costs, trials)
+        if sum(self.micros[node] for node in region.nodes) * MARGIN < took:
+            self.isas[region] = isa
+            return layers, times
+        self.micros = before
+        return best
 
 
-@dataclass(eq=False)
-class _Layer:
-    """The equal products of a region, which are measured as one.
+def other_sets() -> list[str]:
+    """The instruction sets that are tried, too: AVX2, where AVX-512 was not forced.
 
-    Attributes:
-        traits: of each.
-        full: of such a layer without zeros.
-        layouts: to choose from.
-        nodes: the products.
+    An AMD Zen 4, which computes AVX-512 in two halves, runs some products faster without.
     """
-
-    traits: Traits
-    full: Traits
-    layouts: list[Layout]
-    nodes: list[Node] = field(default_factory=list)
-
-    def key(self, layout: Layout) -> str:
-        return key_of(self.traits, layout)
-
-    def missing(self, times: Mapping[str, Sample]) -> list[Layout]:
-        return [layout for layout in self.layouts if self.key(layout) not in times]
-
-    def measured(self, times: Mapping[str, Sample]) -> list[Layout]:
-        """What was measured, the fastest first."""
-        known = [layout for layout in self.layouts if self.key(layout) in times]
-        return sorted(known, key=lambda layout: times[self.key(layout)])
-
-    def dense(self, costs: Costs) -> Layout:
-        """The layout of a dense layer of this size."""
-        time_of = lambda layout: estimate(costs, self.traits, layout, 1)
-        return min(dense_layouts(self.traits), key=time_of)
-
-    def choice(self, costs: Costs, times: Mapping[str, Sample]) -> Choice:
-        micros = {layout: times[self.key(layout)].micros for layout in self.measured(times)}
-        dense = times.get(self.dense_key(costs), _NO_TIME).micros
-        return choose(costs, self.traits, self.layouts, micros, dense)
-
-    def dense_key(self, costs: Costs) -> str:
-        return key_of(self.full, self.dense(costs))
+    forced = os.environ.get("SPARSEJAX_ISA")
+    return ["avx2"] if instruction_set() == "avx512" and not forced else []
 
 
-_NO_TIME = Sample(math.nan, 0)
+def _of_set(times: _Times, isa: str) -> dict[str, Sample]:
+    """The times that were measured with an instruction set."""
+    begin = f"{isa} "
+    return {key.removeprefix(begin): s for key, s in times.items() if key.startswith(begin)}
 
 
-def distinct(region: Region, plan: Plan | None, costs: Costs) -> list[_Layer]:
-    """The products of a region, equal ones together."""
-    layers: dict[tuple, _Layer] = {}
-    for node in filter(is_product, region.nodes):
-        traits = traits_of(node, region)
-        layouts = candidates(costs, traits, _pattern(plan, node))
-        key = (layer_key(traits), tuple(layouts))
-        layers.setdefault(key, _Layer(traits, _full(node, region, traits), layouts))
-        layers[key].nodes.append(node)
-    return list(layers.values())
-
-
-def _full(node: Node, region: Region, traits: Traits) -> Traits:
-    """The traits of the layer without zeros, but for those between groups of channels."""
-    assert isinstance(node.op, Layer)
-    return dense_traits(traits) if node.op.num_groups == 1 else traits_of(_filled(node), region)
-
-
-def _pattern(plan: Plan | None, node: Node) -> Pattern | None:
-    """The pattern of the layer's leaf, which may be a turn of a loop over a stack."""
-    if plan is None:
-        return None
-    assert isinstance(node.op, Layer)
-    leaves = plan.slices(node.op.path) or plan.slices(array_of(node.op.path))
-    return leaves[0].pattern if leaves else None
+def _micros(region: Region, layers: list[Alike], costs: Costs, times: _Times) -> dict[Node, float]:
+    """The times of all nodes of a region, its products stored as is fastest."""
+    found = {n: times.get(described(n, region), NO_TIME).micros for n in region.nodes}
+    for layer in layers:
+        found |= dict.fromkeys(layer.nodes, layer.choice(costs, times).microseconds)
+    return found
 
 
 @dataclass
@@ -170,7 +141,7 @@ class _Trial:
     dense: bool = False
 
 
-def _rounds(layers: list[_Layer], costs: Costs, times: Mapping[str, Sample]) -> Iterator[_Trial]:
+def _rounds(layers: list[Alike], costs: Costs, times: Mapping[str, Sample]) -> Iterator[_Trial]:
     """The trials in the order of their worth, each decided when those before it have run."""
     yield from _missing(layers, times)
     if any(layer.dense_key(costs) not in times for layer in layers):
@@ -189,13 +160,13 @@ def _rounds(layers: list[_Layer], costs: Costs, times: Mapping[str, Sample]) -> 
             yield _trial({layer: [best] for layer, best in zip(layers, fastest, strict=True)})
 
 
-def _missing(layers: list[_Layer], times: Mapping[str, Sample]) -> Iterator[_Trial]:
+def _missing(layers: list[Alike], times: Mapping[str, Sample]) -> Iterator[_Trial]:
     """Trials until all layouts are measured; of equal layers each has another one."""
     while any(layer.missing(times) for layer in layers):
         yield _trial({layer: layer.missing(times) or layer.measured(times) for layer in layers})
 
 
-def _trial(wanted: "Mapping[_Layer, list[Layout]]") -> _Trial:
+def _trial(wanted: Mapping[Alike, list[Layout]]) -> _Trial:
     trial = _Trial({}, {})
     for layer, layouts in wanted.items():
         for number, node in enumerate(layer.nodes):
@@ -204,7 +175,7 @@ def _trial(wanted: "Mapping[_Layer, list[Layout]]") -> _Trial:
     return trial
 
 
-def _dense(layers: list[_Layer], costs: Costs) -> _Trial:
+def _dense(layers: list[Alike], costs: Costs) -> _Trial:
     layouts = {node: layer.dense(costs) for layer in layers for node in layer.nodes}
     keys = {node: layer.dense_key(costs) for layer in layers for node in layer.nodes}
     return _Trial(layouts, keys, dense=True)
@@ -213,14 +184,14 @@ def _dense(layers: list[_Layer], costs: Costs) -> _Trial:
 class _Trials:
     """Runs trials, and adds what they measure to the times, here and in the cache."""
 
-    def __init__(self, region: Region, times: dict[str, Sample]):
-        self.region, self.times = region, times
+    def __init__(self, region: Region, times: dict[str, Sample], isa: str = ""):
+        self.region, self.times, self.isa = region, times, isa
 
     def run(self, trial: _Trial) -> None:
         region, own = (filled(self.region, trial.layouts)) if trial.dense else (self.region, {})
         program = lower(region, {own.get(node, node): y for node, y in trial.layouts.items()})
         seconds = dict.fromkeys(region.nodes, 0.0)
-        measured = profile(program)
+        measured = profile(program, isa=self.isa)
         for step, node in program.owners.items():
             seconds[node] += measured[step]
         found: dict[str, float] = {}
@@ -232,23 +203,5 @@ class _Trials:
             key: self.times.get(key, UNKNOWN).and_then(micros) for key, micros in found.items()
         }
         self.times |= counted
-        write_cache(counted)
-
-
-def described(node: Node, region: Region) -> str:
-    """What the time of a node that is no product depends on."""
-    sizes = [region.size(value) for value in (*node.inputs, *node.outputs)]
-    return f"{str(node.op).removesuffix(getattr(node.op, 'path', ''))} {sizes}"
-
-
-def filled(region: Region, products: Mapping[Node, Layout]) -> tuple[Region, dict[Node, Node]]:
-    """The region with products whose weights are all there, and the node in place of each."""
-    own = {node: _filled(node) for node in products}
-    nodes = [own.get(node, node) for node in region.nodes]
-    return Region(nodes, region.inputs, region.outputs, region.rows, region.channels_last), own
-
-
-def _filled(node: Node) -> Node:
-    assert isinstance(node.op, Layer)
-    weights = np.ones(node.op.weights.shape, np.float32)
-    return Node(node.op.changed(weights=weights), node.inputs, node.outputs)
+        begin = f"{self.isa} " * bool(self.isa)
+        write_cache({begin + key: sample for key, sample in counted.items()})

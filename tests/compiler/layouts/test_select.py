@@ -11,6 +11,7 @@ import pytest
 import sparsejax as sj
 from sparsejax.compiler.layouts import select, times, tune
 from sparsejax.compiler.layouts.select import Traits
+from sparsejax.ops import _ffi
 from sparsejax.patterns.layout import BLOCKS, MASKS, ROWS, Layout
 from tests.costs import COSTS
 
@@ -54,14 +55,14 @@ def test_dense_stays_where_it_is_faster_and_says_so():
     assert 0 < row.break_even < 0.8
 
 
-def no_time_to_measure(lowered):
+def no_time_to_measure(lowered, **_):
     raise AssertionError("all times are known")
 
 
 def test_measured_times_are_kept_and_used(own_cache, monkeypatch):
     """The fastest two are measured again by the next compile, and by no later one."""
     clock = itertools.count(1)
-    slower = lambda program: [1e-6 * next(clock)] * (len(program.owners) + 2)
+    slower = lambda program, **_: [1e-6 * next(clock)] * (len(program.owners) + 2)
     monkeypatch.setattr(tune, "profile", slower)
     for _ in range(2):
         row = choice(pruned(128, 0.1), 64)
@@ -77,12 +78,12 @@ def test_measured_times_are_kept_and_used(own_cache, monkeypatch):
 
 def forge(own_cache, monkeypatch, micros_of):
     """A cache in which all layouts have been measured, and took as long as a function says."""
-    monkeypatch.setattr(tune, "profile", lambda program: [1e-6] * len(program.owners) * 3)
+    monkeypatch.setattr(tune, "profile", lambda program, **_: [1e-6] * len(program.owners) * 3)
     choice(pruned(128, 0.1), 64)
     content = json.loads(own_cache.read_text())
     forged = {key: [micros_of(key), 3] for key in content["times"]}
     own_cache.write_text(json.dumps(content | {"times": forged}))
-    monkeypatch.setattr(tune, "profile", lambda program: [1.0] * len(program.owners) * 3)
+    monkeypatch.setattr(tune, "profile", lambda program, **_: [1.0] * len(program.owners) * 3)
 
 
 def test_a_forged_time_decides(own_cache, monkeypatch):
@@ -117,7 +118,7 @@ def test_equal_layers_are_measured_as_one(monkeypatch):
 
     trials = []
 
-    def profile(program):
+    def profile(program, **_):
         trials.append(program)
         return [1e-6 * (step + 1) for step in range(len(program.owners) + 2)]
 
@@ -158,6 +159,29 @@ def test_every_step_has_a_time(own_cache):
         assert len(report.others) == 3 and min(report.others.values()) > 0
         assert "max" in report.others and "max" in str(report)
     assert report.to_dict()["others"] == report.others
+
+
+@pytest.mark.parametrize(("factor", "name"), [(0.9, "sse2"), (1.1, ""), (1.5, "")])
+def test_another_instruction_set_is_taken_where_it_is_faster(monkeypatch, factor, name):
+    """Any CPU of this kind has SSE2; where it takes 1.2 times as long it is looked at once."""
+    if "sse2" not in _ffi.usable_isas():
+        pytest.skip("a CPU of another kind")
+    tried = []
+
+    def profile(program, *, isa):
+        tried.append(isa)
+        return [1e-6 * (factor if isa else 1.0)] * (len(program.owners) + 2)
+
+    monkeypatch.setattr(tune, "profile", profile)
+    monkeypatch.setattr(tune, "other_sets", lambda: ["sse2"])
+    matrix, x = pruned(64, 0.2), np.ones((32, 64), np.float32)
+    fast = sj.compile(multiply, matrix, x)
+    (row,) = fast.report().layers
+    assert row.reason.endswith("; sse2 is faster") == bool(name)
+    (packed,) = fast._first().packed.values()
+    assert packed.programs.strips == {"isa": name}
+    assert (tried.count("sse2") == 1) == (factor == 1.5)
+    np.testing.assert_allclose(fast(x), multiply(matrix, x), atol=1e-4)
 
 
 def test_the_best_of_each_family_is_tried_before_the_rest():

@@ -22,6 +22,26 @@ SPARSEJAX_INLINE void add_four(const float* base, V weights, uint64_t places, V 
   if constexpr (i < 3) add_four<T, R, i + 1>(base, weights, places, sum);
 }
 
+// n nonzeros of as many rows, i and those behind it.
+template <int T, int n, int i, class V>
+SPARSEJAX_INLINE void add_some(const float* base, const float* w, uint64_t places, V (*sum)[T]) {
+  add_nonzero<T>(place<i>(base, places), splat<V>(w[i]), sum[i]);
+  if constexpr (i + 1 < n) add_some<T, n, i + 1>(base, w, places, sum);
+}
+
+// One nonzero of each of R rows.
+template <int T, int R, class V>
+SPARSEJAX_INLINE void add_each(const Tile& tile, const float* w, const uint16_t* number,
+                               V (*sum)[T]) {
+  constexpr int n = R < 4 ? R : 4;
+  if constexpr (lanes_of<V> == 1) {
+    for (int r = 0; r < R; r++) sum[r][0] += w[r] * *column<V>(tile, number[r]);
+  } else {
+    add_some<T, n, 0>(tile.x, w, places_of<n>(tile, number), sum);
+    if constexpr (R > 4) add_each<T, R - 4>(tile, w + 4, number + 4, sum + 4);
+  }
+}
+
 // `count` nonzeros of each of R rows.
 template <int T, int R, class V>
 SPARSEJAX_INLINE void add_group(const Tile& tile, const float* w, const uint16_t* number,
@@ -29,11 +49,9 @@ SPARSEJAX_INLINE void add_group(const Tile& tile, const float* w, const uint16_t
   const float* const end = w + static_cast<int64_t>(count) * R;
   if constexpr (lanes_of<V> > 1 && R <= 4) {
     for (; w + 4 <= end; w += 4, number += 4)
-      add_four<T, R, 0>(tile.x, load_weights<V>(w), four_places(tile, number), sum);
+      add_four<T, R, 0>(tile.x, load_weights<V>(w), places_of<4>(tile, number), sum);
   }
-  for (; w < end; w += R, number += R)
-#pragma GCC unroll 8
-    for (int r = 0; r < R; r++) add_nonzero<T>(column<V>(tile, number[r]), splat<V>(w[r]), sum[r]);
+  for (; w < end; w += R, number += R) add_each<T, R>(tile, w, number, sum);
 }
 
 // Groups of R rows, each with its own columns: so many independent chains of sums.

@@ -52,10 +52,12 @@ SPARSEJAX_INLINE const float* column(const Tile& tile, uint16_t number) {
   return tile.x + (lanes_of<V> == 1 ? 1 : tile.x_pitch) * number;
 }
 
-// Four columns of x, in 16 bits each: where they begin, in units of 16 bytes.
-SPARSEJAX_INLINE uint64_t four_places(const Tile& tile, const uint16_t* columns) {
-  uint64_t numbers;
-  __builtin_memcpy(&numbers, columns, sizeof(numbers));
+// Up to four columns of x, in 16 bits each: where they begin, in units of 16 bytes. One product for
+// all of them (1.3x where rows have 10 nonzeros in a chunk).
+template <int n>
+SPARSEJAX_INLINE uint64_t places_of(const Tile& tile, const uint16_t* columns) {
+  uint64_t numbers = 0;
+  __builtin_memcpy(&numbers, columns, n * sizeof(uint16_t));
   return numbers * static_cast<uint64_t>(tile.x_pitch / 4);
 }
 
@@ -78,6 +80,16 @@ typedef float UnalignedVec4 __attribute__((vector_size(16), aligned(4), may_alia
 
 template <class V>
 SPARSEJAX_INLINE V load_weights(const float* weights) {
+#ifdef __AVX512F__
+  if constexpr (lanes_of<V> == 16) {
+    // GCC 12 would write 4 lanes to the stack and read 16: 5 cycles a nonzero, at one pixel.
+    V all;
+    asm("vbroadcastf32x4 %1, %0"
+        : "=v"(all)
+        : "m"(*reinterpret_cast<const UnalignedVec4*>(weights)));
+    return all;
+  }
+#endif
   const Vec4 w = *reinterpret_cast<const UnalignedVec4*>(weights);
   if constexpr (lanes_of<V> == 4) return w;
   if constexpr (lanes_of<V> == 8) return __builtin_shufflevector(w, w, 0, 1, 2, 3, 0, 1, 2, 3);

@@ -216,7 +216,8 @@ def choose(
     elif guessed:  # both by the model
         full_layout = min(dense_layouts(traits), key=lambda each: estimate(costs, traits, each, 1))
         dense, took = estimate(costs, traits, full_layout, 1), estimate(costs, traits, layout)
-    even = break_even(costs, traits, Layout(ROWS, 2) if full else layout, took, dense, full)
+    curve = (Layout(ROWS, 2), dense) if full else (layout, dense, took)
+    even = break_even(costs, traits, *curve)
     ratio = f"{'about ' * guessed}{took / max(dense, 1e-9):.2f} of dense time"
     zeros = f"{1 - traits.stored[0]:.1%} zeros"
     reason = f"{zeros}: {'dense is faster' if full else ratio}"
@@ -232,20 +233,25 @@ def choose(
 
 
 def break_even(
-    costs: Costs, traits: Traits, layout: Layout, took: float, dense: float, full: bool = False
+    costs: Costs, traits: Traits, layout: Layout, dense: float, took: float | None = None
 ) -> float:
     """The sparsity at which a layout takes as long as the dense layer does; 1 if none does.
 
+    On the line from what it takes now (or, by the model, without weights) to what it would take
+    with all of them, which the model says in parts of the dense layer's time.
+
     Args:
-        costs: of the machine: how the time falls with the weights that are stored.
+        costs: of the machine.
         traits: of the layer.
         layout: how it is stored.
-        took, dense: the times of the layer and of a dense one.
-        full: did the dense layer take `took`, so that the model alone knows of the layout?
+        dense: the time of a dense layer.
+        took: that of the layer, None where the model says that, too.
     """
-    dense_model = min(estimate(costs, traits, each, 1) for each in dense_layouts(traits))
-    scale = took / max(dense_model if full else estimate(costs, traits, layout), 1e-9)
-    none, every = (estimate(costs, traits, layout, part) * scale for part in (0.0, 1.0))
-    if every <= dense or every <= none:
-        return 0.0
-    return float(np.clip((every - dense) / (every - none), 0.0, 1.0))
+    model = min(estimate(costs, traits, each, 1) for each in dense_layouts(traits))
+    part = lambda fraction: estimate(costs, traits, layout, fraction) / max(model, 1e-9) * dense
+    now, took = (0.0, part(0.0)) if took is None else (stored(traits, layout), took)
+    every = part(1.0)
+    if every <= max(dense, took):
+        return 0.0 if took <= dense else 1.0
+    meets = now + (dense - took) * (1 - now) / (every - took)
+    return float(np.clip(1 - meets, 0.0, 1.0))

@@ -266,12 +266,16 @@ def test_break_even_is_where_the_model_meets_dense():
     traits = Traits(256, 256, 196, False, (0.1, 0.19, 0.34, 0.57))
     dense, layout = select.estimate(COSTS, traits, Layout(BLOCKS, 4), 1.0), Layout(ROWS, 2)
     took = select.estimate(COSTS, traits, layout)
-    for scale in (1.0, 0.7):  # of the machine against the model
-        sparsity = select.break_even(COSTS, traits, layout, scale * took, scale * dense)
-        at = select.estimate(COSTS, traits, layout, 1 - sparsity)
-        assert at == pytest.approx(dense, rel=1e-6) or sparsity == 0
-    slower = select.break_even(COSTS, traits, layout, 3 * took, dense)
-    assert slower > sparsity
+    sparsity = select.break_even(COSTS, traits, layout, dense)
+    at = select.estimate(COSTS, traits, layout, 1 - sparsity)
+    assert 0 < sparsity < 1 and at == pytest.approx(dense, rel=1e-6)
+    even = lambda *micros: select.break_even(COSTS, traits, layout, *micros)
+    assert even(0.7 * dense, 0.7 * took) == pytest.approx(sparsity)
+    dense_now = traits._replace(stored=(1.0,) * 4)  # by the model alone, whatever is stored
+    assert select.break_even(COSTS, dense_now, layout, dense) == pytest.approx(sparsity)
+    # what was measured counts: a faster layer pays from fewer zeros on
+    assert 0 < even(dense, took / 2) < sparsity < even(dense, 3 * took) < 1
+    assert even(dense, dense) == pytest.approx(0.9)  # 10 % are stored, and it takes as long
 
 
 def test_empty_inputs_and_weights_are_left_alone():

@@ -64,6 +64,10 @@ def attention(h, heads, shared):
     return jnp.einsum("hqk,khd->qhd", weights, v).reshape(h["q"].shape)
 
 
+def framed(h):
+    return jnp.pad(h, ((0, 0), (1, 2)))
+
+
 TOWARDS = {  # name: (widths of a and b, what lies between them, the free groups)
     "relu": ((6, 6), jax.nn.relu, {(6, "a.1 b.0")}),
     "softmax": ((6, 6), jax.nn.softmax, {(6, "a.1 b.0")}),
@@ -143,7 +147,7 @@ TOWARDS = {  # name: (widths of a and b, what lies between them, the free groups
     "rolled far": ((60, 60), lambda h: jnp.roll(h, 1, -1) + h, set()),
     "rows that overlap": (
         (8, 22),
-        lambda h: jnp.pad(jnp.tile(h, 2), ((0, 0), (2, 4))).reshape(-1, 2, 11).reshape(-1, 22),
+        lambda h: framed(framed(jnp.tile(h, 2))).reshape(-1, 2, 11).reshape(-1, 22),
         None,
     ),
     "fft": ((6, 6), lambda h: jnp.fft.fft(h).real, set()),
@@ -239,6 +243,7 @@ NORMS = {
     "slow variance": (lambda h: (h - h.mean(-1, keepdims=True)) / h.std(-1, keepdims=True), True),
     "rms": (lambda h: h / jnp.sqrt((h * h).mean(-1, keepdims=True)), False),
     "softmax": (jax.nn.softmax, True),
+    "largest": (lambda h: h * h.max(-1, keepdims=True), True),
     "relu": (jax.nn.relu, None),
 }
 
@@ -317,3 +322,14 @@ def test_spans_by_hand():
     assert (
         kept(spans, one, {spans.find(inner): np.array([True, False])}).tolist() == [True, False] * 3
     )
+
+
+def test_a_span_nested_in_one_position_is_that_span():
+    spans = Spans()
+    one, run = spans.range(spans.new(3), 0, 1), spans.new(4)
+    spans.unify(run, spans.nested([one, run]))
+    assert spans.runs(run) == [run]
+    spans.because = "the reason"
+    other = spans.range(spans.new(3), 0, 1)
+    spans.unify(spans.nested([other, run]), run)
+    assert spans.reason(spans.find(other)) == "the reason" and not spans.reason(run)

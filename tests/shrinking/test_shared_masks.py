@@ -61,6 +61,17 @@ def test_scores_of_all_leaves_of_a_group_add_up_by_hand():
     assert kept.tolist() == [0, 1, 7] or kept.tolist() == [2, 3, 7]
 
 
+def test_what_is_pruned_stays_so_by_any_score():
+    cut = sj.structured.prune_channels(GROUPS, lambda step: 1.0, score=sj.scores.random)
+    tx = sj.sparsify(optax.sgd(0.1), cut, PLAN, key=jax.random.key(0))
+    state, seen = tx.init(PARAMS), []
+    for _ in range(3):
+        _, state = jax.jit(tx.update)(PARAMS, state, PARAMS)
+        seen.append(np.asarray(sj.masks_of(state)["f"].any(0)))
+    assert [own.sum() for own in seen] == [4, 4, 4]
+    np.testing.assert_array_equal(seen[0], seen[2])
+
+
 def test_a_leaf_along_no_group_is_refused():
     plan = sj.plan(PARAMS, {"^out$": sj.Channel()}, sparsity=0.5)
     cut = sj.structured.prune_channels(GROUPS, lambda step: 1.0)

@@ -75,6 +75,18 @@ def test_what_was_shrunk_can_be_shrunk_again():
     assert distance(again.apply(again.params, X), SMALL.apply(want, X)) < 1e-5
 
 
+def test_a_tangent_that_is_made_anew_has_the_shape_that_is_left():
+    @jax.custom_jvp
+    def flat(x):
+        return jnp.sign(x)
+
+    flat.defjvp(lambda primals, tangents: (flat(*primals), jnp.zeros(primals[0].shape)))
+    f = lambda p, x: flat(x @ p["a"]) @ p["b"]
+    small = sj.shrink(f, DENSE, X[0, 0], keep={"a": np.arange(3) > 0})
+    grads = jax.jit(jax.grad(lambda p: small.apply(p, X[0, 0]).sum()))(small.params)
+    assert not np.any(grads["a"]) and grads["b"].shape == (2, 2)
+
+
 def test_second_derivatives_go_through_adapted_rules():
     f = lambda p, x: jax.nn.softmax(jax.nn.relu(x @ p["a"]) @ p["b"]).sum(0)[0]
     keep, x = np.arange(3) > 0, X[0, 0]

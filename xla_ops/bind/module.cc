@@ -105,10 +105,9 @@ NB_MODULE(_xla_ops, m) {
             need_from(1, "strip_pixels", strip_pixels);
             need_from(0, "whole_pixels", whole_pixels);
             const nb::gil_scoped_release others_run;
-            new (self)
-                Program{sparsejax::load_program(name, words.data(), words.size(), floats.data(),
-                                                floats.size(), {strip_pixels, whole_pixels},
-                                                kernels_of(isa))};
+            new (self) Program{sparsejax::load_program(
+                name, words.data(), words.size(), floats.data(), floats.size(),
+                {strip_pixels, whole_pixels}, kernels_of(isa))};
           },
           "name"_a, "words"_a.noconvert(), "floats"_a.noconvert(), "strip_pixels"_a,
           "whole_pixels"_a, "isa"_a = "")

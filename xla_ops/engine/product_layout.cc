@@ -3,8 +3,8 @@
 #include <cmath>
 
 #include "engine/pack_product.h"
-#include "threads/machine.h"
 #include "kernels/sizes.h"
+#include "threads/machine.h"
 
 namespace sparsejax {
 namespace {
@@ -14,8 +14,9 @@ struct Shape {
   double nonzeros;  // of a row
 };
 
-// Parts of the first-level cache that a tile of x may fill, and what each product costs with tiles of that size: the cache also holds
-// weights and results, and blocks need less of x for a product than rows do.
+// Parts of the first-level cache that a tile of x may fill, and what each product costs with tiles
+// of that size: the cache also holds weights and results, and blocks need less of x for a product
+// than rows do.
 struct Level {
   double part, rows_cost, blocks_cost;
 };
@@ -55,7 +56,8 @@ double choose_tile(const Shape& shape, const ProductKernels& kernels, ProductLay
     for (const Level& level : kLevels) {
       const int64_t bytes = 4 * tile * kernels.lanes;
       const double sets = used_sets(shape.x_pitch, bytes);
-      const int64_t suits = std::max<int64_t>(1, level.part * cache_bytes() * sets / std::max<int64_t>(64, bytes));
+      const int64_t suits =
+          std::max<int64_t>(1, level.part * cache_bytes() * sets / std::max<int64_t>(64, bytes));
       const int64_t chunks = divide_up(shape.cols, std::min(suits, most_cols));
       ProductLayout tried = layout;
       tried.tile = tile;

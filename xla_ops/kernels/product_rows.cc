@@ -17,16 +17,16 @@ SPARSEJAX_INLINE void add_nonzero(const float* x, V weight, V* sum) {
 // 4 nonzeros, i and those behind it; nonzero i is of row i % R. Weights and columns are one load
 // for all 4: loads are what this kernel is short of (1.1x on AVX2).
 template <int T, int R, int i, class V>
-SPARSEJAX_INLINE void add_four(const float* base, V weights, uint64_t places, V (*sum)[T]) {
-  add_nonzero<T>(place<i>(base, places), weight_of<i>(weights), sum[i % R]);
-  if constexpr (i < 3) add_four<T, R, i + 1>(base, weights, places, sum);
+SPARSEJAX_INLINE void add_four(const Tile& tile, V weights, uint64_t places, V (*sum)[T]) {
+  add_nonzero<T>(place<i>(tile, places), weight_of<i>(weights), sum[i % R]);
+  if constexpr (i < 3) add_four<T, R, i + 1>(tile, weights, places, sum);
 }
 
 // n nonzeros of as many rows, i and those behind it.
 template <int T, int n, int i, class V>
-SPARSEJAX_INLINE void add_some(const float* base, const float* w, uint64_t places, V (*sum)[T]) {
-  add_nonzero<T>(place<i>(base, places), splat<V>(w[i]), sum[i]);
-  if constexpr (i + 1 < n) add_some<T, n, i + 1>(base, w, places, sum);
+SPARSEJAX_INLINE void add_some(const Tile& tile, const float* w, uint64_t places, V (*sum)[T]) {
+  add_nonzero<T>(place<i>(tile, places), splat<V>(w[i]), sum[i]);
+  if constexpr (i + 1 < n) add_some<T, n, i + 1>(tile, w, places, sum);
 }
 
 // One nonzero of each of R rows.
@@ -37,7 +37,7 @@ SPARSEJAX_INLINE void add_each(const Tile& tile, const float* w, const uint16_t*
   if constexpr (lanes_of<V> == 1) {
     for (int r = 0; r < R; r++) sum[r][0] += w[r] * *column<V>(tile, number[r]);
   } else {
-    add_some<T, n, 0>(tile.x, w, places_of<n>(tile, number), sum);
+    add_some<T, n, 0>(tile, w, places_of<n>(tile, number), sum);
     if constexpr (R > 4) add_each<T, R - 4>(tile, w + 4, number + 4, sum + 4);
   }
 }
@@ -49,7 +49,7 @@ SPARSEJAX_INLINE void add_group(const Tile& tile, const float* w, const uint16_t
   const float* const end = w + static_cast<int64_t>(count) * R;
   if constexpr (lanes_of<V> > 1 && R <= 4) {
     for (; w + 4 <= end; w += 4, number += 4)
-      add_four<T, R, 0>(tile.x, load_weights<V>(w), places_of<4>(tile, number), sum);
+      add_four<T, R, 0>(tile, load_weights<V>(w), places_of<4>(tile, number), sum);
   }
   for (; w < end; w += R, number += R) add_each<T, R>(tile, w, number, sum);
 }

@@ -53,19 +53,28 @@ SPARSEJAX_INLINE const float* column(const Tile& tile, uint16_t number) {
 }
 
 // Up to four columns of x, in 16 bits each: where they begin, in units of 16 bytes. One product for
-// all of them (1.3x where rows have 10 nonzeros in a chunk).
+// all of them; aarch64 multiplies and adds at once, which saves it.
 template <int n>
 SPARSEJAX_INLINE uint64_t places_of(const Tile& tile, const uint16_t* columns) {
   uint64_t numbers = 0;
   __builtin_memcpy(&numbers, columns, n * sizeof(uint16_t));
-  return numbers * static_cast<uint64_t>(tile.x_pitch / 4);
+#ifndef __aarch64__
+  numbers *= static_cast<uint64_t>(tile.x_pitch / 4);
+#endif
+  return numbers;
 }
 
-// The i-th of them; twice the place, so that an address is that times 8.
+// The i-th of them.
 template <int i>
-SPARSEJAX_INLINE const float* place(const float* x, uint64_t places) {
+SPARSEJAX_INLINE const float* place(const Tile& tile, uint64_t places) {
+#ifdef __aarch64__
+  const uint32_t number = places >> 16 * i & 0xffff, bytes = 4 * tile.x_pitch;
+  return reinterpret_cast<const float*>(reinterpret_cast<const char*>(tile.x) +
+                                        uint64_t{number} * bytes);
+#else  // twice the place, so that an address is that times 8
   const uint64_t twice = i == 0 ? places << 1 : places >> (16 * i - (i > 0));
-  return x + 2 * (twice & 0x1fffe);
+  return tile.x + 2 * (twice & 0x1fffe);
+#endif
 }
 
 // An address as it is: GCC would compute those of a whole row early and spill them.

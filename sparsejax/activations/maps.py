@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 
 import jax
 from jax.ad_checkpoint import checkpoint_name
-from jax.extend import core
 from jaxtyping import Array
 
 from sparsejax.doors import FUNCTION, checked
 from sparsejax.jaxprs import body_of, run_tapped
-from sparsejax.jaxprs.calls import CUSTOM
+from sparsejax.jaxprs.calls import CUSTOM, functions_of
 from sparsejax.jaxprs.read import split
 
 _MARK = "activation map "
@@ -117,7 +116,7 @@ def _find(
         kind = equation.primitive.name
         length = (equation.params["length"],) if kind == "scan" else ()
         opened = kind == "scan" or (body_of(equation) is not None and kind not in CUSTOM)
-        for inner in _jaxprs_in(equation.params):
+        for inner in functions_of(equation):
             inside = list(_find(inner, own, turns + length, name_of))
             if inside and not opened:
                 raise ValueError(
@@ -125,16 +124,6 @@ def _find(
                     "tap what comes out of it, or call with_maps on the function inside."
                 )
             yield from inside
-
-
-def _jaxprs_in(params: dict[str, Any]) -> Iterator[core.Jaxpr]:
-    """Whatever functions an equation runs."""
-    for param in params.values():
-        for part in param if isinstance(param, tuple | list) else (param,):
-            if isinstance(part, core.ClosedJaxpr):
-                yield part.jaxpr
-            elif isinstance(part, core.Jaxpr):
-                yield part
 
 
 def _output(equation: Any, side: int, inputs: Sequence[Any]) -> Any:

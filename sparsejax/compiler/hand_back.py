@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.extend import core
 
 from sparsejax.compiler.build import Built, build
 from sparsejax.compiler.court import CLEAR, Court, Group, signature
@@ -16,6 +15,7 @@ from sparsejax.compiler.nodes.primitive import Primitive
 from sparsejax.compiler.regions.split import split
 from sparsejax.compiler.reports.verdict import Verdict
 from sparsejax.compiler.shelf import Shelf
+from sparsejax.jaxprs.calls import functions_of
 
 MARGIN = 1.05  # by which XLA must be faster, so that noise decides nothing
 LARGE = 0.15  # of the time of all regions, from which on XLA is tried for equal layers
@@ -136,7 +136,5 @@ def _with_inner(equations: Iterable[Any]) -> Iterator[Any]:
     """Equations, and those of the functions that they call."""
     for equation in equations:
         yield equation
-        for value in equation.params.values():
-            for body in value if isinstance(value, tuple | list) else (value,):
-                if isinstance(body, core.Jaxpr | core.ClosedJaxpr):
-                    yield from _with_inner(body.eqns)
+        for body in functions_of(equation):
+            yield from _with_inner(body.eqns)

@@ -1,6 +1,6 @@
 """Equations that call a function with their own operands."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from jax.extend import core
@@ -22,6 +22,16 @@ def body_of(equation: Any) -> core.ClosedJaxpr | None:
         if isinstance(body, core.Jaxpr):
             return core.ClosedJaxpr(body, ())
     return None
+
+
+def functions_of(equation: Any) -> Iterator[core.Jaxpr]:
+    """Whatever functions an equation runs: bodies, branches, conditions."""
+    for parameter in equation.params.values():
+        for part in parameter if isinstance(parameter, tuple | list) else (parameter,):
+            if isinstance(part, core.ClosedJaxpr):
+                yield part.jaxpr
+            elif isinstance(part, core.Jaxpr):
+                yield part
 
 
 def bound(equation: Any, inputs: Sequence[Any], **changes: Any) -> list[Any]:

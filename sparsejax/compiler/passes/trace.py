@@ -121,9 +121,7 @@ def _holds_layers(equation: Any) -> bool:
     """Does a function that an equation calls hold a convolution or a product?"""
     return any(
         inner.primitive.name in loops.LAYER_NAMES or _holds_layers(inner)
-        for parameter in equation.params.values()
-        for body in (parameter if isinstance(parameter, tuple | list) else (parameter,))
-        if isinstance(body, core.ClosedJaxpr | core.Jaxpr)
+        for body in calls.functions_of(equation)
         for inner in body.eqns
     )
 

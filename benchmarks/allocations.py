@@ -4,13 +4,12 @@
 
 The classifier of most tables on one image: each allocation (uniform, ERK, one threshold for the
 network) at each sparsity of the tables, random weights pruned by magnitude, float32, one core.
-Calls take turns, a figure is the median of 40. docs/explorer.md draws accuracies against these.
+Calls take turns, a figure is the median of 39. docs/explorer.md draws accuracies against these.
 """
 
 import argparse
 import json
-import statistics
-import time
+from functools import partial
 
 if __name__ == "__main__":  # before jax makes its thread pool
     from experiments.runs.cores import use_one_core
@@ -23,6 +22,7 @@ import numpy as np
 import sparsejax as sj
 from experiments.models import networks
 from experiments.runs.cores import cpu_name
+from experiments.runs.timing import warm_ms
 from experiments.settings.classify import Classify
 from experiments.settings.train import built
 from sparsejax.budgets.latency import pruned
@@ -34,7 +34,7 @@ ALLOCATIONS = {
     "global": sj.allocate.global_magnitude,
 }
 PERCENTS = (50, 80, 90, 95, 98)
-CALLS = 40
+TURNS = 13
 
 
 def main() -> None:
@@ -62,17 +62,10 @@ def of_net(net: networks.MakeNet, shape: tuple[int, int, int]) -> dict[str, floa
             plan = sj.plan(network.params, rules, sparsity=percent / 100, allocate=allocate)
             plans[f"{net.__name__} {name} {percent}"] = plan
     runs = {
-        name: jax.jit(sj.compile(apply, pruned(network.params, plan), x, plan=plan))
+        name: partial(jax.jit(sj.compile(apply, pruned(network.params, plan), x, plan=plan)), x)
         for name, plan in plans.items()
     }
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for call in range(CALLS + 1):
-        for name, run in runs.items():
-            jax.block_until_ready(run(x))  # its weights into the cache
-            start = time.perf_counter()
-            jax.block_until_ready(run(x))
-            times[name] += [1e3 * (time.perf_counter() - start)] * (call > 0)
-    return {name: round(statistics.median(own), 4) for name, own in times.items()}
+    return {name: round(ms, 4) for name, ms in warm_ms(runs, TURNS).items()}
 
 
 if __name__ == "__main__":

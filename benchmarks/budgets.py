@@ -10,7 +10,8 @@ Printed is what it takes of its budget. Random weights, float32, one core, one i
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 if __name__ == "__main__":  # before jax makes its thread pool
@@ -25,9 +26,10 @@ import sparsejax as sj
 from benchmarks import publish
 from benchmarks.peers.nets import DENSE, NETS, input_of, variables_of
 from experiments.runs.cores import cpu_name
+from experiments.runs.timing import warm_ms
 from sparsejax.budgets.latency import pruned
 
-BUDGETS, CALLS = 10, 30
+BUDGETS, TURNS = 10, 10
 NAMES = ("mobilenet_v1", "mobilenet_v2", "resnet50")
 
 
@@ -43,8 +45,11 @@ def of_net(name: str) -> dict[str, Any]:
     plans = [
         sj.plan(params, rules, budget=sj.budgets.milliseconds(limit, table)) for limit in limits
     ]
-    runs = [jax.jit(sj.compile(net.apply, pruned(params, plan), x, plan=plan)) for plan in plans]
-    measured = in_turns(runs, x)
+    runs = {
+        str(number): partial(jax.jit(sj.compile(net.apply, pruned(params, plan), x, plan=plan)), x)
+        for number, plan in enumerate(plans)
+    }
+    measured = list(warm_ms(runs, TURNS).values())
     ratios = [own / limit for own, limit in zip(measured, limits, strict=True)]
     return {
         "table_seconds": seconds,
@@ -63,20 +68,6 @@ def of_net(name: str) -> dict[str, Any]:
 
 
 PATTERNS = [sj.Unstructured(), sj.Block(4, 1)]
-
-
-def in_turns(runs: Sequence[Callable], x: jax.Array) -> list[float]:
-    """The median milliseconds of each function, called one after the other."""
-    times: list[list[float]] = [[] for _ in runs]
-    for run in runs:
-        jax.block_until_ready(run(x))
-    for _ in range(CALLS):
-        for run, own in zip(runs, times, strict=True):
-            jax.block_until_ready(run(x))  # its weights into the cache
-            start = time.perf_counter()
-            jax.block_until_ready(run(x))
-            own.append(1e3 * (time.perf_counter() - start))
-    return [statistics.median(own) for own in times]
 
 
 def main() -> None:

@@ -68,6 +68,13 @@ def timed(call: Callable) -> list[tuple[float, float]]:
     return times
 
 
+def warm_ms(calls: dict[str, Callable], repeats: int) -> dict[str, float]:
+    """Median time of each call by the wall, of `timed` in so many turns."""
+    times = [[timed(call) for call in calls.values()] for _ in range(repeats)]
+    medians = 1e3 * np.median(np.asarray(times)[..., 0], axis=(0, 2))
+    return dict(zip(calls, medians.tolist(), strict=True))
+
+
 def summaries(
     times: Float[ArrayLike, "turns ways calls clocks"], baseline: int
 ) -> list[dict[str, float]]:

@@ -20,6 +20,7 @@ from sparsejax import post as post
 from sparsejax import pruning as pruning
 from sparsejax import quantizers as quantizers
 from sparsejax import reports as reports
+from sparsejax import search as search
 from sparsejax import soft as soft
 from sparsejax import sparse_training as sparse_training
 from sparsejax import structured as structured

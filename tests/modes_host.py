@@ -193,6 +193,7 @@ OUTSIDE = {
         "Python numbers",
     ),
     **dict.fromkeys(_offered(sj.deploy), "Python numbers, clocks and threads"),
+    **dict.fromkeys(_offered(sj.search), "a loop in Python around the user's own function"),
     **dict.fromkeys(
         [name for name in _offered(sj.activations) if name not in TRACED_MAPS], "NumPy only"
     ),

@@ -3,24 +3,8 @@
 from html import escape
 
 from sparsejax.deploy.board import Ran, Run
+from sparsejax.html_pages import COLORS, key, label, page, picture, table
 
-COLORS = ("#2a78d6", "#1baf7a", "#eda100", "#8a63d2", "#eb6834", "#4aa3a2", "#b0567f", "#7a8a3c")
-STYLE = """
-:root { color-scheme: light dark; --ink: #1b1b1a; --page: #fcfcfb; --line: #d9d8d4;
-  --late: #d03b3b }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #ecebe8; --page: #161615; --line: #3b3a37 }
-}
-body { margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: var(--ink);
-  background: var(--page); font: 15px/1.5 system-ui, sans-serif }
-.scroll { overflow-x: auto }
-svg { min-width: 50rem; width: 100%; height: auto; font: 12px system-ui, sans-serif }
-text { fill: var(--ink) } line { stroke: var(--line) }
-.late { stroke: var(--late); stroke-width: 2.5 }
-td, th { padding: .15rem .8rem; text-align: right }
-td:first-child, th:first-child { text-align: left }
-.key { display: inline-block; width: .8em; height: .8em; margin-right: .5em }
-"""
 WIDTH, LEFT, LANE, BAR = 1000, 80, 44, 28
 
 
@@ -58,29 +42,21 @@ def timeline(
     drawn = [
         *(f'<line x1="{at(t):.1f}" x2="{at(t):.1f}" y1="0" y2="{height - 24}"/>' for t in marks),
         *(
-            _label(at(t), height - 8, f"{t / 1e6:g} ms", "end" if t == end else "middle")
+            label(at(t), height - 8, f"{t / 1e6:g} ms", "end" if t == end else "middle")
             for t in marks
         ),
-        *(_label(0, LANE * lane + 24, engine, "start") for lane, engine in enumerate(engines)),
+        *(label(0, LANE * lane + 24, engine, "start") for lane, engine in enumerate(engines)),
         *(
             _bar(ran, at(ran.begin_ns), at(ran.end_ns), engines.index(ran.engine), color)
             for ran in shown
         ),
     ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<link rel="icon" href="data:,"><title>{escape(title)}</title>'
-        f"<style>{STYLE}</style></head>\n<body><h1>{escape(title)}</h1>\n"
-        f"<p>{len(run.missed)} of {len(run.ran)} jobs ended late."
-        f'</p>\n<div class="scroll"><svg viewBox="0 0 {WIDTH} {height}" role="img" '
-        f'aria-label="{escape(title)}">\n{chr(10).join(drawn)}\n</svg></div>\n'
-        f"{_table(run, names, color)}\n</body></html>\n"
+    return page(
+        title,
+        f"<p>{len(run.missed)} of {len(run.ran)} jobs ended late.</p>",
+        picture(title, WIDTH, height, drawn),
+        _table(run, names, color),
     )
-
-
-def _label(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
 def _bar(ran: Ran, left: float, right: float, lane: int, color: dict[str, str]) -> str:
@@ -103,13 +79,7 @@ def _table(run: Run, names: list[str], color: dict[str, str]) -> str:
     for name in names:
         own = run.of(name)
         ms = [f"{run.response_ns(name, quantile=q) / 1e6:.3f}" for q in (0.5, 0.99, 1.0)]
-        cells = [str(len(own)), str(sum(ran.missed for ran in own)), *ms]
         rows.append(
-            f'<tr><td><span class="key" style="background:{color[name]}"></span>{escape(name)}</td>'
-            + "".join(f"<td>{cell}</td>" for cell in cells)
-            + "</tr>"
+            [key(color[name], name), str(len(own)), str(sum(ran.missed for ran in own)), *ms]
         )
-    head = "".join(
-        f"<th>{word}</th>" for word in ("task", "jobs", "late", "median ms", "p99 ms", "longest ms")
-    )
-    return f"<table><tr>{head}</tr>\n{chr(10).join(rows)}\n</table>"
+    return table(["task", "jobs", "late", "median ms", "p99 ms", "longest ms"], rows)

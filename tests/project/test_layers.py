@@ -10,8 +10,8 @@ import sparsejax
 from sparsejax.plans.plan import PATTERNS
 
 LAYERS = [
-    {"tree", "text", "doors", "arrays", "deploy", "_xla_ops"},
-    {"top_k"},
+    {"tree", "text", "doors", "arrays", "html_pages", "_xla_ops"},
+    {"deploy", "top_k"},
     {"patterns"},
     {"plans"},
     {"reparams", "penalties"},
@@ -22,7 +22,7 @@ LAYERS = [
     {"algorithms", "studies", "compiler", "distill", "nn", "training"},
     {"budgets", "federated", "shrinking"},
     {"before", "post", "pruning", "quantizers", "soft", "sparse_training", "structured"},
-    {"reports"},
+    {"reports", "search"},
     {"__init__"},
     {"__main__"},
 ]

@@ -97,19 +97,23 @@ def ranked_top_k_mask(
     return (keys > threshold) | ((keys == threshold) & (earliness >= latest))
 
 
-def ordered_keys(scores: Float[Array, "..."]) -> UInt[Array, "..."]:
-    """Unsigned integers in the order of the scores, NaN lowest; 0 and the maximum stay unused."""
+def ordered_keys(scores: Float[Any, "..."]) -> UInt[Any, "..."]:
+    """Unsigned integers in the order of the scores, NaN lowest; 0 and the maximum stay unused.
+
+    Of NumPy's arrays it makes NumPy's.
+    """
     if not jnp.issubdtype(scores.dtype, jnp.floating) or scores.dtype.itemsize == 1:
         raise TypeError(
             "Scores must be float64, float32, float16 or bfloat16, "
             f"got {scores.dtype}; cast them first."
         )
-    bits = jax.lax.bitcast_convert_type(scores, f"uint{8 * scores.dtype.itemsize}")
-    sign = jnp.array(1 << (8 * scores.dtype.itemsize - 1), bits.dtype)
-    infinity = jax.lax.bitcast_convert_type(jnp.array(jnp.inf, scores.dtype), bits.dtype)
-    bits = jnp.where(bits == sign, 0, bits)
-    ordered = jnp.where(bits >= sign, ~bits, bits | sign)
-    return jnp.where((bits & ~sign) > infinity, 1, ordered)
+    namespace = scores.__array_namespace__()
+    bits = scores.view(f"uint{8 * scores.dtype.itemsize}")
+    sign = bits.dtype.type(1 << (8 * scores.dtype.itemsize - 1))
+    infinity = np.array(np.inf, scores.dtype).view(bits.dtype)
+    bits = namespace.where(bits == sign, 0, bits)
+    ordered = namespace.where(bits >= sign, ~bits, bits | sign)
+    return namespace.where((bits & ~sign) > infinity, bits.dtype.type(1), ordered)
 
 
 def _class_of_kth(k: Int[Array, ""], classes: Sequence[Bool[Array, "..."]]) -> tuple[Any, Any]:

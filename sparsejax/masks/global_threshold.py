@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Int, UInt
 
 from sparsejax.arrays import vary_alike
 from sparsejax.plans.leaf import PlanLeaf
+from sparsejax.threshold import common_threshold, fill_in_order, kept_by_threshold
 from sparsejax.top_k import count_pruned, ordered_keys
 
 
@@ -76,19 +77,8 @@ def _pruned_under_threshold(
     """How many weights of each leaf lie under the threshold that keeps `num_kept` in all."""
     sizes = np.array([leaf.group_size for leaf in leaves], np.int32)
     keys = [_group_keys(*parts) for parts in zip(leaves, scores, masks, strict=True)]
-
-    def count(test: Any) -> Int[Array, "num_leaves"]:
-        return jnp.stack([jnp.sum(test(own), dtype=jnp.int32) for own in keys]) * sizes
-
-    def try_bit(step: Any, found: Any) -> Any:
-        candidate = found | (jnp.uint32(1) << jnp.asarray(31 - step, jnp.uint32))
-        at_least = jnp.sum(count(lambda own: own >= candidate), dtype=jnp.int32)
-        return jnp.where(at_least >= num_kept, candidate, found)
-
-    nothing, *_ = vary_alike(jnp.uint32(0), *keys)
-    threshold = jax.lax.fori_loop(0, 32, try_bit, nothing)
-    kept = count(lambda own: own > threshold)
-    kept += _fill(count(lambda own: own == threshold), num_kept - jnp.sum(kept, dtype=jnp.int32))
+    threshold = common_threshold(keys, sizes, num_kept)
+    kept = kept_by_threshold(keys, sizes, threshold, num_kept)
     return jnp.array([leaf.num_weights for leaf in leaves], jnp.int32) - kept
 
 
@@ -119,10 +109,4 @@ def _scale_to_budget(pruned: Any, most: Any, budget: Any) -> Int[Array, "num_lea
     bounds = vary_alike(jnp.float32(0.0), highest.astype(jnp.float32))
     low, _ = jax.lax.fori_loop(0, 40, halve, bounds)
     base = scaled(low)
-    return base + _fill(most - base, budget - jnp.sum(base, dtype=jnp.int32))
-
-
-def _fill(room: Int[Array, "num_leaves"], amount: Any) -> Int[Array, "num_leaves"]:
-    """`amount` spread over the leaves in order, each up to its room."""
-    before = jnp.cumsum(room, dtype=jnp.int32) - room
-    return jnp.clip(amount - before, 0, room)
+    return base + fill_in_order(most - base, budget - jnp.sum(base, dtype=jnp.int32))

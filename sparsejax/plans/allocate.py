@@ -6,7 +6,8 @@ import jax
 import numpy as np
 
 from sparsejax.plans.leaf import Allocator, Leaves, PlanLeaf, Weights
-from sparsejax.top_k import count_pruned
+from sparsejax.threshold import common_threshold, kept_by_threshold
+from sparsejax.top_k import count_pruned, ordered_keys
 
 
 def uniform(leaves: Leaves, weights: Weights, sparsity: float) -> dict[str, float]:
@@ -44,7 +45,7 @@ def global_magnitude(leaves: Leaves, weights: Weights, sparsity: float) -> dict[
     """
     scores = [_group_sums(leaf, np.abs(_concrete(leaf, weights))) for leaf in leaves]
     means = [score / leaf.group_size for leaf, score in zip(leaves, scores, strict=True)]
-    return _from_counts(leaves, _below_global_threshold(leaves, means, sparsity))
+    return _from_counts(leaves, _below_threshold(leaves, means, sparsity))
 
 
 def global_magnitude_with_minimum(
@@ -100,7 +101,7 @@ def lamp(leaves: Leaves, weights: Weights, sparsity: float) -> dict[str, float]:
         squares = np.sort(_group_sums(leaf, np.square(_concrete(leaf, weights))), axis=None)
         no_smaller = np.cumsum(squares[::-1])[::-1]
         scores.append(squares / np.maximum(no_smaller, np.finfo(float).tiny))
-    return _from_counts(leaves, _below_global_threshold(leaves, scores, sparsity))
+    return _from_counts(leaves, _below_threshold(leaves, scores, sparsity))
 
 
 def _concrete(leaf: PlanLeaf, weights: Weights) -> np.ndarray:
@@ -117,16 +118,15 @@ def _group_sums(leaf: PlanLeaf, scores: np.ndarray) -> np.ndarray:
     return np.asarray(leaf.pattern.group_scores(scores))
 
 
-def _below_global_threshold(leaves: Leaves, scores: list[np.ndarray], sparsity: float) -> list[int]:
+def _below_threshold(leaves: Leaves, scores: list[np.ndarray], sparsity: float) -> list[int]:
     """How many groups of each leaf the lowest scores are that make up the budget in weights."""
-    owner = np.repeat(np.arange(len(leaves)), [score.size for score in scores])
-    order = np.argsort(np.concatenate([score.ravel() for score in scores]), kind="stable")
-    group_sizes = np.array([leaf.group_size for leaf in leaves])
-    total = sum(leaf.num_weights for leaf in leaves)
-    pruned = np.cumsum(group_sizes[owner[order]])
-    num_groups = np.searchsorted(pruned, count_pruned(sparsity, total), side="right")
-    counts = np.bincount(owner[order[:num_groups]], minlength=len(leaves))
-    return counts.tolist()
+    sizes = np.array([leaf.group_size for leaf in leaves], np.int64)
+    num_weights = np.array([leaf.num_weights for leaf in leaves], np.int64)
+    total = int(num_weights.sum())
+    num_kept = total - count_pruned(sparsity, total)
+    keys = [ordered_keys(own) for own in scores]
+    kept = kept_by_threshold(keys, sizes, common_threshold(keys, sizes, num_kept), num_kept)
+    return ((num_weights - kept) // np.maximum(sizes, 1)).tolist()
 
 
 def _clamped_to_budget(pruned: np.ndarray, most: np.ndarray, budget: float) -> np.ndarray:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sparsejax as sj
+from sparsejax.masks.global_threshold import cut_globally
 
 POINTWISE = [(32, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 512)]
 POINTWISE += [(512, 512)] * 5 + [(512, 1024), (1024, 1024)]
@@ -73,6 +74,17 @@ def test_global_magnitude_by_hand():
         {"a": params["a"], "b": params["b"] * 10}, sj.allocate.global_magnitude, sparsity=0.5
     )
     assert (plan["a"].sparsity, plan["b"].sparsity) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("pattern", [sj.Unstructured(), sj.Block(2, 1)], ids=str)
+def test_the_plan_and_the_masks_have_one_threshold_for_ties_too(pattern):
+    rng = np.random.default_rng(0)
+    params = {name: rng.integers(-4, 5, (6, 8)).astype(np.float32) for name in "abc"}
+    plan = planned(params, sj.allocate.global_magnitude, 0.5, pattern)
+    scores = [np.abs(params[leaf.path]) for leaf in plan.leaves]
+    everything = [np.ones_like(score, bool) for score in scores]
+    masks = cut_globally(plan.leaves, scores, everything, 1.0)
+    assert [np.sum(~np.asarray(mask)) for mask in masks] == [leaf.num_pruned for leaf in plan.leaves]
 
 
 def test_lamp_by_hand():

@@ -11,7 +11,7 @@ from sparsejax.plans.plan import PATTERNS
 
 LAYERS = [
     {"tree", "text", "doors", "arrays", "html_pages", "_xla_ops"},
-    {"deploy", "top_k"},
+    {"deploy", "threshold", "top_k"},
     {"patterns"},
     {"plans"},
     {"reparams", "penalties"},

@@ -109,7 +109,7 @@ void test_forward(const Kernels& kernels, const Case& c, bool transpose) {
   const BcrCall call = {matrix, c.has_bias ? bias.data() : nullptr, c.activation, c.channels_last,
                         c.pixels};
   Floats y(c.images * out * c.pixels, NAN), with_threads = y;
-  run_bcr(kernels, Pool{}, call, c.images, x.data(), y.data());
+  run_bcr(kernels, ThreadPool{}, call, c.images, x.data(), y.data());
   expect_close(y, expected, magnitude, "bcr " + c.name(kernels));
   Threads threads;
   run_bcr(kernels, threads.pool(3), call, c.images, x.data(), with_threads.data());
@@ -128,7 +128,7 @@ void test_grad_values(const Kernels& kernels, const Case& c) {
   });
   const BcrCall call = {c.matrix(nullptr), nullptr, Activation::kNone, c.channels_last, c.pixels};
   Floats grad(c.value_starts.back(), NAN), grad3 = grad;
-  run_bcr_grad_values(kernels, Pool{}, call, c.images, x.data(), grad_y.data(), grad.data());
+  run_bcr_grad_values(kernels, ThreadPool{}, call, c.images, x.data(), grad_y.data(), grad.data());
   expect_close(grad, expected, magnitude, "gradient of bcr's values " + c.name(kernels));
   Threads threads;
   run_bcr_grad_values(kernels, threads.pool(3), call, c.images, x.data(), grad_y.data(),

@@ -56,7 +56,7 @@ struct Expected {
 template <class Run>
 void check(const Run& run, int64_t n, const Expected& expected, const std::string& what) {
   Floats one(n, NAN), three(n, NAN);
-  expect(run(Pool{}, one.data()), what + " fits the scratch");
+  expect(run(ThreadPool{}, one.data()), what + " fits the scratch");
   expect_close(one, expected.sum, expected.magnitude, what);
   Threads threads;
   expect(run(threads.pool(3), three.data()), what + " fits the scratch");
@@ -89,18 +89,18 @@ void test_one(const Kernels& kernels) {
     grads.add(taps * s.channels + c, grad_y[i]);
   }
   check(
-      [&](const Pool& pool, float* to) {
+      [&](const ThreadPool& pool, float* to) {
         return run_depthwise(kernels, pool, s, kernel.data(), has_bias ? bias.data() : nullptr,
                              activation, x.data(), to);
       },
       out_size, y, "depthwise " + name);
   check(
-      [&](const Pool& pool, float* to) {
+      [&](const ThreadPool& pool, float* to) {
         return run_depthwise_grad_x(kernels, pool, s, kernel.data(), grad_y.data(), to);
       },
       in_size, grad_x, "gradient of x " + name);
   check(
-      [&](const Pool& pool, float* to) {
+      [&](const ThreadPool& pool, float* to) {
         return run_depthwise_grad_kernel(kernels, pool, s, x.data(), grad_y.data(), to,
                                          to + taps * s.channels);
       },

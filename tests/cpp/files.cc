@@ -277,7 +277,7 @@ std::string file_problem(const Kernels& kernels, const uint8_t* bytes, size_t si
   const Run run(program);
   Executable executable(program, kernels, {112, 400});
   const FloatMode flushed(flushing_denormals());
-  const auto expected = run.on(executable, Pool{});
+  const auto expected = run.on(executable, ThreadPool{});
   sparsejax_set_threads(model, threads);
   const auto results = results_of(model, run.operands());
   sparsejax_free(model);

@@ -32,16 +32,16 @@ void test_threads(const Kernels& kernels) {
   for (int64_t trial = 0; trial < 20; trial++) {
     Executable executable(parse(any_draft()), kernels, {24, 60});
     const Run run(executable.program());
-    const auto alone = run.on(executable, Pool{});
+    const auto alone = run.on(executable, ThreadPool{});
     for (int64_t threads : {2, 3, 7}) {
       Threads pool;
       expect(same(alone, run.on(executable, pool.pool(threads))), "threads change no bit");
     }
     Threads callers;
     std::atomic<int> right{0};
-    const Pool pool = callers.pool(3);
+    const ThreadPool pool = callers.pool(3);
     for (int64_t i = 0; i < 3; i++)
-      pool.schedule([&] { right += same(alone, run.on(executable, Pool{})); });
+      pool.schedule([&] { right += same(alone, run.on(executable, ThreadPool{})); });
     callers.join();
     expect(right == 3, "callers do not disturb each other");
   }
@@ -51,14 +51,14 @@ void test_threads(const Kernels& kernels) {
 void test_failing_pool(const Kernels& kernels) {
   Executable executable(parse(any_draft()), kernels, {24, 60});
   const Run run(executable.program());
-  const auto alone = run.on(executable, Pool{});
+  const auto alone = run.on(executable, ThreadPool{});
   Threads pool;
   int64_t scheduled = 0;
-  const Pool good = pool.pool(4);
-  const Pool failing = {4, [&](std::function<void()> task) {
-                          if (++scheduled == 3) throw std::runtime_error("no more threads");
-                          good.schedule(std::move(task));
-                        }};
+  const ThreadPool good = pool.pool(4);
+  const ThreadPool failing = {4, [&](std::function<void()> task) {
+                                if (++scheduled == 3) throw std::runtime_error("no more threads");
+                                good.schedule(std::move(task));
+                              }};
   bool thrown = false;
   try {
     run.on(executable, failing);
@@ -68,21 +68,21 @@ void test_failing_pool(const Kernels& kernels) {
   pool.join();
   expect(thrown, "a failing pool is reported");
   expect(same(alone, run.on(executable, good)), "a run after a failed one");
-  const Pool at_once = {4, [](std::function<void()> task) { task(); }};
+  const ThreadPool at_once = {4, [](std::function<void()> task) { task(); }};
   expect(same(alone, run.on(executable, at_once)), "a pool that runs its tasks at once");
 }
 
 void test_memory_is_reused(const Kernels& kernels) {
   Executable executable(parse(any_draft()), kernels, {24, 60});
   const Run run(executable.program());
-  run.on(executable, Pool{});
+  run.on(executable, ThreadPool{});
   const KeptMemory before = kept_memory();
-  for (int64_t i = 0; i < 100; i++) run.on(executable, Pool{});
+  for (int64_t i = 0; i < 100; i++) run.on(executable, ThreadPool{});
   expect(kept_memory().pieces == before.pieces, "one caller needs one memory");
   const int64_t most = std::max(2u, std::thread::hardware_concurrency());
   Threads callers;
-  const Pool pool = callers.pool(1);
-  for (int64_t i = 0; i < 2 * most; i++) pool.schedule([&] { run.on(executable, Pool{}); });
+  const ThreadPool pool = callers.pool(1);
+  for (int64_t i = 0; i < 2 * most; i++) pool.schedule([&] { run.on(executable, ThreadPool{}); });
   for (int64_t threads = 2; threads < 8; threads++) {
     Threads helpers;
     run.on(executable, helpers.pool(threads));
@@ -126,7 +126,7 @@ void test_weights_are_shared(const Kernels& kernels) {
   for (int64_t rows : {1, 3, 10, 16}) {
     const auto other = first.with_rows(rows);
     const Run run(other->program());
-    expect(run.difference(parse(draft_of(rows)), run.on(*other, Pool{})).empty(),
+    expect(run.difference(parse(draft_of(rows)), run.on(*other, ThreadPool{})).empty(),
            "another number of rows of a program is right");
     expect(packed_bytes() == before + one, "and shares the weights");
   }

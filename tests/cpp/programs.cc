@@ -131,7 +131,7 @@ Run::Run(const Program& program) : operands_(program.num_operands), results_(pro
   }
 }
 
-std::vector<std::vector<float>> Run::on(Executable& executable, const Pool& pool) const {
+std::vector<std::vector<float>> Run::on(Executable& executable, const ThreadPool& pool) const {
   std::vector<std::vector<float>> results = results_;
   std::vector<const float*> from;
   std::vector<float*> to;
@@ -155,7 +155,7 @@ std::string program_problem(const Kernels& kernels, const uint8_t* bytes, size_t
     const Run run(program);
     Executable executable(program, kernels, options);
     Threads pool;
-    const auto results = run.on(executable, threads > 1 ? pool.pool(threads) : Pool{});
+    const auto results = run.on(executable, threads > 1 ? pool.pool(threads) : ThreadPool{});
     return run.difference(program, results);
   } catch (const std::invalid_argument& error) {
     return damaged ? "" : std::string("a valid program is refused: ") + error.what();

@@ -57,7 +57,7 @@ bool is_small(const Program& program);
 class Run {
  public:
   explicit Run(const Program& program);
-  std::vector<std::vector<float>> on(Executable& executable, const Pool& pool) const;
+  std::vector<std::vector<float>> on(Executable& executable, const ThreadPool& pool) const;
   const std::vector<std::vector<float>>& operands() const { return operands_; }
   // Compares results with sums in float64; says what differs, or nothing.
   std::string difference(const Program& program,

@@ -173,7 +173,7 @@ void test_many_threads() {
   sparsejax_run(model, 5, &in, &out);
   std::atomic<int> right{0};
   Threads callers;
-  const Pool pool = callers.pool(4);
+  const ThreadPool pool = callers.pool(4);
   for (int caller = 0; caller < 4; caller++)
     pool.schedule([&, caller] {
       for (int run = 0; run < 5; run++) {

@@ -87,7 +87,7 @@ void test_forward(const Kernels& kernels, const Case& c, bool transpose) {
   const SpmmCall call = {matrix.matrix, c.has_bias ? bias.data() : nullptr, c.activation,
                          c.channels_last, c.pixels};
   Floats y(c.images * out * c.pixels, NAN), with_threads = y;
-  run_spmm(kernels, Pool{}, call, c.images, x.data(), y.data());
+  run_spmm(kernels, ThreadPool{}, call, c.images, x.data(), y.data());
   expect_close(y, expected, magnitude, "spmm " + c.name(kernels));
   Threads threads;
   run_spmm(kernels, threads.pool(3), call, c.images, x.data(), with_threads.data());
@@ -113,7 +113,7 @@ void test_grad_values(const Kernels& kernels, const Case& c) {
   const ChunkedMatrix matrix = chunked(c.structure(), nullptr, c.chunk_cols);
   const SpmmCall call = {matrix.matrix, nullptr, Activation::kNone, c.channels_last, c.pixels};
   Floats grad(num_values, NAN), grad_bias(c.rows, NAN), grad3 = grad, grad_bias3 = grad_bias;
-  run_spmm_grad_values(kernels, Pool{}, call, c.images, x.data(), grad_y.data(), grad.data(),
+  run_spmm_grad_values(kernels, ThreadPool{}, call, c.images, x.data(), grad_y.data(), grad.data(),
                        grad_bias.data());
   expect_close(grad, expected, magnitude, "gradient of values " + c.name(kernels));
   expect_close(grad_bias, bias, all, "gradient of spmm's bias " + c.name(kernels));

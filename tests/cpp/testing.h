@@ -60,7 +60,7 @@ inline Floats random_floats(int64_t n) {
 class Threads {
  public:
   ~Threads() { join(); }
-  Pool pool(int64_t n) {
+  ThreadPool pool(int64_t n) {
     return {n, [this](std::function<void()> task) { threads_.emplace_back(std::move(task)); }};
   }
   void join() {

@@ -17,7 +17,7 @@ void test_parallel_for() {
     for (int64_t i = 0; i < n; i++) expect(times[i] == 1, "each item runs once");
   }
   int64_t sum = 0;  // a pool that never helps
-  parallel_for(Pool{4, [](std::function<void()>) {}}, 10, [&](int64_t i) { sum += i; });
+  parallel_for(ThreadPool{4, [](std::function<void()>) {}}, 10, [&](int64_t i) { sum += i; });
   expect(sum == 45, "the caller does the work alone");
   // Rounding upwards stands for any mode: 1 + 1e-9 is 1 in the mode that threads begin with.
   const uint64_t before = float_mode();
@@ -39,7 +39,7 @@ void test_parallel_for() {
 struct Failing {
   Threads threads;
   int64_t scheduled = 0;
-  Pool pool() {
+  ThreadPool pool() {
     return {4, [this, good = threads.pool(4)](std::function<void()> task) {
               if (++scheduled == 3) throw std::runtime_error("no more threads");
               good.schedule(std::move(task));
@@ -92,7 +92,7 @@ void test_items_that_throw() {
 
 // A full queue runs tasks on the thread that schedules them.
 void test_pool_that_runs_at_once() {
-  const Pool pool = {4, [](std::function<void()> task) { task(); }};
+  const ThreadPool pool = {4, [](std::function<void()> task) { task(); }};
   int64_t sum = 0;
   parallel_for(pool, 10, [&](int64_t i) { sum += i; });
   const Team team(pool);

@@ -84,7 +84,9 @@ def test_the_plan_and_the_masks_have_one_threshold_for_ties_too(pattern):
     scores = [np.abs(params[leaf.path]) for leaf in plan.leaves]
     everything = [np.ones_like(score, bool) for score in scores]
     masks = cut_globally(plan.leaves, scores, everything, 1.0)
-    assert [np.sum(~np.asarray(mask)) for mask in masks] == [leaf.num_pruned for leaf in plan.leaves]
+    assert [np.sum(~np.asarray(mask)) for mask in masks] == [
+        leaf.num_pruned for leaf in plan.leaves
+    ]
 
 
 def test_lamp_by_hand():

@@ -175,7 +175,7 @@ ffi::Error guarded(const char* op, const F& body) {
   }
 }
 
-inline Pool pool_of(ffi::ThreadPool& threads) {
+inline ThreadPool pool_of(ffi::ThreadPool& threads) {
   return {threads.num_threads(),
           [&threads](std::function<void()> task) { threads.Schedule(std::move(task)); }};
 }

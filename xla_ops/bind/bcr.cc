@@ -65,8 +65,8 @@ struct Operands {
   }
 };
 
-void run_slice(const Operands& o, const Batch& batch, const Pool& pool, int64_t i, int64_t images,
-               int64_t pixels) {
+void run_slice(const Operands& o, const Batch& batch, const ThreadPool& pool, int64_t i,
+               int64_t images, int64_t pixels) {
   BcrMatrix matrix = o.runs.matrix(batch.at<float>(o.values, i), o.values.sizes[0], batch, i);
   if (o.y.slice_size == 0) return;
   BcrTransposed other = {};
@@ -103,7 +103,7 @@ ffi::Error Bcr(ffi::ThreadPool threads, ffi::AnyBuffer values, ffi::AnyBuffer ro
     need_sizes(o.y, activations(channels_last, images, out, pixels));
     const Batch batch({&o.y}, {&o.values, &o.runs.rows, &o.runs.run_starts, &o.runs.columns,
                                &o.runs.column_starts, &o.runs.value_starts, &o.bias, &o.x});
-    const Pool pool = pool_of(threads);
+    const ThreadPool pool = pool_of(threads);
     for_slices(batch.size(), o.one_matrix(), channels_last, images, pixels,
                [&](int64_t i, int64_t slice_images, int64_t slice_pixels) {
                  run_slice(o, batch, pool, i, slice_images, slice_pixels);

@@ -80,18 +80,18 @@ ffi::Error Run(ProgramState* state, ffi::ThreadPool threads, ffi::RemainingArgs 
     Executable& executable = *state->executable;
     const Border border = read_border(executable.program(), args, rets);
     const Batch batch = border.batch();
-    auto run = [&](int64_t image, const Pool& pool) {
+    auto run = [&](int64_t image, const ThreadPool& pool) {
       std::vector<const float*> operands;
       std::vector<float*> results;
       for (const Array& array : border.operands) operands.push_back(batch.at<float>(array, image));
       for (const Array& array : border.results) results.push_back(batch.at<float>(array, image));
       executable.run_image(pool, operands.data(), results.data());
     };
-    const Pool pool = pool_of(threads);
+    const ThreadPool pool = pool_of(threads);
     if (batch.size() < pool.num_threads) {
       for (int64_t image = 0; image < batch.size(); image++) run(image, pool);
     } else {
-      parallel_for(pool, batch.size(), [&](int64_t image) { run(image, Pool{}); });
+      parallel_for(pool, batch.size(), [&](int64_t image) { run(image, ThreadPool{}); });
     }
   });
 }

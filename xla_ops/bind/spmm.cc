@@ -59,8 +59,8 @@ struct Operands {
   }
 };
 
-void run_slice(const Operands& o, const Batch& batch, const Pool& pool, int64_t i, int64_t images,
-               int64_t pixels) {
+void run_slice(const Operands& o, const Batch& batch, const ThreadPool& pool, int64_t i,
+               int64_t images, int64_t pixels) {
   Structure structure = o.matrix.structure(batch, i);
   if (o.y.slice_size == 0) return;
   const float* weights = batch.at<float>(o.values, i);
@@ -100,7 +100,7 @@ ffi::Error Spmm(ffi::ThreadPool threads, ffi::AnyBuffer values, ffi::AnyBuffer i
     need_sizes(o.x, activations(channels_last, o.images, in, o.pixels));
     need_sizes(o.y, activations(channels_last, o.images, out, o.pixels));
     const Batch batch({&o.y}, {&o.values, &o.matrix.indices, &o.matrix.row_starts, &o.bias, &o.x});
-    const Pool pool = pool_of(threads);
+    const ThreadPool pool = pool_of(threads);
     for_slices(batch.size(), o.one_matrix(), channels_last, o.images, o.pixels,
                [&](int64_t i, int64_t images, int64_t pixels) {
                  run_slice(o, batch, pool, i, images, pixels);

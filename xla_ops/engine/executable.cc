@@ -148,7 +148,7 @@ void Executable::run_job(const Job& job, const Team& team, const Frame& frame) {
     return timed_step(frame, step, 0, team);
   const Strips& strips = plan_.values[step.output];
   const int64_t ranges = std::min({team.num_threads(), kPieces, strips.count});
-  const Team alone(Pool{});
+  const Team alone(ThreadPool{});
   team.for_each(ranges, [&](int64_t range) {
     const int64_t begin = piece_begin(strips, kPieces * range / ranges);
     const int64_t end = piece_begin(strips, kPieces * (range + 1) / ranges);
@@ -161,7 +161,7 @@ void Executable::run_job(const Job& job, const Team& team, const Frame& frame) {
   });
 }
 
-void Executable::run(const Pool& pool, Frame frame) {
+void Executable::run(const ThreadPool& pool, Frame frame) {
   const Team team(pool, kPieces);
   std::unique_ptr<Memory> memory = take_memory(scratch_floats(team.num_threads()));
   frame.executable = this;
@@ -171,7 +171,8 @@ void Executable::run(const Pool& pool, Frame frame) {
   give_memory(std::move(memory));
 }
 
-void Executable::run_image(const Pool& pool, const float* const* operands, float* const* results) {
+void Executable::run_image(const ThreadPool& pool, const float* const* operands,
+                           float* const* results) {
   Frame frame = {};
   frame.operands = operands;
   frame.results = results;
@@ -201,7 +202,7 @@ std::vector<double> Executable::profile(int64_t runs) {
     frame.operands = operands.data();
     frame.results = results.data();
     frame.seconds = seconds.data();
-    run(Pool{}, frame);
+    run(ThreadPool{}, frame);
     for (size_t i = 0; i < best.size(); i++) best[i] = std::min(best[i], seconds[i]);
   }
   return best;

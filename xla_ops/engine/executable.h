@@ -38,7 +38,7 @@ class Executable {
 
   // operands[i] and results[i] hold one image each. Any number of threads may run at a time;
   // results do not depend on the number of threads in the pool.
-  void run_image(const Pool& pool, const float* const* operands, float* const* results);
+  void run_image(const ThreadPool& pool, const float* const* operands, float* const* results);
 
   // Seconds that each step takes in a run on one thread with operands of zeros, best of `runs`.
   std::vector<double> profile(int64_t runs);
@@ -62,7 +62,7 @@ class Executable {
   Executable(const Executable& packed, Program program);
   void pack(const Step& step);
   void drop_packed_floats();
-  void run(const Pool& pool, Frame frame);
+  void run(const ThreadPool& pool, Frame frame);
   void run_job(const Job& job, const Team& team, const Frame& frame);
 
   Program program_;

@@ -26,18 +26,18 @@ int64_t scratch_floats(const BcrMatrix& matrix, int64_t pixels) {
   return (matrix.num_rows + matrix.num_cols) * round_up(pixels, kMostLanes);
 }
 
-Pool pool_for(const Pool& pool, const BcrMatrix& matrix, int64_t pixels) {
+ThreadPool pool_for(const ThreadPool& pool, const BcrMatrix& matrix, int64_t pixels) {
   const double work = static_cast<double>(matrix.value_starts[matrix.num_runs]) * pixels;
-  return work < kSmallWork ? Pool{} : pool;
+  return work < kSmallWork ? ThreadPool{} : pool;
 }
 
 }  // namespace
 
-void run_bcr(const Kernels& set, const Pool& pool, const BcrCall& call, int64_t images,
+void run_bcr(const Kernels& set, const ThreadPool& pool, const BcrCall& call, int64_t images,
              const float* x, float* y) {
   const BcrMatrix& matrix = call.matrix;
   if (images == 0 || call.pixels == 0 || matrix.num_rows == 0) return;
-  const Pool helpers = pool_for(pool, matrix, images * call.pixels);
+  const ThreadPool helpers = pool_for(pool, matrix, images * call.pixels);
   const int64_t most = tile_pixels(*set.bcr, matrix), tiles = divide_up(call.pixels, most);
   // Few tiles: threads share their rows instead.
   const BcrGroups groups = grouped(matrix, divide_up(helpers.num_threads, images * tiles));
@@ -51,12 +51,12 @@ void run_bcr(const Kernels& set, const Pool& pool, const BcrCall& call, int64_t 
   });
 }
 
-void run_bcr_grad_values(const Kernels& set, const Pool& pool, const BcrCall& call, int64_t images,
-                         const float* x, const float* grad_y, float* grad_values) {
+void run_bcr_grad_values(const Kernels& set, const ThreadPool& pool, const BcrCall& call,
+                         int64_t images, const float* x, const float* grad_y, float* grad_values) {
   const BcrMatrix& matrix = call.matrix;
   std::fill_n(grad_values, matrix.value_starts[matrix.num_runs], 0.f);
   if (images == 0 || call.pixels == 0 || matrix.num_runs == 0) return;
-  const Pool helpers = pool_for(pool, matrix, images * call.pixels);
+  const ThreadPool helpers = pool_for(pool, matrix, images * call.pixels);
   const int64_t most = tile_pixels(*set.bcr, matrix);
   const int64_t groups = std::min(matrix.num_runs, helpers.num_threads);
   // Each gradient is summed by one thread, in the order of the pixels.

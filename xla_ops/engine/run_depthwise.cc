@@ -25,7 +25,7 @@ std::vector<float> packed_taps(const float* kernel, const ConvSizes& sizes) {
   return packed;
 }
 
-void run_bands(const DepthwiseKernels& kernels, const Pool& pool, const DepthwiseCall& call,
+void run_bands(const DepthwiseKernels& kernels, const ThreadPool& pool, const DepthwiseCall& call,
                int64_t images, const float* x, float* out) {
   if (images == 0 || call.x.out == 0 || call.channels == 0) return;
   const int64_t row_outputs = call.x.out * call.channels;
@@ -40,8 +40,8 @@ void run_bands(const DepthwiseKernels& kernels, const Pool& pool, const Depthwis
   });
 }
 
-bool run_planes(const DepthwisePlaneKernels& kernels, const Pool& pool, const DepthwiseCall& call,
-                int64_t images, const float* x, float* out) {
+bool run_planes(const DepthwisePlaneKernels& kernels, const ThreadPool& pool,
+                const DepthwiseCall& call, int64_t images, const float* x, float* out) {
   const int64_t planes = images * call.channels;
   if (planes == 0 || call.y.out == 0 || call.x.out == 0) return true;
   const int64_t out_size = call.y.out * call.x.out;
@@ -56,7 +56,7 @@ bool run_planes(const DepthwisePlaneKernels& kernels, const Pool& pool, const De
   return true;
 }
 
-void grad_kernel_channels_last(const DepthwiseKernels& kernels, const Pool& pool,
+void grad_kernel_channels_last(const DepthwiseKernels& kernels, const ThreadPool& pool,
                                const DepthwiseCall& call, int64_t images, const float* x,
                                const float* grad_out, float* grad_kernel, float* grad_bias) {
   const int64_t taps = call.y.kernel_size * call.x.kernel_size;
@@ -86,7 +86,7 @@ void grad_kernel_channels_last(const DepthwiseKernels& kernels, const Pool& pool
   }
 }
 
-bool grad_kernel_planes(const DepthwisePlaneKernels& kernels, const Pool& pool,
+bool grad_kernel_planes(const DepthwisePlaneKernels& kernels, const ThreadPool& pool,
                         const DepthwiseCall& call, int64_t images, const float* x,
                         const float* grad_out, float* grad_kernel, float* grad_bias) {
   if (images == 0 || call.y.out == 0 || call.x.out == 0) return true;
@@ -105,7 +105,7 @@ bool grad_kernel_planes(const DepthwisePlaneKernels& kernels, const Pool& pool,
 
 }  // namespace
 
-bool run_depthwise(const Kernels& kernels, const Pool& pool, const ConvSizes& sizes,
+bool run_depthwise(const Kernels& kernels, const ThreadPool& pool, const ConvSizes& sizes,
                    const float* kernel, const float* bias, Activation activation, const float* x,
                    float* out) {
   DepthwiseCall call = {
@@ -118,7 +118,7 @@ bool run_depthwise(const Kernels& kernels, const Pool& pool, const ConvSizes& si
   return true;
 }
 
-bool run_depthwise_grad_x(const Kernels& kernels, const Pool& pool, const ConvSizes& sizes,
+bool run_depthwise_grad_x(const Kernels& kernels, const ThreadPool& pool, const ConvSizes& sizes,
                           const float* kernel, const float* grad_out, float* grad_x) {
   if (sizes.images == 0 || sizes.channels == 0) return true;
   const std::vector<float> packed = packed_taps(kernel, sizes);
@@ -138,9 +138,9 @@ bool run_depthwise_grad_x(const Kernels& kernels, const Pool& pool, const ConvSi
   return true;
 }
 
-bool run_depthwise_grad_kernel(const Kernels& kernels, const Pool& pool, const ConvSizes& sizes,
-                               const float* x, const float* grad_out, float* grad_kernel,
-                               float* grad_bias) {
+bool run_depthwise_grad_kernel(const Kernels& kernels, const ThreadPool& pool,
+                               const ConvSizes& sizes, const float* x, const float* grad_out,
+                               float* grad_kernel, float* grad_bias) {
   const DepthwiseCall call = {
       forward_axis(sizes.y), forward_axis(sizes.x), sizes.channels, nullptr, nullptr,
       Activation::kNone};

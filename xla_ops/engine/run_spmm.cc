@@ -23,19 +23,19 @@ int64_t num_nonzeros(const SparseMatrix& matrix) {
                     : 0;
 }
 
-Pool pool_for(const Pool& pool, const SparseMatrix& matrix, int64_t pixels) {
+ThreadPool pool_for(const ThreadPool& pool, const SparseMatrix& matrix, int64_t pixels) {
   const double work = static_cast<double>(num_nonzeros(matrix) * matrix.block) * pixels;
-  return work < kSmallWork ? Pool{} : pool;
+  return work < kSmallWork ? ThreadPool{} : pool;
 }
 
 }  // namespace
 
-void run_spmm(const Kernels& set, const Pool& pool, const SpmmCall& call, int64_t images,
+void run_spmm(const Kernels& set, const ThreadPool& pool, const SpmmCall& call, int64_t images,
               const float* x, float* y) {
   const SpmmKernels& kernels = *set.spmm;
   const SparseMatrix& matrix = call.matrix;
   if (images == 0 || call.pixels == 0 || matrix.rows == 0) return;
-  const Pool helpers = pool_for(pool, matrix, images * call.pixels);
+  const ThreadPool helpers = pool_for(pool, matrix, images * call.pixels);
   const int64_t tiles = divide_up(call.pixels, kernels.tile_pixels);
   const int64_t block_rows = matrix.rows / matrix.block;
   // Few tiles: threads share their rows instead.
@@ -55,7 +55,7 @@ void run_spmm(const Kernels& set, const Pool& pool, const SpmmCall& call, int64_
   });
 }
 
-void run_spmm_grad_values(const Kernels& set, const Pool& pool, const SpmmCall& call,
+void run_spmm_grad_values(const Kernels& set, const ThreadPool& pool, const SpmmCall& call,
                           int64_t images, const float* x, const float* grad_y, float* grad_values,
                           float* grad_bias) {
   const SpmmKernels& kernels = *set.spmm;
@@ -63,7 +63,7 @@ void run_spmm_grad_values(const Kernels& set, const Pool& pool, const SpmmCall& 
   std::fill_n(grad_values, num_nonzeros(matrix) * matrix.block, 0.f);
   std::fill_n(grad_bias, matrix.rows, 0.f);
   if (images == 0 || call.pixels == 0 || matrix.rows == 0) return;
-  const Pool helpers = pool_for(pool, matrix, images * call.pixels);
+  const ThreadPool helpers = pool_for(pool, matrix, images * call.pixels);
   const int64_t block_rows = matrix.rows / matrix.block;
   // Each gradient is summed by one thread, in the order of the pixels, however the rows are shared
   // out.

@@ -73,7 +73,7 @@ struct Threads {
     pool.schedule = [this](std::function<void()> task) { workers.schedule(std::move(task)); };
   }
   Workers workers;
-  Pool pool;
+  ThreadPool pool;
 };
 
 }  // namespace
@@ -189,13 +189,13 @@ struct Pointers {
   }
 };
 
-void run_items(sparsejax_model& model, const Pool& pool, int64_t batch,
+void run_items(sparsejax_model& model, const ThreadPool& pool, int64_t batch,
                const sparsejax_buffer* inputs, const sparsejax_buffer* outputs) {
   const int64_t unit = model.unit, whole = batch / unit, rest = batch % unit;
   const std::shared_ptr<Executable> all = whole > 0 ? model.executable(unit) : nullptr;
   const std::shared_ptr<Executable> last = rest > 0 ? model.executable(rest) : nullptr;
   const int64_t parts = whole + (rest > 0);
-  const auto run = [&](int64_t part, const Pool& helpers) {
+  const auto run = [&](int64_t part, const ThreadPool& helpers) {
     thread_local Pointers pointers;
     pointers.set(model, part * unit, inputs, outputs);
     (part < whole ? all : last)
@@ -204,7 +204,7 @@ void run_items(sparsejax_model& model, const Pool& pool, int64_t batch,
   if (parts < pool.num_threads) {
     for (int64_t part = 0; part < parts; part++) run(part, pool);
   } else {
-    parallel_for(pool, parts, [&](int64_t part) { run(part, Pool{}); });
+    parallel_for(pool, parts, [&](int64_t part) { run(part, ThreadPool{}); });
   }
 }
 
@@ -281,7 +281,7 @@ sparsejax_status sparsejax_run(sparsejax_model* model, int64_t batch,
     if (const auto bad = check_run(*model, batch, inputs, outputs)) return bad;
     const FloatMode flushed(flushing_denormals());
     const std::shared_ptr<Threads> threads = model->team();
-    run_items(*model, threads ? threads->pool : Pool{}, batch, inputs, outputs);
+    run_items(*model, threads ? threads->pool : ThreadPool{}, batch, inputs, outputs);
     return SPARSEJAX_OK;
   });
 }

@@ -1,7 +1,7 @@
 // Threads that wait for tasks.
 #pragma once
 #include "threads/machine.h"
-#include "threads/pool.h"
+#include "threads/thread_pool.h"
 
 #if SPARSEJAX_THREADS
 #include <condition_variable>

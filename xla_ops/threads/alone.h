@@ -1,17 +1,17 @@
 // parallel_for and Team of a build without threads.
 #pragma once
-#include "threads/pool.h"
+#include "threads/thread_pool.h"
 
 namespace sparsejax {
 
 template <class F>
-void parallel_for(const Pool&, int64_t n, const F& f) {
+void parallel_for(const ThreadPool&, int64_t n, const F& f) {
   for (int64_t i = 0; i < n; i++) f(i);
 }
 
 class Team {
  public:
-  explicit Team(const Pool&, int64_t = 1) {}
+  explicit Team(const ThreadPool&, int64_t = 1) {}
   int64_t num_threads() const { return 1; }
   template <class F>
   void for_each(int64_t n, const F& f) const {

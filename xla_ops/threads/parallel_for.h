@@ -12,7 +12,7 @@
 #include <thread>
 
 #include "threads/float_mode.h"
-#include "threads/pool.h"
+#include "threads/thread_pool.h"
 #include "threads/thrown.h"
 
 namespace sparsejax {
@@ -23,7 +23,7 @@ namespace sparsejax {
 // several). What schedule throws is thrown here, too, when the items that were begun are done; the
 // others are never begun.
 template <class F>
-void parallel_for(const Pool& pool, int64_t n, const F& f) {
+void parallel_for(const ThreadPool& pool, int64_t n, const F& f) {
   if (pool.num_threads <= 1 || n <= 1) {
     for (int64_t i = 0; i < n; i++) f(i);
     return;

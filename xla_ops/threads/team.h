@@ -14,14 +14,14 @@
 #include <thread>
 
 #include "threads/float_mode.h"
-#include "threads/pool.h"
+#include "threads/thread_pool.h"
 #include "threads/thrown.h"
 
 namespace sparsejax {
 
 class Team {
  public:
-  explicit Team(const Pool& pool, int64_t most_threads = 1 << 10)
+  explicit Team(const ThreadPool& pool, int64_t most_threads = 1 << 10)
       : num_threads_(std::max<int64_t>(1, std::min(pool.num_threads, most_threads))) {
     if (num_threads_ == 1) return;
     shared_ = std::make_shared<Shared>();

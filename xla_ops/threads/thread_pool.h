@@ -5,7 +5,7 @@
 
 namespace sparsejax {
 
-struct Pool {
+struct ThreadPool {
   int64_t num_threads = 1;
   std::function<void(std::function<void()>)> schedule;  // may run its task at any time, or never
 };

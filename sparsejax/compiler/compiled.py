@@ -13,12 +13,19 @@ from jax.extend import core
 from sparsejax import text
 from sparsejax.compiler.build import assembled, build
 from sparsejax.compiler.court import Court, plain
-from sparsejax.compiler.frozen import check_alike, fingerprint, frozen, same_numbers
+from sparsejax.compiler.frozen import (
+    check_alike,
+    fingerprint,
+    frozen,
+    same_numbers,
+    type_of,
+)
 from sparsejax.compiler.graph.graph import Graph, Node, Region
 from sparsejax.compiler.hand_back import judge, may_run
 from sparsejax.compiler.layouts.select import Choice
 from sparsejax.compiler.layouts.tune import Chooser
 from sparsejax.compiler.nodes.control import graphs
+from sparsejax.compiler.passes.laws import apply_laws
 from sparsejax.compiler.passes.rewrite import rewrite
 from sparsejax.compiler.passes.trace import Traced, constants, lift, trace, traced
 from sparsejax.compiler.regions.fusion import fuse
@@ -32,6 +39,14 @@ from sparsejax.jaxprs.widened import InFloat32
 from sparsejax.plans.plan import Plan
 
 MAX_SHAPES = 64  # that a function keeps its programs for; those that were called last
+
+
+class Options(NamedTuple):
+    """How a function is to be compiled; `compile` says what each means."""
+
+    plan: Plan | None
+    tune: bool
+    real_arithmetic: bool
 
 
 class Version(NamedTuple):
@@ -57,11 +72,10 @@ class CompiledFunction:
     apply_fn does.
     """
 
-    def __init__(self, apply_fn: Callable, params: Any, plan: Plan | None, tune: bool):
+    def __init__(self, apply_fn: Callable, params: Any, options: Options):
         self._apply_fn = apply_fn
         self._params = frozen(params)
-        self._plan = plan
-        self._tune = tune
+        self._options = options
         self._versions: OrderedDict[Any, Version] = OrderedDict()
         self._traces: Mapping[Any, Traced] = {}
         self._shelf = Shelf(self._params)
@@ -95,7 +109,7 @@ class CompiledFunction:
             True
         """
         check_alike(self._params, params)
-        later = CompiledFunction(self._apply_fn, params, self._plan, self._tune)
+        later = CompiledFunction(self._apply_fn, params, self._options)
         if same_numbers(self._params, params):
             later._fingerprint = self._fingerprint
             with self._lock:
@@ -113,6 +127,7 @@ class CompiledFunction:
         if not fusion:
             return made
         graph, _ = trace(self._apply_fn, self._params, self._example)
+        apply_laws(graph, real=self._options.real_arithmetic)
         return dataclasses.replace(made, fusion=fuse(graph))
 
     def _with_example(self, example: tuple) -> "CompiledFunction":
@@ -126,7 +141,7 @@ class CompiledFunction:
         return self._version(leaves, treedef)
 
     def _version(self, leaves: list, treedef: Any) -> Version:
-        types = tuple(map(_type_of, leaves))
+        types = tuple(map(type_of, leaves))
         key = (treedef, tuple((t.shape, t.dtype, t.weak_type) for t in types))
         with self._lock:
             if key in self._versions:
@@ -155,13 +170,14 @@ class CompiledFunction:
         known = known._replace(known=constants(self._params))
         graph = lift(known.closed, known.known)
         doubts = in_training(graph)
+        laws = apply_laws(graph, real=self._options.real_arithmetic)
         graph = rewrite(graph)
         self._shelf.share(node for each in graphs(graph) for node in each.nodes)
         schedule = split(graph)
-        chooser = Chooser(self._plan, self._tune)
+        chooser = Chooser(self._options.plan, self._options.tune)
         built = build(schedule, chooser, self._shelf)
         verdict = Verdict({})
-        if self._tune and may_run(graph):
+        if self._options.tune and may_run(graph):
             court = Court(known, graph, schedule, built, chooser)
             court, verdict = judge(court, chooser, self._shelf)
             schedule, built = court.schedule, court.built
@@ -169,7 +185,8 @@ class CompiledFunction:
         packed = {region: built.packed[region] for region in calls}
         run = jax.jit(plain(known) if verdict.plain else assembled(graph, schedule, calls))
         made = report(graph, schedule, built.choices, chooser, verdict)
-        doubts += left_in_xla(graph, made, self._plan)
+        made = dataclasses.replace(made, laws=dict(laws))
+        doubts += left_in_xla(graph, made, self._options.plan)
         return Version(run, self._kept(known), graph, schedule, packed, built.choices, made, doubts)
 
     def _kept(self, trace: Traced) -> Traced:
@@ -200,14 +217,14 @@ class CompiledFunction:
     def __reduce__(self) -> tuple:
         """Restored, it is compiled again; the times of its layers come from the cache."""
         params = jax.device_get(self._params)
-        return compile_function, (self._apply_fn, params, self._example, self._plan, self._tune)
+        return compile_function, (self._apply_fn, params, self._example, self._options)
 
 
 def compile_function(
-    apply_fn: Callable, params: Any, example: tuple, plan: Plan | None, tune: bool
+    apply_fn: Callable, params: Any, example: tuple, options: Options
 ) -> CompiledFunction:
-    """As compile, with everything checked and by position."""
-    return CompiledFunction(apply_fn, params, plan, tune)._with_example(example)
+    """As compile, with everything checked."""
+    return CompiledFunction(apply_fn, params, options)._with_example(example)
 
 
 @checked(apply_fn=FUNCTION, plan=PLAN)
@@ -218,6 +235,7 @@ def compile(
     plan: Plan | None = None,
     tune: bool = True,
     precision: Literal["float32"] | None = None,
+    real_arithmetic: bool = False,
 ) -> CompiledFunction:
     """The function x -> apply_fn(params, x) on packed sparse weights.
 
@@ -247,6 +265,11 @@ def compile(
         precision: "float32" computes models in bfloat16 and float16, which else stay in XLA, in
             float32: only their results are rounded to what they were, by 2^-9 of them (float16:
             2^-12). Where they differ from the model's own, these were rounded at each step.
+        real_arithmetic: also rewrite sums and products where that saves operations and only numbers
+            that are too large, too small or none tell the difference: x + x a becomes x (a + 1),
+            which is another number where x is infinite, or where a is near -1. False: only where
+            bounds that follow from the function itself exclude all that but rounding.
+            `fast.report().laws` says what was rewritten.
 
     A warning says at once where all stays in XLA (half precision, no layers), where a leaf of the
     plan does, and where the model looks like one in training (BatchNorm's statistics, dropout).
@@ -267,24 +290,8 @@ def compile(
             "model in float32."
         )
     apply_fn = InFloat32(apply_fn) if precision else apply_fn
-    compiled = compile_function(apply_fn, params, jax.tree.map(_type_of, example), plan, tune)
+    options = Options(plan, tune, real_arithmetic)
+    compiled = compile_function(apply_fn, params, jax.tree.map(type_of, example), options)
     for doubt in compiled._first().doubts:
         text.warn(doubt)
     return compiled
-
-
-def _type_of(leaf: Any) -> jax.ShapeDtypeStruct:
-    if isinstance(leaf, jax.ShapeDtypeStruct):
-        dtype = leaf.dtype
-        if not jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
-            dtype = jax.dtypes.canonicalize_dtype(dtype)
-        return jax.ShapeDtypeStruct(leaf.shape, dtype, weak_type=leaf.weak_type)
-    try:
-        aval = jax.typeof(leaf)
-    except TypeError as error:
-        raise TypeError(
-            f"compile needs arrays as inputs, got {type(leaf).__name__}; "
-            "bind other arguments with functools.partial."
-        ) from error
-    weak = bool(getattr(aval, "weak_type", False))
-    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=weak)

@@ -125,3 +125,21 @@ def _bytes_of(array: Any) -> Iterator[bytes]:
     array = np.asarray(array)
     yield str((array.shape, array.dtype)).encode()
     yield array.tobytes()
+
+
+def type_of(leaf: Any) -> jax.ShapeDtypeStruct:
+    """The shape and dtype of an input, as jit would take it."""
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        dtype = leaf.dtype
+        if not jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
+            dtype = jax.dtypes.canonicalize_dtype(dtype)
+        return jax.ShapeDtypeStruct(leaf.shape, dtype, weak_type=leaf.weak_type)
+    try:
+        aval = jax.typeof(leaf)
+    except TypeError as error:
+        raise TypeError(
+            f"compile needs arrays as inputs, got {type(leaf).__name__}; "
+            "bind other arguments with functools.partial."
+        ) from error
+    weak = bool(getattr(aval, "weak_type", False))
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=weak)

@@ -101,7 +101,7 @@ def fuse(graph: Graph, *, profitable: Profitable | None = None, max_nodes: int =
         max_nodes: of a block.
 
     Differs:
-        The paper rewrites the graph by the laws of arithmetic first; `rewrite` does that here.
+        The paper rewrites the graph by laws of arithmetic first, which `passes.laws` does here.
     """
     grower = _Grower(graph, profitable or (lambda nodes: False), max_nodes)
     seeds = [node for node in graph.nodes if node.op.mapping(node) is _ONE]

@@ -38,6 +38,7 @@ class CompileReport:
             where nothing was measured.
         unmeasured: layouts worth a measurement that the next compile goes on with.
         untried: kinds of region that there was no time to try in XLA one by one.
+        laws: of arithmetic that saved operations, and how often.
         fusion: DNNFusion's plan, where it was asked for.
     """
 
@@ -52,6 +53,7 @@ class CompileReport:
     jit_microseconds: float = math.nan
     outside_microseconds: float = math.nan
     untried: int = 0
+    laws: dict[str, int] = field(default_factory=dict)
     fusion: Fusion | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -71,6 +73,7 @@ class CompileReport:
             "jit_microseconds": _known(self.jit_microseconds),
             "outside_microseconds": _known(self.outside_microseconds),
             "untried": self.untried,
+            "laws": dict(self.laws),
         }
 
     def __str__(self) -> str:
@@ -120,6 +123,9 @@ class CompileReport:
 
     def _notes(self) -> Iterator[str]:
         """Lines about the whole function, and about what was not measured."""
+        if self.laws:
+            laws = ", ".join(f"{law} ({count}x)" for law, count in self.laws.items())
+            yield f"\nRewritten: {laws}."
         if self.handed_back:
             yield f"\nGiven back to XLA, which is faster: {self.handed_back} custom calls."
         if not math.isnan(self.jit_microseconds):

@@ -7,7 +7,7 @@ CPP = $$(git ls-files '*.h' '*.cc')
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-smoke test test-arm test-sanitize fuzz bench lint format docs web web-demo wheel clean
+.PHONY: help setup build demo demo-smoke test test-arm test-sanitize fuzz fuzz-files bench lint format docs web web-demo wheel clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -50,6 +50,9 @@ test-sanitize: $(BUILT)  ## the C++ tests under ASan, UBSan and TSan
 
 fuzz: $(BUILT)  ## fuzz programs, files and custom calls for SECONDS (600)
 	tests/cpp/run.sh fuzz $(or $(SECONDS),600)
+
+fuzz-files: $(BUILT)  ## fuzz the reader of files and the C runtime with RUNS inputs (a million)
+	tests/cpp/run.sh fuzz-files $(or $(RUNS),1000000)
 
 bench: $(BUILT) $(VENV)/.extra-peers  ## kernels and mask updates against dense
 	$(PY) -m benchmarks

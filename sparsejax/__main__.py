@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 import sparsejax as sj
-from sparsejax.compiler.files.read import LoadedFunction, Port
+from sparsejax.compiler.files.ports import Port
+from sparsejax.compiler.files.read import LoadedFunction
 from sparsejax.compiler.graph.interpret import interpreter
 
 try:
@@ -32,7 +33,7 @@ class Inspect:
 
     def main(self) -> None:
         """Print the table."""
-        print(sj.load(self.file).report())
+        print(sj.load(self.file, allow_xla=True).report())
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,12 @@ class Run:
     """A .npy file or a picture for each, as `inspect` lists them; pictures are scaled to [0, 1]."""
     output: Path | None = None
     """Folder for a .npy file of each output."""
+    allow_xla: bool = False
+    """Run the program for XLA that lies beside the file, where the file needs it."""
 
     def main(self) -> None:
         """Print what came out, and how long it took."""
-        loaded = sj.load(self.file)
+        loaded = sj.load(self.file, allow_xla=self.allow_xla)
         if len(self.inputs) != len(loaded.inputs):
             wanted = ", ".join(f"{port.name} {port}" for port in loaded.inputs)
             raise ValueError(f"{self.file} needs inputs {wanted}, got {len(self.inputs)}.")
@@ -72,7 +75,9 @@ class Check:
 
     def main(self) -> None:
         """Print by how much outputs differ; exits with 1 where that is too much."""
-        found = difference(sj.load(self.file))
+        loaded = sj.load(self.file)
+        assert isinstance(loaded, LoadedFunction)
+        found = difference(loaded)
         if not found <= TOLERANCE:
             raise ValueError(f"{self.file} computes what differs by {found:.1e} from plain JAX.")
         print(f"{self.file} is sound, and within {found:.1e} of plain JAX")

@@ -1,6 +1,6 @@
 // Fuzzes whole programs and files (by value), files of any bytes and the custom calls (by a
 // sanitizer) with bytes: those of libFuzzer where there is one, else of seeds 0, 1, 2, ... for so
-// many seconds. A third argument, `files`, damages each file in many ways and does nothing else.
+// many seconds. fuzz_files.cc has files alone.
 #include <chrono>
 #include <cstdlib>
 
@@ -38,42 +38,19 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
   return 0;
 }
 #else
-namespace sparsejax::test {
-namespace {
-
-// How many: each a draft's file with other damages.
-int64_t run_damaged_files(const std::vector<uint8_t>& bytes) {
-  constexpr int64_t kDamages = 100;
-  Choices choices(bytes.data(), bytes.size());
-  const Draft draft = saved_draft(choices);
-  const std::vector<uint8_t> file = file_of(draft, choices);
-  for (int64_t i = 0; i < kDamages; i++) {
-    const std::vector<uint8_t> more = random_bytes(30);
-    Choices damages(more.data(), more.size());
-    std::vector<uint8_t> damaged = file;
-    damage(damages, damaged);
-    run_any_file(damaged.data(), damaged.size());
-  }
-  return kDamages;
-}
-
-}  // namespace
-}  // namespace sparsejax::test
-
 int main(int num_arguments, char** arguments) {
   using Clock = std::chrono::steady_clock;
   const auto end =
       Clock::now() + std::chrono::seconds(num_arguments > 1 ? std::atoi(arguments[1]) : 60);
   const uint32_t first = num_arguments > 2 ? std::atoi(arguments[2]) : 0;
-  const bool files = num_arguments > 3;
   int64_t executions = 0;
   for (uint32_t seed = first; Clock::now() < end; seed++) {
     sparsejax::test::random().seed(seed);
     const std::vector<uint8_t> bytes = sparsejax::test::random_bytes(20 + seed % 500);
     std::printf("\rseed %u, %lld before", seed, static_cast<long long>(executions));
     std::fflush(stdout);  // the one that fails is the last
-    executions += files ? sparsejax::test::run_damaged_files(bytes)
-                        : (sparsejax::test::fuzz_once(bytes.data(), bytes.size()), 1);
+    sparsejax::test::fuzz_once(bytes.data(), bytes.size());
+    executions++;
   }
   std::printf("\r%lld executions without a failure\n", static_cast<long long>(executions));
 }

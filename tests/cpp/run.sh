@@ -4,7 +4,8 @@
 # On a CPU without AVX-512 its 16-lane templates are built for AVX2, so that they run there, too. NEON runs under
 # emulation in tests/arm/run.sh, which calls `emulated` (without sanitizers: those need the target's libraries).
 # Last, the runtime is built as a library for others, and programs and files run on it.
-# With `fuzz SECONDS` programs and custom calls are fuzzed instead: by libFuzzer where clang++ has it, else by seeds.
+# With `fuzz SECONDS` programs and custom calls are fuzzed instead, with `fuzz-files RUNS` files and the whole runtime: by
+# libFuzzer where clang++ has it, else by seeds.
 set -euo pipefail
 cd "$(dirname "$0")"
 readonly source=../../xla_ops
@@ -65,13 +66,13 @@ readonly drafts=({programs,random_program,reference,files}.cc)
 mapfile -t threads < <(grep -lw Threads -- *_test.cc)
 readonly threads tests=(main.cc *_test.cc calls.cc)
 
-fuzz() {  # seconds
-  local libfuzzer=()
-  start fuzz "${CXX:-g++}" "${sanitize[@]}" -O1
+fuzz() {  # program, for seeds: seconds or runs, for libFuzzer: flags
+  local program=$1 libfuzzer=()
+  start "$program" "${CXX:-g++}" "${sanitize[@]}" -O1
   if echo 'extern "C" int LLVMFuzzerTestOneInput(const char*, unsigned long) { return 0; }' |
     clang++ -x c++ -fsanitize=fuzzer,address - -o "$build/probe" 2>/dev/null; then
     libfuzzer=(-fsanitize=fuzzer-no-link -DSPARSEJAX_LIBFUZZER -Wno-unknown-warning-option)
-    start fuzz clang++ "${sanitize[@]}" -O1 "${libfuzzer[@]}"
+    start "$program" clang++ "${sanitize[@]}" -O1 "${libfuzzer[@]}"
   fi
   if [ "$(uname -m)" = x86_64 ]; then
     add_kernels avx512 "${avx512[@]}"
@@ -81,14 +82,15 @@ fuzz() {  # seconds
     add_kernels neon 4
   fi
   add_host
-  compile_all "${handlers[@]}" "${drafts[@]}" calls.cc fuzz.cc --
+  compile_all "${drafts[@]}" "$program.cc" --
+  if [ "$program" = fuzz ]; then compile_all "${handlers[@]}" calls.cc --; fi
   if [ "${#libfuzzer[@]}" = 0 ]; then
-    link fuzz
-    "$build/fuzz" "$1"
+    link "$program"
+    "$build/$program" "$2"
   else
-    link fuzz -fsanitize=fuzzer
+    link "$program" -fsanitize=fuzzer
     mkdir -p "$build/corpus"
-    "$build/fuzz" -max_total_time="$1" -max_len=600 -print_final_stats=1 -artifact_prefix="$build/" "$build/corpus"
+    "$build/$program" "${@:3}" -print_final_stats=1 -artifact_prefix="$build/" "$build/corpus"
   fi
 }
 
@@ -120,7 +122,12 @@ alone() {  # as others may build the runtime: without Python, XLA, threads and e
 }
 
 if [ "${1:-}" = fuzz ]; then
-  fuzz "${2:-600}"
+  fuzz fuzz "${2:-600}" -max_total_time="${2:-600}" -max_len=600
+  exit
+fi
+
+if [ "${1:-}" = fuzz-files ]; then
+  fuzz fuzz_files "${2:-1000000}" -runs="${2:-1000000}" -max_len=16384
   exit
 fi
 

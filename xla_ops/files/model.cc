@@ -272,6 +272,16 @@ bool check_version(Json graph, Problem& problem) {
                       "; update sparsejax");
 }
 
+// A function that JAX alone runs says what it leaves in XLA.
+bool check_whole(Json graph, Problem& problem) {
+  const Json items = graph.member("xla");
+  if (items.kind() == JsonKind::kMissing) return true;
+  std::string left;
+  items.for_items([&](Json item) { left += (left.empty() ? "" : ", ") + item.text(); });
+  return problem.fail("JAX alone runs it, for in XLA stays " + left +
+                      "; in Python sj.load(path, allow_xla=True) reads it");
+}
+
 }  // namespace
 
 std::string read_model(const uint8_t* bytes, int64_t size, Model& model) {
@@ -287,7 +297,9 @@ std::string read_model(const uint8_t* bytes, int64_t size, Model& model) {
   const std::string wrong = graph.parse(model.graph);
   if (!wrong.empty()) problem.fail("its graph " + wrong);
   Reader reader(container, graph.root(), model, problem);
-  if (!problem.found() && check_version(graph.root(), problem)) reader.read();
+  if (!problem.found() && check_version(graph.root(), problem) &&
+      check_whole(graph.root(), problem))
+    reader.read();
   if (problem.found()) return problem.text();
   const std::string refused =
       parse_program(model.words.data(), static_cast<int64_t>(model.words.size()),

@@ -8,6 +8,8 @@
 //             {"op", "inputs", "output", "window", "strides", "dilation", "pads", "function",
 //             "bounds", "residual", "gate", "storage", "layout", "pooling", "binary", "argument",
 //             "channels", "weights": {"form", "block"}}
+// Of a function that JAX alone runs there are "xla", the list of what stays in XLA, and "program",
+// the file beside it, in place of items, values and steps (sparsejax/compiler/files/exported.py).
 // Tensors: of step i "i.values" and "i.where" (weights.h) and "i.bias", float32; "bounds", float32,
 // two for each number that "bounds" of a step may be. Other names and keys are somebody else's.
 #pragma once

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from sparsejax import text
+from sparsejax.compiler.files.ports import Ports
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class FileReport:
         num_bytes: of the whole file.
         writer: what wrote it.
         version: of the format.
+        xla: what stays in XLA, and why, of a function that JAX alone runs.
     """
 
     layers: tuple[StoredLayer, ...]
@@ -49,6 +51,7 @@ class FileReport:
     num_bytes: int
     writer: str
     version: int
+    xla: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """A table of 80 columns."""
@@ -73,8 +76,25 @@ class FileReport:
             f"{note}inputs: {_listed(self.inputs)}\noutputs: {_listed(self.outputs)}\n"
             f"written by {self.writer}, format {self.version}; of dense: in float32."
         )
+        if self.xla:
+            caption += f"\nOnly JAX runs it, with dense weights. In XLA: {', '.join(self.xla)}."
         columns = ("layer", "does", "zeros", "stored", "bytes", "of dense")
         return text.Table("", columns, rows, footer, caption)
+
+
+def report_of(
+    graph: Mapping[str, Any], ports: Ports, num_bytes: int, layers: Sequence[StoredLayer] = ()
+) -> FileReport:
+    """The report of a file of this graph."""
+    return FileReport(
+        layers=tuple(layers),
+        inputs={port.name: str(port) for port in ports.inputs},
+        outputs={port.name: str(port) for port in ports.outputs},
+        num_bytes=num_bytes,
+        writer=str(graph.get("writer", "")),
+        version=int(graph.get("version", 0)),
+        xla=tuple(map(str, graph.get("xla", ()))),
+    )
 
 
 def _listed(ports: Mapping[str, str]) -> str:

@@ -71,3 +71,9 @@ def names(structure: Any, alone: str) -> list[str]:
     """
     nested = jax.tree.unflatten(structure, range(structure.num_leaves))
     return [path or alone for path, _ in tree.leaves_with_paths(nested)]
+
+
+def input_names(structure: Any) -> list[str]:
+    """The paths of all arguments; those within it of a sole argument."""
+    arguments = structure.children()
+    return names(arguments[0] if len(arguments) == 1 else structure, "input")

@@ -4,9 +4,10 @@ import importlib.metadata
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -16,6 +17,7 @@ from sparsejax.compiler.compiled import CompiledFunction, Version
 from sparsejax.compiler.engine.lower import lower, with_rows
 from sparsejax.compiler.engine.program import read_steps
 from sparsejax.compiler.files import trees
+from sparsejax.compiler.files.exported import write_exported
 from sparsejax.compiler.files.graph import written
 from sparsejax.compiler.graph.graph import Node, Region, Value
 from sparsejax.compiler.nodes.control import Control
@@ -39,6 +41,7 @@ def save(
     path: str | PathLike,
     *,
     values: Literal["float32", "float16"] = "float32",
+    allow_xla: bool = False,
 ) -> None:
     """Write a compiled function to a file that runs anywhere: `sj.load` here, C elsewhere.
 
@@ -53,10 +56,13 @@ def save(
         path: of the file.
         values: in which precision weights are stored; biases are float32. With "float32" what is
             loaded computes the same bits on the example's shapes.
+        allow_xla: write a function of which something stays in XLA, a loop say, too: the file says
+            what, and beside it, with the suffix `.stablehlo`, is the whole function as a program
+            for XLA (`jax.export`), which JAX alone runs, with dense weights.
 
     Raises:
         TypeError: when inputs or outputs are in containers other than tuples, lists and dicts.
-        ValueError: when something stays in XLA, or an input is not used; it says what.
+        ValueError: when something stays in XLA, or an input is not used; it says what and why.
 
     Example:
         >>> import tempfile
@@ -68,15 +74,23 @@ def save(
     """
     if values not in DTYPES:
         raise ValueError(f'save needs values="float32" or "float16", got {values!r}.')
-    Path(path).write_bytes(to_bytes(fast, DTYPES[values]))
+    refused = _refusal(fast) if allow_xla else None
+    if not refused:
+        Path(path).write_bytes(to_bytes(fast, DTYPES[values]))
+        return
+    if values != "float32":
+        raise ValueError(f'save needs values="float32" for what XLA runs, got "{values}".')
+    apply_fn = partial(fast._apply_fn, fast._params)
+    write_exported(Path(path), apply_fn, fast._example, refused.left, _head())
 
 
 def to_bytes(fast: CompiledFunction, dtype: type[np.floating]) -> bytes:
     """The file of a compiled function, its weights in `dtype`."""
+    if refused := _refusal(fast):
+        raise ValueError(refused.sentence)
     made, input_tree = fast._first(), jax.tree.structure(fast._example)
-    region = _whole(made, _input_names(input_tree))
     layouts = {node: choice.layout for node, choice in made.choices.items()}
-    return encoded(region, layouts, input_tree, made.traced.output_tree, dtype)
+    return encoded(_whole(made), layouts, input_tree, made.traced.output_tree, dtype)
 
 
 def encoded(
@@ -102,11 +116,9 @@ def encoded(
     steps, tensors = written(program, paths, dtype)
     sizes, _ = read_steps(program.words)
     graph = {
-        "version": VERSION,
-        "reader": READER,
-        "writer": f"sparsejax {importlib.metadata.version('sparsejax')}",
+        **_head(),
         "items": _items(region),
-        "inputs": _ports(region.inputs, _input_names(input_tree)),
+        "inputs": _ports(region.inputs, trees.input_names(input_tree)),
         "outputs": _ports(region.outputs, trees.names(output_tree, "output")),
         "input_tree": trees.to_json(input_tree, "inputs"),
         "output_tree": trees.to_json(output_tree, "outputs"),
@@ -118,16 +130,15 @@ def encoded(
     return file
 
 
+def _head() -> dict[str, Any]:
+    writer = f"sparsejax {importlib.metadata.version('sparsejax')}"
+    return {"version": VERSION, "reader": READER, "writer": writer}
+
+
 def _items(region: Region) -> str:
     if region.rows:
         return "rows"
     return "channels_last" if region.channels_last else "channels_first"
-
-
-def _input_names(structure: Any) -> list[str]:
-    """The paths of all arguments; those within it of a sole argument."""
-    arguments = structure.children()
-    return trees.names(arguments[0] if len(arguments) == 1 else structure, "input")
 
 
 def _ports(values: Sequence[Value], names: Sequence[str]) -> list[dict[str, Any]]:
@@ -141,33 +152,49 @@ def _ports(values: Sequence[Value], names: Sequence[str]) -> list[dict[str, Any]
     ]
 
 
-def _is_loop(node: Node) -> bool:
-    return isinstance(node.op, Control)
+class Refusal(NamedTuple):
+    """Why a function is not one region.
+
+    Attributes:
+        left: what stays in XLA and why, in the words of the report.
+        sentence: for who wants to save it.
+    """
+
+    left: list[str]
+    sentence: str
 
 
-def _whole(made: Version, names: Sequence[str]) -> Region:
-    """The region that is the whole function of inputs of these names, in their order."""
-    graph, report = made.graph, made.report
-    regions = [part for part in made.schedule if isinstance(part, Region)]
-    loops = [str(part.op) for part in made.schedule if isinstance(part, Node) and _is_loop(part)]
-    if len(regions) != 1 or report.xla or loops:
-        named = [
-            f"{count} {name}" + (f" ({report.reasons[name]})" if report.reasons[name] else "")
-            for name, count in report.xla.items()
-        ]
-        left = "; ".join([*named, *loops])
-        raise ValueError(
+def _refusal(fast: CompiledFunction) -> Refusal | None:
+    """Why no file can hold the function; None where one can."""
+    made = fast._first()
+    graph, report, schedule = made.graph, made.report, made.schedule
+    regions = [part for part in schedule if isinstance(part, Region)]
+    apart = [part.op for part in schedule if isinstance(part, Node)]
+    left = [f"1 {op} (a loop or branch)" for op in apart if isinstance(op, Control)]
+    left += [f"{count} {name} ({report.reasons[name]})" for name, count in report.xla.items()]
+    if len(regions) != 1 or left:
+        return Refusal(
+            left or [f"{len(regions)} custom calls"],
             "save needs a function that is one custom call with nothing left in XLA, got "
-            f"{len(regions)} custom calls and in XLA {left or 'nothing'}; leave that out."
+            f"{len(regions)} custom calls and in XLA {'; '.join(left) or 'nothing'}; leave that "
+            "out, or pass allow_xla=True for what JAX alone runs.",
         )
-    (region,) = regions
-    known = {v for node in region.nodes for v in node.outputs} | set(region.inputs)
-    unused = [n for n, v in zip(names, graph.inputs, strict=True) if v not in set(region.inputs)]
-    constant = [v for v in graph.outputs if v not in known]
-    if unused or constant:
-        raise ValueError(
-            "save needs a function that uses all of its inputs and computes all of its outputs, "
-            f"got {f'no use of {unused}' if unused else f'{len(constant)} constant outputs'}; "
-            "leave them out."
-        )
+    names = trees.input_names(jax.tree.structure(fast._example))
+    read, made_there = set(regions[0].inputs), {v for n in regions[0].nodes for v in n.outputs}
+    unused = [name for name, v in zip(names, graph.inputs, strict=True) if v not in read]
+    constant = [v for v in graph.outputs if v not in made_there | read]
+    if not unused and not constant:
+        return None
+    wrong = f"no use of {unused}" if unused else f"{len(constant)} constant outputs"
+    return Refusal(
+        [wrong],
+        "save needs a function that uses all of its inputs and computes all of its outputs, "
+        f"got {wrong}; leave them out, or pass allow_xla=True for what JAX alone runs.",
+    )
+
+
+def _whole(made: Version) -> Region:
+    """The region that is the whole function, with the function's inputs in their order."""
+    (region,) = (part for part in made.schedule if isinstance(part, Region))
+    graph = made.graph
     return Region(region.nodes, graph.inputs, graph.outputs, region.rows, region.channels_last)

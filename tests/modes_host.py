@@ -137,6 +137,11 @@ WITHIN = {
     "Packed": "Unstructured",
     "PenaltyState": "linf",
     "tap": "with_maps",
+    "sample_gate": "one_path",
+    "keep_others": "one_path",
+    "times_log_cost": "one_path",
+    "PathCosts": "one_path",
+    "Gate": "one_path",
     "dequantize": "quantize",
     "Quantized": "quantize",
     "CompiledFunction": "compile",
@@ -152,6 +157,8 @@ WITHIN = {
     "Check": "check",
     "Finding": "check",
 }
+TRACED_SEARCH = {"Gate", "PathCosts", "keep_others", "one_path", "plus_cost", "sample_gate"}
+TRACED_SEARCH |= {"times_log_cost"}
 TRACED_MAPS = {"Quantized", "dequantize", "l1", "quantize", "sow", "tap", "with_maps"}
 
 
@@ -193,7 +200,10 @@ OUTSIDE = {
         "Python numbers",
     ),
     **dict.fromkeys(_offered(sj.deploy), "Python numbers, clocks and threads"),
-    **dict.fromkeys(_offered(sj.search), "a loop in Python around the user's own function"),
+    **dict.fromkeys(
+        [name for name in _offered(sj.search) if name not in TRACED_SEARCH],
+        "a loop in Python around the user's own function",
+    ),
     **dict.fromkeys(
         [name for name in _offered(sj.activations) if name not in TRACED_MAPS], "NumPy only"
     ),

@@ -56,6 +56,21 @@ def loud(weights, grads, key):
 
 
 GROUPS = sj.channel_groups(apply, PARAMS, X)
+COSTS = sj.search.PathCosts(((1.0, 3.0),), 0.5, "modelled by hand")
+
+
+def gated(alphas):
+    """The value of an edge of two paths, and its gradient for alphas, at some cost."""
+    paths = [lambda params, x: apply(params, x), lambda params, x: x]
+
+    def total(alphas):
+        gate = sj.search.sample_gate(KEY, alphas, num_candidates=2)
+        y = sj.search.one_path(paths, alphas, gate, PARAMS, X)
+        term = sj.search.times_log_cost(4.0, scale=1.0)
+        return term(jnp.sum(y**2), COSTS.expected([alphas], [gate]))
+
+    value, grad = jax.value_and_grad(total)(alphas)
+    return value, sj.search.keep_others(alphas - grad, alphas, np.arange(2, dtype=np.int32))
 
 
 class Call(NamedTuple):
@@ -259,6 +274,8 @@ TRACED = {
     "weighted_average": Call(
         lambda x: sj.federated.weighted_average({"w": x}, np.array([1, 3], np.int32)), (X,)
     ),
+    "one_path": Call(gated, (jnp.asarray([0.5, -0.5]),)),
+    "plus_cost": Call(lambda x: sj.search.plus_cost(4.0)(x, x), (X,)),
     "l1": Call(lambda x: sj.activations.l1({"relu": jax.nn.relu(x)}, 0.5), (X,)),
     "with_maps": Call(
         lambda x: sj.activations.with_maps(lambda x: sj.activations.tap(x, "own").sum())(x), (X,)

@@ -164,6 +164,8 @@ def _response(higher: list[tuple[int, int]], own: tuple[int, int], lower: list[i
     load = sum((Fraction(c, p) for c, p in [*higher, own]), Fraction(0))
     if load > 1 or (load == 1 and held):
         return None
+    # Without preemption the worst response need not be of the first job in a busy period: each job
+    # q that begins in it is tried.
     busy = _fixed_point(
         held + cost, lambda t: held + sum(-(-t // p) * c for c, p in [*higher, own])
     )

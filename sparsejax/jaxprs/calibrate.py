@@ -156,6 +156,7 @@ def _moments(
     ]
     for site, side in planned:
         _check_site(site, side, labels)
+    # The moments are taken inside the one run: the activations of a net would not fit beside it.
     taps = {
         (site.trail, side): tuple(step is not None for step in site.steps) for site, side in planned
     }

@@ -60,6 +60,7 @@ def aligned(ins: Sequence[int], outs: Sequence[int]) -> Iterator[tuple[list[int]
     while left[0]:
         own: list[list[int]] = [[left[0].pop(0)], [left[1].pop(0)]]
         total = lambda side: math.prod((ins, outs)[side][axis] for axis in own[side])  # noqa: B023
+        # The smaller product takes its next axis, until both sides count the same elements.
         while total(0) != total(1):
             side = int(total(0) > total(1))
             own[side].append(left[side].pop(0))

@@ -148,6 +148,8 @@ def _scan(reader: _Reader, equation: Any, kinds: list[Kind], place: Place) -> li
         return [*carry, *[CONSTANT] * (len(equation.outvars) - len(carry))]
     num_carry = len(carry)
     turn = lambda c, i, where: reader.walk(body, [*consts, *c, *slices(i)], where)
+    # The labels of a carry depend on what the turn before made of it, so the body is read until
+    # they rest; only then does a second reading tell which weights each turn uses.
     every = place.turn(None, length)
     begun = [kind.terms for kind in carry]
     carry, terms = reader.settled(lambda c: turn(c, 0, every)[:num_carry], carry)

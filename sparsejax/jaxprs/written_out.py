@@ -112,6 +112,7 @@ def _differ(terms: Sequence[Term], axes: Sequence[int], labels: Labels) -> bool:
     own = [term.labels for term in terms]
     if own[0].size == 0:
         return False
+    # A stride of 0 says that an axis only repeats: one element of it is enough to compare.
     alike = [all(x.strides[axis] == 0 for x in own) for axis in range(own[0].ndim)]
     narrow = tuple(slice(0, 1) if same else slice(None) for same in alike)
     stack = np.stack([x[narrow] for x in own])

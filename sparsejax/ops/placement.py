@@ -155,6 +155,8 @@ def _rule(names: Names, shapes: Sequence[Sequence[int]]) -> tuple[str, tuple[str
         pairs = (zip(axes, shape, strict=True) for axes, shape in zip(all_axes, sizes, strict=True))
         return ", ".join(" ".join(factor(*pair) for pair in pairs_of) for pairs_of in pairs)
 
+    # Shardy takes a factor's size from its operands; an axis of 1 that is broadcast must not
+    # lend its size to the name it shares.
     known: dict[str, int] = {}
     for axes, shape in zip(names.operands, shapes, strict=True):
         for name, size in zip(axes, shape, strict=True):

@@ -152,6 +152,8 @@ def _rounded(
     order = sorted(range(len(leaves)), key=lambda index: -group_sizes[index])
     counts = [0] * len(leaves)
     error = 0.0
+    # Large groups first, so that their rounding error can still be met by small ones; the second
+    # round spends what a leaf at its limit had to pass on.
     for index in order * 2:
         leaf, size = leaves[index], group_sizes[index]
         highest = leaf.pattern.max_sparsity(leaf.shape) * leaf.num_weights

@@ -126,6 +126,8 @@ def _of_masks(
             refused[group.name] = group.reason or whole[group.name]
         else:
             keep[group.name] = own
+    # A unit that stays may be seen by others in turn, so all are looked at again until none is;
+    # each round returns one unit at least.
     while True:
         removal = Removal(made.spans, {made.runs[name]: own for name, own in keep.items()})
         amounts = folded_or_seen(made.program, removal, made.leaves, pruned)

@@ -89,6 +89,7 @@ def prune_channels(
         for index, (group, members, sparsity) in enumerate(planned_groups(groups, context.plan)):
             key = jax.random.fold_in(context.key, index)
             scores = sum(_by_unit(m, score(own[1][_at(m)], own[2][_at(m)], key)) for m in members)
+            # A unit that any member still keeps may stay: masks of a group are made equal here.
             kept = sum(_by_unit(m, own[0][_at(m)].astype(jnp.float32)) for m in members) > 0
             pruned = count_pruned(ramp(context.step) * sparsity, group.size)
             count = jnp.maximum(group.size - pruned, 1)

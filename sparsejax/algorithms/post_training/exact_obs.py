@@ -149,6 +149,8 @@ def _traces(
     gone = np.zeros(weights.shape, bool)
     order, errors = [], []
     for _ in range(num_columns // m * (m - n)):
+        # Each row has its own inverse, as each loses other weights: rows * columns^2 floats. The
+        # error of removing weight i is w_i^2 / inverse_ii.
         diagonal = np.einsum("rii->ri", inverses)
         free = ~gone & np.repeat(left > 0, m, axis=1)
         scores = np.where(free, np.square(weights) / np.where(free, diagonal, 1.0), np.inf)

@@ -125,6 +125,7 @@ def to_shuffle(edit: Edit, node: Node) -> bool:
     before, after, split = first.inputs[0].shape, node.outputs[0].shape, middle.inputs[0].shape
     if before != after or len(before) not in (2, 4) or not is_float(*node.outputs):
         return False
+    # The channels are last or second: all their parts stand there, and no other axis may move.
     rank, parts = len(before), len(split) - len(before) + 1
     for axis in (rank - 1, 1):
         order = middle.op.permutation
@@ -154,6 +155,7 @@ def into_layer_before(edit: Edit, node: Node) -> bool:
     parts = [reader.op for reader in edit.readers[x] if isinstance(reader.op, Channels)]
     if len(parts) != len(edit.readers[x]) or node.op.axis != op.channel_axis(len(x.shape)):
         return False
+    # Parts that overlap would compute the shared channels twice.
     taken = np.concatenate([part.index for part in parts])
     if np.unique(taken).size != taken.size or any(part.axis != node.op.axis for part in parts):
         return False

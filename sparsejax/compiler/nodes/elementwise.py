@@ -113,6 +113,7 @@ def broadcast_gate(edit: Edit, node: Node) -> bool:
     """A gate that was broadcast to the image needs not be."""
     if not isinstance(node.op, Elementwise) or len(node.inputs) != 2:
         return False
+    # x - gate is a step of the engine, gate - x is not; the others may be turned around.
     for position in (1,) if node.op.kind == "sub" else (1, 0):
         x, other = node.inputs[1 - position], node.inputs[position]
         writer = edit.writer.get(other)

@@ -115,6 +115,7 @@ def _linear(
     layer = made(op, flat.outputs, [*leading, matrix.shape[1]])
     split = made(Reshape((*leading, *outputs)), layer.outputs, [*leading, *outputs])
     nodes = [moved, flat, layer, split]
+    # dot_general puts the left operand's free axes first, here those of the weights.
     if on_left:
         k, n = len(free_x), len(free_x) + len(free_weights)
         order = (*range(k, n), *range(k))

@@ -80,6 +80,8 @@ class Pick(ImageOp):
 def pick_of(places: np.ndarray, shape: tuple[int, ...], channels_last: bool = True) -> Pick | None:
     """The pick that gives (height, width, channels) places in an image of such a shape."""
     row, column, channel = np.unravel_index(places, shape)
+    # A pick adds what row, column and channel say of each place. Reading the three axes through
+    # the origin gives those sums; whether they hold everywhere is asked at the end.
     y = np.stack([row[:, 0, 0], channel[:, 0, 0] - channel[0, 0, 0]], 1)
     x = np.stack([column[0, :, 0], channel[0, :, 0] - channel[0, 0, 0]], 1)
     at = (channel[0, 0], row[0, 0] - row[0, 0, 0], column[0, 0] - column[0, 0, 0])

@@ -182,6 +182,8 @@ def counts_inside(edit: Edit, node: Node) -> bool:
         return False
     if affine.shift.any() or affine.activation or not op.counts:
         return False
+    # A mean over the taps inside is traced as (mean * taps) / counts: the counts are a constant,
+    # and only if they are these is the division the pool's own.
     expected = _taps_inside(pool.inputs[0], pool.outputs[0], op)
     factors = 1 / expected if node.op.name == "mul" else expected
     if counts.ndim != 4 or not np.allclose(counts, factors, rtol=1e-6, atol=0):

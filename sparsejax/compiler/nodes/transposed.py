@@ -57,6 +57,8 @@ def to_phases(edit: Edit, node: Node) -> bool:
     op = found.op
     if op.strides != (1, 1) or op.dilation != (1, 1) or op.groups != 1:
         return edit.refuse(node, "a transposed convolution with strides, dilation or groups")
+    # Output pixel s * q + p sees the taps p, p + s, ... only: s phases, each an ordinary
+    # convolution with about 1/s of the taps, woven together by the pick. No zeros are multiplied.
     axes = []
     for i, side in enumerate(sides(op.channels_last)):
         number, before, after = op.weights.shape[i], found.x.shape[side], found.shape[side]

@@ -21,6 +21,8 @@ def to_activation(edit: Edit, node: Node) -> bool:
     """The node and all before it that only it needs, as one activation: the largest that fits."""
     if not _is_elementwise(node) or not is_float(*node.outputs):
         return False
+    # A prefix of a gelu is an activation too, so the largest set wins; of an unknown function the
+    # smaller ones are tried, too.
     for source, nodes in reversed(list(_grown(edit, node))):
         function = partial(_evaluated, source, nodes, node.outputs[0])
         activation = recognise(function)

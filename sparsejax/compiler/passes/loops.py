@@ -37,6 +37,8 @@ def _scan(graph: Graph, equation: Any, inputs: list[Value], walk: Walk) -> list[
     one_turn = [Value(v.shape[1:], v.dtype) for v in scanned]
     made = lambda rest: _loop_body(closed, shared, carried, rest, walk)
     body, fixed = made(one_turn)
+    # Layers over a scanned stack of weights have constants only when written out; a loop whose
+    # turns share their weights stays a loop, or each turn would pack them again.
     if length == 1 or (length <= MAX_UNROLLED and _own_weights(body, made, scanned)):
         return _unrolled(graph, equation, inputs, walk)
     if not _num_layers(body):

@@ -61,6 +61,8 @@ def before(graph: Graph, loop: Turns, is_layer: Callable[[Node], bool], walk: Wa
         if computed and _may_move(node) and free.issuperset(computed):
             free.update(node.outputs)
             nodes.append(node)
+    # An LSTM's product with its inputs waits for no carry: T products of one row become one of T
+    # rows, which share each load of a weight.
     nodes = _around(nodes, is_layer)
     if not loop.carried or not _fits(nodes, loop.length):
         return loop

@@ -41,6 +41,8 @@ class Partition:
         form = self.join(self.forms[a], self.forms[b])
         if form is None or self._between(a, b):
             return b
+        # `before` has a bit for each group that must run first, so that "is something between the
+        # two?" is one `and`, whatever the number of nodes. Who waited for either waits for both.
         both = 1 << a | 1 << b
         before = (self.before[a] | self.before.pop(b)) & ~both
         self.before[a], self.forms[a] = before, form

@@ -95,6 +95,8 @@ def _sides(value: Value) -> tuple[int, ...]:
 
 def _ordered(graph: Graph, groups: Partition) -> list[Region | Node]:
     """Regions and single nodes, each when all that it reads is there; the earliest first."""
+    # A group without a layer would be a call of the engine for a few additions: its nodes stay
+    # with XLA, each by itself, which fuses them with their neighbours.
     heavy = {
         number
         for number, nodes in groups.members.items()

@@ -185,6 +185,8 @@ def _convolution(removal: Removal, step: Step, fills: list[Fill]) -> list[Fill]:
     spans, (images, kernel) = removal.spans, step.operands
     inputs = vector(fills[0], x[1], spans.size(images.axes[x[1]])).reshape(groups, -1)
     weights = vector(fills[1], w[1], inputs.shape[1])
+    # One group: what a removed input still holds (a bias, say) times its weights can be folded into
+    # what follows. With groups that constant differs from group to group: those inputs stay.
     owed: tuple[Owed, ...] = ()
     if removal.removed(kernel.axes[w[1]]) is not None and groups == 1:
         owed = _contracted(removal, step, fills, (x[1], w[1]), (inputs[0], weights))

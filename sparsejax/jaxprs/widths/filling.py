@@ -74,6 +74,7 @@ def _still_owed(removal: Removal, step: Step, fills: list[Fill]) -> tuple[Owed, 
             if name == "transpose":
                 left.append(owed._replace(axis=params["permutation"].index(owed.axis)))
                 continue
+            # The next bias is where the constant goes; where none follows, the function pays it.
             taken = absorbed(step, side, fills[1 - side].array, owed) if name in SUMS else None
             if taken is None:
                 removal.charge([owed])

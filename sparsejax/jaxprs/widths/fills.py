@@ -130,6 +130,7 @@ def evaluated(equation: Any, own: Sequence[Vector]) -> Vector:
     unknown = np.isnan(np.stack(own)).any(0)
     with np.errstate(all="ignore"):
         if name == "mul":
+            # 0 times what is not known is 0: a removed channel's weights silence whatever comes.
             return np.where((own[0] == 0) | (own[1] == 0), 0.0, own[0] * own[1])
         if name == "div":
             return np.where((own[0] == 0) & (own[1] != 0), 0.0, own[0] / own[1])

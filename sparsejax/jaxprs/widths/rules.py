@@ -225,6 +225,8 @@ def _convolution(spans: Spans, equation: Any, operands: Sequence[Axes]) -> list[
     if groups == 1:
         spans.unify(images[x[1]], kernel[w[1]])
     else:
+        # A group's inputs and outputs go together; inputs inside of a group are shared by all of
+        # them, since the kernel has one axis for the inputs of every group.
         outer, inner = spans.divided(images[x[1]], (groups, spans.size(kernel[w[1]])))
         spans.unify(inner, kernel[w[1]])
         own, _ = spans.divided(kernel[w[0]], (groups, spans.size(kernel[w[0]]) // groups))

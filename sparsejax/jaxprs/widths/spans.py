@@ -167,6 +167,8 @@ class Spans:
             self.freeze(one)
             self.freeze(other)
             return
+        # (2, 6) and (4, 3) are the same 12 units seen in two ways: both are split to the finer
+        # factor, 2 x (2 x 3), until the factors agree or do not divide each other.
         size = min(sizes)
         inner = self._sizes[one] // size
         if size == 1 and sizes != (1, 1):

@@ -20,7 +20,8 @@ def run_tapped(
     closed: core.ClosedJaxpr,
     operands: Sequence[Any],
     taps: Mapping[Tap, tuple[bool, ...]],
-    moment: Callable[[Any, int, Sequence[Any]], Any],
+    moment: Callable[[Any, int, Sequence[Any]], Any] | None = None,
+    change: Callable[[Tap, Sequence[Any]], Sequence[Any]] | None = None,
 ) -> tuple[list[Any], Moments]:
     """The outputs, and the sums of `moment(equation, side, operands)` over each product's runs.
 
@@ -28,21 +29,28 @@ def run_tapped(
       closed: any jaxpr.
       operands: of it.
       taps: for each product, which of the loops around it keep their turns apart, in front.
-      moment: an array.
+      moment: an array; None for none.
+      change: `change(tap, operands)` are what a product runs on in the place of its operands.
 
     Raises:
       ValueError: a product lies inside of an equation that cannot be opened.
     """
-    runner = _Runner(dict(taps), moment)
+    runner = _Runner(dict(taps), moment, change)
     return runner.run(closed.jaxpr, closed.consts, operands, (), 0)
 
 
 class _Runner:
     """Evaluates equations one by one where a tap lies inside, else as they are."""
 
-    def __init__(self, taps: dict[Tap, tuple[bool, ...]], moment: Callable[..., Any]):
+    def __init__(
+        self,
+        taps: dict[Tap, tuple[bool, ...]],
+        moment: Callable[..., Any] | None,
+        change: Callable[..., Any] | None,
+    ):
         self.taps = taps
         self.moment = moment
+        self.change = change
         self.around = {trail[:end] for trail, _ in taps for end in range(1, len(trail))}
 
     def run(
@@ -54,8 +62,10 @@ class _Runner:
         def step(equation: Any, inputs: list[Any]) -> Sequence[Any]:
             own = (*trail, id(equation))
             for side in (0, 1):
-                if (own, side) in self.taps:
+                if (own, side) in self.taps and self.moment is not None:
                     moments[own, side] = self.moment(equation, side, inputs)
+                if (own, side) in self.taps and self.change is not None:
+                    inputs = list(self.change((own, side), inputs))
             if own not in self.around:
                 return bound(equation, inputs)
             outputs, inside = self._open(equation, inputs, own, depth)

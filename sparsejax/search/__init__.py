@@ -2,12 +2,22 @@
 
 from sparsejax.search.agent import DDPGSettings as DDPGSettings
 from sparsejax.search.agent import ddpg as ddpg
+from sparsejax.search.bits import BitSearch as BitSearch
+from sparsejax.search.bits import BitTable as BitTable
+from sparsejax.search.bits import bit_search as bit_search
+from sparsejax.search.bits import weight_bytes as weight_bytes
 from sparsejax.search.channels import ChannelSearch as ChannelSearch
 from sparsejax.search.channels import WidthCosts as WidthCosts
 from sparsejax.search.channels import channel_search as channel_search
 from sparsejax.search.channels import width_costs as width_costs
 from sparsejax.search.controller import policy_gradient as policy_gradient
 from sparsejax.search.controller import two_phases as two_phases
+from sparsejax.search.devices import DeviceModel as DeviceModel
+from sparsejax.search.devices import Energy as Energy
+from sparsejax.search.devices import Modelled as Modelled
+from sparsejax.search.devices import example_fpga as example_fpga
+from sparsejax.search.devices import example_mobile as example_mobile
+from sparsejax.search.devices import measured_energy as measured_energy
 from sparsejax.search.fronts import front as front
 from sparsejax.search.fronts import trade_off as trade_off
 from sparsejax.search.gates import Gate as Gate
@@ -32,6 +42,8 @@ from sparsejax.search.pruning_choices import pruning_space as pruning_space
 from sparsejax.search.pruning_choices import sparsities_of as sparsities_of
 from sparsejax.search.punched import block_punched as block_punched
 from sparsejax.search.reconstruct import reconstructed as reconstructed
+from sparsejax.search.rounding import Rounding as Rounding
+from sparsejax.search.rounding import round_layers as round_layers
 from sparsejax.search.samplers import Sampler as Sampler
 from sparsejax.search.samplers import Trial as Trial
 from sparsejax.search.samplers import random_search as random_search

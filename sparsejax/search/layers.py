@@ -1,7 +1,7 @@
 """The layers of a function, as searches and models of devices look at them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -64,19 +64,36 @@ def weight_layers(
     arrays, call = by_paths(apply_fn, params)
     with tracing("weight_layers"):
         closed = jax.make_jaxpr(call)(arrays, *example)
-    labels = Labels(tuple(arrays), np.arange(len(arrays)) + 1, frozenset(arrays))
-    own = [uniform(i + 1, tuple(array.shape)) for i, array in enumerate(arrays.values())]
-    kinds = [*own, *[None] * (len(closed.jaxpr.invars) - len(own))]
     found: dict[str, WeightLayer] = {}
-    for site in find_sites(closed, kinds, labels).found:
-        for side, kind in enumerate(site.kinds):
-            for path in labels.owners(kind.labels):
-                layer = _layer(path, site, side, math.prod(arrays[path].shape))
-                found[path] = _together(found[path], layer) if path in found else layer
+    for own in layer_sites(closed, arrays):
+        layer = _layer(own, math.prod(arrays[own.path].shape))
+        found[own.path] = _together(found[own.path], layer) if own.path in found else layer
     return tuple(found.values())
 
 
-def _layer(path: str, site: Site, side: int, num_weights: int) -> WeightLayer:
+class LayerSite(NamedTuple):
+    """A product, the side of it that a leaf is on, and the leaf's path."""
+
+    site: Site
+    side: int
+    path: str
+
+
+def layer_sites(closed: Any, arrays: Mapping[str, Any]) -> list[LayerSite]:
+    """The products that leaves take part in, of a jaxpr whose first inputs are these arrays."""
+    labels = Labels(tuple(arrays), np.arange(len(arrays)) + 1, frozenset(arrays))
+    own = [uniform(i + 1, tuple(array.shape)) for i, array in enumerate(arrays.values())]
+    kinds = [*own, *[None] * (len(closed.jaxpr.invars) - len(own))]
+    return [
+        LayerSite(site, side, path)
+        for site in find_sites(closed, kinds, labels).found
+        for side, kind in enumerate(site.kinds)
+        for path in labels.owners(kind.labels)
+    ]
+
+
+def _layer(own: LayerSite, num_weights: int) -> WeightLayer:
+    site, side, path = own
     equation, params = site.equation, site.equation.params
     weights, data = (tuple(equation.invars[i].aval.shape) for i in (side, 1 - side))
     sizes = {

@@ -83,7 +83,7 @@ int run(const Layer& layer, int repeats) {
   float* x = aligned(x_memory, layer.cols * pitch);
   float* y = aligned(y_memory, layer.rows * pitch);
   for (int64_t i = 0; i < layer.cols * pitch; ++i) x[i] = normal(random);
-  const PackedProduct packed(layer.weights.data(), layer.rows, layer.cols, layer.pixels, pitch,
+  const PackedProduct packed({layer.weights.data(), layer.rows, layer.cols}, layer.pixels, pitch,
                              layer.layout, neon::product);
   const ProductCall call{&packed.matrix(),        x, pitch, y, pitch, layer.bias.data(), nullptr, 0,
                          {Function::kClamp, 0, 6}};

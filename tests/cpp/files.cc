@@ -157,6 +157,7 @@ class Writer {
     add("layout", listed({l.block, l.tile, l.chunk_cols, l.num_parts}));
     add("pooling", named(kPoolings, static_cast<int64_t>(s.pooling)));
     add("binary", named(kBinaries, static_cast<int64_t>(s.binary)));
+    if (s.groups != 1) add("groups", std::to_string(s.groups));
     add("argument", std::to_string(s.argument));
     add("channels", listed(s.channels));
     if (s.weights != kNone) add("weights", weights(i, s));
@@ -168,7 +169,8 @@ class Writer {
   std::string weights(size_t i, const Step& s) {
     const int64_t rows = draft_.values[s.output].channels;
     const int64_t taps = s.window.kernel_y * s.window.kernel_x;
-    const int64_t cols = taps * (s.op == Op::kProduct ? draft_.values[s.inputs[0]].channels : 1);
+    const int64_t channels = draft_.values[s.inputs[0]].channels / s.groups;
+    const int64_t cols = taps * (s.op == Op::kProduct ? channels : 1);
     const std::string own = std::to_string(i);
     const float* floats = draft_.floats.data();
     const Encoded kept = Encoder(floats + s.weights, rows, cols).encode(c_);

@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "engine/pack_product.h"
+#include "kernels/sizes.h"
 #include "testing.h"
 
 namespace sparsejax::test {
@@ -34,16 +35,24 @@ class Strip {
 };
 
 struct Case {
-  int64_t rows, cols, pixels, x_pitch, y_pitch;
+  int64_t rows, cols, pixels, x_pitch, y_pitch, groups;
   ProductLayout layout;
   std::vector<float> weights, bias;
   ActivationCall activation;
-  bool has_residual;
+  bool has_residual, placed = false;
 
-  float weight(int64_t row, int64_t col) const { return weights[row * cols + col]; }
-  PackedProduct packed(const Kernels& kernels) const {
-    return PackedProduct(weights.data(), rows, cols, pixels, x_pitch, layout, *kernels.product);
+  float weight(int64_t row, int64_t col) const {
+    const int64_t own = cols / groups, first = row / (rows / groups) * own;
+    return col >= first && col < first + own ? weights[row * own + col - first] : 0.f;
   }
+  PackedProduct packed(const Kernels& kernels) const {
+    ProductWeights matrix = {weights.data(), rows, cols, groups, {}};
+    if (placed)  // two taps to a channel, the second one first
+      matrix.places = {{x_pitch / 4, 0}, x_pitch / 2};
+    return PackedProduct(matrix, pixels, x_pitch, layout, *kernels.product);
+  }
+  // Where column k of a matrix without places lies in x.
+  int64_t at(int64_t k) const { return placed ? k ^ 1 : k; }
   std::string name(const Kernels& kernels) const {
     return std::string(kernels.isa) + " product " + std::to_string(rows) + "x" +
            std::to_string(cols) + " storage " + std::to_string(static_cast<int>(layout.storage)) +
@@ -51,7 +60,8 @@ struct Case {
            " pitch " + std::to_string(x_pitch) + " tile " + std::to_string(layout.tile) +
            " chunk " + std::to_string(layout.chunk_cols) + " parts " +
            std::to_string(layout.num_parts) + " activation " +
-           std::to_string(static_cast<int>(activation.function));
+           std::to_string(static_cast<int>(activation.function)) + " groups " +
+           std::to_string(groups) + (placed ? " placed" : "");
   }
 };
 
@@ -79,8 +89,13 @@ Case random_case() {
   c.y_pitch = vector ? 1 : rounded(c.pixels) + 16 * (random()() % 2);
   if (!vector && c.pixels <= 8 && random()() % 2) c.x_pitch = c.y_pitch = c.pixels <= 4 ? 4 : 8;
   c.layout = random_layout(vector);
+  c.groups = any_of({1, 1, 2, 3, 8});
+  if (c.groups > 1) c.rows = round_up(c.rows, c.groups), c.cols = round_up(c.cols, c.groups);
+  if (c.groups > 1 && c.rows / c.groups % (c.layout.block ? c.layout.block : 4) != 0)
+    c.layout.storage = Storage::kRows;
+  c.placed = c.cols % 2 == 0 && c.y_pitch >= 16 && random()() % 3 == 0;
   const double sparsity = any_of({0, 50, 90, 100}) / 100.0;
-  for (int64_t i = 0; i < c.rows * c.cols; i++)
+  for (int64_t i = 0; i < c.rows * c.cols / c.groups; i++)
     c.weights.push_back(uniform() < sparsity ? 0.f : static_cast<float>(2 * uniform() - 1));
   for (int64_t r = 0; r < c.rows; r++) c.bias.push_back(static_cast<float>(uniform() - 0.5));
   c.activation = {static_cast<Function>(random()() % 3), -0.25f, 0.5f};
@@ -106,7 +121,7 @@ ProductCall call_of(const Case& c, const ProductMatrix& matrix, const Strip& x,
                     const Strip& residual, Strip& y) {
   return {&matrix,
           x.data(),
-          c.x_pitch,
+          c.placed ? 4 : c.x_pitch,
           y.data(),
           c.y_pitch,
           c.bias.data(),
@@ -122,8 +137,8 @@ void expect_product(const Case& c, const Strip& x, const Strip& residual, const 
       double sum = c.bias[r], magnitude = 1;
       for (int64_t k = 0; k < c.cols; k++) {
         if (c.weight(r, k) == 0) continue;
-        sum += double{c.weight(r, k)} * x.at(k, p);
-        magnitude += std::abs(double{c.weight(r, k)} * x.at(k, p));
+        sum += double{c.weight(r, k)} * x.at(c.at(k), p);
+        magnitude += std::abs(double{c.weight(r, k)} * x.at(c.at(k), p));
       }
       if (c.has_residual) sum += residual.at(r, p);
       const double expected = activated(c.activation, sum), got = y.at(r, p);
@@ -178,9 +193,10 @@ void test_not_finite(const Kernels& kernels, Case c) {
   c.activation = {Function::kIdentity, 0, 0};
   c.has_residual = false;
   if (c.layout.storage != Storage::kRows)
-    for (int64_t r = 0; r < c.rows; r++) c.weights[r * c.cols + col] = 0;
+    for (int64_t r = 0; r < c.rows; r++)
+      c.weights[r * (c.cols / c.groups) + col % (c.cols / c.groups)] = 0;
   Strip x = random_strip(c.cols, c.pixels, c.x_pitch);
-  for (int64_t p = 0; p < c.pixels; p++) x.at(col, p) = INFINITY;
+  for (int64_t p = 0; p < c.pixels; p++) x.at(c.at(col), p) = INFINITY;
   Strip y(c.rows, c.y_pitch);
   const PackedProduct packed = c.packed(kernels);
   const ProductCall call = call_of(c, packed.matrix(), x, y, y);
@@ -199,6 +215,7 @@ void test_not_finite(const Kernels& kernels, Case c) {
 void test_clamps_keep_nan(const Kernels& kernels) {
   Case c = {};
   c.rows = c.cols = 4;
+  c.groups = 1;
   c.pixels = c.x_pitch = c.y_pitch = 16;
   c.layout = {Storage::kBlocks, 4, 0, 0, 0};
   c.weights.assign(16, 1);

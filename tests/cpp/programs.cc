@@ -10,6 +10,7 @@ Step& Draft::add(Op op, ImageSize size, std::vector<int64_t> inputs) {
   step.op = op;
   step.output = kNone;
   step.window = {1, 1, 1, 1, 1, 1, 0, 0, 0};
+  step.groups = 1;
   step.residual = step.gate = step.weights = step.bias = step.argument = kNone;
   step.inputs = std::move(inputs);
   if (op != Op::kOutput) {
@@ -58,6 +59,7 @@ std::vector<int64_t> Draft::words() const {
                                bits(s.activation.high),
                                s.residual,
                                s.gate,
+                               s.groups,
                                static_cast<int64_t>(l.storage),
                                l.block,
                                l.tile,

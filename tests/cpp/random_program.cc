@@ -126,11 +126,16 @@ class Growth {
     Step& step = d_.add(Op::kProduct, out, {x});
     step.window = w;
     step.pad_top = pad_top;
-    weigh(step, out.channels, cols, cols);
+    for (int64_t n = c_.of({1, 1, 2, 3, 4, 8, 17}); n > 1; n = 1)
+      if (in.channels % n == 0 && out.channels % n == 0) step.groups = n;
+    weigh(step, out.channels, cols / step.groups, cols / step.groups);
     step.residual = residual;
     step.gate = gate;
     step.activation = activation();
     step.layout = layout();
+    const int64_t group_rows = out.channels / step.groups;
+    if (step.groups > 1 && group_rows % (step.layout.block ? step.layout.block : 4) != 0)
+      step.layout.storage = Storage::kRows;
   }
 
   void weigh(Step& step, int64_t channels, int64_t taps, int64_t length) {

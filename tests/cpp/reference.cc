@@ -148,15 +148,17 @@ class Reference {
   void product(const Step& s, Image& out) const {
     const Image& from = in(s);
     const int64_t num_taps = s.window.kernel_y * s.window.kernel_x;
-    const int64_t cols = from.size.channels * num_taps;
+    const int64_t channels = from.size.channels / s.groups, cols = channels * num_taps;
+    const int64_t group_rows = out.size.channels / s.groups;
     const double longest = longest_row(s, out.size.channels, cols);
     double gate_most = 1, gate_error = 0;
     if (s.gate != kNone) gate_most = values_[s.gate].most(), gate_error = values_[s.gate].error;
     fill(out, [&](int64_t m, int64_t y, int64_t x) {
       double sum = weight(s.bias + m);
       taps(s, from.size, y, x, [&](int64_t at, int64_t tap) {
-        for (int64_t k = 0; k < from.size.channels; k++) {
-          const double w = weight(s.weights + m * cols + k * num_taps + tap);
+        for (int64_t c = 0; c < channels; c++) {
+          const int64_t k = m / group_rows * channels + c;
+          const double w = weight(s.weights + m * cols + c * num_taps + tap);
           const double gate = s.gate == kNone ? 1 : values_[s.gate].at[k];
           if (w != 0) sum += w * gate * from.at[k * from.size.pixels() + at];
         }

@@ -30,6 +30,24 @@ const std::vector<Damage>& damages() {
       {"no such block", [](Draft& d) { d.steps[kProduct].layout = {Storage::kMasks, 8, 0, 0, 0}; }},
       {"no such block",
        [](Draft& d) { d.steps[kProduct].layout = {Storage::kBlocks, 1, 0, 0, 0}; }},
+      {"a number of groups", [](Draft& d) { d.steps[kProduct].groups = 0; }},
+      {"equally many", [](Draft& d) { d.steps[kProduct].groups = 3; }},
+      {"equally many", [](Draft& d) { d.steps[kProduct].groups = 8; }},
+      {"over groups",
+       [](Draft& d) {
+         d.steps[kProduct].groups = 2;
+         d.steps[kProduct].layout.storage = Storage::kMasks;
+       }},
+      {"over groups",
+       [](Draft& d) {
+         d.steps[kProduct].groups = 2;
+         d.steps[kProduct].layout = {Storage::kBlocks, 4, 0, 0, 0};
+       }},
+      {"over groups",
+       [](Draft& d) {
+         d.steps[kProduct].groups = 4;
+         d.steps[kProduct].layout = {Storage::kBlocks, 0, 0, 0, 0};
+       }},
       {"must keep sizes", [](Draft& d) { d.steps[kBinary].inputs[0] = kPool; }},
       {"a binary operation", [](Draft& d) { d.steps[kBinary].binary = Binary(4); }},
       {"a binary operation", [](Draft& d) { d.steps[kBinary].binary = Binary(-1); }},
@@ -136,6 +154,7 @@ const std::vector<std::pair<char, std::function<void(Step&)>>> kSet = {
     {'l', [](Step& s) { s.layout.tile = 1; }},
     {'l', [](Step& s) { s.layout.chunk_cols = 1; }},
     {'l', [](Step& s) { s.layout.num_parts = 1; }},
+    {'l', [](Step& s) { s.groups = 2; }},
     {'r', [](Step& s) { s.residual = kX; }},
     {'r', [](Step& s) { s.gate = kG; }},
     {'n', [](Step& s) { s.argument = std::max<int64_t>(s.argument, 0); }},

@@ -104,11 +104,22 @@ class Checker {
   bool product() const {
     const int64_t cols = in().channels * step_.window.kernel_y * step_.window.kernel_x;
     return window() && need(cols < kMostSide, "a product has too many columns") &&
-           floats(step_.weights, out().channels * cols) && floats(step_.bias, out().channels) &&
+           need(in().channels % step_.groups == 0 && out().channels % step_.groups == 0,
+                "groups must have equally many channels") &&
+           need(blocks_in_groups(), "blocks of weights reach over groups of channels") &&
+           floats(step_.weights, out().channels * (cols / step_.groups)) &&
+           floats(step_.bias, out().channels) &&
            need(step_.residual == kNone || value(step_.residual) == out(),
                 "a residual must have the output's size") &&
            need(step_.gate == kNone || is_pixel(step_.gate, in().channels),
                 "a gate must be one pixel");
+  }
+  bool blocks_in_groups() const {
+    const ProductLayout& l = step_.layout;
+    const ProductWeights weights = {nullptr, out().channels, in().channels, step_.groups, {}};
+    return weights.may_have(l.storage, l.block != 0                   ? l.block
+                                       : l.storage == Storage::kMasks ? 4
+                                                                      : 2);
   }
   bool depthwise() const {
     return window() &&
@@ -235,7 +246,8 @@ bool check_fields(const Step& step, Problem& problem) {
               "a step of this kind has no padding") &&
          need(may.weights || step.weights == kNone, "a step of this kind has no weights") &&
          need((step.weights == kNone) == (step.bias == kNone), "weights and bias come together") &&
-         need(may.layout || !has_layout, "a step of this kind has no layout") &&
+         need(may.layout || (!has_layout && step.groups == 1),
+              "a step of this kind has no layout and no groups") &&
          need(is_layout(l), "a storage has no such block") &&
          need(may.residual_and_gate || step.residual == kNone,
               "a step of this kind has no residual") &&

@@ -78,6 +78,7 @@ Executable::Executable(Program program, const Kernels& kernels, const PlanOption
       plan_(make_plan(program_, options)),
       kernels_(kernels) {
   products_.resize(program_.steps.size());
+  planes_.resize(program_.steps.size());
   scales_.resize(program_.steps.size());
   for (const Step& step : program_.steps) {
     if (step.op == Op::kProduct) pack(step);
@@ -93,6 +94,7 @@ Executable::Executable(const Executable& packed, Program program)
       plan_(make_plan(program_, options_)),
       kernels_(packed.kernels_),
       products_(packed.products_),
+      planes_(packed.planes_),
       scales_(packed.scales_) {}
 
 std::unique_ptr<Executable> Executable::with_rows(int64_t rows) const {
@@ -117,9 +119,12 @@ void Executable::pack(const Step& step) {
   const Strips& strips = plan_.values[step.output];
   const ImageSize in = program_.values[step.inputs[0]], out = program_.values[step.output];
   const int64_t cols = in.channels * step.window.kernel_y * step.window.kernel_x;
-  products_[&step - program_.steps.data()] =
-      packed_product(program_.floats.data() + step.weights, out.channels, cols,
-                     packed_pixels(strips, out), strips.pitch, step.layout, *kernels_.product);
+  const size_t i = &step - program_.steps.data();
+  planes_[i] = tap_planes(program_, step, strips.rows);
+  const ProductWeights weights = {program_.floats.data() + step.weights, out.channels, cols,
+                                  step.groups, planes_[i].places};
+  products_[i] = packed_product(weights, packed_pixels(strips, out), strips.pitch, step.layout,
+                                *kernels_.product);
 }
 
 void Executable::drop_packed_floats() {

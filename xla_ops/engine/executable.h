@@ -7,6 +7,7 @@
 #include "engine/memory.h"
 #include "engine/packed_store.h"
 #include "engine/plan.h"
+#include "engine/tap_planes.h"
 #include "kernels/table.h"
 #include "threads/machine.h"
 #include "threads/team.h"
@@ -49,6 +50,8 @@ class Executable {
   const PackedProduct* product(const Step& step) const {
     return products_[&step - program_.steps.data()].get();
   }
+  // Of a product with a window.
+  const TapPlanes& planes(const Step& step) const { return planes_[&step - program_.steps.data()]; }
   // Of an average pool: by how much the sum of each output pixel is multiplied.
   const float* scales(const Step& step) const {
     return scales_[&step - program_.steps.data()].data();
@@ -70,6 +73,7 @@ class Executable {
   Plan plan_;
   Kernels kernels_;
   std::vector<std::shared_ptr<const PackedProduct>> products_;
+  std::vector<TapPlanes> planes_;
   std::vector<std::vector<float>> scales_;
 };
 

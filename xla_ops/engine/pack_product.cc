@@ -19,14 +19,18 @@ struct Line {
   size_t begin, count;
 };
 
-// Cuts `rows` into parts of about the same number of nonzeros. Parts begin at multiples of 16: for
-// blocks, and for functions of whole vectors where a row has one float.
-std::vector<int32_t> parts_of(const float* weights, int64_t rows, int64_t cols, int64_t num_parts) {
+// Whole groups, where there are several, about as many to each part. Else cuts `rows` into parts of
+// about the same number of nonzeros, which begin at multiples of 16, for blocks.
+std::vector<int32_t> parts_of(const ProductWeights& weights, int64_t num_parts) {
+  const int64_t rows = weights.rows, cols = weights.cols, groups = weights.groups;
+  std::vector<int32_t> begins;
+  for (int64_t p = 0; p <= num_parts && groups > 1; p++)
+    begins.push_back(static_cast<int32_t>(groups * p / num_parts * weights.group_rows()));
+  if (groups > 1) return begins;
   constexpr int64_t kRowCost = 8;  // a row's start and end, in nonzeros
   std::vector<int64_t> cost(rows + 1, 0);
   for (int64_t r = 0; r < rows; r++)
-    cost[r + 1] = cost[r] + kRowCost + count_nonzeros(weights + r * cols, cols);
-  std::vector<int32_t> begins;
+    cost[r + 1] = cost[r] + kRowCost + count_nonzeros(weights.floats + r * cols, cols);
   for (int64_t p = 0; p < num_parts; p++) {
     const auto at = std::lower_bound(cost.begin(), cost.end(), cost[rows] * p / num_parts);
     const int64_t row = round_up(at - cost.begin(), 16);
@@ -55,14 +59,22 @@ int64_t count_nonzeros(const float* weights, int64_t n) {
 // Appends groups to the arrays of a PackedProduct.
 class PackedProduct::Packer {
  public:
-  Packer(PackedProduct& out, const float* weights)
+  Packer(PackedProduct& out, const ProductWeights& weights)
       : out_(out),
         matrix_(out.matrix_),
         weights_(weights),
         height_(matrix_.storage == Storage::kRows ? 1 : matrix_.block) {}
 
+  // Columns that the rows of a part have.
+  Columns columns_of(int64_t part) const {
+    const int64_t first = out_.part_rows_[part], end = out_.part_rows_[part + 1];
+    const int64_t rows = weights_.group_rows(), cols = weights_.group_cols();
+    return {first / rows * cols, divide_up(end, rows) * cols};
+  }
+
   void chunk(int64_t part, Columns columns, bool middle) {
-    first_col_ = columns.begin;
+    const auto taps = static_cast<int64_t>(weights_.places.taps.size());
+    first_col_ = taps ? columns.begin / taps * weights_.places.channel : columns.begin;
     run_begin_ = out_.runs_.size();
     starts_.push_back({out_.values_.size(), out_.columns_.size(), run_begin_, out_.rows_.size()});
     read_lines(out_.part_rows_[part], out_.part_rows_[part + 1], columns);
@@ -79,7 +91,7 @@ class PackedProduct::Packer {
     if (matrix_.storage == Storage::kMasks)
       for (const Line& line : lines_) masks(line);
     const int64_t num_runs = out_.runs_.size() - run_begin_;
-    out_.chunks_.push_back({nullptr, nullptr, nullptr, num_runs, nullptr, columns.begin});
+    out_.chunks_.push_back({nullptr, nullptr, nullptr, num_runs, nullptr, first_col_});
   }
 
   // Once all arrays are where they stay.
@@ -104,28 +116,35 @@ class PackedProduct::Packer {
 
   void read_lines(int64_t row_begin, int64_t row_end, Columns columns) {
     lines_.clear();
-    const size_t most = divide_up(row_end - row_begin, height_) * (columns.end - columns.begin);
+    const int64_t widest = std::min(columns.end - columns.begin, weights_.group_cols());
+    const size_t most = divide_up(row_end - row_begin, height_) * widest;
     cols_.resize(most + 1);
     values_.resize((most + 1) * height_);
     size_t at = 0;
-    for (int64_t row = row_begin; row < row_end; row += height_) {
-      Line line = {row, at, 0};
-      const float* w[8];
-      for (int64_t r = 0; r < height_; r++) w[r] = weights_ + row_of(line, r) * matrix_.cols;
-      for (int64_t k = columns.begin; k < columns.end; k++) {
-        bool used = false;  // written in any case: there is no telling which are
-        for (int64_t r = 0; r < height_; r++) {
-          values_[at * height_ + r] = w[r][k];
-          used |= w[r][k] != 0;
-        }
-        cols_[at] = k;
-        at += used;
-      }
-      line.count = at - line.begin;
-      lines_.push_back(line);
-    }
+    for (int64_t row = row_begin; row < row_end; row += height_) at = read_line(row, at, columns);
     cols_.resize(at);
     values_.resize(at * height_);
+  }
+
+  // What a block of rows has of the columns, from `at` on; returns where it ends.
+  size_t read_line(int64_t row, size_t at, Columns columns) {
+    Line line = {row, at, 0};
+    const int64_t cols = weights_.group_cols(), first = row / weights_.group_rows() * cols;
+    const float* w[8];
+    for (int64_t r = 0; r < height_; r++) w[r] = weights_.floats + row_of(line, r) * cols;
+    const int64_t end = std::min(columns.end, first + cols);
+    for (int64_t k = std::max(columns.begin, first); k < end; k++) {
+      bool used = false;  // written in any case: there is no telling which are
+      for (int64_t r = 0; r < height_; r++) {
+        values_[at * height_ + r] = w[r][k - first];
+        used |= w[r][k - first] != 0;
+      }
+      cols_[at] = k;
+      at += used;
+    }
+    line.count = at - line.begin;
+    lines_.push_back(line);
+    return at;
   }
 
   // A row with `count` nonzeros, the last one split into halves, quarters, ...: exact, and x is
@@ -146,7 +165,12 @@ class PackedProduct::Packer {
     return longer;
   }
 
-  void column(int64_t col) { out_.columns_.push_back(static_cast<uint16_t>(col - first_col_)); }
+  void column(int64_t col) {
+    const auto& [taps, channel] = weights_.places;
+    const auto count = static_cast<int64_t>(taps.size());
+    const int64_t place = count ? col / count * channel + taps[col % count] : col;
+    out_.columns_.push_back(static_cast<uint16_t>(place - first_col_));
+  }
 
   void value_rows(const Line& line) {
     for (int64_t r = 0; r < height_; r++) out_.rows_.push_back(row_of(line, r));
@@ -202,7 +226,7 @@ class PackedProduct::Packer {
 
   PackedProduct& out_;
   const ProductMatrix& matrix_;
-  const float* weights_;
+  const ProductWeights& weights_;
   const int64_t height_;
   int64_t first_col_ = 0;
   size_t run_begin_ = 0;
@@ -212,28 +236,31 @@ class PackedProduct::Packer {
   std::vector<Start> starts_;
 };
 
-PackedProduct::PackedProduct(const float* weights, int64_t rows, int64_t cols, int64_t pixels,
-                             int64_t x_pitch, const ProductLayout& wanted,
-                             const ProductKernels& kernels) {
-  const ProductLayout& layout = layout_ =
-      completed(wanted, weights, rows, cols, pixels, x_pitch, kernels);
-  matrix_ = {rows,
-             cols,
-             layout.storage,
-             layout.block,
-             layout.tile,
-             layout.num_parts,
-             divide_up(cols, layout.chunk_cols),
+PackedProduct::PackedProduct(const ProductWeights& weights, int64_t pixels, int64_t x_pitch,
+                             const ProductLayout& wanted, const ProductKernels& kernels)
+    : layout_(completed(wanted, weights, pixels, x_pitch, kernels)),
+      has_places_(!weights.places.taps.empty()),
+      part_rows_(parts_of(weights, layout_.num_parts)) {
+  const int64_t part_cols = divide_up(weights.groups, layout_.num_parts) * weights.group_cols();
+  const int64_t widest = weights.groups == 1 ? weights.cols : part_cols;
+  matrix_ = {weights.rows,
+             weights.cols,
+             layout_.storage,
+             layout_.block,
+             layout_.tile,
+             layout_.num_parts,
+             divide_up(widest, layout_.chunk_cols),
              nullptr,
              nullptr};
-  part_rows_ = parts_of(weights, rows, cols, layout.num_parts);
   Packer packer(*this, weights);
-  for (int64_t p = 0; p < matrix_.num_parts; p++)
+  for (int64_t p = 0; p < matrix_.num_parts; p++) {
+    const Columns columns = packer.columns_of(p);
     for (int64_t c = 0; c < matrix_.num_chunks; c++) {
-      const int64_t begin = c * layout.chunk_cols;
-      packer.chunk(p, {begin, std::min(cols, begin + layout.chunk_cols)},
+      const int64_t begin = std::min(columns.end, columns.begin + c * layout_.chunk_cols);
+      packer.chunk(p, {begin, std::min(columns.end, begin + layout_.chunk_cols)},
                    c > 0 && c < matrix_.num_chunks - 1);
     }
+  }
   stored_ = values_.size();
   values_.shrink_to_fit();
   columns_.shrink_to_fit();

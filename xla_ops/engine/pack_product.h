@@ -19,30 +19,53 @@ struct ProductLayout {
 // Is there a kernel for it?
 bool is_layout(const ProductLayout& layout);
 
+// Where columns begin in x, in units of 4 floats: column k of tap k % taps.size() at
+// k / taps.size() * channel + that tap's place. Without taps they are x_pitch floats apart.
+struct ColumnPlaces {
+  std::vector<int64_t> taps;
+  int64_t channel = 0;  // a chunk's places are 16 bits: 2 * channel <= 65536
+};
+
+struct ProductWeights {
+  const float* floats;  // [rows][cols / groups]
+  int64_t rows, cols;   // neither of them 0
+  int64_t groups = 1;   // of rows, each with columns of its own
+  ColumnPlaces places = {};
+
+  int64_t group_rows() const { return rows / groups; }
+  int64_t group_cols() const { return cols / groups; }
+  // Do blocks of so many rows lie within groups? Others would meet what they must not.
+  bool may_have(Storage storage, int64_t block) const {
+    return groups == 1 || storage == Storage::kRows || group_rows() % block == 0;
+  }
+};
+
 int64_t count_nonzeros(const float* weights, int64_t n);
 
-// `wanted` with what is 0 replaced by what suits.
-ProductLayout completed(const ProductLayout& wanted, const float* weights, int64_t rows,
-                        int64_t cols, int64_t pixels, int64_t x_pitch,
-                        const ProductKernels& kernels);
+// `wanted` with what is 0 replaced by what suits. Chunks are of the columns of a part's groups.
+ProductLayout completed(const ProductLayout& wanted, const ProductWeights& weights, int64_t pixels,
+                        int64_t x_pitch, const ProductKernels& kernels);
 
 class PackedProduct {
  public:
-  // weights[rows][cols], neither of them 0; zeros are left out, but those within blocks. x_pitch is
-  // 1 for one pixel, else 4, 8 or a multiple of 16 that is not below `pixels`; is_layout(layout).
-  PackedProduct(const float* weights, int64_t rows, int64_t cols, int64_t pixels, int64_t x_pitch,
+  // Zeros are left out, but those within blocks. x_pitch is 1 for one pixel, else 4, 8 or a
+  // multiple of 16 that is not below `pixels`, and about what a channel's taps share where columns
+  // have places; is_layout(layout) and weights.may_have(it).
+  PackedProduct(const ProductWeights& weights, int64_t pixels, int64_t x_pitch,
                 const ProductLayout& layout, const ProductKernels& kernels);
   PackedProduct(PackedProduct&&) = default;  // a copy's matrix would point into the original
   const ProductMatrix& matrix() const { return matrix_; }
   const ProductLayout& layout() const { return layout_; }  // nothing of it is 0
   int64_t stored() const { return stored_; }               // values, padding included
   int64_t bytes() const;                                   // of all arrays
+  bool has_places() const { return has_places_; }          // calls have x_pitch = 4 then
 
  private:
   class Packer;
   ProductMatrix matrix_;
   ProductLayout layout_;
   int64_t stored_ = 0;
+  bool has_places_ = false;
   std::vector<float> values_;
   std::vector<uint16_t> columns_;
   std::vector<ProductRun> runs_;

@@ -10,7 +10,7 @@
 namespace sparsejax {
 namespace {
 
-using Key = std::array<uint64_t, 10>;
+using Key = std::array<uint64_t, 12>;
 
 struct Store {
   Mutex mutex;
@@ -43,6 +43,12 @@ std::array<uint64_t, 2> digest(const float* floats, int64_t count) {
   return {mixed(a), mixed(b)};
 }
 
+uint64_t digest(const ColumnPlaces& places) {
+  uint64_t sum = mixed(places.channel);
+  for (int64_t place : places.taps) sum = mixed(sum + place);
+  return sum;
+}
+
 std::shared_ptr<const PackedProduct> find(const Key& key) {
   const Lock lock(store().mutex);
   const auto found = store().products.find(key);
@@ -51,17 +57,18 @@ std::shared_ptr<const PackedProduct> find(const Key& key) {
 
 }  // namespace
 
-std::shared_ptr<const PackedProduct> packed_product(const float* weights, int64_t rows,
-                                                    int64_t cols, int64_t pixels, int64_t x_pitch,
-                                                    const ProductLayout& wanted,
+std::shared_ptr<const PackedProduct> packed_product(const ProductWeights& weights, int64_t pixels,
+                                                    int64_t x_pitch, const ProductLayout& wanted,
                                                     const ProductKernels& kernels) {
-  const ProductLayout layout = completed(wanted, weights, rows, cols, pixels, x_pitch, kernels);
-  const auto hash = digest(weights, rows * cols);
+  const ProductLayout layout = completed(wanted, weights, pixels, x_pitch, kernels);
+  const auto hash = digest(weights.floats, weights.rows * weights.group_cols());
   const auto number = [](auto n) { return static_cast<uint64_t>(n); };
   const Key key = {hash[0],
                    hash[1],
-                   number(rows),
-                   number(cols),
+                   number(weights.rows),
+                   number(weights.cols),
+                   number(weights.groups),
+                   digest(weights.places),
                    number(layout.storage),
                    number(layout.block),
                    number(layout.tile),
@@ -69,8 +76,7 @@ std::shared_ptr<const PackedProduct> packed_product(const float* weights, int64_
                    number(layout.num_parts),
                    reinterpret_cast<uintptr_t>(&kernels)};
   if (auto found = find(key)) return found;
-  auto made =
-      std::make_shared<const PackedProduct>(weights, rows, cols, pixels, x_pitch, layout, kernels);
+  auto made = std::make_shared<const PackedProduct>(weights, pixels, x_pitch, layout, kernels);
   const Lock lock(store().mutex);
   auto& products = store().products;
   for (auto it = products.begin(); it != products.end();)

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "engine/strips.h"
+#include "engine/tap_planes.h"
 #include "kernels/sizes.h"
 
 namespace sparsejax {
@@ -120,7 +121,9 @@ int64_t columns_floats(const Program& program, const Plan& plan, const Step& ste
   const Strips& strips = plan.values[step.output];
   const int64_t taps = step.window.kernel_y * step.window.kernel_x;
   if (step.op == Op::kProduct && !reads_directly(program, step)) {
-    const int64_t cols = program.values[step.inputs[0]].channels * taps;
+    const int64_t channels = program.values[step.inputs[0]].channels, cols = channels * taps;
+    const TapPlanes planes = tap_planes(program, step, strips.rows);
+    if (planes.used()) return channels * planes.places.channel * 4 + 2 * kSlack;
     // Vectors: as columns of 16 floats first.
     return cols * (strips.pitch == 1 ? 17 : strips.pitch) + 2 * kSlack;
   }

@@ -10,8 +10,9 @@ namespace sparsejax {
 namespace {
 
 struct Shape {
-  int64_t rows, cols, pixels, x_pitch;
-  double nonzeros;  // of a row
+  int64_t rows, cols, pixels, x_pitch;  // cols: that a row may use
+  int64_t most_cols;                    // of a chunk
+  double nonzeros;                      // of a row
 };
 
 // Parts of the first-level cache that a tile of x may fill, and what each product costs with tiles
@@ -28,6 +29,13 @@ double used_sets(int64_t pitch, int64_t column_bytes) {
   int64_t step = 1;
   while (step < 64 && pitch / 16 % (2 * step) == 0) step *= 2;
   return std::min(1.0, static_cast<double>(divide_up(column_bytes, 64)) / step);
+}
+
+// Columns of a tile that fill a part of the first-level cache.
+int64_t cached_cols(double part, int64_t tile, int64_t pitch, const ProductKernels& kernels) {
+  const int64_t bytes = 4 * tile * kernels.lanes;
+  const double sets = used_sets(pitch, bytes);
+  return std::max<int64_t>(1, part * cache_bytes() * sets / std::max<int64_t>(64, bytes));
 }
 
 // Cycles of a row on all tiles: two products and two loads a cycle, weights among them, and a
@@ -48,20 +56,16 @@ double row_cycles(const Shape& shape, const ProductLayout& layout, double produc
 double choose_tile(const Shape& shape, const ProductKernels& kernels, ProductLayout& layout) {
   const int64_t vectors = divide_up(shape.pixels, kernels.lanes);
   const int64_t most = std::min(vectors, kernels.most_vectors(layout.storage, layout.block));
-  const int64_t most_cols = most_chunk_cols(shape.x_pitch);
   ProductLayout best = layout;
   double best_cycles = 1e300;
   for (int64_t tile = 1; tile <= most; tile++) {
     if (layout.tile != 0 && tile != std::min(layout.tile, most)) continue;
     for (const Level& level : kLevels) {
-      const int64_t bytes = 4 * tile * kernels.lanes;
-      const double sets = used_sets(shape.x_pitch, bytes);
-      const int64_t suits =
-          std::max<int64_t>(1, level.part * cache_bytes() * sets / std::max<int64_t>(64, bytes));
-      const int64_t chunks = divide_up(shape.cols, std::min(suits, most_cols));
+      const int64_t suits = cached_cols(level.part, tile, shape.x_pitch, kernels);
+      const int64_t chunks = divide_up(shape.cols, std::min(suits, shape.most_cols));
       ProductLayout tried = layout;
       tried.tile = tile;
-      tried.chunk_cols = layout.chunk_cols != 0 ? std::min(layout.chunk_cols, most_cols)
+      tried.chunk_cols = layout.chunk_cols != 0 ? std::min(layout.chunk_cols, shape.most_cols)
                                                 : divide_up(shape.cols, chunks);
       const double cost = layout.storage == Storage::kRows ? level.rows_cost : level.blocks_cost;
       const double cycles = row_cycles(shape, tried, cost, kernels.lanes);
@@ -72,31 +76,64 @@ double choose_tile(const Shape& shape, const ProductKernels& kernels, ProductLay
   return best_cycles;
 }
 
+// Columns of a chunk whose places fit in 16 bits.
+int64_t most_cols(const ProductWeights& weights, int64_t x_pitch) {
+  if (weights.places.taps.empty()) return most_chunk_cols(x_pitch);
+  const auto taps = static_cast<int64_t>(weights.places.taps.size());
+  return std::max<int64_t>(1, 65536 / weights.places.channel - 1) * taps;
+}
+
+// The most rows of a block, up to so many.
+int64_t tallest(const ProductWeights& weights, Storage storage, int64_t most) {
+  if (storage == Storage::kMasks) return 4;
+  while (most > 2 && !weights.may_have(storage, most)) most /= 2;
+  return most;
+}
+
 // For 1 to 16 pixels alike, so that these share what is packed: one tile, and chunks of which x
 // stays in the first-level cache, as 64 bytes a column at most.
-ProductLayout completed_for_few(ProductLayout layout, int64_t rows, int64_t cols,
+ProductLayout completed_for_few(ProductLayout layout, const ProductWeights& weights,
                                 const ProductKernels& kernels) {
   constexpr int64_t kCols = 1024;
-  if (layout.num_parts == 0) layout.num_parts = std::clamp<int64_t>(rows / 64, 1, 8);
-  if (layout.block == 0) layout.block = layout.storage == Storage::kMasks ? 4 : 8;
+  const int64_t groups = weights.groups;
+  if (layout.num_parts == 0) layout.num_parts = std::clamp<int64_t>(weights.rows / 64, 1, 8);
+  if (groups > 1) layout.num_parts = std::min(layout.num_parts, groups);
+  if (layout.block == 0) layout.block = tallest(weights, layout.storage, 8);
+  const int64_t cols =
+      groups == 1 ? weights.cols : divide_up(groups, layout.num_parts) * weights.group_cols();
   layout.tile = divide_up(kFewPixels, kernels.lanes);
+  const int64_t most = most_cols(weights, kFewPixels);
   layout.chunk_cols = layout.chunk_cols == 0
-                          ? divide_up(cols, divide_up(cols, kCols))
-                          : std::min(layout.chunk_cols, most_chunk_cols(kFewPixels));
+                          ? divide_up(cols, divide_up(cols, std::min(kCols, most)))
+                          : std::min(layout.chunk_cols, most);
+  return layout;
+}
+
+// As many groups to a part as have their columns in the cache together: one chunk.
+ProductLayout with_groups(ProductLayout layout, const ProductWeights& weights, const Shape& shape,
+                          const ProductKernels& kernels) {
+  const int64_t fit = cached_cols(0.5, layout.tile, shape.x_pitch, kernels);
+  const int64_t together = std::max<int64_t>(1, std::min(fit, shape.most_cols) / shape.cols);
+  if (layout.num_parts == 0)
+    layout.num_parts = std::max<int64_t>(2, divide_up(weights.groups, together));
+  layout.num_parts = std::min(layout.num_parts, weights.groups);
+  const int64_t groups = divide_up(weights.groups, layout.num_parts);
+  if (groups > 1) layout.chunk_cols = std::min(groups * shape.cols, shape.most_cols);
   return layout;
 }
 
 }  // namespace
 
-ProductLayout completed(const ProductLayout& wanted, const float* weights, int64_t rows,
-                        int64_t cols, int64_t pixels, int64_t x_pitch,
-                        const ProductKernels& kernels) {
-  if (x_pitch <= kFewPixels) return completed_for_few(wanted, rows, cols, kernels);
+ProductLayout completed(const ProductLayout& wanted, const ProductWeights& weights, int64_t pixels,
+                        int64_t x_pitch, const ProductKernels& kernels) {
+  if (x_pitch <= kFewPixels) return completed_for_few(wanted, weights, kernels);
   ProductLayout layout = wanted;
-  if (layout.num_parts == 0) layout.num_parts = rows < 64 ? 1 : 2;
-  const double nonzeros = count_nonzeros(weights, rows * cols);
-  const Shape shape = {rows, cols, pixels, x_pitch, nonzeros / rows};
-  if (layout.block == 0 && layout.storage != Storage::kRows) layout.block = 4;
+  const int64_t rows = weights.rows, cols = weights.group_cols();
+  const double nonzeros = count_nonzeros(weights.floats, rows * cols);
+  const Shape shape = {rows, cols, pixels, x_pitch, most_cols(weights, x_pitch), nonzeros / rows};
+  if (layout.num_parts == 0 && weights.groups == 1) layout.num_parts = rows < 64 ? 1 : 2;
+  if (layout.block == 0 && layout.storage != Storage::kRows)
+    layout.block = tallest(weights, layout.storage, 4);
   ProductLayout best = layout;
   double best_cycles = 1e300;
   for (int64_t block : {2, 4, 1, 8}) {
@@ -106,7 +143,7 @@ ProductLayout completed(const ProductLayout& wanted, const float* weights, int64
     const double cycles = choose_tile(shape, kernels, tried);
     if (cycles < best_cycles) best = tried, best_cycles = cycles;
   }
-  return best;
+  return weights.groups == 1 ? best : with_groups(best, weights, shape, kernels);
 }
 
 }  // namespace sparsejax

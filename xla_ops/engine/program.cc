@@ -56,6 +56,7 @@ Step read_step(Words& words, int64_t num_values, int64_t num_floats) {
   step.activation.high = take_float(words);
   step.residual = words.take(kNone, num_values - 1, "a residual");
   step.gate = words.take(kNone, num_values - 1, "a gate");
+  step.groups = words.take(1, kMostSide, "a number of groups");
   step.layout.storage = static_cast<Storage>(words.take(0, 2, "a storage"));
   step.layout.block = words.take(0, 8, "a block");
   step.layout.tile = words.take(0, 16, "a tile");

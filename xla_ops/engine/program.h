@@ -46,7 +46,8 @@ struct Step {
   int64_t pad_top;
   ActivationCall activation;
   int64_t residual, gate;  // values, or kNone
-  ProductLayout layout;    // of a product's weights
+  int64_t groups;          // of a product's channels
+  ProductLayout layout;    // of its weights, [out][in / groups][taps]
   bool channels_last;
   Pooling pooling;
   Binary binary;
@@ -88,6 +89,6 @@ struct Program {
 [[nodiscard]] std::string parse_program(const int64_t* words, int64_t num_words,
                                         std::vector<float> floats, Program& program);
 
-constexpr int64_t kMagic = 0x73706a7802;
+constexpr int64_t kMagic = 0x73706a7803;
 
 }  // namespace sparsejax

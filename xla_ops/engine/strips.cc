@@ -8,14 +8,6 @@
 namespace sparsejax {
 namespace {
 
-// Whole cache lines, an odd number of them where channels would else share cache sets; room for a
-// row of 16 floats that begins where the last row does.
-int64_t pitch_of(int64_t rows, int64_t width) {
-  const int64_t floats = (rows - 1) * width + std::max<int64_t>(width, 16);
-  const int64_t lines = divide_up(floats, 16);
-  return 16 * (lines >= 4 && lines % 2 == 0 ? lines + 1 : lines);
-}
-
 // About `fit` rows, but rather so that two or four threads get as many strips each.
 int64_t rows_of_strip(int64_t fit, int64_t height) {
   for (int64_t share : {4, 2})
@@ -34,6 +26,12 @@ void cut_rows(int64_t height, const PlanOptions& options, Strips& strips) {
 }
 
 }  // namespace
+
+int64_t pitch_of(int64_t rows, int64_t width) {
+  const int64_t floats = (rows - 1) * width + std::max<int64_t>(width, 16);
+  const int64_t lines = divide_up(floats, 16);
+  return 16 * (lines >= 4 && lines % 2 == 0 ? lines + 1 : lines);
+}
 
 bool is_column(const Program& program) {
   for (const ImageSize& size : program.values)

@@ -36,7 +36,7 @@ class Reader {
   // Of a step, as far as others ask for it.
   struct Drafted {
     Op op;
-    int64_t input, output, argument, taps;
+    int64_t input, output, argument, taps, groups;
   };
 
   bool found() const { return problem_.found(); }
@@ -109,8 +109,9 @@ class Reader {
     add(fields_.list_of(2, step, "pads", 0));
     add({fields_.code(step, "function", kFunctions)});
     add_bounds(fields_.number(step, "bounds", kNone));
+    drafted.groups = fields_.number(step, "groups", 1);
     add({fields_.number(step, "residual", kNone), fields_.number(step, "gate", kNone),
-         fields_.code(step, "storage", kStorages)});
+         drafted.groups, fields_.code(step, "storage", kStorages)});
     add(fields_.list_of(4, step, "layout", 0));
     add({has_order(drafted.op), fields_.code(step, "pooling", kPoolings),
          fields_.code(step, "binary", kBinaries)});
@@ -128,7 +129,7 @@ class Reader {
   void check_row_step(Op op, Json step) {
     bool alone = op == Op::kInput || op == Op::kOutput || op == Op::kProduct || op == Op::kAffine ||
                  op == Op::kBinary || op == Op::kConcat || op == Op::kChannels;
-    for (const char* name : {"window", "strides", "dilation", "pads", "gate"})
+    for (const char* name : {"window", "strides", "dilation", "pads", "gate", "groups"})
       alone = alone && step.member(name).kind() == JsonKind::kMissing;
     problem_.need(alone, "a step works on several rows at once");
   }
@@ -189,7 +190,8 @@ class Reader {
                        "weights stand where none belong"))
       return;
     const std::string own = std::to_string(steps_.size());
-    const int64_t channels = op == Op::kProduct ? sizes_[step.input].channels : 1;
+    if (!problem_.need(step.groups >= 1, "a number of groups is below 1")) return;
+    const int64_t channels = op == Op::kProduct ? sizes_[step.input].channels / step.groups : 1;
     const Weights made = {
         {static_cast<Form>(fields_.code(stored, "form", kForms)),
          fields_.number(stored, "block", 1), tensor(own + ".values"), tensor(own + ".where")},

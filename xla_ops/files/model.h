@@ -6,8 +6,8 @@
 //   "values"  [[channels, height, width]] of one item
 //   "steps"   what program.h knows, by name; what has its neutral value is left out:
 //             {"op", "inputs", "output", "window", "strides", "dilation", "pads", "function",
-//             "bounds", "residual", "gate", "storage", "layout", "pooling", "binary", "argument",
-//             "channels", "weights": {"form", "block"}}
+//             "bounds", "residual", "gate", "groups", "storage", "layout", "pooling", "binary",
+//             "argument", "channels", "weights": {"form", "block"}}
 // Of a function that JAX alone runs there are "xla", the list of what stays in XLA, and "program",
 // the file beside it, in place of items, values and steps (sparsejax/compiler/files/exported.py).
 // Tensors: of step i "i.values" and "i.where" (weights.h) and "i.bias", float32; "bounds", float32,
@@ -17,8 +17,8 @@
 
 namespace sparsejax {
 
-constexpr int64_t kFormatVersion = 1;
-constexpr int64_t kBatch = -1;  // in a shape
+constexpr int64_t kFormatVersion = 2;  // 2: groups
+constexpr int64_t kBatch = -1;         // in a shape
 
 // Floats of all values of one item together, 1 GiB, so that a small file does not ask for more.
 constexpr int64_t kMostItemFloats = int64_t{1} << 28;

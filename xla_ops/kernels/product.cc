@@ -68,11 +68,11 @@ TileKernel whole_strip(const ProductCall& call, const TileKernels& kernels, int6
   const auto either = [](TileKernel special, TileKernel plain) {
     return special ? special : plain;
   };
-  if (call.x_pitch == 1)
+  if (call.y_pitch == 1)
     return either(vector_kernel(matrix.storage, matrix.block), kernels.kernel(0));
-  if (call.x_pitch == 4)
+  if (call.y_pitch == 4)
     return either(few_kernel(matrix.storage, matrix.block, pixels), kernels.narrow[0]);
-  return call.x_pitch == 8 ? kernels.narrow[1] : nullptr;
+  return call.y_pitch == 8 ? kernels.narrow[1] : nullptr;
 }
 
 void multiply(const ProductCall& call, int64_t part, int64_t first, int64_t count) {

@@ -7,6 +7,9 @@
 // pixel is a vector instead: x[cols] and y[rows], x_pitch = y_pitch = residual_pitch = 1, and
 // exactly those floats are written.
 //
+// Columns may also lie at any multiples of 4 floats from each other: the weights' numbers of
+// columns say where then, in those units, and x_pitch is 4.
+//
 // Weights are cut into `num_parts` groups of rows (threads share them out) and into chunks of
 // columns (a tile of x stays in the first-level cache); they fit any pitch of x. Which pixels,
 // parts and threads come together changes no result.
@@ -38,7 +41,7 @@ struct ProductRun {
 // 15 runs each: the columns that row 0 uses alone, row 1, rows 0 and 1, ...
 struct ProductChunk {
   const float* values;      // [group][nonzero or column][rows]
-  const uint16_t* columns;  // numbers of those in x, from the chunk's first column
+  const uint16_t* columns;  // numbers of those in x, from first_col on
   const ProductRun* runs;
   int64_t num_runs;
   const int32_t* rows;  // output rows [group][block]; a group of fewer rows repeats one

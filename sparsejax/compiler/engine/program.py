@@ -10,13 +10,13 @@ import numpy as np
 from sparsejax.compiler.graph.activation import IDENTITY, Activation
 from sparsejax.compiler.graph.graph import Node, Region, Size, Value
 from sparsejax.ops._ffi import CODES
-from sparsejax.patterns.layout import BLOCKS, ROWS, Layout, Storage
+from sparsejax.patterns.layout import ROWS, Layout, Storage
 
-MAGIC = 0x73706A7802  # in xla_ops/engine/program.h
+MAGIC = 0x73706A7803  # in xla_ops/engine/program.h
 INPUT, OUTPUT = "input", "output"  # other steps have their names in the files of their nodes
 NONE = -1
 
-DENSE, NO_PRODUCT = Layout(BLOCKS, 4), Layout(ROWS, 0)
+NO_PRODUCT = Layout(ROWS, 0)
 
 
 class Program(NamedTuple):
@@ -42,6 +42,7 @@ class Step:
     activation: Activation = IDENTITY
     residual: int = NONE
     gate: int = NONE
+    groups: int = 1
     layout: Layout = NO_PRODUCT
     channels_last: bool = False
     pooling: str = "max"
@@ -60,6 +61,7 @@ class Step:
             *(CODES["op"][self.op], self.output, *self.window, *self.strides),
             *(*self.dilation, *self.pads),
             *(CODES["function"][self.activation.name], *map(int, bounds), self.residual, self.gate),
+            self.groups,
             *(CODES["storage"][self.layout.storage.name.lower()], *self.layout[1:]),
             int(self.channels_last),
             *(CODES["pooling"][self.pooling], CODES["binary"][self.binary]),
@@ -77,14 +79,14 @@ def read_steps(words: np.ndarray) -> tuple[list[Size], list[Step]]:
     steps = []
     for _ in range(next(left)):
         op, output, *sides = take(10)
-        function, *bits, residual, gate = take(5)
+        function, *bits, residual, gate, groups = take(6)
         low, high = np.array(bits, np.uint32).view(np.float32).tolist()
         storage, *layout = take(5)
         last, pooling, binary, weights, bias, argument, rank = take(7)
         inputs, channels = take(next(left)), take(next(left))
         fields: list[Any] = [_NAMES["op"][op], output, inputs]
         fields += [tuple(sides[i : i + 2]) for i in range(0, 8, 2)]
-        fields += [Activation(_NAMES["function"][function], low, high), residual, gate]
+        fields += [Activation(_NAMES["function"][function], low, high), residual, gate, groups]
         fields += [Layout(Storage[_NAMES["storage"][storage].upper()], *layout), bool(last)]
         fields += [_NAMES["pooling"][pooling], _NAMES["binary"][binary]]
         steps.append(Step(*fields, weights, bias, argument, rank, channels))  # type: ignore[call-arg]

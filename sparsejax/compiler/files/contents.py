@@ -127,12 +127,16 @@ def _layer(
 ) -> StoredLayer:
     inputs, outputs = values[step["inputs"][0]][0], values[step["output"]][0]
     window = step.get("window", (1, 1))
-    cols = {"product": inputs, "depthwise": 1, "affine": 1}[step["op"]] * int(np.prod(window))
+    groups = step.get("groups", 1)
+    cols = {"product": inputs // groups, "depthwise": 1, "affine": 1}[step["op"]] * int(
+        np.prod(window)
+    )
     form, block = step["weights"].get("form", "all"), step["weights"].get("block", 1)
     rows = f", {block} rows" if block > 1 else ""
     return StoredLayer(
         path=str(step.get("path", "")),
-        does=f"{step['op']} {'x'.join(map(str, window))} {inputs}->{outputs}",
+        does=f"{step['op']} {'x'.join(map(str, window))} {inputs}->{outputs}"
+        + (f" in {groups} groups" if groups > 1 else ""),
         sparsity=1 - int(np.count_nonzero(parts["values"])) / (outputs * cols),
         stored=f"{form}{rows} {parts['values'].dtype}",
         num_bytes=sum(array.nbytes for array in parts.values()),

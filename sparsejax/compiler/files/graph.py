@@ -13,7 +13,17 @@ from sparsejax.compiler.nodes.conv import DEPTHWISE
 from sparsejax.compiler.nodes.layer import PRODUCT
 
 # Fields of a step that are written as they are, unless they have their default.
-NUMBERS = ("inputs", "window", "strides", "dilation", "pads", "residual", "gate", "channels")
+NUMBERS = (
+    "inputs",
+    "window",
+    "strides",
+    "dilation",
+    "pads",
+    "residual",
+    "gate",
+    "groups",
+    "channels",
+)
 WORDS = ("pooling", "binary")
 
 
@@ -36,7 +46,9 @@ def weights_of(program: Program, sizes: Sequence[Size], step: Step) -> Weights |
     if step.weights == NONE:
         return None
     taps = math.prod(step.window)
-    cols = {PRODUCT: sizes[step.inputs[0]][0] * taps, DEPTHWISE: taps}.get(step.op, 1)
+    cols = {PRODUCT: sizes[step.inputs[0]][0] // step.groups * taps, DEPTHWISE: taps}.get(
+        step.op, 1
+    )
     rows = sizes[step.output][0]
     matrix = program.floats[step.weights :][: rows * cols].reshape(rows, cols)
     return Weights(matrix, program.floats[step.bias :][:rows])

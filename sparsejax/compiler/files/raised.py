@@ -132,7 +132,7 @@ def _product(to: _Raising, step: Step) -> Any:
     if to.rows:
         return Linear(matrix.T, bias, activation=step.activation)
     weights = matrix.reshape(len(matrix), -1, *step.window).transpose(2, 3, 1, 0)
-    return _conv(to, step, weights, bias, groups=1)
+    return _conv(to, step, weights, bias, groups=step.groups)
 
 
 def _depthwise(to: _Raising, step: Step) -> Any:

@@ -25,8 +25,8 @@ from sparsejax.doors import Need, checked
 from sparsejax.ops import _ffi
 from sparsejax.patterns.layout import Layout
 
-# Of files written here, and of the oldest reader that can read them; xla_ops/files/model.h.
-VERSION, READER = 1, 1
+VERSION = 2  # of files written here; xla_ops/files/model.h
+GROUPS = 2  # the oldest reader that knows groups of channels
 DTYPES: dict[str, Any] = {"float32": np.float32, "float16": np.float16}
 COMPILED = Need(
     "a function that sj.compile made",
@@ -116,7 +116,7 @@ def encoded(
     steps, tensors = written(program, paths, dtype)
     sizes, _ = read_steps(program.words)
     graph = {
-        **_head(),
+        **_head(steps),
         "items": _items(region),
         "inputs": _ports(region.inputs, trees.input_names(input_tree)),
         "outputs": _ports(region.outputs, trees.names(output_tree, "output")),
@@ -130,9 +130,10 @@ def encoded(
     return file
 
 
-def _head() -> dict[str, Any]:
+def _head(steps: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
     writer = f"sparsejax {importlib.metadata.version('sparsejax')}"
-    return {"version": VERSION, "reader": READER, "writer": writer}
+    reader = GROUPS if any("groups" in step for step in steps) else 1
+    return {"version": VERSION, "reader": reader, "writer": writer}
 
 
 def _items(region: Region) -> str:

@@ -84,15 +84,9 @@ def distinct(region: Region, plan: Plan | None, costs: Costs) -> list[Alike]:
         traits = traits_of(node, region)
         layouts = candidates(costs, traits, _pattern(plan, node))
         key = (layer_key(traits), tuple(layouts))
-        layers.setdefault(key, Alike(traits, _full(node, region, traits), layouts))
+        layers.setdefault(key, Alike(traits, dense_traits(traits), layouts))
         layers[key].nodes.append(node)
     return list(layers.values())
-
-
-def _full(node: Node, region: Region, traits: Traits) -> Traits:
-    """The traits of the layer without zeros, but for those between groups of channels."""
-    assert isinstance(node.op, Layer)
-    return dense_traits(traits) if node.op.num_groups == 1 else traits_of(filled_node(node), region)
 
 
 def _pattern(plan: Plan | None, node: Node) -> Pattern | None:

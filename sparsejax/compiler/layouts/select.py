@@ -47,9 +47,10 @@ class Traits(NamedTuple):
     """What the time of a layer depends on.
 
     Attributes:
-        rows, cols: of its matrix.
+        rows, cols: of its matrix; with groups, the columns that a row may use.
         pixels: of one output image, or rows.
         gathers: are its columns copied together first (a window, a stride, a gate)?
+        groups: that rows and columns are in; weights are counted within them alone.
         stored: what fraction of the weights groups of 1, 2, 4 and 8 rows keep.
     """
 
@@ -57,6 +58,7 @@ class Traits(NamedTuple):
     cols: int
     pixels: int
     gathers: bool
+    groups: int
     stored: tuple[float, ...]
 
 
@@ -94,7 +96,8 @@ def traits_of(node: Node, region: Region) -> Traits:
     matrix = node.op.matrix()
     _, height, width = region.size(node.outputs[0])
     stored = tuple(stored_fraction(matrix, rows) for rows in BLOCK_ROWS)
-    return Traits(len(matrix), matrix.shape[1], height * width, node.op.gathers, stored)
+    sides, groups = (len(matrix), matrix.shape[1], height * width), node.op.num_groups
+    return Traits(*sides, node.op.gathers, groups, stored)
 
 
 def layer_key(traits: Traits) -> str:
@@ -126,7 +129,7 @@ def stored(traits: Traits, layout: Layout) -> float:
 
 def is_dense(traits: Traits, layout: Layout) -> bool:
     """Does the layout keep all weights, as the dense kernel does?"""
-    return layout.storage == BLOCKS and stored(traits, layout) > 0.999
+    return layout in dense_layouts(traits) and stored(traits, layout) > 0.999
 
 
 def name_of(traits: Traits, layout: Layout) -> str:
@@ -155,13 +158,21 @@ def work(traits: Traits, weights: float) -> tuple[float, float, float, float]:
     """
     pixels = math.ceil(traits.pixels / 8) * 8
     strips = 2 if pixels <= WHOLE_PIXELS else math.ceil(pixels / STRIP_PIXELS)
-    values = traits.rows + traits.cols * (1 + traits.gathers)
+    values = traits.rows + traits.cols * traits.groups * (1 + traits.gathers)
     return weights * strips, weights * pixels, traits.rows * traits.cols * pixels, values * pixels
 
 
 def dense_layouts(traits: Traits) -> list[Layout]:
-    """Blocks of any height, to be filled with all weights."""
-    return [Layout(BLOCKS, rows) for rows in (4, 8) if rows <= max(traits.rows, 4)]
+    """Blocks to be filled with all weights, of the heights that groups have room for."""
+    high = [Layout(BLOCKS, rows) for rows in (4, 8) if rows <= max(traits.rows, 4)]
+    fitting = [layout for layout in (*high, Layout(BLOCKS, 2)) if fits(traits, layout)]
+    return [layout for layout in fitting if layout.block > 2] or fitting or [Layout(ROWS, 4)]
+
+
+def fits(traits: Traits, layout: Layout) -> bool:
+    """Do blocks of rows lie within groups?"""
+    group_rows = traits.rows // traits.groups
+    return traits.groups == 1 or layout.storage == ROWS or group_rows % layout.block == 0
 
 
 def dense_traits(traits: Traits) -> Traits:
@@ -179,6 +190,7 @@ def candidates(costs: Costs, traits: Traits, pattern: Pattern | None = None) -> 
     """
     own = [] if pattern is None else pattern.layouts()
     layouts = list(dict.fromkeys([*own, *LAYOUTS, *dense_layouts(traits)]))
+    layouts = [layout for layout in layouts if fits(traits, layout)]
     times = {layout: estimate(costs, traits, layout) for layout in layouts}
     layouts.sort(key=times.__getitem__)
     best = max(times[layouts[0]], 1e-9)
@@ -186,7 +198,7 @@ def candidates(costs: Costs, traits: Traits, pattern: Pattern | None = None) -> 
     for layout in layouts:
         families.setdefault((layout.storage, is_dense(traits, layout)), layout)
     firsts = [layout for layout in families.values() if times[layout] <= WORTH_A_TRIAL * best]
-    named = sorted(own, key=times.__getitem__)[:1]
+    named = sorted(set(own) & set(layouts), key=times.__getitem__)[:1]
     rest = [layout for layout in layouts if times[layout] <= WORTH_MEASURING * best]
     return list(dict.fromkeys([*firsts[:1], *named, *firsts, *rest]))
 

@@ -94,15 +94,8 @@ class Conv(ImageOp, Layer):
         return self if channels_last == self.channels_last else None
 
     def matrix(self) -> np.ndarray:
-        """With groups, zeros where channels do not meet."""
-        height, width, inputs, outputs = self.weights.shape
-        blocks = self.weights.transpose(3, 2, 0, 1).astype(np.float32)
-        if self.groups == 1:
-            return np.ascontiguousarray(blocks.reshape(outputs, -1))
-        matrix = np.zeros((outputs, self.groups, inputs, height, width), np.float32)
-        group = np.arange(outputs) // (outputs // self.groups)
-        matrix[np.arange(outputs), group] = blocks
-        return matrix.reshape(outputs, -1)
+        matrix = self.weights.transpose(3, 2, 0, 1).reshape(self.weights.shape[3], -1)
+        return np.ascontiguousarray(matrix, np.float32)
 
     def evaluate(self, x: jax.Array, *residual: jax.Array) -> list[jax.Array]:
         order = "NHWC" if self.channels_last else "NCHW"
@@ -127,7 +120,7 @@ class Conv(ImageOp, Layer):
             "pads": (self.padding[0][0], self.padding[1][0]),
         }
         if self.is_product:
-            return lower_product(self, node, to, **window)
+            return lower_product(self, node, to, groups=self.groups, **window)
         x, *residual = (to.ids[value] for value in node.inputs)
         to.layers[node] = len(to.steps)
         to.add(

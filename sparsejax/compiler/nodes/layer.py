@@ -6,11 +6,12 @@ from typing import Any, Self
 
 import numpy as np
 
-from sparsejax.compiler.engine.program import DENSE, NONE, Builder
+from sparsejax.compiler.engine.program import NONE, Builder
 from sparsejax.compiler.graph.activation import Activation
 from sparsejax.compiler.graph.graph import Node
 from sparsejax.compiler.graph.op import MappingType
 from sparsejax.compiler.nodes.op import RegionOp
+from sparsejax.patterns.layout import BLOCKS, ROWS, Layout
 
 PRODUCT = "product"  # in xla_ops/engine/codes.def
 
@@ -48,7 +49,7 @@ class Layer(RegionOp):
 
     @abc.abstractmethod
     def matrix(self) -> np.ndarray:
-        """The float32 (outputs, inputs * taps) matrix that columns are multiplied by."""
+        """The float32 (outputs, inputs / groups * taps) matrix that columns are multiplied by."""
 
     @abc.abstractmethod
     def channel_axis(self, rank: int) -> int:
@@ -68,7 +69,14 @@ class Layer(RegionOp):
         return MappingType.MANY_TO_MANY
 
 
-def lower_product(op: Layer, node: Node, to: Builder, **window: object) -> None:
+def dense_layout(op: Layer) -> Layout:
+    """How all weights are stored: in blocks that lie within groups of channels."""
+    rows = len(op.bias) // op.num_groups
+    fitting = [block for block in (4, 2) if op.num_groups == 1 or rows % block == 0]
+    return Layout(BLOCKS, fitting[0]) if fitting else Layout(ROWS, 4)
+
+
+def lower_product(op: Layer, node: Node, to: Builder, **fields: object) -> None:
     """The step of a product, which takes in a gate, a residual and the activation."""
     to.layers[node] = len(to.steps)
     x, *residual = node.inputs
@@ -77,11 +85,11 @@ def lower_product(op: Layer, node: Node, to: Builder, **window: object) -> None:
         node,
         PRODUCT,
         inputs=(source,),
-        **window,
+        **fields,
         activation=op.activation,
         residual=to.ids[residual[0]] if residual else NONE,
         gate=gate,
-        layout=to.layouts.get(node, DENSE),
+        layout=to.layouts.get(node) or dense_layout(op),
         weights=to.keep(op.matrix()),
         bias=to.keep(op.bias),
     )

@@ -67,7 +67,9 @@ class Random:
         self.nodes.append(Node(op, list(inputs or [self.value]), [output]))
         self.value = output
         if hasattr(op, "weights"):
-            self.layouts[self.nodes[-1]] = self.pick(*LAYOUTS)
+            rows = op.weights.shape[-1] // op.num_groups  # blocks lie within groups
+            fitting = [y for y in LAYOUTS if y.storage == ROWS or rows % y.block == 0]
+            self.layouts[self.nodes[-1]] = self.pick(*(LAYOUTS if op.num_groups == 1 else fitting))
 
     def weights(self, *shape):
         zero = self.rng.random(shape) < self.pick(*SPARSITIES)
@@ -95,8 +97,10 @@ class Random:
             return
         outputs = channels if depthwise else int(self.rng.integers(1, 68))
         groups = channels if depthwise else 1
-        if not depthwise and channels % 2 == 0 and self.rng.random() < 0.2:
-            groups, outputs = 2, 2 * outputs
+        group_size = self.pick(1, 2, 4, 8)
+        if not depthwise and channels % group_size == 0 and self.rng.random() < 0.3:
+            groups = channels // group_size
+            outputs = groups * self.pick(1, 2, 3, 4, 8)
         op = partial(
             Conv,
             self.weights(*kernel, channels // groups, outputs),
@@ -245,3 +249,30 @@ def test_random_graphs_equal_the_interpreter(seed):
         {"strip_pixels": 24, "whole_pixels": 30} if seed % 2 else {}
     )  # rings on small maps, too
     check(region, random.layouts, x, **strips)
+
+
+@pytest.mark.parametrize("layout", [Layout(ROWS, 2), Layout(BLOCKS, 2), None])
+def test_groups_of_channels_do_not_meet(layout):
+    """By hand: channels (1, 2), (inf, 4) in two groups; y = sums, differences of each group."""
+    weights = np.array([[1, 1, 1, 1], [1, -1, 0, -1]], np.float32)[None, None]
+    x, y = Value((1, 5, 7, 4), FLOAT32), Value((1, 5, 7, 4), FLOAT32)
+    node = Node(Conv(weights, np.zeros(4, np.float32), groups=2), [x], [y])
+    image = np.broadcast_to(np.array([1, 2, np.inf, 4], np.float32), x.shape)
+    (got,) = jax.jit(compiled(Region([node], [x], [y]), layout and {node: layout}))(image)
+    np.testing.assert_array_equal(got[0, 2, 3], [3, -1, np.inf, np.inf])
+
+
+@pytest.mark.parametrize(("stride", "width"), [(1, 8), (1, 6), (2, 7)])
+def test_windows_of_groups_by_hand(stride, width):
+    """Ones times ones count the places of a 3x3 window that lie inside, times 2 channels."""
+    x = Value((1, 6, width, 6), FLOAT32)
+    sides = (6 // stride, -(-width // stride))
+    y = Value((1, *sides, 9), FLOAT32)
+    ones, pads = np.ones((3, 3, 2, 9), np.float32), ((1, 1), (1, 1))
+    conv = Conv(ones, np.zeros(9, np.float32), strides=(stride, stride), padding=pads, groups=3)
+    run = jax.jit(compiled(Region([Node(conv, [x], [y])], [x], [y])))
+    (got,) = run(np.ones(x.shape, np.float32))
+    inside = [
+        [3 - (at == 0) - (at == size - 1) for at in range(0, size, stride)] for size in (6, width)
+    ]
+    np.testing.assert_array_equal(got[0, ..., 5], 2 * np.outer(*inside))

@@ -262,8 +262,8 @@ FILE = to_bytes(sj.compile(trees, NET, *CALLS["trees"][2](1), tune=False), np.fl
 LAYER = 2  # the first of its steps with weights
 EDITS = {
     "newer": (
-        lambda g: g.update(reader=2),
-        "needs a reader of version 2, this one is",
+        lambda g: g.update(reader=VERSION + 1),
+        f"needs a reader of version {VERSION + 1}, this one is",
     ),
     "no version": (lambda g: g.pop("reader"), "needs a reader of version 0"),
     "op": (lambda g: g["steps"][LAYER].update(op="prod"), "'op' is nothing that .* knows: 'prod'"),

@@ -40,7 +40,7 @@ def test_costs_are_measured_by_two_processes(monkeypatch, own_cache):
     costs = measured_costs()
     assert set(costs) == set(COSTS)
     assert all(math.isfinite(number) and number >= 0 for cost in costs.values() for number in cost)
-    traits = Traits(256, 192, 196, False, (0.1, 0.19, 0.34, 0.57))
+    traits = Traits(256, 192, 196, False, 1, (0.1, 0.19, 0.34, 0.57))
     assert (
         0
         < estimate(costs, traits, Layout(BLOCKS, 4), 0.1)

@@ -128,7 +128,7 @@ def test_equal_layers_are_measured_as_one(monkeypatch):
     assert len(trials) == 1  # the best estimates, however short the time
     assert len({row.microseconds for row in report.layers}) == 1
     fractions = tuple(select.stored_fraction(layers[0].T, rows) for rows in select.BLOCK_ROWS)
-    wanted = select.candidates(COSTS, Traits(64, 64, 64, False, fractions))
+    wanted = select.candidates(COSTS, Traits(64, 64, 64, False, 1, fractions))
     assert report.unmeasured == len(wanted) - 3
     assert f"{len(wanted) - 3} layouts left" in str(report)
     monkeypatch.setattr(tune, "BUDGET_SECONDS", 60)
@@ -185,14 +185,14 @@ def test_another_instruction_set_is_taken_where_it_is_faster(monkeypatch, factor
 
 
 def test_the_best_of_each_family_is_tried_before_the_rest():
-    half = Traits(256, 256, 196, False, (0.5, 0.75, 0.94, 1.0))
+    half = Traits(256, 256, 196, False, 1, (0.5, 0.75, 0.94, 1.0))
     tried = select.candidates(COSTS, half)
     assert tried[0] == min(tried, key=lambda layout: select.estimate(COSTS, half, layout))
     assert {layout.storage for layout in tried[:4]} == {ROWS, BLOCKS, MASKS}
 
 
 def test_a_plan_takes_no_layout_away():
-    third = Traits(96, 96, 196, False, (0.1, 0.19, 0.2, 0.3))
+    third = Traits(96, 96, 196, False, 1, (0.1, 0.19, 0.2, 0.3))
     for pattern in (None, sj.Block(3, 1), sj.Block(4, 1), sj.Unstructured()):
         tried = select.candidates(COSTS, third, pattern)
         assert set(select.candidates(COSTS, third)) <= set(tried)
@@ -255,7 +255,7 @@ def test_stored_shares_count_rounded_up_groups():
 
 
 def test_candidates_are_few():
-    full = Traits(256, 256, 196, False, (1.0, 1.0, 1.0, 1.0))
+    full = Traits(256, 256, 196, False, 1, (1.0, 1.0, 1.0, 1.0))
     assert select.candidates(COSTS, full)[0].storage == BLOCKS
     dense = select.estimate(COSTS, full, Layout(BLOCKS, 4))
     for layout in select.candidates(COSTS, full):
@@ -263,7 +263,7 @@ def test_candidates_are_few():
 
 
 def test_break_even_is_where_the_model_meets_dense():
-    traits = Traits(256, 256, 196, False, (0.1, 0.19, 0.34, 0.57))
+    traits = Traits(256, 256, 196, False, 1, (0.1, 0.19, 0.34, 0.57))
     dense, layout = select.estimate(COSTS, traits, Layout(BLOCKS, 4), 1.0), Layout(ROWS, 2)
     took = select.estimate(COSTS, traits, layout)
     sparsity = select.break_even(COSTS, traits, layout, dense)

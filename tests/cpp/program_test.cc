@@ -73,12 +73,14 @@ void test_failing_pool(const Kernels& kernels) {
 }
 
 void test_memory_is_reused(const Kernels& kernels) {
-  Executable executable(parse(any_draft()), kernels, {24, 60});
+  const auto stores = std::make_shared<Stores>();
+  KeptMemory& memory = stores->memory;
+  Executable executable(parse(any_draft()), kernels, {24, 60}, stores);
   const Run run(executable.program());
   run.on(executable, ThreadPool{});
-  const KeptMemory before = kept_memory();
+  const int64_t before = memory.amount().pieces;
   for (int64_t i = 0; i < 100; i++) run.on(executable, ThreadPool{});
-  expect(kept_memory().pieces == before.pieces, "one caller needs one memory");
+  expect(memory.amount().pieces == before, "one caller needs one memory");
   const int64_t most = std::max(2u, std::thread::hardware_concurrency());
   Threads callers;
   const ThreadPool pool = callers.pool(1);
@@ -88,9 +90,10 @@ void test_memory_is_reused(const Kernels& kernels) {
     run.on(executable, helpers.pool(threads));
   }
   callers.join();
-  expect(kept_memory().pieces <= most, "no more memories are kept than threads run");
-  for (int64_t i = 0; i < 3; i++) give_memory(std::make_unique<Memory>(kKeptFloats / 2));
-  expect(kept_memory().floats <= kKeptFloats, "nor more than a limit");
+  expect(memory.amount().pieces <= most, "no more memories are kept than threads run");
+  for (int64_t i = 0; i < 3; i++)
+    memory.give(std::make_unique<Memory>(KeptMemory::kMostFloats / 2));
+  expect(memory.amount().floats <= KeptMemory::kMostFloats, "nor more than a limit");
 }
 
 // Programs of other shapes share what is packed of equal weights, and keep no floats of it.
@@ -106,21 +109,21 @@ void test_weights_are_shared(const Kernels& kernels) {
     output.argument = 0, output.rank = 2, output.channels_last = true;
     return draft;
   };
-  const int64_t before = packed_bytes();
-  const Executable first(parse(draft_of(9)), kernels, {112, 400});
-  const int64_t one = packed_bytes() - before;
+  const auto stores = std::make_shared<Stores>();
+  const Executable first(parse(draft_of(9)), kernels, {112, 400}, stores);
+  const int64_t one = stores->packed.bytes();
   expect(one > 40 * 24 * 4, "packed bytes are counted");
   expect(first.program().floats.size() == 40, "floats that are packed are dropped");
   for (int64_t rows : {1, 2, 4, 7, 16}) {
-    const Executable other(parse(draft_of(rows)), kernels, {112, 400});
-    expect(packed_bytes() == before + one, "another number of few rows shares the weights");
+    const Executable other(parse(draft_of(rows)), kernels, {112, 400}, stores);
+    expect(stores->packed.bytes() == one, "another number of few rows shares the weights");
   }
   {
-    const Executable many(parse(draft_of(17)), kernels, {112, 400});
-    const int64_t two = packed_bytes() - before;
+    const Executable many(parse(draft_of(17)), kernels, {112, 400}, stores);
+    const int64_t two = stores->packed.bytes();
     for (int64_t rows : {60, 112, 113, 1000}) {
-      const Executable other(parse(draft_of(rows)), kernels, {112, 400});
-      expect(packed_bytes() == before + two && two < 3 * one, "and so does any of many");
+      const Executable other(parse(draft_of(rows)), kernels, {112, 400}, stores);
+      expect(stores->packed.bytes() == two && two < 3 * one, "and so does any of many");
     }
   }
   for (int64_t rows : {1, 3, 10, 16}) {
@@ -128,14 +131,14 @@ void test_weights_are_shared(const Kernels& kernels) {
     const Run run(other->program());
     expect(run.difference(parse(draft_of(rows)), run.on(*other, ThreadPool{})).empty(),
            "another number of rows of a program is right");
-    expect(packed_bytes() == before + one, "and shares the weights");
+    expect(stores->packed.bytes() == one, "and shares the weights");
   }
   expect(first.with_rows(17) == nullptr, "many rows are packed in another way");
   expect(first.with_rows(int64_t{1} << 40) == nullptr, "too many rows are refused");
   Draft changed = draft_of(9);
   changed.floats[1] = 0.25f;
-  const Executable other(parse(changed), kernels, {112, 400});
-  expect(packed_bytes() == before + 2 * one, "other weights are packed anew");
+  const Executable other(parse(changed), kernels, {112, 400}, stores);
+  expect(stores->packed.bytes() == 2 * one, "other weights are packed anew");
 }
 
 void test_program(const Kernels& kernels) {

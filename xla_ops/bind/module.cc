@@ -146,9 +146,10 @@ NB_MODULE(_xla_ops, m) {
     return codes;
   });
   m.def("read_model", &read_model, "file"_a);
-  m.def("packed_bytes", &sparsejax::packed_bytes);
-  m.def("kept_bytes",
-        [] { return sparsejax::kept_memory().floats * static_cast<int64_t>(sizeof(float)); });
+  m.def("packed_bytes", [] { return sparsejax::shared_stores()->packed.bytes(); });
+  m.def("kept_bytes", [] {
+    return sparsejax::shared_stores()->memory.amount().floats * static_cast<int64_t>(sizeof(float));
+  });
   m.def("isa", [] { return std::string(kernels().isa); });
   m.def("usable_isas", [] {
     nb::list names;

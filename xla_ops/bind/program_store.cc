@@ -13,6 +13,7 @@ namespace {
 struct Store {
   std::mutex mutex;
   std::map<std::string, std::weak_ptr<Executable>> programs;
+  const std::shared_ptr<Stores> shared = std::make_shared<Stores>();
 };
 
 Store& store() {
@@ -30,6 +31,8 @@ void keep(const std::string& name, const std::shared_ptr<Executable>& made) {
 
 }  // namespace
 
+const std::shared_ptr<Stores>& shared_stores() { return store().shared; }
+
 std::shared_ptr<Executable> find_program(const std::string& name) {
   std::lock_guard<std::mutex> lock(store().mutex);
   const auto found = store().programs.find(name);
@@ -43,7 +46,7 @@ std::shared_ptr<Executable> load_program(const std::string& name, const int64_t*
   Program program;
   const std::string wrong = parse_program(words, num_words, {floats, floats + num_floats}, program);
   if (!wrong.empty()) throw std::invalid_argument(wrong);
-  auto made = std::make_shared<Executable>(std::move(program), kernels, options);
+  auto made = std::make_shared<Executable>(std::move(program), kernels, options, shared_stores());
   keep(name, made);
   return made;
 }

@@ -9,6 +9,9 @@
 
 namespace sparsejax {
 
+// What all programs of the process share.
+const std::shared_ptr<Stores>& shared_stores();
+
 // The program of that name, null when nobody holds one.
 std::shared_ptr<Executable> find_program(const std::string& name);
 

@@ -72,11 +72,13 @@ void Frame::rows(int64_t value, int64_t first, int64_t count,
   }
 }
 
-Executable::Executable(Program program, const Kernels& kernels, const PlanOptions& options)
+Executable::Executable(Program program, const Kernels& kernels, const PlanOptions& options,
+                       std::shared_ptr<Stores> stores)
     : program_(std::move(program)),
       options_(options),
       plan_(make_plan(program_, options)),
-      kernels_(kernels) {
+      kernels_(kernels),
+      stores_(std::move(stores)) {
   products_.resize(program_.steps.size());
   planes_.resize(program_.steps.size());
   scales_.resize(program_.steps.size());
@@ -93,6 +95,7 @@ Executable::Executable(const Executable& packed, Program program)
       options_(packed.options_),
       plan_(make_plan(program_, options_)),
       kernels_(packed.kernels_),
+      stores_(packed.stores_),
       products_(packed.products_),
       planes_(packed.planes_),
       scales_(packed.scales_) {}
@@ -123,8 +126,8 @@ void Executable::pack(const Step& step) {
   planes_[i] = tap_planes(program_, step, strips.rows);
   const ProductWeights weights = {program_.floats.data() + step.weights, out.channels, cols,
                                   step.groups, planes_[i].places};
-  products_[i] = packed_product(weights, packed_pixels(strips, out), strips.pitch, step.layout,
-                                *kernels_.product);
+  products_[i] = stores_->packed.product(weights, packed_pixels(strips, out), strips.pitch,
+                                         step.layout, *kernels_.product);
 }
 
 void Executable::drop_packed_floats() {
@@ -168,12 +171,12 @@ void Executable::run_job(const Job& job, const Team& team, const Frame& frame) {
 
 void Executable::run(const ThreadPool& pool, Frame frame) {
   const Team team(pool, kPieces);
-  std::unique_ptr<Memory> memory = take_memory(scratch_floats(team.num_threads()));
+  std::unique_ptr<Memory> memory = stores_->memory.take(scratch_floats(team.num_threads()));
   frame.executable = this;
   frame.arena = memory->data();
   frame.job = frame.arena + plan_.arena_floats;
   for (const Job& job : plan_.jobs) run_job(job, team, frame);
-  give_memory(std::move(memory));
+  stores_->memory.give(std::move(memory));
 }
 
 void Executable::run_image(const ThreadPool& pool, const float* const* operands,

@@ -16,6 +16,12 @@ namespace sparsejax {
 
 class Executable;
 
+// What executables share: programs of other shapes, of equal weights, runs that follow each other.
+struct Stores {
+  KeptMemory memory;
+  PackedStore packed;
+};
+
 // Where one run's values lie.
 struct Frame {
   const Executable* executable;
@@ -31,7 +37,9 @@ struct Frame {
 
 class Executable {
  public:
-  Executable(Program program, const Kernels& kernels, const PlanOptions& options);
+  // With what it shares with others, or what is its own.
+  Executable(Program program, const Kernels& kernels, const PlanOptions& options,
+             std::shared_ptr<Stores> stores = std::make_shared<Stores>());
 
   // The same program of images that are `rows` rows of one pixel, on the same packed weights; null
   // where its values are no such images of one height, or that many rows are packed in another way.
@@ -72,6 +80,7 @@ class Executable {
   PlanOptions options_;
   Plan plan_;
   Kernels kernels_;
+  std::shared_ptr<Stores> stores_;
   std::vector<std::shared_ptr<const PackedProduct>> products_;
   std::vector<TapPlanes> planes_;
   std::vector<std::vector<float>> scales_;

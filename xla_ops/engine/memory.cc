@@ -3,9 +3,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <vector>
-
-#include "threads/machine.h"
 
 namespace sparsejax {
 
@@ -15,59 +12,43 @@ Memory::Memory(int64_t floats) : owned_(new float[floats + 16]), floats_(floats)
   std::memset(owned_.get(), 0, (floats + 16) * sizeof(float));
 }
 
-namespace {
-
-struct Kept {
-  Mutex mutex;
-  std::vector<std::unique_ptr<Memory>> pieces;  // the oldest first
-
-  int64_t floats() const {
-    int64_t sum = 0;
-    for (const auto& piece : pieces) sum += piece->floats();
-    return sum;
-  }
-};
-
-Kept& kept() {
-  static Kept* const kept = new Kept;  // threads may outlive the module's statics
-  return *kept;
-}
-
-}  // namespace
-
-std::unique_ptr<Memory> take_memory(int64_t floats) {
+std::unique_ptr<Memory> KeptMemory::take(int64_t floats) {
   {
-    const Lock lock(kept().mutex);
-    auto& pieces = kept().pieces;
-    auto best = pieces.end();
-    for (auto it = pieces.begin(); it != pieces.end(); ++it)
+    const Lock lock(mutex_);
+    auto best = pieces_.end();
+    for (auto it = pieces_.begin(); it != pieces_.end(); ++it)
       if ((*it)->floats() >= floats &&
-          (best == pieces.end() || (*it)->floats() < (*best)->floats()))
+          (best == pieces_.end() || (*it)->floats() < (*best)->floats()))
         best = it;
-    if (best != pieces.end()) {
+    if (best != pieces_.end()) {
       std::unique_ptr<Memory> memory = std::move(*best);
-      pieces.erase(best);
+      pieces_.erase(best);
       return memory;
     }
   }
   return std::make_unique<Memory>(floats);
 }
 
-void give_memory(std::unique_ptr<Memory> memory) {
+void KeptMemory::give(std::unique_ptr<Memory> memory) {
   std::vector<std::unique_ptr<Memory>> freed;  // when the lock is gone
-  const Lock lock(kept().mutex);
-  auto& pieces = kept().pieces;
-  pieces.push_back(std::move(memory));
-  const size_t most = std::max<int64_t>(2, num_machine_threads());
-  while (pieces.size() > most || kept().floats() > kKeptFloats) {
-    freed.push_back(std::move(pieces.front()));
-    pieces.erase(pieces.begin());
+  const Lock lock(mutex_);
+  pieces_.push_back(std::move(memory));
+  const int64_t most = std::max<int64_t>(2, num_machine_threads());
+  while (counted().pieces > most || counted().floats > kMostFloats) {
+    freed.push_back(std::move(pieces_.front()));
+    pieces_.erase(pieces_.begin());
   }
 }
 
-KeptMemory kept_memory() {
-  const Lock lock(kept().mutex);
-  return {static_cast<int64_t>(kept().pieces.size()), kept().floats()};
+KeptMemory::Amount KeptMemory::amount() {
+  const Lock lock(mutex_);
+  return counted();
+}
+
+KeptMemory::Amount KeptMemory::counted() const {
+  int64_t floats = 0;
+  for (const auto& piece : pieces_) floats += piece->floats();
+  return {static_cast<int64_t>(pieces_.size()), floats};
 }
 
 }  // namespace sparsejax

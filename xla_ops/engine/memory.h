@@ -1,8 +1,11 @@
-// Memory that runs compute in: of all executables together, so that programs of many shapes keep no
-// more than those that run at a time need.
+// Memory that runs compute in: of several executables together, so that programs of many shapes
+// keep no more than those that run at a time need.
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <vector>
+
+#include "threads/machine.h"
 
 namespace sparsejax {
 
@@ -19,17 +22,27 @@ class Memory {
   int64_t floats_;
 };
 
-// At least `floats` floats with any content: the smallest kept one that has them, or a new one.
-std::unique_ptr<Memory> take_memory(int64_t floats);
+class KeptMemory {
+ public:
+  static constexpr int64_t kMostFloats = int64_t{1} << 26;  // 256 MB
 
-// Keeps memory for later runs: never more pieces than the machine has threads (or 2), nor more
-// than kKeptFloats together; the oldest are freed.
-void give_memory(std::unique_ptr<Memory> memory);
-constexpr int64_t kKeptFloats = int64_t{1} << 26;  // 256 MB
+  // At least `floats` floats with any content: the smallest kept one that has them, or a new one.
+  std::unique_ptr<Memory> take(int64_t floats);
 
-struct KeptMemory {
-  int64_t pieces, floats;
+  // Keeps memory for later runs: never more pieces than the machine has threads (or 2), nor more
+  // than kMostFloats together; the oldest are freed.
+  void give(std::unique_ptr<Memory> memory);
+
+  struct Amount {
+    int64_t pieces, floats;
+  };
+  Amount amount();
+
+ private:
+  Amount counted() const;
+
+  Mutex mutex_;
+  std::vector<std::unique_ptr<Memory>> pieces_;  // the oldest first
 };
-KeptMemory kept_memory();
 
 }  // namespace sparsejax

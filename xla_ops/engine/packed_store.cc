@@ -1,26 +1,10 @@
 // See packed_store.h.
 #include "engine/packed_store.h"
 
-#include <array>
 #include <cstring>
-#include <map>
-
-#include "threads/machine.h"
 
 namespace sparsejax {
 namespace {
-
-using Key = std::array<uint64_t, 12>;
-
-struct Store {
-  Mutex mutex;
-  std::map<Key, std::weak_ptr<const PackedProduct>> products;
-};
-
-Store& store() {
-  static Store* const store = new Store;  // executables may outlive the module's statics
-  return *store;
-}
 
 uint64_t mixed(uint64_t x) {  // the finaliser of SplitMix64
   x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
@@ -49,17 +33,18 @@ uint64_t digest(const ColumnPlaces& places) {
   return sum;
 }
 
-std::shared_ptr<const PackedProduct> find(const Key& key) {
-  const Lock lock(store().mutex);
-  const auto found = store().products.find(key);
-  return found == store().products.end() ? nullptr : found->second.lock();
-}
-
 }  // namespace
 
-std::shared_ptr<const PackedProduct> packed_product(const ProductWeights& weights, int64_t pixels,
-                                                    int64_t x_pitch, const ProductLayout& wanted,
-                                                    const ProductKernels& kernels) {
+std::shared_ptr<const PackedProduct> PackedStore::find(const Key& key) {
+  const Lock lock(mutex_);
+  const auto found = products_.find(key);
+  return found == products_.end() ? nullptr : found->second.lock();
+}
+
+std::shared_ptr<const PackedProduct> PackedStore::product(const ProductWeights& weights,
+                                                          int64_t pixels, int64_t x_pitch,
+                                                          const ProductLayout& wanted,
+                                                          const ProductKernels& kernels) {
   const ProductLayout layout = completed(wanted, weights, pixels, x_pitch, kernels);
   const auto hash = digest(weights.floats, weights.rows * weights.group_cols());
   const auto number = [](auto n) { return static_cast<uint64_t>(n); };
@@ -77,20 +62,19 @@ std::shared_ptr<const PackedProduct> packed_product(const ProductWeights& weight
                    reinterpret_cast<uintptr_t>(&kernels)};
   if (auto found = find(key)) return found;
   auto made = std::make_shared<const PackedProduct>(weights, pixels, x_pitch, layout, kernels);
-  const Lock lock(store().mutex);
-  auto& products = store().products;
-  for (auto it = products.begin(); it != products.end();)
-    it = it->second.expired() ? products.erase(it) : std::next(it);
-  auto& place = products[key];
+  const Lock lock(mutex_);
+  for (auto it = products_.begin(); it != products_.end();)
+    it = it->second.expired() ? products_.erase(it) : std::next(it);
+  auto& place = products_[key];
   if (auto other = place.lock()) return other;  // another thread was faster
   place = made;
   return made;
 }
 
-int64_t packed_bytes() {
-  const Lock lock(store().mutex);
+int64_t PackedStore::bytes() {
+  const Lock lock(mutex_);
   int64_t bytes = 0;
-  for (const auto& entry : store().products)
+  for (const auto& entry : products_)
     if (const auto product = entry.second.lock()) bytes += product->bytes();
   return bytes;
 }

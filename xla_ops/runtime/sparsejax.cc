@@ -86,7 +86,7 @@ struct sparsejax_model {
     model.graph = {};
     is_batch_free = model.inputs[0].shape[0] == kBatch;
     if (!model.rows) {
-      images = std::make_shared<Executable>(std::move(model.program), kernels(), kPlan);
+      images = std::make_shared<Executable>(std::move(model.program), kernels(), kPlan, stores);
       return;
     }
     int64_t floats = 0;
@@ -114,7 +114,7 @@ struct sparsejax_model {
         return made;
     Program program = model.program;
     for (ImageSize& value : program.values) value.height = rows;
-    return std::make_shared<Executable>(std::move(program), kernels(), kPlan);
+    return std::make_shared<Executable>(std::move(program), kernels(), kPlan, stores);
   }
 
   std::shared_ptr<Threads> team() {
@@ -123,6 +123,7 @@ struct sparsejax_model {
   }
 
   Model model;
+  const std::shared_ptr<Stores> stores = std::make_shared<Stores>();
   std::vector<Described> inputs, outputs;
   bool is_batch_free = false;
   int64_t unit = 1;  // items that run together

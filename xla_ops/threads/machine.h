@@ -36,7 +36,7 @@ inline int64_t cache_bytes() {
   constexpr int64_t kUsual = 32 * 1024;
 #endif
 #ifdef _SC_LEVEL1_DCACHE_SIZE
-  static const int64_t said = sysconf(_SC_LEVEL1_DCACHE_SIZE);
+  const int64_t said = sysconf(_SC_LEVEL1_DCACHE_SIZE);
   return said > 0 ? said : kUsual;
 #else
   return kUsual;

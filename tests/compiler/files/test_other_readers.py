@@ -11,6 +11,10 @@ from sparsejax.ops import _ffi
 from tests.compiler.files.other_readers import TOLERANCE, cases, difference
 
 ROOT = Path(__file__).parents[3]
+TABLE_OF_KERNELS = {
+    "sparsejax::usable_kernels()::usable",
+    "sparsejax::(anonymous namespace)::chosen",
+}
 BUILD = ROOT / "build" / "runtime"  # kept for the next time
 
 
@@ -33,6 +37,14 @@ def build():
     cmake("--build", BUILD / "example")
 
 
+def globals_of(library):
+    """What of it can change while it runs, but for what the compiler and its libraries add."""
+    symbols = subprocess.run(["objdump", "-tC", library], capture_output=True, text=True).stdout
+    changing = [line for line in symbols.splitlines() if " .bss" in line or " .data\t" in line]
+    names = {line.split("\t")[1].split(maxsplit=1)[1] for line in changing if " O " in line}
+    return {name for name in names if name.startswith("sparsejax")}
+
+
 @pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
 def test_c_computes_what_jax_does(tmp_path):
     # One test, not several: they would build at the same time in the same folder.
@@ -40,5 +52,6 @@ def test_c_computes_what_jax_does(tmp_path):
     for case in cases(tmp_path):
         for kind in ("static", "shared"):
             assert difference([BUILD / "example" / f"run_{kind}"], case) <= TOLERANCE
+    assert globals_of(next(BUILD.glob("installed/lib*/*.so"))) <= TABLE_OF_KERNELS
     wrong = subprocess.run([BUILD / "example" / "run_shared", case.file], capture_output=True)
     assert wrong.returncode == 1 and b"aligned floats, got 0" in wrong.stderr

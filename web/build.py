@@ -2,7 +2,7 @@
 
     python web/build.py            # `make web`; needs the package ziglang
 
-The sources are those of every other platform, with a fourth set of kernels (`wasm`, 4 lanes) and
+The sources are those of every other platform, with a fifth set of kernels (`wasm`, 4 lanes) and
 without threads and exceptions. The second module fuses multiplications and additions where the
 engine can.
 """

@@ -5,7 +5,8 @@
 # emulation in tests/arm/run.sh, which calls `emulated` (without sanitizers: those need the target's libraries).
 # Last, the runtime is built as a library for others, and programs and files run on it.
 # With `fuzz SECONDS` programs and custom calls are fuzzed instead, with `fuzz-files RUNS` files and the whole runtime: by
-# libFuzzer where clang++ has it, else by seeds.
+# libFuzzer where clang++ has it, else by seeds. With `one FILE_test.cc ...` only those tests are built and run, with ASan and
+# UBSan. SPARSEJAX_LAUNCHER=ccache makes the next build short.
 set -euo pipefail
 cd "$(dirname "$0")"
 readonly source=../../xla_ops
@@ -20,12 +21,11 @@ readonly common=(-std=c++17 -ffp-contract=fast -Wall -Wextra -Werror -Wno-psabi 
 readonly sanitize=(-g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
   -fno-sanitize=pointer-overflow,object-size,null)
 readonly sanitize_threads=(-O1 -g1 -fsanitize=thread)
-readonly avx512=(16 -mavx512f -mavx512dq -mavx512vl -mfma)
 
 compile() {  # object, source, flags; as many at a time as there are cores
   while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n; done
   objects+=("$build/$1.o")
-  "$compiler" "${common[@]}" "${flags[@]}" "${@:3}" -c "$2" -o "$build/$1.o" &
+  ${SPARSEJAX_LAUNCHER:-} "$compiler" "${common[@]}" "${flags[@]}" "${@:3}" -c "$2" -o "$build/$1.o" &
 }
 
 compile_all() {  # files, "--", flags; an object is named by its room and its file
@@ -43,6 +43,20 @@ add_kernels() {  # target, lanes, flags; the best first
   for kernel in "${kernels[@]}" table; do
     compile "$kernel.$1" "$source/kernels/$kernel.cc" -DSPARSEJAX_TARGET="$1" -DSPARSEJAX_LANES="$2" "${@:3}"
   done
+}
+
+add_every_kernel() {  # of this machine
+  if [ "$(uname -m)" != x86_64 ]; then
+    add_kernels neon 4
+    return
+  fi
+  if grep -q avx512dq /proc/cpuinfo; then
+    add_kernels avx512 16 -mavx512f -mavx512dq -mavx512vl -mfma
+  else
+    add_kernels wide 16 -mavx2 -mfma -DSPARSEJAX_REGISTERS=32
+  fi
+  add_kernels avx2 8 -mavx2 -mfma
+  add_kernels sse2 4
 }
 
 add_host() {  # flags; what knows no instruction set, behind the kernels
@@ -74,13 +88,7 @@ fuzz() {  # program, for seeds: seconds or runs, for libFuzzer: flags
     libfuzzer=(-fsanitize=fuzzer-no-link -DSPARSEJAX_LIBFUZZER -Wno-unknown-warning-option)
     start "$program" clang++ "${sanitize[@]}" -O1 "${libfuzzer[@]}"
   fi
-  if [ "$(uname -m)" = x86_64 ]; then
-    add_kernels avx512 "${avx512[@]}"
-    add_kernels avx2 8 -mavx2 -mfma
-    add_kernels sse2 4
-  else
-    add_kernels neon 4
-  fi
+  add_every_kernel
   add_host
   compile_all "${drafts[@]}" "$program.cc" --
   if [ "$program" = fuzz ]; then compile_all "${handlers[@]}" calls.cc --; fi
@@ -121,6 +129,20 @@ alone() {  # as others may build the runtime: without Python, XLA, threads and e
   "$build/engine_main"
 }
 
+checked() {
+  ASAN_OPTIONS=malloc_context_size=6 UBSAN_OPTIONS=print_stacktrace=1 "$build/kernel_tests"
+}
+
+if [ "${1:-}" = one ]; then
+  start one "${CXX:-g++}" "${sanitize[@]}"
+  add_every_kernel
+  add_host
+  compile_all "${handlers[@]}" "${drafts[@]}" main.cc calls.cc "${@:2}" --
+  link kernel_tests
+  checked
+  exit
+fi
+
 if [ "${1:-}" = fuzz ]; then
   fuzz fuzz "${2:-600}" -max_total_time="${2:-600}" -max_len=600
   exit
@@ -137,24 +159,14 @@ if [ "${1:-}" = emulated ]; then
 fi
 
 start sanitize "${CXX:-g++}" "${sanitize[@]}"
-if [ "$(uname -m)" = x86_64 ]; then
-  if grep -q avx512dq /proc/cpuinfo; then
-    add_kernels avx512 "${avx512[@]}"
-  else
-    add_kernels wide 16 -mavx2 -mfma -DSPARSEJAX_REGISTERS=32
-  fi
-  add_kernels avx2 8 -mavx2 -mfma
-  add_kernels sse2 4
-else
-  add_kernels neon 4
-fi
+add_every_kernel
 add_host
 compile_all "${handlers[@]}" threads_test.cc --
 # What is tested comes first, so that of inline functions that both have its own are linked.
 readonly behind=("${tests[@]/#threads_test.cc/}")
 compile_all ${behind[@]} "${drafts[@]}" -- -O1 -fno-sanitize=all
 link kernel_tests
-ASAN_OPTIONS=malloc_context_size=6 UBSAN_OPTIONS=print_stacktrace=1 "$build/kernel_tests"
+checked
 
 start sanitize_threads "${CXX:-g++}" "${sanitize_threads[@]}"
 if [ "$(uname -m)" = x86_64 ]; then add_kernels sse2 4; else add_kernels neon 4; fi

@@ -55,7 +55,7 @@ SPARSEJAX_INLINE const float* column(const Tile& tile, uint16_t number) {
 // Up to four columns of x, in 16 bits each: where they begin, in units of 16 bytes. One product for
 // all of them; aarch64 multiplies and adds at once, which saves it.
 template <int n>
-SPARSEJAX_INLINE uint64_t places_of(const Tile& tile, const uint16_t* columns) {
+SPARSEJAX_INLINE uint64_t places_of([[maybe_unused]] const Tile& tile, const uint16_t* columns) {
   uint64_t numbers = 0;
   __builtin_memcpy(&numbers, columns, n * sizeof(uint16_t));
 #ifndef __aarch64__

@@ -1,4 +1,5 @@
-// Vectors of floats on GCC/Clang vector extensions: one source for SSE2, AVX2, AVX-512 and NEON.
+// Vectors of floats on GCC/Clang vector extensions: one source for SSE2, AVX2, AVX-512,
+// NEON and WebAssembly.
 //
 // SPARSEJAX_TARGET names the instruction set (it becomes a namespace, so that no inline function
 // compiled with wider instructions is ever merged into another target's code) and SPARSEJAX_LANES

@@ -29,6 +29,7 @@ from sparsejax.compiler.passes.laws import apply_laws
 from sparsejax.compiler.passes.rewrite import rewrite
 from sparsejax.compiler.passes.trace import Traced, constants, lift, trace, traced
 from sparsejax.compiler.regions.fusion import fuse
+from sparsejax.compiler.regions.profile import Profile
 from sparsejax.compiler.regions.split import split
 from sparsejax.compiler.reports.doubts import in_training, left_in_xla
 from sparsejax.compiler.reports.report import CompileReport, report
@@ -116,19 +117,21 @@ class CompiledFunction:
                 later._traces = {key: made.traced for key, made in self._versions.items()}
         return later._with_example(self._example)
 
-    def report(self, *, fusion: bool = False) -> CompileReport:
+    def report(self, *, fusion: bool | Literal["measured"] = False) -> CompileReport:
         """What was chosen for each layer, on the shapes that compile was given.
 
         Args:
             fusion: add the blocks in which DNNFusion (PLDI 2021) would run the traced function, for
-                comparison with the regions that are one call each here.
+                comparison with the regions that are one call each here; "measured" times those
+                pairs that its table leaves to a measurement, which else stay apart.
         """
         made = self._first().report
         if not fusion:
             return made
         graph, _ = trace(self._apply_fn, self._params, self._example)
         apply_laws(graph, real=self._options.real_arithmetic)
-        return dataclasses.replace(made, fusion=fuse(graph))
+        profile = Profile(graph) if fusion == "measured" else None
+        return dataclasses.replace(made, fusion=fuse(graph, profitable=profile))
 
     def _with_example(self, example: tuple) -> "CompiledFunction":
         """Itself, compiled for its first shapes."""

@@ -9,6 +9,8 @@ import numpy as np
 from sparsejax.compiler.graph.edit import Edit, constant_of
 from sparsejax.compiler.graph.graph import Node, Value
 from sparsejax.compiler.nodes.primitive import Primitive
+from sparsejax.jaxprs import calls
+from sparsejax.jaxprs.read import walk
 
 INFINITY = math.inf
 
@@ -169,13 +171,15 @@ class Ranges:
         if writer is None:
             return UNKNOWN
         ranges = [self._known[v] for v in writer.inputs]
-        if writer.op.name in KEEPS and len(ranges) == 1:
-            return ranges[0]
-        return _of_equation(writer, ranges) if isinstance(writer.op, Primitive) else UNKNOWN
+        if isinstance(writer.op, Primitive):
+            return _of_equation(writer.op.equation, ranges)
+        return ranges[0] if writer.op.name in KEEPS else UNKNOWN
 
 
 def of_array(array: np.ndarray) -> Range:
-    """The range of numbers that are known."""
+    """The range of numbers that are known; unknown of what are no floats."""
+    if not np.issubdtype(array.dtype, np.floating):
+        return UNKNOWN
     real = array[~np.isnan(array)]
     if not real.size:
         return UNKNOWN
@@ -184,20 +188,24 @@ def of_array(array: np.ndarray) -> Range:
     return Range(float(real.min()), float(real.max()), sign)
 
 
-def _of_equation(node: Node, ranges: list[Range]) -> Range:
-    name, params = node.op.name, _params(node)
+def _of_equation(equation: Any, inputs: list[Range]) -> Range:
+    """The range of an equation's result, that of an activation by the function that it is."""
+    name, params = equation.primitive.name, equation.params
+    if name in KEEPS and len(inputs) == 1:
+        return inputs[0]
     if name in OF:
-        return OF[name](*ranges)
+        return OF[name](*inputs)
     if name == "integer_pow" and params["y"] in (2, -1):
-        return OF["square" if params["y"] == 2 else "reciprocal"](*ranges)
+        return OF["square" if params["y"] == 2 else "reciprocal"](*inputs)
     if name == "reduce_sum":
-        return times(ranges[0], node.inputs[0].size // max(node.outputs[0].size, 1))
-    return UNKNOWN
-
-
-def _params(node: Node) -> dict[str, Any]:
-    assert isinstance(node.op, Primitive)
-    return node.op.equation.params
+        before, after = (math.prod(v[0].aval.shape) for v in (equation.invars, equation.outvars))
+        return times(inputs[0], before // max(after, 1))
+    body = calls.body_of(equation)
+    if body is None or len(body.jaxpr.outvars) != 1:
+        return UNKNOWN
+    step = lambda inner, ranges: [_of_equation(inner, ranges)] * len(inner.outvars)
+    known = lambda variable, array: of_array(np.asarray(array, variable.aval.dtype))
+    return walk(body.jaxpr, body.consts, inputs, step, known)[0]
 
 
 def _exp(x: float) -> float:

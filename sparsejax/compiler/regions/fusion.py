@@ -4,7 +4,7 @@ Reference: Niu et al., "DNNFusion: Accelerating Deep Neural Networks Execution w
 Operator Fusion", PLDI 2021, arXiv:2108.13342, tables 2 and 3, listing 1.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sparsejax import text
@@ -96,8 +96,8 @@ def fuse(graph: Graph, *, profitable: Profitable | None = None, max_nodes: int =
 
     Args:
         graph: is not changed.
-        profitable: is asked about the nodes of a block to be where table 3 leaves it to a
-            measurement; without one these are not fused.
+        profitable: is asked about the nodes of a block to be, the last of which is new, where table
+            3 leaves it to a measurement, such as `Profile`; without one these are not fused.
         max_nodes: of a block.
 
     Differs:
@@ -162,31 +162,29 @@ class _Grower:
         return True
 
     def finish(self) -> Fusion:
-        """The blocks as they are."""
-        place = {node: i for i, node in enumerate(self.graph.nodes)}
-        blocks = []
-        for number in self._order():
-            nodes = sorted(self.groups.members[number], key=lambda node: place[node])
-            blocks.append(FusedBlock(tuple(nodes), self.groups.forms[number]))
-        handed = list(self._handed())
-        return Fusion(
-            tuple(blocks),
-            sum(_bytes(value) for value, _ in handed),
-            sum(_bytes(value) for value, crosses in handed if crosses),
-        )
+        """The blocks as they are, each behind all that must run before it."""
+        before, members = self.groups.before, self.groups.members
+        order = sorted(before, key=lambda g: (before[g].bit_count(), g))
+        return fusion_of(self.graph, [(members[g], self.groups.forms[g]) for g in order])
 
-    def _order(self) -> list[int]:
-        """The blocks, each behind all that must run before it."""
-        return sorted(self.groups.before, key=lambda g: (self.groups.before[g].bit_count(), g))
 
-    def _handed(self) -> Iterator[tuple[Value, bool]]:
-        """Values that other nodes read, and whether a node of another block does."""
-        group = self.groups.group
-        for node in self.graph.nodes:
-            for value in node.outputs:
-                readers = self.users.get(value, [])
-                if readers:
-                    yield value, any(group[reader] != group[node] for reader in readers)
+def fusion_of(graph: Graph, blocks: Iterable[tuple[Sequence[Node], MappingType]]) -> Fusion:
+    """The nodes of a graph in these blocks, with the bytes that they hand on."""
+    place = {node: i for i, node in enumerate(graph.nodes)}
+    made = [FusedBlock(tuple(sorted(n, key=place.__getitem__)), form) for n, form in blocks]
+    handed = list(_handed(graph, {n: i for i, block in enumerate(made) for n in block.nodes}))
+    before = sum(_bytes(value) for value, _ in handed)
+    return Fusion(tuple(made), before, sum(_bytes(value) for value, crosses in handed if crosses))
+
+
+def _handed(graph: Graph, block: Mapping[Node, int]) -> Iterator[tuple[Value, bool]]:
+    """Values that other nodes read, and whether a node of another block does."""
+    users = graph.users()
+    for node in graph.nodes:
+        for value in node.outputs:
+            readers = users.get(value, [])
+            if readers:
+                yield value, any(block[reader] != block[node] for reader in readers)
 
 
 def kind_of(node: Node) -> str:

@@ -42,8 +42,9 @@ from sparsejax.search.pruning_choices import pruning_space as pruning_space
 from sparsejax.search.pruning_choices import sparsities_of as sparsities_of
 from sparsejax.search.punched import block_punched as block_punched
 from sparsejax.search.reconstruct import reconstructed as reconstructed
-from sparsejax.search.rounding import Rounding as Rounding
-from sparsejax.search.rounding import round_layers as round_layers
+from sparsejax.search.rounding import Grids as Grids
+from sparsejax.search.rounding import layer_grids as layer_grids
+from sparsejax.search.rounding import rounded as rounded
 from sparsejax.search.samplers import Sampler as Sampler
 from sparsejax.search.samplers import Trial as Trial
 from sparsejax.search.samplers import random_search as random_search

@@ -1,4 +1,4 @@
-"""Any function with the weights and inputs of its layers rounded to some bits, compiled once."""
+"""Any function with the weights and inputs of its layers on grids of some bits, compiled once."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,23 +23,23 @@ WHOLE_RANGE = 5  # bits from which on a weight's range is never cut
 
 
 @dataclass(frozen=True)
-class Rounding:
-    """A function whose layers can be rounded to any bits, and the steps to do it with.
+class Grids:
+    """Steps for the weights and inputs of each layer at any bits.
 
     Attributes:
-      apply: `apply(params, grids, *inputs)`, with grids of `at`; one program for all bits, which
-        can be trained: the slope of rounding is 1.
       weight_steps, input_steps: of each layer by path, for 2, 3, ... bits.
       signed: layers of which inputs are negative, too.
     """
 
-    apply: Callable[..., Any]
     weight_steps: Mapping[str, np.ndarray]
     input_steps: Mapping[str, np.ndarray]
     signed: frozenset[str]
 
     def at(self, bits: Bits) -> dict[str, Float[np.ndarray, "2 3"]]:
-        """Step, lowest and highest level of weights and inputs; zeros change nothing."""
+        """For `rounded`: step, lowest and highest level of the weights, and those of the inputs.
+
+        Those of a layer that is not named are zeros, and it stays as it is.
+        """
         grids = {path: np.zeros((2, 3), np.float32) for path in self.weight_steps}
         for path, (own, inputs) in bits.items():
             top, input_top = _top(own, True), _top(inputs, path in self.signed)
@@ -50,10 +50,8 @@ class Rounding:
 
 
 @checked(apply_fn=FUNCTION)
-def round_layers(
-    apply_fn: Callable[..., Any], params: Any, *example: Any, high: int = 8
-) -> Rounding:
-    """A function whose layers are rounded to any number of bits, with steps chosen by an example.
+def layer_grids(apply_fn: Callable[..., Any], params: Any, *example: Any, high: int = 8) -> Grids:
+    """The grids of each layer at 2 to `high` bits, by its weights and by what an example gives it.
 
     Weights are symmetric, of levels k s with |k| <= 2^(bits-1) - 1, the largest one a level from 5
     bits on. Inputs are of levels k s with 0 <= k < 2^bits, or symmetric if some are negative.
@@ -67,8 +65,9 @@ def round_layers(
       ValueError: high < 2, or a layer is no convolution or matrix product of a whole leaf.
 
     Example:
-      >>> own = sj.search.round_layers(model.apply, params, x)
-      >>> own.apply(params, own.at({"body/kernel": (4, 8)}), x).shape
+      >>> grids = sj.search.layer_grids(model.apply, params, x)
+      >>> run = sj.search.rounded(model.apply)
+      >>> run(params, grids.at({"body/kernel": (4, 8)}), x).shape
       (3, 2)
 
     Differs: the least squared error chooses where HAQ's code takes the least divergence.
@@ -77,17 +76,16 @@ def round_layers(
     2019, arXiv 1811.08886.
     """
     if high < 2:
-        raise ValueError(f"round_layers needs high >= 2, got {high}.")
-    check_examples("round_layers", apply_fn, params, example)
+        raise ValueError(f"layer_grids needs high >= 2, got {high}.")
+    check_examples("layer_grids", apply_fn, params, example)
     arrays, call = by_paths(apply_fn, params)
-    with tracing("round_layers"):
+    with tracing("layer_grids"):
         samples = jax.jit(lambda own, *inputs: _samples(call, own, inputs))(arrays, *example)
     values = {path: np.asarray(own, np.float64) for path, own in samples.items()}
     signed = frozenset(path for path, own in values.items() if (own < 0).any())
     weights = {path: np.asarray(arrays[path], np.float64).ravel() for path in values}
     bits = range(2, high + 1)
-    return Rounding(
-        _rounded(apply_fn),
+    return Grids(
         {
             path: np.array([_step(own, b, True, b >= WHOLE_RANGE) for b in bits])
             for path, own in weights.items()
@@ -127,9 +125,20 @@ def _samples(call: Callable[..., Any], arrays: Any, inputs: Sequence[Any]) -> di
     return {own.path: found[own.site.trail, own.side].ravel() for own in sites}
 
 
-def _rounded(apply_fn: Callable[..., Any]) -> Callable[..., Any]:
+@checked(apply_fn=FUNCTION)
+def rounded(apply_fn: Callable[..., Any]) -> Callable[..., Any]:
+    """`apply(params, grids, *inputs)`: a function with its layers' weights and inputs on grids.
+
+    The grids, of `Grids.at`, are arrays: one program serves for all bits. The slope of rounding is
+    1, so that a loss can be trained through it.
+
+    Example:
+      >>> grids = sj.search.layer_grids(model.apply, params, x)
+      >>> loss = sj.search.rounded(lambda params, x: (model.apply(params, x) ** 2).sum())
+      >>> slopes = jax.grad(loss)(params, grids.at({"head/kernel": (2, 4)}), x)
+    """
+
     def apply(params: Any, grids: Mapping[str, Any], *inputs: Any) -> Any:
-        """The function with the weights and inputs of every layer on their grids."""
         arrays, call = by_paths(apply_fn, params)
         closed, shape = jax.make_jaxpr(call, return_shape=True)(arrays, *inputs)
         sites = layer_sites(closed, arrays)

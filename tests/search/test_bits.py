@@ -87,19 +87,19 @@ class Net(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def rounded():
+def net():
     model, x = Net(), np.random.default_rng(0).normal(size=(4, 5, 5, 2)).astype(np.float32)
     params = jax.jit(model.init)(jax.random.key(0), x)
-    return model.apply, params, x, sj.search.round_layers(model.apply, params, x)
+    return model.apply, params, x, sj.search.layer_grids(model.apply, params, x)
 
 
 def on_grid(values, step, low, high):
     return np.clip(np.round(np.asarray(values, np.float64) / step), low, high) * step
 
 
-def test_layers_run_on_rounded_weights_and_inputs(rounded):
-    _, params, x, own = rounded
-    run = jax.jit(own.apply)
+def test_layers_run_on_rounded_weights_and_inputs(net):
+    apply, params, x, own = net
+    run = jax.jit(sj.search.rounded(apply))
     assert own.signed == {"params/first/kernel"}
     for bits in ((2, 3), (8, 8)):
         grids = own.at({"params/first/kernel": bits, "params/head/kernel": bits})
@@ -121,9 +121,9 @@ def test_layers_run_on_rounded_weights_and_inputs(rounded):
     assert run._cache_size() == 1
 
 
-def test_layers_without_bits_stay_as_they_are_and_more_bits_are_nearer(rounded):
-    apply, params, x, own = rounded
-    run, whole = jax.jit(own.apply), jax.jit(apply)(params, x)
+def test_layers_without_bits_stay_as_they_are_and_more_bits_are_nearer(net):
+    apply, params, x, own = net
+    run, whole = jax.jit(sj.search.rounded(apply)), jax.jit(apply)(params, x)
     np.testing.assert_array_equal(run(params, own.at({}), x), whole)
     paths = list(own.weight_steps)
     errors = [
@@ -133,10 +133,11 @@ def test_layers_without_bits_stay_as_they_are_and_more_bits_are_nearer(rounded):
     assert errors[0] > errors[1] > errors[2] > 0
 
 
-def test_the_slope_of_rounding_is_one(rounded):
-    _, params, x, own = rounded
+def test_the_slope_of_rounding_is_one(net):
+    apply, params, x, own = net
+    run = sj.search.rounded(apply)
     grids = own.at({"params/head/kernel": (2, 8)})
-    grad = jax.jit(jax.grad(lambda p: own.apply(p, grids, x).sum()))(params)
+    grad = jax.jit(jax.grad(lambda p: run(p, grids, x).sum()))(params)
     # The sum's slope in a weight of the head is its input, rounded, for each of 3 outputs.
     pooled = grad["params"]["head"]["kernel"]
     np.testing.assert_array_equal(pooled, np.broadcast_to(pooled[:, :1], pooled.shape))

@@ -30,6 +30,7 @@ from experiments.papers import (
     georgiadis2019_activation_maps,
     gupta2022_fastgrnn,
     gupta2022_global_mp,
+    he2018_amc,
     jayakumar2021_top_kast,
     kundu2023_r2,
     kusupati2020_str,
@@ -44,6 +45,7 @@ from experiments.papers import (
     sun2023_wanda,
     tai2022_spartan,
     tanaka2020_synflow,
+    wang2019_haq,
     xu2023_sparsebytenn,
     yuan2021_mest,
     zhou2021_sr_ste,
@@ -79,6 +81,8 @@ PAPERS: tuple[Paper, ...] = (
     tai2022_spartan,
     arivazhagan2019_fedper,
     georgiadis2019_activation_maps,
+    he2018_amc,
+    wang2019_haq,
 )
 TABLES = PAPERS + GRIDS  # "all" does not run the grids, of days on two cores
 

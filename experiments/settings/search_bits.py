@@ -1,0 +1,124 @@
+"""The setting of HAQ: search bits of weights and inputs within a budget, tune, test."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+
+import sparsejax as sj
+from experiments.runs.table import Job
+from experiments.settings import train
+from experiments.settings.classify import Classify
+from experiments.settings.searching import (
+    Make,
+    account,
+    accuracy_of,
+    ground_of,
+    searched,
+    second,
+)
+
+HIGH = 8
+CostsOf = Callable[[Sequence[sj.search.WeightLayer]], Callable[[Any], float]]
+
+
+def fpga_milliseconds(layers: Sequence[sj.search.WeightLayer]) -> sj.search.BitTable:
+    """Modelled, by an example device."""
+    return sj.search.example_fpga().bit_table(layers, high=HIGH)
+
+
+@dataclass(frozen=True)
+class SearchBits:
+    """Train a classifier, search each layer's bits, train on through the rounding, and test.
+
+    A choice is tested on validation images, rounded after training, as far as the search goes.
+    """
+
+    headline: ClassVar[str] = "accuracy"
+
+    sampler: Make | None
+    """None for the same bits in every layer, as many as fit; the first and the last have 8."""
+    pretraining: Classify
+    costs: CostsOf = sj.search.weight_bytes
+    limit: float = 0.375
+    """The fraction of the costs of 8 bits everywhere."""
+    num_trials: int = 80
+    steps: int = 300
+    """After the search."""
+    learning_rate: float = 5e-4
+
+    @property
+    def label(self) -> str:
+        """pretraining-costs-sampler-percent."""
+        name = "uniform" if self.sampler is None else self.sampler.__name__
+        costs = self.costs.__name__  # type: ignore[attr-defined]
+        return f"{self.pretraining.label}-{costs}-{name}-{100 * self.limit:g}"
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Pre-train or take what is there, search, tune, test."""
+        ground = ground_of(self.pretraining, job)
+        network = ground.network
+        call = lambda params, statistics, x: network.apply((params, statistics), x)
+        layers = sj.search.weight_layers(call, network.params, network.statistics, ground.image)
+        costs = self.costs(layers)
+        limit = self.limit * costs({layer.path: (HIGH, HIGH) for layer in layers})
+        own = sj.search.bit_search(layers, costs, limit=limit, high=HIGH)
+        example = (network.statistics, ground.calibration)
+        grids = sj.search.layer_grids(call, network.params, *example, high=HIGH)
+        run = sj.search.rounded(call)
+        accuracy = accuracy_of(run, ground.validation)
+
+        def evaluate(choice: Any) -> dict[str, float]:
+            bits = own.bits(choice)
+            found = accuracy(network.params, grids.at(bits), network.statistics)
+            return {"score": found, "validation_accuracy": found, "cost": costs(bits)}
+
+        if self.sampler is None:
+            bits, kept = uniform(own), {}
+        else:
+            trials = searched(job, evaluate, self.sampler, own.space, own.observe, self.num_trials)
+            bits = own.bits(sj.search.best(trials).choice)
+            kept = account(trials, "cost")
+        test = accuracy_of(run, ground.test)
+        untuned = test(network.params, grids.at(bits), network.statistics)
+        job = job._replace(folder=job.folder / "second")
+        tuning = second(self.pretraining, self.steps, self.learning_rate)
+        through = lambda network: rounded_gradients(network, grids.at(bits))
+        state, result = tuning.train_from(network, job, gradients=through)
+        tuned = sj.search.layer_grids(call, state.params, state.statistics, ground.calibration)
+        return {
+            **result,
+            "accuracy": test(state.params, tuned.at(bits), state.statistics),
+            "accuracy_before": ground.accuracy,
+            "accuracy_untuned": untuned,
+            "cost": costs(bits),
+            "cost_of_8_bits": limit / self.limit,
+            "bits": [list(own) for own in bits.values()],
+            **kept,
+        }
+
+
+def uniform(own: sj.search.BitSearch) -> dict[str, tuple[int, int]]:
+    """The most bits for all layers but the first and the last that the budget allows."""
+    for bits in range(own.high, own.low - 1, -1):
+        found = {layer.path: (bits, bits) for layer in own.layers}
+        found |= {layer.path: (own.high, own.high) for layer in (own.layers[0], own.layers[-1])}
+        if own.costs(found) <= own.limit:
+            return found
+    raise AssertionError("all layers at their fewest bits fit")
+
+
+def rounded_gradients(network: train.Network, grids: Any) -> Callable[..., Any]:
+    """As `train.make_gradients`, through the rounding."""
+    loss_of = sj.search.rounded(train.make_loss(network))
+
+    def loss(params: Any, *rest: Any) -> Any:
+        return loss_of(params, grids, *rest)
+
+    return jax.jit(lambda *operands: _split(jax.grad(loss, has_aux=True)(*operands)))
+
+
+def _split(found: Any) -> Any:
+    grads, (statistics, metrics) = found
+    return grads, statistics, metrics

@@ -116,9 +116,11 @@ def encoder(frontend):
 def test_linear_layers_of_an_encoder_are_in_regions(frontend):
     apply_fn, params = encoder(frontend)
     graph = rewritten(apply_fn, params, IDS)
-    layers = [[k for k in kinds(region) if "Linear" in k] for region in regions(graph)]
-    one = [["Linear"] * 3, ["Linear + x"], ["Linear + gelu_tanh", "Linear + x"]]
-    assert layers == [*one, *one, ["Linear + tanh", "Linear"]]
+    before, behind = ["Norm"] + ["Linear"] * 3, ["Linear + x", "Norm", "Linear + gelu_tanh"]
+    behind.append("Linear + x")
+    ends = [["Norm"], ["Linear + tanh", "Linear"]]
+    expected = [before, [*behind, *before], [*behind, *ends[0]], ends[1]]
+    assert [kinds(region) for region in regions(graph)] == expected
     assert graph.left["dot_general"].count == 4  # attention: queries x keys, weights x values
     assert graph.left["dot_general"].reason == "both sides are computed"
     assert_close(stepwise(graph)(IDS)[0], jax.jit(apply_fn)(params, IDS))

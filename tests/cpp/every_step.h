@@ -11,7 +11,7 @@ inline constexpr ImageSize kImage = {4, 6, 5}, kPixel = {4, 1, 1};
 // Steps of the valid program, in order; the values that they make have the same numbers.
 // clang-format off
 enum : size_t { kX, kG, kProduct, kDepthwise, kPool, kMean, kAffine, kBinary, kConcat, kChannels,
-                kPad, kFlatten, kPick, kFirstOutput };
+                kPad, kFlatten, kPick, kLayerNorm, kRmsNorm, kSoftmax, kFirstOutput };
 // clang-format on
 
 inline void weigh(Draft& d, Step& step, int64_t weights, int64_t bias) {
@@ -52,6 +52,9 @@ inline Draft valid() {
   d.add(Op::kPad, {3, 8, 7}, {kChannels}).pad_top = 1;
   d.add(Op::kFlatten, {24, 1, 1}, {kPool});
   d.add(Op::kPick, {2, 2, 1}, {kX}).channels = {0, 4, 0, 1, 3, 1, 0, 1, 0, 1, 0, 1};
+  weigh(d, d.add(Op::kLayerNorm, kImage, {kX}), 4, 4);
+  weigh(d, d.add(Op::kRmsNorm, kImage, {kLayerNorm}), 4, 4);
+  d.add(Op::kSoftmax, kImage, {kRmsNorm});
   number(d.add(Op::kOutput, {}, {kPad}), 0, 3);
   number(d.add(Op::kOutput, {}, {kFlatten}), 1, 1);
   number(d.add(Op::kOutput, {}, {kPick}), 2, 3);

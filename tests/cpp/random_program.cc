@@ -83,11 +83,13 @@ class Growth {
   }
 
   void grow() {
-    const int64_t x = any(), kind = c_.below(13);
+    const int64_t x = any(), kind = c_.below(15);
     if (size(x).floats() > 20000 && kind != 4) return;
     if (kind <= 1 || (column_ && (kind == 2 || kind == 3))) return product(x);
     if (kind == 2) return depthwise(x);
     if (kind == 3) return pool(x);
+    if (kind == 12) return norm(x);
+    if (kind == 13) return void(d_.add(Op::kSoftmax, size(x), {x}));
     if (column_ && (kind == 4 || kind >= 10)) return affine(x);
     if (kind == 4) return void(d_.add(Op::kMean, {size(x).channels, 1, 1}, {x}));
     if (kind == 5) return affine(x);
@@ -171,6 +173,12 @@ class Growth {
     Step& step = d_.add(Op::kAffine, size(x), {x});
     if (c_.percent(70)) weigh(step, size(x).channels, 1, 4);
     step.activation = activation();
+  }
+
+  void norm(int64_t x) {
+    Step& step = d_.add(c_.percent(50) ? Op::kLayerNorm : Op::kRmsNorm, size(x), {x});
+    weigh(step, size(x).channels, 1, 4);
+    step.activation.low = .1f;
   }
 
   void binary(int64_t x) {

@@ -107,6 +107,11 @@ class Reference {
         return flatten(s, out);
       case Op::kPick:
         return pick(s, out);
+      case Op::kLayerNorm:
+      case Op::kRmsNorm:
+        return norm(s, out);
+      case Op::kSoftmax:
+        return softmax(s, out);
       default:
         return move(s, out);  // channels and padding
     }
@@ -268,6 +273,47 @@ class Reference {
       const int64_t row = p.rows[y] + p.below[c], column = p.columns[x] + p.right[c];
       return from.at[(channel * from.size.height + row) * from.size.width + column];
     });
+  }
+
+  // Calls f(the numbers of all channels of a pixel) and writes back what it leaves in them.
+  template <class F>
+  static void for_pixels(const Image& from, Image& out, const F& f) {
+    const int64_t pixels = from.size.pixels();
+    std::vector<double> numbers(from.size.channels);
+    for (int64_t i = 0; i < pixels; i++) {
+      for (int64_t c = 0; c < from.size.channels; c++) numbers[c] = from.at[c * pixels + i];
+      f(numbers);
+      for (int64_t c = 0; c < from.size.channels; c++) out.at[c * pixels + i] = numbers[c];
+    }
+  }
+
+  void norm(const Step& s, Image& out) const {
+    const Image& from = in(s);
+    const auto n = static_cast<double>(from.size.channels);
+    double steepest = 0;
+    for_pixels(from, out, [&](std::vector<double>& x) {
+      double mean = 0, square = 0;
+      for (double v : x) mean += s.op == Op::kLayerNorm ? v / n : 0;
+      for (double v : x) square += (v - mean) * (v - mean) / n;
+      const double factor = 1 / std::sqrt(square + s.activation.low);
+      for (size_t c = 0; c < x.size(); c++) {
+        const double scale = weight(s.weights + c);
+        x[c] = (x[c] - mean) * factor * scale + weight(s.bias + c);
+        steepest = std::max(steepest, std::abs(scale) * factor);
+      }
+    });
+    out.error = 4 * steepest * (from.error + 1e-6 * from.most()) + 1e-6 * out.most();
+  }
+
+  void softmax(const Step& s, Image& out) const {
+    const Image& from = in(s);
+    for_pixels(from, out, [&](std::vector<double>& x) {
+      const double most = *std::max_element(x.begin(), x.end());
+      double sum = 0;
+      for (double& v : x) sum += v = std::exp(v - most);
+      for (double& v : x) v /= sum;
+    });
+    out.error = std::exp(2 * from.error) - 1 + 4e-6 * (1 + from.most());
   }
 
   void move(const Step& s, Image& out) const {

@@ -20,7 +20,7 @@ const std::vector<Damage>& damages() {
       {"a value is too large", [](Draft& d) { d.values[kX] = {3, 1 << 15, 1 << 15}; }},
       {"a step's kind", [](Draft& d) { d.steps[kX].op = static_cast<Op>(kNumOps); }},
       {"a step's kind", [](Draft& d) { d.steps[kX].op = static_cast<Op>(-1); }},
-      {"a step's output is 13", [](Draft& d) { d.steps[kX].output = 13; }},
+      {"a step's output is 16", [](Draft& d) { d.steps[kX].output = 16; }},
       {"a step's output is -2", [](Draft& d) { d.steps[kX].output = -2; }},
       {"a function", [](Draft& d) { d.steps[kAffine].activation.function = Function(12); }},
       {"a function", [](Draft& d) { d.steps[kAffine].activation.function = Function(-1); }},
@@ -89,6 +89,13 @@ const std::vector<Damage>& damages() {
       {"a pick reaches", [](Draft& d) { d.steps[kPick].channels[5] = 2; }},
       {"a pick reaches", [](Draft& d) { d.steps[kPick].channels[8] = -1; }},
       {"a pick reaches", [](Draft& d) { d.steps[kPick].channels[11] = INT64_MAX; }},
+      {"a norm must", [](Draft& d) { d.steps[kLayerNorm].inputs = {kPool}; }},
+      {"a norm must", [](Draft& d) { d.steps[kRmsNorm].inputs = {kPool}; }},
+      {"a softmax must", [](Draft& d) { d.steps[kSoftmax].inputs = {kPool}; }},
+      {"lie outside", [](Draft& d) { d.steps[kLayerNorm].weights = before_end(d, 3); }},
+      {"lie outside", [](Draft& d) { d.steps[kRmsNorm].bias = before_end(d, 3); }},
+      {"lie outside",
+       [](Draft& d) { d.steps[kLayerNorm].weights = d.steps[kLayerNorm].bias = kNone; }},
       {"pools and padding", [](Draft& d) { d.values[kPad].channels = 4; }},
       {"a residual must", [](Draft& d) { d.steps[kProduct].residual = kG; }},
       {"a gate must", [](Draft& d) { d.steps[kProduct].gate = kX; }},
@@ -132,10 +139,11 @@ struct May {
   size_t step;
   std::string fields;
 };
-const May kMay[] = {{kG, "no"},          {kProduct, "awplrb"}, {kDepthwise, "awpb"}, {kPool, "wpm"},
-                    {kMean, ""},         {kAffine, "ab"},      {kBinary, "a2"},      {kConcat, ""},
-                    {kChannels, "c"},    {kPad, "p"},          {kFlatten, "o"},      {kPick, "k"},
-                    {kFirstOutput, "no"}};
+const May kMay[] = {
+    {kG, "no"},        {kProduct, "awplrb"}, {kDepthwise, "awpb"}, {kPool, "wpm"},
+    {kMean, ""},       {kAffine, "ab"},      {kBinary, "a2"},      {kConcat, ""},
+    {kChannels, "c"},  {kPad, "p"},          {kFlatten, "o"},      {kPick, "k"},
+    {kLayerNorm, "b"}, {kRmsNorm, "b"},      {kSoftmax, ""},       {kFirstOutput, "no"}};
 
 // Sets one field of a step to something that does no harm where it is allowed.
 const std::vector<std::pair<char, std::function<void(Step&)>>> kSet = {

@@ -41,6 +41,9 @@ constexpr Fields kFields[kNumOps] = {
     /* pad       */ {1, 1,    o, o, x, o, o, o, o, o, o, o, o},
     /* flatten   */ {1, 1,    o, o, o, o, o, o, o, x, o, o, o},
     /* pick      */ {1, 1,    o, o, o, o, o, o, o, o, o, o, x},
+    /* layernorm */ {1, 1,    o, o, o, x, o, o, o, o, o, o, o},
+    /* rmsnorm   */ {1, 1,    o, o, o, x, o, o, o, o, o, o, o},
+    /* softmax   */ {1, 1,    o, o, o, o, o, o, o, o, o, o, o},
 };
 // clang-format on
 
@@ -77,6 +80,12 @@ class Checker {
         return need(out() == ImageSize{in().floats(), 1, 1}, "a flatten must keep its floats");
       case Op::kPick:
         return pick();
+      case Op::kLayerNorm:
+      case Op::kRmsNorm:
+        return need(in() == out(), "a norm must keep sizes") &&
+               floats(step_.weights, in().channels) && floats(step_.bias, in().channels);
+      case Op::kSoftmax:
+        return need(in() == out(), "a softmax must keep sizes");
     }
     return true;
   }

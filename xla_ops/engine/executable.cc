@@ -32,23 +32,6 @@ std::vector<float> average_scales(const Program& program, const Step& step) {
   return scales;
 }
 
-// Does a step compute each row by itself, in the same way?
-bool works_on_rows(const Program& program, const Step& step) {
-  switch (step.op) {
-    case Op::kInput:
-    case Op::kOutput:
-    case Op::kAffine:
-    case Op::kBinary:
-    case Op::kConcat:
-    case Op::kChannels:
-      return true;
-    case Op::kProduct:
-      return reads_directly(program, step);
-    default:
-      return false;
-  }
-}
-
 void timed_step(const Frame& frame, const Step& step, int64_t strip, const Team& team) {
   if (!frame.seconds) return run_step(frame, step, strip, team);
   using Clock = std::chrono::steady_clock;

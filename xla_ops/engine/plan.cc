@@ -208,6 +208,10 @@ bool reads_directly(const Program& program, const Step& step) {
          program.values[step.inputs[0]].width == program.values[step.output].width;
 }
 
+bool works_on_rows(const Program& program, const Step& step) {
+  return is_pixelwise(step.op) && (step.op != Op::kProduct || reads_directly(program, step));
+}
+
 StripRange strips_read(const Program& program, const Plan& plan, const Step& step, int64_t value,
                        int64_t strip) {
   const Strips& in = plan.values[value];

@@ -57,6 +57,9 @@ StripRange strips_read(const Program& program, const Plan& plan, const Step& ste
 // Does the product read its input's strips as they are?
 bool reads_directly(const Program& program, const Step& step);
 
+// Does a step of values that are rows (width 1) compute each row by itself?
+bool works_on_rows(const Program& program, const Step& step);
+
 // Threads share a kept value's strips by pieces: a range begins where one of these does.
 constexpr int64_t kPieces = 16;
 inline int64_t piece_begin(const Strips& strips, int64_t piece) {

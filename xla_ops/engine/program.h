@@ -37,6 +37,26 @@ enum class Pooling : int64_t {
 #include "engine/codes.def"
 };
 
+// Does a step compute each pixel from the same pixel of its inputs alone? A product does if it has
+// no window.
+inline bool is_pixelwise(Op op) {
+  switch (op) {
+    case Op::kInput:
+    case Op::kOutput:
+    case Op::kProduct:
+    case Op::kAffine:
+    case Op::kBinary:
+    case Op::kConcat:
+    case Op::kChannels:
+    case Op::kLayerNorm:
+    case Op::kRmsNorm:
+    case Op::kSoftmax:
+      return true;
+    default:
+      return false;
+  }
+}
+
 constexpr int64_t kNone = -1;
 
 struct Step {

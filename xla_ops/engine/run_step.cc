@@ -1,6 +1,7 @@
 // Runs one strip of one step; see executable.h.
 #include <cstring>
 
+#include "engine/run_norm.h"
 #include "engine/run_pick.h"
 #include "engine/run_product.h"
 #include "engine/strip_run.h"
@@ -38,6 +39,10 @@ class StepRun : StripRun {
         return flatten();
       case Op::kPick:
         return pick();
+      case Op::kLayerNorm:
+      case Op::kRmsNorm:
+      case Op::kSoftmax:
+        return run_norm(frame_, step_, strip_, team_);
     }
   }
 

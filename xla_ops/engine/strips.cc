@@ -36,12 +36,8 @@ int64_t pitch_of(int64_t rows, int64_t width) {
 bool is_column(const Program& program) {
   for (const ImageSize& size : program.values)
     if (size.width != 1 || size.height != program.values[0].height) return false;
-  for (const Step& step : program.steps) {
-    const bool alone = step.op == Op::kInput || step.op == Op::kOutput || step.op == Op::kAffine ||
-                       step.op == Op::kBinary || step.op == Op::kConcat || step.op == Op::kChannels;
-    const bool plain = step.op == Op::kProduct && reads_directly(program, step);
-    if (!alone && !plain) return false;
-  }
+  for (const Step& step : program.steps)
+    if (!works_on_rows(program, step)) return false;
   return true;
 }
 

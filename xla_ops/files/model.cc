@@ -127,8 +127,7 @@ class Reader {
 
   // Rows do not meet: only so can there be any number of them.
   void check_row_step(Op op, Json step) {
-    bool alone = op == Op::kInput || op == Op::kOutput || op == Op::kProduct || op == Op::kAffine ||
-                 op == Op::kBinary || op == Op::kConcat || op == Op::kChannels;
+    bool alone = is_pixelwise(op);
     for (const char* name : {"window", "strides", "dilation", "pads", "gate", "groups"})
       alone = alone && step.member(name).kind() == JsonKind::kMissing;
     problem_.need(alone, "a step works on several rows at once");
@@ -185,7 +184,8 @@ class Reader {
   void add_weights(Json stored, const Drafted& step) {
     if (found() || stored.kind() == JsonKind::kMissing) return add({kNone, kNone});
     const Op op = step.op;
-    const bool weighs = op == Op::kProduct || op == Op::kDepthwise || op == Op::kAffine;
+    const bool weighs = op == Op::kProduct || op == Op::kDepthwise || op == Op::kAffine ||
+                        op == Op::kLayerNorm || op == Op::kRmsNorm;
     if (!problem_.need(weighs && is_value(step.input) && is_value(step.output),
                        "weights stand where none belong"))
       return;

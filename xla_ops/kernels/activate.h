@@ -33,7 +33,7 @@ SPARSEJAX_INLINE void apply_in_step(const Value& value, float* out) {
 #pragma GCC unroll 8
   for (int u = 0; u < U; u++)
     below[u] = function == Function::kGeluTanh ? twice_gelu(value(u)) : -value(u);
-  exp_plus_1<U>(below);
+  exp_plus<U>(below, 1.f);
 #pragma GCC unroll 8
   for (int u = 0; u < U; u++) {  // read once more: registers are scarce
     const Vec above = function == Function::kSigmoid ? splat<Vec>(1.f) : value(u);

@@ -20,7 +20,7 @@ enum class Activation : int64_t {
 
 struct ActivationCall {
   Function function;
-  float low, high;  // parameters of kClamp, kLeakyRelu, kElu
+  float low, high;  // parameters of kClamp, kLeakyRelu, kElu; low: a norm's epsilon
 };
 
 }  // namespace sparsejax

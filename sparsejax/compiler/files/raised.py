@@ -24,10 +24,12 @@ from sparsejax.compiler.nodes.conv import Conv
 from sparsejax.compiler.nodes.elementwise import Elementwise
 from sparsejax.compiler.nodes.linear import Linear
 from sparsejax.compiler.nodes.mean import Mean
+from sparsejax.compiler.nodes.norm import Norm
 from sparsejax.compiler.nodes.pad import Pad
 from sparsejax.compiler.nodes.pick import Pick
 from sparsejax.compiler.nodes.pool import Pool
 from sparsejax.compiler.nodes.reshape import Reshape
+from sparsejax.compiler.nodes.softmax import Softmax
 from sparsejax.patterns.layout import Layout
 
 Shape = tuple[int, ...]
@@ -176,6 +178,11 @@ def _pick(to: _Raising, step: Step) -> Pick:
     return Pick(*lists, channels_last=to.last)
 
 
+def _norm(to: _Raising, step: Step) -> Norm:
+    matrix, bias = to.weights(step)
+    return Norm(matrix[:, 0], bias, step.activation.low, to.axis, step.op == "layer_norm")
+
+
 OPS: dict[str, Callable[[_Raising, Step], Any]] = {
     "product": _product,
     "depthwise": _depthwise,
@@ -187,5 +194,8 @@ OPS: dict[str, Callable[[_Raising, Step], Any]] = {
     "channels": lambda to, step: Channels(np.array(step.channels), to.axis),
     "pad": lambda to, step: Pad(to.padding(step), to.last),
     "pick": _pick,
+    "layer_norm": _norm,
+    "rms_norm": _norm,
+    "softmax": lambda to, step: Softmax(to.axis),
     "flatten": lambda to, step: Reshape(to.values[step.output].shape),
 }

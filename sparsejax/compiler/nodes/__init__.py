@@ -12,9 +12,11 @@ from sparsejax.compiler.nodes import (
     line,
     linear,
     mean,
+    norm,
     pad,
     pick,
     pool,
+    softmax,
     transposed,
 )
 
@@ -33,4 +35,6 @@ KINDS = (
     transposed.RULES,
     pick.RULES,
     elementwise.RULES,
+    norm.RULES,
+    softmax.RULES,
 )

@@ -25,11 +25,14 @@ class Rules(NamedTuple):
         named: make nodes of the kind of equations.
         joined: let nodes of the kind meet each other and find their last form.
         fused: draw nodes of the kind into those around them.
+        sampled: come before all others, which would take apart what these tell by its values; from
+            the last node to the first.
     """
 
     named: tuple[Rule, ...] = ()
     joined: tuple[Rule, ...] = ()
     fused: tuple[Rule, ...] = ()
+    sampled: tuple[Rule, ...] = ()
 
 
 class RegionOp(abc.ABC):

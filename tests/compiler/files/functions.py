@@ -29,10 +29,17 @@ NET = {"first": drawn(3, 3, 3, 16, zeros=0.5), "depthwise": drawn(3, 3, 1, 16)}
 NET["head"] = drawn(16, 12, zeros=0.9)
 IMAGE = drawn(2, 17, 15, 3)
 ROWS = {"in": drawn(24, 40, zeros=0.8), "out": drawn(40, 8, zeros=0.8)}
+ROWS["scale"] = drawn(8)
 
 
 def perceptron(params, x):
     return jax.nn.gelu(x @ params["in"]) @ params["out"]
+
+
+def normed(params, x):
+    y = perceptron(params, x)
+    y = (y - y.mean(-1, keepdims=True)) / jax.numpy.sqrt(y.var(-1, keepdims=True) + 1e-3)
+    return jax.nn.softmax(y * params["scale"])
 
 
 def channels_first(params, x):
@@ -52,5 +59,6 @@ CALLS = {
     "channels first": (channels_first, NET, lambda n: (drawn(n, 3, 6, 5),)),
     "rows": (perceptron, ROWS, lambda n: (drawn(n, 24),)),
     "rows of rows": (perceptron, ROWS, lambda n: (drawn(n, 3, 24),)),
+    "rows and norms": (normed, ROWS, lambda n: (drawn(n, 5, 24),)),
     "trees": (trees, NET, lambda n: ({"image": drawn(n, 9, 8, 3), "bias": [drawn(n, 12)]},)),
 }

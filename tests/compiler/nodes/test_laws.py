@@ -20,11 +20,13 @@ from sparsejax.compiler.nodes.conv import Conv
 from sparsejax.compiler.nodes.elementwise import Elementwise
 from sparsejax.compiler.nodes.linear import Linear
 from sparsejax.compiler.nodes.mean import Mean
+from sparsejax.compiler.nodes.norm import Norm
 from sparsejax.compiler.nodes.op import RegionOp
 from sparsejax.compiler.nodes.pad import Pad
 from sparsejax.compiler.nodes.pick import pick_of
 from sparsejax.compiler.nodes.pool import Pool
 from sparsejax.compiler.nodes.reshape import Reshape
+from sparsejax.compiler.nodes.softmax import Softmax
 
 IMAGE, GATE, VECTOR = (2, 5, 4, 6), (2, 1, 1, 6), (2, 6)
 
@@ -46,6 +48,9 @@ CASES = {
     "linear": (Linear(weights(6, 3), weights(3)), VECTOR),
     "mean": (Mean(), IMAGE),
     "mean, kept": (Mean(keepdims=True), IMAGE),
+    "norm": (Norm(weights(6), weights(6), 1e-3, LAST), IMAGE),
+    "norm without mean": (Norm(weights(6), weights(6), 1e-3, LAST, centred=False), IMAGE),
+    "softmax": (Softmax(LAST), IMAGE),
     "pad": (Pad(((1, 0), (2, 1))), IMAGE),
     "pad of the width": (Pad(((0, 0), (2, 1))), IMAGE),
     "pad of the height": (Pad(((1, 2), (0, 0))), IMAGE),

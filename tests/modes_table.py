@@ -118,8 +118,9 @@ def initial(make, plan=PLAN) -> Call:
     return Call(lambda params: make()(params, plan))
 
 
-def pattern(made, leaf=KERNEL, sparsity=0.5) -> Call:
+def pattern(made, sparsity) -> Call:
     """The pattern's mask and group scores, and its packed leaf: a structure that is known."""
+    leaf = KERNEL if _fits(made, KERNEL.shape) else CONV["kernel"]
     packed = jax.tree.map(jnp.asarray, made.pack(leaf, np.asarray(made.mask(leaf, sparsity))))
 
     def run(weights):
@@ -128,6 +129,14 @@ def pattern(made, leaf=KERNEL, sparsity=0.5) -> Call:
         return mask, made.group_scores(weights), packed.gather(weights).todense()
 
     return Call(run, (leaf,))
+
+
+def _fits(made, shape) -> bool:
+    try:
+        made.validate(shape)
+    except ValueError:
+        return False
+    return True
 
 
 def reloaded():
@@ -159,9 +168,10 @@ FROM_CASES = {
     },
     **{name: training(method.make) for name, method in cases.SOFT_METHODS.items()},
     **{name: quantized(quantizer.make) for name, quantizer in cases.QUANTIZERS.items()},
+    **{type(made).__name__: pattern(made, sparsity) for made, sparsity in cases.PATTERNS.values()},
 }
 # What may be traced: by public name, "/" and what tells two calls of one name apart. A method whose
-# row in cases.py has its public name needs none here.
+# row in cases.py has its public name needs none here, nor does a pattern of that file.
 TRACED = {
     **{name: call for name, call in FROM_CASES.items() if name in public()},
     "gmp": training(lambda: sj.gmp(0, 2, every=2, score=loud), num_steps=2),
@@ -285,11 +295,4 @@ TRACED = {
     ),
     "compile": Call(lambda x: sj.compile(apply, PARAMS, X, tune=False)(x), (X,)),
     "load": Call(lambda x: reloaded()(x), (X,)),
-    "Unstructured": pattern(sj.Unstructured()),
-    "Block": pattern(sj.Block(4, 1)),
-    "NM": pattern(sj.NM(2, 4)),
-    "Channel": pattern(sj.Channel()),
-    "KernelGroup": pattern(sj.KernelGroup(2), CONV["kernel"]),
-    "KernelPattern": pattern(sj.KernelPattern(), CONV["kernel"], 0.7),
-    "BlockColumnRow": pattern(sj.BlockColumnRow(4, 4, kept_rows=2)),
 }

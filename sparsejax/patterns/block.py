@@ -10,15 +10,14 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from sparsejax import arrays
+from sparsejax.patterns.boxes import Boxes, matrix_box
 from sparsejax.patterns.pattern import (
     AnyArray,
-    Boxes,
     Neighbours,
     Orientation,
     Shape,
     Unsaid,
     kept_weights,
-    matrix_box,
 )
 
 

@@ -12,6 +12,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from sparsejax import arrays, top_k
 from sparsejax.patterns.block import Block, split_blocks
+from sparsejax.patterns.boxes import (
+    any_of_groups,
+    expand_groups,
+    mask_groups,
+    matrix_box,
+    sum_groups,
+)
 from sparsejax.patterns.layout import BY_WEIGHT, Layout, layouts_of
 from sparsejax.patterns.n_of_m import NM
 from sparsejax.patterns.pattern import (
@@ -21,14 +28,9 @@ from sparsejax.patterns.pattern import (
     Pattern,
     Shape,
     Unsaid,
-    any_of_groups,
     check_mask,
-    expand_groups,
     kept_weights,
-    mask_groups,
-    matrix_box,
     subject,
-    sum_groups,
 )
 
 Run = tuple[np.ndarray, np.ndarray]  # rows, columns

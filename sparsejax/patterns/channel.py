@@ -9,16 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from sparsejax.patterns.boxes import Boxes
 from sparsejax.patterns.layout import LAYOUTS, Layout
-from sparsejax.patterns.pattern import (
-    AnyArray,
-    Boxes,
-    Orientation,
-    Shape,
-    Unsaid,
-    kept_weights,
-    subject,
-)
+from sparsejax.patterns.pattern import AnyArray, Orientation, Shape, Unsaid, kept_weights, subject
 
 
 @partial(

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from sparsejax.patterns.block import BSR, Block
-from sparsejax.patterns.pattern import Boxes, Neighbours, Orientation, Shape, Unsaid, subject
+from sparsejax.patterns.boxes import Boxes
+from sparsejax.patterns.pattern import Neighbours, Orientation, Shape, Unsaid, subject
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from sparsejax import arrays
-from sparsejax.patterns.pattern import AnyArray, Boxes, Quota, Shape, kept_weights, subject
+from sparsejax.patterns.boxes import Boxes
+from sparsejax.patterns.pattern import AnyArray, Quota, Shape, kept_weights, subject
 
 
 @partial(

@@ -11,6 +11,7 @@ from sparsejax.doors import PLAN
 from sparsejax.jaxprs.widths.filling import folded_or_seen
 from sparsejax.jaxprs.widths.fills import Removal
 from sparsejax.jaxprs.widths.groups import ChannelGroup, Traced
+from sparsejax.plans.plan import Plan
 from sparsejax.shrinking.cut import Keep
 from sparsejax.shrinking.shared_masks import planned_groups
 from sparsejax.top_k import count_pruned
@@ -83,7 +84,7 @@ def _of_names(made: Traced, keep: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return own
 
 
-def _of_plan(made: Traced, arrays: Arrays, plan: Any) -> dict[str, np.ndarray]:
+def _of_plan(made: Traced, arrays: Arrays, plan: Plan) -> dict[str, np.ndarray]:
     """Of each group that planned leaves make, the units of most magnitude in these."""
     keep = {}
     for group, members, sparsity in planned_groups(made.groups, plan):

@@ -20,7 +20,6 @@ whole by `jax.jit` and by `compile`, which times its layers first.
 
 import argparse
 import math
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,6 +42,7 @@ from experiments.models.transformers import GPT2Linen, ViTLinen
 from experiments.models.unet import UNetLinen
 from experiments.models.vgg import VGG16Linen
 from experiments.runs.timing import warm_ms
+from sparsejax.audit.programs import read_program
 from sparsejax.compiler.graph.graph import Graph, Node, Region
 from sparsejax.compiler.graph.interpret import interpreter
 from sparsejax.compiler.graph.op import MappingType
@@ -143,33 +143,11 @@ def ours(graph: Graph) -> Fusion:
     return fusion_of(graph, [(block, MappingType.OPAQUE) for block in blocks])
 
 
-SKIPPED = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast")
-INSTRUCTION = re.compile(r"^\s+(ROOT )?%?[\w.\-]+ = (\(.*?\)|\S+) ([\w\-]+)\(")
-ARRAY = re.compile(r"(pred|[a-z]+(\d+))\[([\d,]*)\]")
-
-
 def in_xla(graph: Graph, inputs: Sequence[jax.ShapeDtypeStruct]) -> tuple[int, int]:
     """Instructions of XLA's optimised program, and the bytes that they hand on."""
     run = interpreter(graph.nodes, graph.inputs, graph.outputs)
-    return instructions(jax.jit(run).lower(*inputs).compile().as_text())
-
-
-def instructions(program: str) -> tuple[int, int]:
-    """How many a program runs, and the bytes that they hand on."""
-    count, handed = 0, 0
-    for line in program[program.index("\nENTRY") :].splitlines():
-        match = INSTRUCTION.match(line)
-        if match and match[3] not in SKIPPED:
-            count += 1
-            handed += 0 if match[1] else _bytes(match[2])
-    return count, handed
-
-
-def _bytes(shape: str) -> int:
-    sizes = ((bits or 8, dims) for _, bits, dims in ARRAY.findall(shape))
-    return sum(
-        int(bits) // 8 * math.prod(int(d) for d in dims.split(",") if d) for bits, dims in sizes
-    )
+    program = read_program(jax.jit(run).lower(*inputs).compile().as_text())
+    return program.kernels, program.handed_bytes
 
 
 def plans(net: Net, *, measured: bool = False) -> tuple[Graph, dict[str, Fusion]]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 from sparsejax import activations as activations
+from sparsejax import audit as audit
 from sparsejax import before as before
 from sparsejax import budgets as budgets
 from sparsejax import compiler as compiler

@@ -200,6 +200,7 @@ OUTSIDE = {
         "Python numbers",
     ),
     **dict.fromkeys(_offered(sj.deploy), "Python numbers, clocks and threads"),
+    **dict.fromkeys(_offered(sj.audit), "clocks, XLA's text and scikit-learn"),
     **dict.fromkeys(
         [name for name in _offered(sj.search) if name not in TRACED_SEARCH],
         "a loop in Python around the user's own function",

@@ -89,6 +89,7 @@ class MobileNetV1Linen(nn.Module):
         momentum: of the running statistics of batch norm.
         depthwise: what the depthwise convolutions call; `shifted_depthwise` for a fast baseline.
         attention: subspace attention after some blocks, counted from 0, or in their place.
+        group_size: channels of a group of the depthwise convolutions, all where there are fewer.
     """
 
     num_classes: int = 1000
@@ -97,6 +98,7 @@ class MobileNetV1Linen(nn.Module):
     momentum: float = 0.99
     depthwise: Callable[..., Array] = lax.conv_general_dilated
     attention: Sequence[Attention] = ()
+    group_size: int = 1
 
     @nn.compact
     def __call__(
@@ -131,7 +133,8 @@ class MobileNetV1Linen(nn.Module):
             keeps_shape = block.stride == 1 and inputs == channels
             attention = attention_at(self.attention, i, keeps_shape=keeps_shape)
             if not attention or not attention.replaces:
-                x = conv_norm(f"block{i}_depthwise", x, inputs, 3, block.stride, inputs)
+                groups = max(inputs // self.group_size, 1)
+                x = conv_norm(f"block{i}_depthwise", x, inputs, 3, block.stride, groups)
                 x = conv_norm(f"block{i}_pointwise", x, channels, 1)
             if attention:
                 x = sj.nn.ULSAMLinen(attention.groups, name=f"block{i}_attention")(x, train=train)
@@ -150,6 +153,7 @@ class DepthwiseSeparable(nnx.Module):
         momentum: float,
         depthwise: Callable[..., Array],
         activation: Callable[[], Callable[[Array], Array]] = relu6,
+        group_size: int = 1,
         rngs: nnx.Rngs,
     ):
         self.depthwise = nnx.Conv(
@@ -157,7 +161,7 @@ class DepthwiseSeparable(nnx.Module):
             inputs,
             (3, 3),
             stride,
-            feature_group_count=inputs,
+            feature_group_count=max(inputs // group_size, 1),
             use_bias=False,
             conv_general_dilated=depthwise,
             rngs=rngs,
@@ -178,7 +182,7 @@ class MobileNetV1(nnx.Module):
 
     Args:
         in_channels: of the image, 3 for colour.
-        num_classes, width, small_images, momentum, depthwise: as in `MobileNetV1Linen`.
+        num_classes, width, small_images, momentum, depthwise, group_size: as in `MobileNetV1Linen`.
         activation: makes what follows each batch norm, such as a module that learns a limit.
         attention: subspace attention after some blocks, counted from 0, or in their place.
         rngs: as for every NNX module.
@@ -195,6 +199,7 @@ class MobileNetV1(nnx.Module):
         depthwise: Callable[..., Array] = lax.conv_general_dilated,
         activation: Callable[[], Callable[[Array], Array]] = relu6,
         attention: Sequence[Attention] = (),
+        group_size: int = 1,
         rngs: nnx.Rngs,
     ):
         channels = scaled(STEM_CHANNELS, width)
@@ -215,6 +220,7 @@ class MobileNetV1(nnx.Module):
                     momentum=momentum,
                     depthwise=depthwise,
                     activation=activation,
+                    group_size=group_size,
                     rngs=rngs,
                 )
                 blocks.append(separable)

@@ -32,6 +32,7 @@ from experiments.papers import (
     gupta2022_global_mp,
     he2018_amc,
     jayakumar2021_top_kast,
+    jha2020_deeppeep,
     kundu2023_r2,
     kusupati2020_str,
     lee2019_snip,
@@ -83,6 +84,7 @@ PAPERS: tuple[Paper, ...] = (
     georgiadis2019_activation_maps,
     he2018_amc,
     wang2019_haq,
+    jha2020_deeppeep,
 )
 TABLES = PAPERS + GRIDS  # "all" does not run the grids, of days on two cores
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import benchmarks
-from benchmarks.fusion import NETS, by_patterns, instructions, markdown, trends
+from benchmarks.fusion import NETS, by_patterns, markdown, trends
 from sparsejax.compiler.passes.trace import trace
 
 PUBLISHED = Path(benchmarks.__file__).parent / "results" / "fusion.json"
@@ -27,28 +27,6 @@ def test_a_pattern_is_a_layer_its_constants_and_one_activation():
 def test_what_two_read_ends_a_pattern():
     graph = graph_of(lambda x: (lambda y: jnp.tanh(y) * y)(x @ KERNEL))
     assert [len(block.nodes) for block in by_patterns(graph).blocks] == [1, 1, 1]
-
-
-PROGRAM = """HloModule jit_run
-
-%fused (p: f32[4,8]) -> f32[4,8] {
-  %p = f32[4,8]{1,0} parameter(0)
-  ROOT %sine = f32[4,8]{1,0} sine(%p)
-}
-
-ENTRY %main (x: f32[4,8]) -> f32[4,8] {
-  %x = f32[4,8]{1,0} parameter(0)
-  %weights.1 = f32[8,8]{1,0} constant({...})
-  %sin = f32[4,8]{1,0} fusion(%x), kind=kLoop, calls=%fused
-  %pair = (bf16[4,8]{1,0}, s32[4,2]{1,0}) custom-call(%sin), custom_call_target="TopK"
-  %first = bf16[4,8]{1,0} get-tuple-element(%pair), index=0
-  ROOT %dot = f32[4,8]{1,0} dot(%first, %weights.1)
-}
-"""
-
-
-def test_xlas_instructions_and_what_they_hand_on():
-    assert instructions(PROGRAM) == (3, 4 * 32 + (2 * 32 + 4 * 8))
 
 
 def test_the_published_table_is_of_these_networks_and_shows_the_trends():

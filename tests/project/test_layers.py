@@ -22,7 +22,7 @@ LAYERS = [
     {"algorithms", "studies", "compiler", "distill", "nn", "training"},
     {"budgets", "federated", "shrinking"},
     {"before", "post", "pruning", "quantizers", "soft", "sparse_training", "structured"},
-    {"reports", "search"},
+    {"audit", "reports", "search"},
     {"__init__"},
     {"__main__"},
 ]

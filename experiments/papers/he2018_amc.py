@@ -6,12 +6,12 @@ Learning Computing", 2019, arXiv:1904.10616.
 
     python -m experiments run he2018_amc
 
-MobileNet-v1 x 0.25 on Fashion-MNIST, trained for 1,500 steps; 80 trials, each of which cuts the
+MobileNet-v1 x 0.25 on Fashion-MNIST, trained for 1,000 steps; 60 trials, each of which cuts the
 network to half of its multiply-adds, reconstructs its layers by least squares and tests 2,000
-validation images; then 500 steps for the best. Random search and Optuna's TPE have as many trials.
-Cost: 3 trainings of 45 s that the rows share, and 12 of a minute on one core (an estimate).
-Expected: a search beats the same fraction everywhere, most before tuning; 80 trials of an agent are
-a tenth of the paper's.
+validation images; then 300 steps for the best. Random search and Optuna's TPE have as many trials.
+Cost: 3 trainings of 30 s that the rows share, and 12 of a minute on one core (an estimate).
+Expected: a search beats the same fraction everywhere, most before tuning; 60 trials of an agent are
+a thirteenth of the paper's.
 
 The numbers are those of the authors' repository. Its two lists of channels have 293.9 and 274.0
 million multiply-adds by our count, stem and classifier included (a test holds them).
@@ -24,7 +24,7 @@ from experiments.settings.search_channels import SearchChannels
 from experiments.settings.searching import ddpg, random_search, tpe
 
 TITLE = "AMC: channels by a learned agent"
-TRAINED = Classify(data=fashion_mnist_58k, steps=1_500)
+TRAINED = Classify(data=fashion_mnist_58k, steps=1_000)
 
 ROWS = (
     Row("uniform", SearchChannels(None, TRAINED), seeds=3),

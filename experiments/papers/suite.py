@@ -49,6 +49,7 @@ from experiments.papers import (
     wang2019_haq,
     xu2023_sparsebytenn,
     yuan2021_mest,
+    yuan2021_mobile_or_fpga,
     zhou2021_sr_ste,
     zhu2017_gmp,
 )
@@ -85,6 +86,7 @@ PAPERS: tuple[Paper, ...] = (
     he2018_amc,
     wang2019_haq,
     jha2020_deeppeep,
+    yuan2021_mobile_or_fpga,
 )
 TABLES = PAPERS + GRIDS  # "all" does not run the grids, of days on two cores
 

@@ -6,7 +6,7 @@ Learning Computing", 2019, arXiv:1904.10616.
 
     python -m experiments run wang2019_haq
 
-MobileNet-v1 x 0.25 on Fashion-MNIST, trained for 1,500 steps; 80 trials, each of which rounds
+MobileNet-v1 x 0.25 on Fashion-MNIST, trained for 1,000 steps; 60 trials, each of which rounds
 weights and inputs and tests 2,000 validation images; then 300 steps through the rounding for the
 best. "Bytes" are those of the weights, at 3/8 of 8 bits; "modelled" are milliseconds that a model
 of an example FPGA gives, of no real device, at 0.6 of those of 8 bits: nothing was measured there.

@@ -43,7 +43,7 @@ class SearchBits:
     costs: CostsOf = sj.search.weight_bytes
     limit: float = 0.375
     """The fraction of the costs of 8 bits everywhere."""
-    num_trials: int = 80
+    num_trials: int = 60
     steps: int = 300
     """After the search."""
     learning_rate: float = 5e-4

@@ -36,8 +36,8 @@ class SearchChannels:
     pretraining: Classify
     limit: float = 0.5
     """The fraction of the multiply-adds that may be left."""
-    num_trials: int = 80
-    steps: int = 500
+    num_trials: int = 60
+    steps: int = 300
     """After the search."""
     learning_rate: float = 1e-3
 

@@ -124,9 +124,10 @@ def searched(
 def account(
     trials: Sequence[sj.search.Trial], cost: str, gain: str = "validation_accuracy"
 ) -> dict[str, Any]:
-    """What a record keeps of a search: each trial's cost and gain, for its picture."""
+    """What a record keeps of a search: each trial's cost and gain, for its page."""
     return {
         "num_trials": len(trials),
+        "axes": [cost, gain],
         "trials": [[_short(t.numbers[cost]), _short(t.numbers[gain])] for t in trials],
     }
 

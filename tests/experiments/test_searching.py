@@ -9,8 +9,9 @@ from flax import nnx
 
 from experiments.runs.table import Interrupted, Job
 from experiments.settings.search_bits import SearchBits, uniform
+from experiments.settings.search_blocks import Blocks, SearchBlocks
 from experiments.settings.search_channels import SearchChannels
-from experiments.settings.searching import ddpg, random_search
+from experiments.settings.searching import ddpg, random_search, tpe
 from sparsejax.search import WeightLayer, bit_search, weight_bytes
 from tests.experiments.small_settings import SMALL_TRAINING
 
@@ -81,3 +82,14 @@ def test_bits_are_searched_within_the_budget_and_go_on_after_an_interruption(wor
 def test_the_same_bits_everywhere_are_as_many_as_fit():
     own = bit_search(LAYERS, weight_bytes(LAYERS), limit=10.5)
     assert uniform(own) == {"a": (8, 8), "b": (5, 5), "c": (8, 8)}
+
+
+def test_blocks_are_searched_for_a_device_that_a_model_stands_for(work):
+    setting = SearchBlocks(tpe, TRAINED, trial_steps=2, **SHORT)
+    result = setting.run(job(work, "blocks"))
+    assert len(result["trials"]) == 4
+    assert result["bits"] == result["chosen"][0]
+    assert result["modelled_joules_mobile"] > 0 and result["modelled_seconds_fpga"] > 0
+    half = SearchBlocks(None, TRAINED, fixed=Blocks(8, 4, 0.5, 0.5, 0.5), **SHORT)
+    fixed = half.run(job(work, "fixed"))
+    assert fixed["sparsity"] == 0.5 and "trials" not in fixed

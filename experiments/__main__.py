@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TimeRemainingColumn
 
 from experiments.data.datasets import DATASETS
-from experiments.pages import decided, download, explorer, methods_page, readme
+from experiments.pages import decided, download, explorer, methods_page, readme, searches
 from experiments.papers import suite
 from experiments.runs.engines import Task, place_of, spawn, tasks_of, work
 from experiments.runs.ray_engine import work_on_ray
@@ -121,6 +121,8 @@ class Table:
         names = [suite.name_of(paper) for paper in papers]
         readme.write(papers, names, Store())
         methods_page.write(Store())
+        for paper, name in zip(papers, names, strict=True):
+            searches.write(paper, name, Store())
         decided.write(papers, Store())
         explorer.write(papers, Store())
         download.write(papers, names, Store())

@@ -3,11 +3,11 @@
 import csv
 import json
 
-from experiments.pages import decided, download, explorer
+from experiments.pages import decided, download, explorer, searches
 from experiments.runs.records import Store
 from experiments.runs.table import Row
 from experiments.settings.classify import Classify
-from tests.experiments.small_settings import SmallPaper
+from tests.experiments.small_settings import Lookup, SmallPaper
 
 
 class ClassifierPaper(SmallPaper):
@@ -77,3 +77,24 @@ def test_what_to_use_says_no_more_than_was_decided():
         if len(cells) > 1
     }
     assert SAID.items() <= verdicts.items()
+
+
+def test_searches_have_a_page_for_each_cost(tmp_path):
+    class Searches(SmallPaper):
+        ROWS = (
+            Row("bytes, ddpg", Lookup("a")),
+            Row("bytes, random", Lookup("b")),
+            Row("modelled, ddpg", Lookup("c")),
+            Row("uniform", Lookup("d")),
+        )
+
+    store = Store(tmp_path)
+    for row in Searches.ROWS[:3]:
+        trials = {"axes": ["cost", "validation_accuracy"], "trials": [[3, 0.5], [2, 0.6]]}
+        store.write(row.setting, 0, {"accuracy": 0.7, **trials})
+    store.write(Searches.ROWS[3].setting, 0, {"accuracy": 0.7})
+    files = searches.write(Searches, "small", store, folder=tmp_path)
+    assert [file.name for file in files] == ["small_bytes.html", "small_modelled.html"]
+    first, second = (file.read_text() for file in files)
+    assert first.count("<circle") == 4 and second.count("<circle") == 2
+    assert "validation accuracy" in first and "A small table: bytes, seed 0" in first

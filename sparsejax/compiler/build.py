@@ -11,7 +11,7 @@ from sparsejax.compiler.engine.call import Programs, region_call
 from sparsejax.compiler.graph.graph import Graph, Node, Region, Value
 from sparsejax.compiler.graph.interpret import interpreter
 from sparsejax.compiler.layouts.select import Choice
-from sparsejax.compiler.layouts.tune import Chooser
+from sparsejax.compiler.layouts.tune import NOTHING_HELD, Chooser, Held
 from sparsejax.compiler.nodes.control import Control
 from sparsejax.compiler.shelf import Packed, Shelf
 
@@ -49,18 +49,32 @@ def build(schedule: Sequence[Region | Node], chooser: Chooser, shelf: Shelf) -> 
 
 
 def _packed(region: Region, chooser: Chooser, shelf: Shelf) -> Packed:
-    packed = shelf.find(region)
-    if packed is None:
-        choices = chooser(region)
-        layouts = {node: choice.layout for node, choice in choices.items()}
-        programs = Programs(region, layouts, isa=chooser.isas.get(region, ""))
-        keys = [chooser.keys.get(node, "") for node in region.nodes]
-        packed = Packed(programs, list(map(choices.get, region.nodes)), keys)
-        shelf.put(region, packed)
+    with shelf.choosing(region):
+        packed = shelf.find(region)
+        if packed is None:
+            packed = _chosen(region, chooser, shelf)
+            shelf.put(region, packed)
     shape = region.inputs[0].shape if region.rows else ()  # others pack for other numbers of rows
     own = (f"{key} {shape}" for key in packed.keys)
     chooser.keys |= dict(zip(region.nodes, own, strict=True))
     return packed
+
+
+def _chosen(region: Region, chooser: Chooser, shelf: Shelf) -> Packed:
+    choices = chooser(region, _held(region, shelf))
+    layouts = {node: choice.layout for node, choice in choices.items()}
+    programs = Programs(region, layouts, isa=chooser.isas.get(region, ""))
+    keys = [chooser.keys.get(node, "") for node in region.nodes]
+    return Packed(programs, list(map(choices.get, region.nodes)), keys)
+
+
+def _held(region: Region, shelf: Shelf) -> Held:
+    other = shelf.find_other(region)
+    if other is None:
+        return NOTHING_HELD
+    pairs = zip(region.nodes, other.choices, strict=True)
+    layouts = {node: choice.layout for node, choice in pairs if choice}
+    return Held(layouts, other.programs.strips["isa"])
 
 
 def assembled(

@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import math
+import threading
+from collections import defaultdict
 from collections.abc import Hashable, Iterable
 from typing import Any
 from weakref import WeakValueDictionary
@@ -14,7 +16,7 @@ from sparsejax.compiler.engine.call import Programs
 from sparsejax.compiler.graph.graph import Node, Region, Value
 from sparsejax.compiler.layouts.select import Choice
 
-ROWS_CLASSES = (16,)  # numbers of rows up to which the engine packs in another way
+FEW, MANY = 16, 0  # the most rows that are stored as is fastest for few of them; no bound
 
 
 @dataclasses.dataclass(eq=False)
@@ -46,6 +48,7 @@ class Shelf:
         self._params = {id(leaf) for leaf in leaves if isinstance(leaf, np.ndarray)}
         self._packed: WeakValueDictionary[Hashable, Packed] = WeakValueDictionary()
         self._arrays: WeakValueDictionary[Hashable, np.ndarray] = WeakValueDictionary()
+        self._choosing: defaultdict[Hashable, threading.Lock] = defaultdict(threading.Lock)
 
     def share(self, nodes: Iterable[Node]) -> None:
         """Give nodes the arrays of equal ones that were met before."""
@@ -55,9 +58,20 @@ class Shelf:
             if any(array is not getattr(op, name) for name, array in arrays.items()):
                 node.op = dataclasses.replace(op, **arrays)
 
+    def choosing(self, region: Region) -> threading.Lock:
+        """Held while the region is found or chosen and packed: once for all who ask for it."""
+        return self._choosing[signature(region, MANY)]
+
     def find(self, region: Region) -> Packed | None:
         """What was packed for a region that computes the same, with arrays that are shared."""
         return self._packed.get(signature(region))
+
+    def find_other(self, region: Region) -> Packed | None:
+        """What was packed for few rows where the region has many, and the other way round."""
+        if not region.rows:
+            return None
+        few = rows_class(math.prod(region.inputs[0].shape[:-1])) == FEW
+        return self._packed.get(signature(region, MANY if few else FEW))
 
     def put(self, region: Region, packed: Packed) -> None:
         """Let others find it."""
@@ -86,14 +100,19 @@ def _arrays_of(op: Any) -> dict[str, np.ndarray]:
     return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
 
 
-def signature(region: Region) -> Hashable:
-    """What a region computes: equal for all batch sizes, and for rows that are packed alike."""
+def signature(region: Region, rows: int | None = None) -> Hashable:
+    """What a region computes: equal for all batch sizes, and for few or for many rows.
+
+    Args:
+        region: which one.
+        rows: which of the two it stands for; by default what it has.
+    """
     numbers: dict[Value, int] = {}
     for value in (*region.inputs, *(v for node in region.nodes for v in node.outputs)):
         numbers.setdefault(value, len(numbers))
     return (
         *((_of_op(n.op), *(numbers[v] for v in (*n.inputs, *n.outputs))) for n in region.nodes),
-        *(_size(region, value) for value in numbers),
+        *(_size(region, value, rows) for value in numbers),
         *(numbers[value] for value in region.outputs),
         region.rows,
         region.channels_last,
@@ -106,12 +125,13 @@ def _of_op(op: Any) -> Hashable:
     return type(op), *own
 
 
-def _size(region: Region, value: Value) -> Hashable:
+def _size(region: Region, value: Value, rows: int | None) -> Hashable:
     if not region.rows:
         return len(value.shape), region.size(value)
-    return value.shape[-1], len(value.shape), rows_class(math.prod(value.shape[:-1]))
+    own = rows_class(math.prod(value.shape[:-1])) if rows is None else rows
+    return value.shape[-1], len(value.shape), own
 
 
 def rows_class(num_rows: int) -> int:
-    """The most rows that are packed as so many are; 0 where there is no bound."""
-    return min((most for most in ROWS_CLASSES if num_rows <= most), default=0)
+    """FEW or MANY."""
+    return FEW if num_rows <= FEW else MANY

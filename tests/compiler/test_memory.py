@@ -70,6 +70,17 @@ def unpacked(monkeypatch):
     monkeypatch.setattr(tune.Chooser, "__call__", None)
 
 
+@pytest.mark.parametrize("first", [60, 1])
+def test_few_rows_and_many_share_their_weights(first):
+    gc.collect()
+    params, before = stack(first), _ffi.packed_bytes()
+    fast = sj.compile(apply, params, rows(first), tune=False)
+    packed = _ffi.packed_bytes() - before
+    for count in (1, 2, 16, 17, 60):
+        np.testing.assert_allclose(fast(rows(count)), expected(params, rows(count)), atol=1e-5)
+    assert _ffi.packed_bytes() - before == packed
+
+
 @pytest.mark.parametrize("counts", [(60, 17, 61, 400), (5, 2, 9, 16)])
 def test_batch_sizes_are_neither_chosen_nor_packed_again(monkeypatch, counts):
     """Few rows, which are packed in one way, or many."""

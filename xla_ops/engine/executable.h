@@ -42,7 +42,7 @@ class Executable {
              std::shared_ptr<Stores> stores = std::make_shared<Stores>());
 
   // The same program of images that are `rows` rows of one pixel, on the same packed weights; null
-  // where its values are no such images of one height, or that many rows are packed in another way.
+  // where its values are no such images of one height.
   std::unique_ptr<Executable> with_rows(int64_t rows) const;
 
   // operands[i] and results[i] hold one image each. Any number of threads may run at a time;

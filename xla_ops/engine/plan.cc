@@ -195,11 +195,6 @@ void plan_arena(const Program& program, Plan& plan) {
 
 }  // namespace
 
-int64_t packed_pixels(const Strips& strips, const ImageSize& size) {
-  if (strips.pitch <= kFewPixels) return kFewPixels;
-  return size.width == 1 && size.height > 1 ? strips.pitch - 16 : strips.rows * size.width;
-}
-
 bool reads_directly(const Program& program, const Step& step) {
   const Window& w = step.window;
   return step.gate == kNone && w.kernel_y == 1 && w.kernel_x == 1 && w.stride_y == 1 &&

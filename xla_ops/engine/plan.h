@@ -16,9 +16,10 @@ namespace sparsejax {
 
 struct Strips {
   int64_t rows, count, pitch;
-  int64_t floats;  // of one strip, with what kernels may touch beside it
-  int64_t ring;    // strips that are there at a time: `count` for kept values
-  bool small;      // few pixels: kept
+  int64_t packed_pixels, packed_pitch;  // that a product's tiles and chunks are chosen for
+  int64_t floats;                       // of one strip, with what kernels may touch beside it
+  int64_t ring;                         // strips that are there at a time: `count` for kept values
+  bool small;                           // few pixels: kept
   bool kept;
   int64_t begin;  // in the arena (kept) or in a job's own memory (rings)
 };
@@ -41,9 +42,6 @@ struct Plan {
 struct PlanOptions {
   int64_t strip_pixels, whole_pixels;
 };
-
-// The pixels that a product's tiles are chosen for: the same for 1 to 16 rows, and for any more.
-int64_t packed_pixels(const Strips& strips, const ImageSize& size);
 
 Plan make_plan(const Program& program, const PlanOptions& options);
 

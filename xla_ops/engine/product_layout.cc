@@ -131,7 +131,8 @@ ProductLayout completed(const ProductLayout& wanted, const ProductWeights& weigh
   const int64_t rows = weights.rows, cols = weights.group_cols();
   const double nonzeros = count_nonzeros(weights.floats, rows * cols);
   const Shape shape = {rows, cols, pixels, x_pitch, most_cols(weights, x_pitch), nonzeros / rows};
-  if (layout.num_parts == 0 && weights.groups == 1) layout.num_parts = rows < 64 ? 1 : 2;
+  if (layout.num_parts == 0 && weights.groups == 1)
+    layout.num_parts = std::clamp<int64_t>(rows / 256, rows < 64 ? 1 : 2, 8);
   if (layout.block == 0 && layout.storage != Storage::kRows)
     layout.block = tallest(weights, layout.storage, 4);
   ProductLayout best = layout;

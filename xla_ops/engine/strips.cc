@@ -18,11 +18,22 @@ int64_t rows_of_strip(int64_t fit, int64_t height) {
 }
 
 // Rows (width 1) have one pitch for any number of them, so that shapes share packed weights.
+int64_t pitch_of_rows(const PlanOptions& options) {
+  return pitch_of(std::clamp<int64_t>(options.strip_pixels, 2, 1 << 12), 1);
+}
+
 void cut_rows(int64_t height, const PlanOptions& options, Strips& strips) {
   const int64_t fit = std::clamp<int64_t>(options.strip_pixels, 2, 1 << 12);
   const int64_t count = divide_up(height, fit);
   strips.rows = divide_up(height, count > 1 ? round_up(count, 2) : 1);
-  strips.pitch = pitch_of(fit, 1);
+  strips.pitch = pitch_of_rows(options);
+}
+
+// A column of 1 pixel or more is packed as one of many.
+void choose_packed(const ImageSize& size, bool column, const PlanOptions& options, Strips& strips) {
+  const bool rows = column || (size.width == 1 && size.height > 1);
+  strips.packed_pitch = rows ? pitch_of_rows(options) : strips.pitch;
+  strips.packed_pixels = rows ? strips.packed_pitch - 16 : strips.rows * size.width;
 }
 
 }  // namespace
@@ -61,6 +72,7 @@ Strips strips_of(const ImageSize& size, bool column, const PlanOptions& options)
     strips.count = divide_up(size.height, strips.rows);
     strips.pitch = pitch_of(strips.rows, size.width);
   }
+  choose_packed(size, column, options, strips);
   strips.floats = round_up(size.channels * strips.pitch + kSlack, 16);
   return strips;
 }

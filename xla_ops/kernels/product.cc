@@ -81,7 +81,7 @@ void multiply(const ProductCall& call, int64_t part, int64_t first, int64_t coun
     add_chunks(call, part, 0, whole);
   } else {
     int64_t most = call.matrix->tile;
-    if (most > kernels.most_vectors) most = kernels.most_vectors;
+    if (count <= kFewPixels || most > kernels.most_vectors) most = kernels.most_vectors;
     int64_t left = divide_up(count, kLanes);
     for (int64_t pixel = first; left > 0;) {  // tiles as equal as can be
       const int64_t tiles = divide_up(left, most), vectors = divide_up(left, tiles);

@@ -37,12 +37,14 @@ class Alike:
         traits: of each.
         full: of such a layer without zeros.
         layouts: to choose from.
+        held: the layout that other numbers of rows have packed, None where there is none.
         nodes: the products.
     """
 
     traits: Traits
     full: Traits
     layouts: list[Layout]
+    held: Layout | None
     nodes: list[Node] = field(default_factory=list)
 
     def key(self, layout: Layout) -> str:
@@ -67,7 +69,7 @@ class Alike:
         """The fastest that was measured, or else by the model."""
         micros = {layout: times[self.key(layout)].micros for layout in self.measured(times)}
         dense = times.get(self.dense_key(costs), NO_TIME).micros
-        return choose(costs, self.traits, self.layouts, micros, dense)
+        return choose(costs, self.traits, self.layouts, micros, dense, self.held)
 
     def dense_key(self, costs: Costs) -> str:
         """What the time of a dense layer depends on."""
@@ -77,14 +79,25 @@ class Alike:
 NO_TIME = Sample(math.nan, 0)
 
 
-def distinct(region: Region, plan: Plan | None, costs: Costs) -> list[Alike]:
-    """The products of a region, equal ones together."""
+def distinct(
+    region: Region, plan: Plan | None, costs: Costs, held: Mapping[Node, Layout]
+) -> list[Alike]:
+    """The products of a region, equal ones together.
+
+    Args:
+        region: whose they are.
+        plan: that the weights were trained with.
+        costs: of the machine.
+        held: the layouts that other numbers of rows have packed.
+    """
     layers: dict[tuple, Alike] = {}
     for node in filter(is_product, region.nodes):
         traits = traits_of(node, region)
-        layouts = candidates(costs, traits, _pattern(plan, node))
-        key = (layer_key(traits), tuple(layouts))
-        layers.setdefault(key, Alike(traits, dense_traits(traits), layouts))
+        layouts = candidates(costs, traits, _pattern(plan, node), rows=region.rows)
+        own = held.get(node)
+        layouts = list(dict.fromkeys([*layouts, *([own] if own else [])]))
+        key = (layer_key(traits), tuple(layouts), own)
+        layers.setdefault(key, Alike(traits, dense_traits(traits), layouts, own))
         layers[key].nodes.append(node)
     return list(layers.values())
 

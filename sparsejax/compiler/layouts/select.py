@@ -39,6 +39,9 @@ class Cost(NamedTuple):
 
 Costs = Mapping[tuple[Storage, int], Cost]  # of each storage and block
 FEW_PIXELS = 16
+# Fast from one row on, and within 1.2 of the best for many.
+FOR_ROWS = (Layout(ROWS, 8), Layout(BLOCKS, 4), Layout(BLOCKS, 8))
+HELD = 1.25  # times the best layout, up to which one that is packed already is taken
 WORTH_MEASURING = 1.5  # times the best estimate
 WORTH_A_TRIAL = 4.0  # of the best layout of each other family
 
@@ -180,17 +183,20 @@ def dense_traits(traits: Traits) -> Traits:
     return traits._replace(stored=(1.0,) * len(BLOCK_ROWS))
 
 
-def candidates(costs: Costs, traits: Traits, pattern: Pattern | None = None) -> list[Layout]:
+def candidates(
+    costs: Costs, traits: Traits, pattern: Pattern | None = None, *, rows: bool = False
+) -> list[Layout]:
     """The layouts that are worth a measurement: the best of each family first, by the model.
 
     Args:
         costs: of the machine.
         traits: of the layer.
         pattern: that the weights were trained with, which names layouts of its own.
+        rows: only those that serve any number of rows: few and many share the packed weights.
     """
     own = [] if pattern is None else pattern.layouts()
     layouts = list(dict.fromkeys([*own, *LAYOUTS, *dense_layouts(traits)]))
-    layouts = [layout for layout in layouts if fits(traits, layout)]
+    layouts = [y for y in layouts if fits(traits, y) and (y in FOR_ROWS or not rows)]
     times = {layout: estimate(costs, traits, layout) for layout in layouts}
     layouts.sort(key=times.__getitem__)
     best = max(times[layouts[0]], 1e-9)
@@ -209,8 +215,9 @@ def choose(
     layouts: Sequence[Layout],
     micros: Mapping[Layout, float],
     dense: float,
+    held: Layout | None = None,
 ) -> Choice:
-    """The fastest layout, and how it stands to a dense layer.
+    """The fastest layout, or one that is about as fast and packed, and how it stands to dense.
 
     Args:
         costs: of the machine.
@@ -218,9 +225,12 @@ def choose(
         layouts: to choose from where none was measured.
         micros: what was measured.
         dense: the time of a dense layer of this size, nan where it was not measured.
+        held: a layout that another number of rows has packed.
     """
     times = micros or {layout: estimate(costs, traits, layout) for layout in layouts}
     layout = min(times, key=times.__getitem__)
+    if held is not None and times.get(held, math.inf) <= HELD * times[layout]:
+        layout = held
     full, took = is_dense(traits, layout), times[layout]
     guessed = full or not micros or math.isnan(dense)
     if full:

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from sparsejax.compiler.engine.lower import lower
 from sparsejax.compiler.graph.graph import Node, Region
@@ -35,6 +36,21 @@ _Times = Mapping[str, Sample]
 _Best = tuple[list[Alike], dict[str, Sample]]
 
 
+class Held(NamedTuple):
+    """How other numbers of rows have packed a region.
+
+    Attributes:
+        layouts: of its products.
+        isa: the instruction set whose kernels run it, "" for that in use.
+    """
+
+    layouts: Mapping[Node, Layout]
+    isa: str
+
+
+NOTHING_HELD = Held({}, "")
+
+
 @dataclass
 class Chooser:
     """How the products of a function's regions are stored: by measurement, or by the model alone.
@@ -57,15 +73,17 @@ class Chooser:
     keys: dict[Node, str] = field(default_factory=dict)
     isas: dict[Region, str] = field(default_factory=dict)
 
-    def __call__(self, region: Region) -> dict[Node, Choice]:
-        """A choice for each product of a region."""
+    def __call__(self, region: Region, held: Held = NOTHING_HELD) -> dict[Node, Choice]:
+        """A choice for each product of a region, what is held where it is about as fast."""
         costs = calibrate.costs()
-        layers = distinct(region, self.plan, costs)
+        layers = distinct(region, self.plan, costs, held.layouts)
         times: dict[str, Sample] = {}
         if self.measure:
             known = read_cache()
-            times = self._measure(region, layers, costs, _Trials(region, known))
-            for isa in other_sets():
+            own = _of_set(known, held.isa) if held.isa else known
+            times = self._measure(region, layers, costs, _Trials(region, own, held.isa))
+            self.isas |= {region: held.isa} if held.isa else {}
+            for isa in other_sets() if not held.layouts else []:
                 layers, times = self._with(isa, region, (layers, times), costs, known)
         note = f"; {self.isas[region]} is faster" if region in self.isas else ""
         choices: dict[Node, Choice] = {}
@@ -92,7 +110,7 @@ class Chooser:
 
     def _with(self, isa: str, region: Region, best: _Best, costs: Costs, known: _Times) -> _Best:
         """What is best with another instruction set, if that is faster for the region."""
-        layers = distinct(region, self.plan, costs)
+        layers = distinct(region, self.plan, costs, {})
         trials = _Trials(region, _of_set(known, isa), isa)
         before = self.micros.copy()
         took = sum(before[node] for node in region.nodes)
@@ -148,7 +166,8 @@ def _rounds(layers: list[Alike], costs: Costs, times: Mapping[str, Sample]) -> I
         yield _dense(layers, costs)
     for name, values in VARIATIONS.items():
         for layer in layers:
-            if layer.traits.pixels > FEW_PIXELS:  # of few the engine knows what to take
+            # Of few the engine knows what to take; what is packed is to be taken as it is.
+            if layer.traits.pixels > FEW_PIXELS and layer.held is None:
                 best = layer.measured(times)[0]
                 varied = [best._replace(**{name: each}) for each in values]  # type: ignore[arg-type]
                 layer.layouts = list(dict.fromkeys([*layer.layouts, *varied]))

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 
 import jax
 import jax.numpy as jnp
@@ -27,8 +28,8 @@ def multiply(matrix, x):
 
 
 def choice(matrix, positions, **options):
-    """The row of the report for x @ matrix."""
-    fast = sj.compile(multiply, matrix, jnp.ones((positions, len(matrix))), **options)
+    """The row of the report for x @ matrix, of images, for which any layout may be."""
+    fast = sj.compile(multiply, matrix, jnp.ones((1, positions, 1, len(matrix))), **options)
     return fast.report().layers[0]
 
 
@@ -124,7 +125,7 @@ def test_equal_layers_are_measured_as_one(monkeypatch):
 
     monkeypatch.setattr(tune, "profile", profile)
     monkeypatch.setattr(tune, "BUDGET_SECONDS", -1)
-    report = sj.compile(apply, layers, jnp.ones((64, 64))).report()
+    report = sj.compile(apply, layers, jnp.ones((1, 64, 1, 64))).report()
     assert len(trials) == 1  # the best estimates, however short the time
     assert len({row.microseconds for row in report.layers}) == 1
     fractions = tuple(select.stored_fraction(layers[0].T, rows) for rows in select.BLOCK_ROWS)
@@ -132,7 +133,7 @@ def test_equal_layers_are_measured_as_one(monkeypatch):
     assert report.unmeasured == len(wanted) - 3
     assert f"{len(wanted) - 3} layouts left" in str(report)
     monkeypatch.setattr(tune, "BUDGET_SECONDS", 60)
-    assert sj.compile(apply, layers, jnp.ones((64, 64))).report().unmeasured == 0
+    assert sj.compile(apply, layers, jnp.ones((1, 64, 1, 64))).report().unmeasured == 0
     assert len(trials) <= 1 + 1 + 1 + 2 + 1 + 2  # left, dense, tiles, chunks, the fastest two again
 
 
@@ -191,6 +192,20 @@ def test_the_best_of_each_family_is_tried_before_the_rest():
     assert {layout.storage for layout in tried[:4]} == {ROWS, BLOCKS, MASKS}
 
 
+@pytest.mark.parametrize(("took", "taken"), [(12.0, ROWS), (13.0, BLOCKS)])
+def test_what_is_packed_is_taken_where_it_is_about_as_fast(took, taken):
+    traits, held = Traits(256, 256, 196, False, 1, (0.1, 0.2, 0.3, 0.5)), Layout(ROWS, 8)
+    times = {Layout(BLOCKS, 8): 10.0, held: took}
+    choice = select.choose(COSTS, traits, list(times), times, math.nan, held)
+    assert choice.layout.storage == taken and choice.microseconds == times[choice.layout]
+
+
+def test_rows_are_stored_for_few_and_many():
+    traits = Traits(256, 256, 64, False, 1, (0.1, 0.19, 0.34, 0.57))
+    tried = select.candidates(COSTS, traits, sj.Block(2, 1), rows=True)
+    assert tried[0] == Layout(ROWS, 8) and set(tried) <= set(select.FOR_ROWS)
+
+
 def test_a_plan_takes_no_layout_away():
     third = Traits(96, 96, 196, False, 1, (0.1, 0.19, 0.2, 0.3))
     for pattern in (None, sj.Block(3, 1), sj.Block(4, 1), sj.Unstructured()):
@@ -226,7 +241,7 @@ def test_the_plan_decides_the_pattern(rows):
     def apply(params, x):
         return x @ params["kernel"]
 
-    x = jnp.ones((49, 64))
+    x = jnp.ones((1, 49, 1, 64))
     row = sj.compile(apply, params, x, plan=plan, tune=False).report().layers[0]
     assert row.pattern in {1: ("CSR", "mask groups"), 4: ("4x1", "2x1")}[rows]
     with pytest.raises(TypeError, match="plan made by"):
@@ -307,7 +322,8 @@ def test_weights_of_every_pattern_run_packed(pattern, names):
     params = {"kernel": scores * mask}
     plan = sj.plan(params, {"kernel": (pattern, 0.875)})
     apply = lambda params, x: x @ params["kernel"]
-    row = sj.compile(apply, params, jnp.ones((49, 48)), plan=plan, tune=False).report().layers[0]
+    x = jnp.ones((1, 49, 1, 48))
+    row = sj.compile(apply, params, x, plan=plan, tune=False).report().layers[0]
     assert row.pattern in names
     rows = {"2x1": 2, "4x1": 4, "8x1": 8}.get(row.pattern, 1)
     assert select.stored_fraction(params["kernel"].T, rows) == mask.mean()

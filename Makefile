@@ -74,8 +74,9 @@ docs: $(BUILT) $(VENV)/.extra-docs  ## the documentation, into build/docs; a war
 web: $(BUILT) $(VENV)/.extra-web  ## the runtime for WebAssembly, into web/src
 	$(PY) web/build.py
 
-web-demo: web  ## the page of web/demo with the networks of `make demo`, on this machine
-	$(PY) web/demo/serve.py
+web-demo: web  ## the page of web/demo on this machine, with ImageNet's MobileNet-v1 and the networks of `make demo`
+	PYTHONPATH=. $(PY) web/demo/networks.py
+	PYTHONPATH=. $(PY) web/demo/serve.py
 
 wheel: $(VENV)/.extra-test  ## the sdist, and a wheel built from it in isolation, into dist/
 	$(PY) -m build

@@ -1,10 +1,12 @@
-"""WebAssembly in Node, one thread: sparse and dense networks against onnxruntime-web.
+"""WebAssembly in Node and in a browser, one thread: sparse and dense networks against others.
 
     make web && python -m benchmarks.web --json FILE
 
 MobileNet-v1 and v2 1.0/224, batch 1, float32, random weights, zeros in the 1x1 convolutions. The
-peer is installed by npm into build/web-peers and runs the same dense network as ONNX. Outputs are
-compared first; calls take turns, a figure is the median of 30, a ratio the median within a turn.
+peers, onnxruntime-web and TensorFlow.js on WebAssembly (XNNPACK) and in plain JavaScript, are
+installed by npm into build/web-peers and run the same dense network. Outputs are compared first;
+calls take turns, a figure is the median of 30, a ratio the median within a turn, to the fastest
+peer.
 """
 
 import argparse
@@ -12,6 +14,7 @@ import json
 import shutil
 import subprocess
 import sys
+import urllib.parse
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +24,19 @@ import numpy as np
 import sparsejax as sj
 from benchmarks import publish
 from benchmarks.peers.nets import BLOCK, DENSE, NETS, UNSTRUCTURED, input_of, variables_of
-from benchmarks.peers.onnx_export import export
+from benchmarks.peers.onnx_export import export as export_onnx
+from benchmarks.web.browser import BROWSER, ROOT, browsed
+from benchmarks.web.layers import export as export_layers
 from experiments.runs.cores import cpu_name
 from sparsejax.compiler.passes.rewrite import rewrite
 from sparsejax.compiler.passes.trace import trace
 
-HERE = Path(__file__).parent
-FOLDER = HERE.parents[1] / "build" / "web-peers"
-PEER = "onnxruntime-web@^1.20"
+HERE, FOLDER = Path(__file__).parent, ROOT / "build" / "web-peers"
+TENSORFLOW = [f"@tensorflow/tfjs-{part}@^4.22" for part in ("core", "backend-wasm", "backend-cpu")]
+PEERS = ["onnxruntime-web@^1.20", *TENSORFLOW]
 CASES = ((DENSE, 0.0), (UNSTRUCTURED, 0.8), (UNSTRUCTURED, 0.9), (UNSTRUCTURED, 0.95), (BLOCK, 0.9))
 TOLERANCE = 1e-5  # of the largest output
+PATIENCE = 600  # seconds for a page
 
 
 def main() -> None:
@@ -40,16 +46,37 @@ def main() -> None:
     options = parser.parse_args()
     if shutil.which("node") is None or shutil.which("npm") is None:
         sys.exit("benchmarks.web needs node and npm on PATH.")
-    if len(list((HERE.parents[1] / "web" / "src").glob("*.wasm"))) < 2:
+    if len(list((ROOT / "web" / "src").glob("*.wasm"))) < 2:
         sys.exit("benchmarks.web needs the modules: run `make web`.")
     FOLDER.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["npm", "install", "--silent", "--prefix", str(FOLDER), PEER], check=True)
+    subprocess.run(["npm", "install", "--silent", "--prefix", str(FOLDER), *PEERS], check=True)
     results = {name: of_net(name) for name in options.nets}
-    publish({"cpu": cpu_name(), "peer": PEER, **results}, options.json)
+    for name, places in results.items():
+        for place, found in places.items():
+            print(table(f"{name}, {place}", found))
+    publish({"cpu": cpu_name(), "peers": PEERS, **results}, options.json)
 
 
 def of_net(name: str) -> dict[str, Any]:
-    """Milliseconds of each case and of the peer, and ratios to the peer."""
+    """Milliseconds of each case and of the peers, and ratios, by where they ran."""
+    files = write(name)
+    command = ["node", str(HERE / "run.mjs"), str(FOLDER), *files]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    places = {"node": json.loads(done.stdout.splitlines()[-1])}
+    if BROWSER is not None:
+        query = urllib.parse.urlencode({"name": files}, doseq=True)
+        places["browser"] = browsed(f"benchmarks/web/page.html?{query}", FOLDER, seconds=PATIENCE)
+    for place, found in places.items():
+        if "error" in found:
+            sys.exit(f"{name} in {place}: {found['error']}")
+        worst = max(row["error"] for row in found.values() if isinstance(row, dict))
+        if not worst <= TOLERANCE:
+            sys.exit(f"{name} in {place}: outputs differ by {worst:.1e}; nothing is published.")
+    return places
+
+
+def write(name: str) -> list[str]:
+    """What all run, in FOLDER; the names of our files, the dense one first."""
     net = NETS[name]()
     x = input_of(net, 1)
     np.asarray(x).tofile(FOLDER / "input")
@@ -58,19 +85,22 @@ def of_net(name: str) -> dict[str, Any]:
     for pattern, sparsity in CASES:
         variables = variables_of(net, pattern, sparsity)
         fast = sj.compile(net.apply, variables, x, tune=False)
-        file = FOLDER / f"{name} {pattern} {100 * sparsity:g}"
-        sj.save(fast, file)
-        np.asarray(fast(x)).tofile(f"{file}.expected")
-        files.append(str(file))
+        files.append(f"{name} {pattern} {100 * sparsity:g}")
+        sj.save(fast, FOLDER / files[-1])
+        np.asarray(fast(x)).tofile(FOLDER / f"{files[-1]}.expected")
         if pattern == DENSE:
             graph, _ = trace(net.apply, variables, (jnp.zeros(x.shape),))
-            export(rewrite(graph), FOLDER / "dense.onnx")
-    command = ["node", str(HERE / "run.mjs"), str(FOLDER), *files]
-    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    worst = max(row["error"] for row in found.values())
-    if not worst <= TOLERANCE:
-        sys.exit(f"{name}: outputs differ by {worst:.1e} of the largest; nothing is published.")
-    return found
+            graph = rewrite(graph)
+            export_onnx(graph, FOLDER / "dense.onnx")
+            export_layers(graph, FOLDER / "layers")
+    return files
+
+
+def table(title: str, found: dict[str, Any]) -> str:
+    """Rows of milliseconds and of ratios to the fastest peer."""
+    rows = [(name, row) for name, row in found.items() if isinstance(row, dict)]
+    lines = [f"{n:<36}{row['ms']:>9.2f} ms{row['of_best_peer']:>8.3f}" for n, row in rows]
+    return "\n".join([f"{title}, of {found['best_peer']}", *lines])
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "files/codes.h"
-#include "runtime/sparsejax.h"
 #include "threads/float_mode.h"
 
 namespace sparsejax::test {
@@ -288,6 +287,8 @@ std::string file_problem(const Kernels& kernels, const uint8_t* bytes, size_t si
              : "a file computes something else";
 }
 
+void run_model(sparsejax_model* model) { results_of(model, {}); }
+
 void run_any_file(const uint8_t* bytes, size_t size) {
   const std::vector<uint8_t> tight(bytes, bytes + size);
   Model read;
@@ -295,7 +296,7 @@ void run_any_file(const uint8_t* bytes, size_t size) {
   if (!is_small(read.program)) return;
   sparsejax_model* model = nullptr;
   if (sparsejax_load(tight.data(), size, &model) != SPARSEJAX_OK) return;
-  results_of(model, {});
+  run_model(model);
   sparsejax_free(model);
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 #include "files/model.h"
 #include "programs.h"
+#include "runtime/sparsejax.h"
 
 namespace sparsejax::test {
 
@@ -18,6 +19,9 @@ void damage(Choices& choices, std::vector<uint8_t>& file);
 // One file that `bytes` describe, damaged perhaps, read and run by the C interface: what is
 // accepted gives what the program gives. Returns what is wrong, or nothing.
 std::string file_problem(const Kernels& kernels, const uint8_t* bytes, size_t size);
+
+// Runs a model on a batch of two and on one; whatever comes out is right.
+void run_model(sparsejax_model* model);
 
 // A file of any bytes, read and run if it is one. It must do no harm, and that is all.
 void run_any_file(const uint8_t* bytes, size_t size);

@@ -1,30 +1,25 @@
 """What Python saved runs in Node and in a browser, and bad input gets a sentence."""
 
 import base64
-import http.server
 import io
 import json
 import shutil
 import subprocess
-import threading
-from functools import partial
+import urllib.parse
 from pathlib import Path
-from typing import ClassVar
 
 import matplotlib.image
 import numpy as np
 import pytest
 
 import sparsejax as sj
+from benchmarks.web.browser import BROWSER, browsed
 from tests.compiler.files.functions import CALLS
 from tests.compiler.files.other_readers import TOLERANCE, cases, difference
 
 ROOT = Path(__file__).parents[2]
 RUN = ROOT / "tests" / "web" / "run.mjs"
 NODE = shutil.which("node")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
-FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync
-    --disable-background-networking --disable-component-update"""
 pytestmark = pytest.mark.skipif(
     len(list((ROOT / "web" / "src").glob("*.wasm"))) < 2,
     reason="the modules are not built: make web",
@@ -34,7 +29,7 @@ in_node = pytest.mark.skipif(NODE is None, reason="no node on PATH")
 
 def in_browser(test):
     reason = "no chromium or google-chrome on PATH"
-    return pytest.mark.browser(pytest.mark.skipif(CHROMIUM is None, reason=reason)(test))
+    return pytest.mark.browser(pytest.mark.skipif(BROWSER is None, reason=reason)(test))
 
 
 def saved(file, name="rows"):
@@ -68,57 +63,11 @@ def test_bad_input_gets_a_sentence_in_node(tmp_path):
         assert done.returncode == 1 and said in done.stderr, done.stderr
 
 
-class Server(http.server.ThreadingHTTPServer):
-    """Serves this checkout, the test's files, and waits for what the page says."""
-
-    def __init__(self, files):
-        super().__init__(("localhost", 0), partial(Handler, directory=ROOT))
-        self.files, self.said, self.heard = files, None, threading.Event()
-
-
-class Handler(http.server.SimpleHTTPRequestHandler):
-    extensions_map: ClassVar = {
-        ".js": "text/javascript",
-        ".wasm": "application/wasm",
-        ".html": "text/html",
-    }
-
-    def translate_path(self, path):
-        if path.startswith("/files/"):
-            return str(self.server.files / path.removeprefix("/files/"))
-        return super().translate_path(path)
-
-    def do_POST(self):
-        self.server.said = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.send_response(204)
-        self.end_headers()
-        self.server.heard.set()
-
-    def log_message(self, *arguments):
-        pass
-
-
-def browsed(page, files):
-    """What a page of this checkout says when a browser shows it."""
-    with Server(files) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://localhost:{server.server_port}/tests/web/{page}"
-        command = [CHROMIUM, *FLAGS.split(), f"--user-data-dir={files / 'profile'}", address]
-        browser = subprocess.Popen(command, stdout=-3, stderr=subprocess.DEVNULL)
-        try:
-            assert server.heard.wait(60), "the page said nothing"
-        finally:
-            browser.terminate()
-            browser.wait()
-            server.shutdown()
-    return server.said
-
-
 @in_browser
 def test_a_browser_computes_what_jax_does_in_a_worker(tmp_path):
     x, expected = saved(tmp_path / "net", "images")
     x.tofile(tmp_path / "input")
-    found, unknown, damaged = browsed("page.html", tmp_path)
+    found, unknown, damaged = browsed("tests/web/page.html", tmp_path)
     assert found["info"]["kernels"] in ("simd", "relaxed") and found["info"]["inputs"]
     for output in found["outputs"]:
         actual = np.array(output, np.float32).reshape(expected.shape)
@@ -129,25 +78,61 @@ def test_a_browser_computes_what_jax_does_in_a_worker(tmp_path):
     assert damaged.startswith("sparsejax: ")
 
 
-@in_browser
-def test_the_demo_names_what_it_sees_on_a_telephone(tmp_path):
-    weights = np.zeros((8, 8, 1, 3), np.float32)
-    weights[..., 1] = 0.01
+def net_of_bright(size, channels, classes):
+    """A network that names the second class, the more surely the brighter a picture is."""
+    weights = np.zeros((size, size, channels, classes), np.float32)
+    weights[..., 1] = 4 / size / size / channels
 
     def net(weights, image):
-        flat = image.reshape(len(image), 64)
-        return {"logits": flat @ weights.reshape(64, 3)}
+        return {"logits": image.reshape(len(image), -1) @ weights.reshape(-1, classes)}
 
+    return sj.compile(net, weights, np.ones((1, size, size, channels), np.float32), tune=False)
+
+
+def white_png(size):
+    file = io.BytesIO()
+    matplotlib.image.imsave(file, np.ones((size, size)), format="png", cmap="gray", vmin=0, vmax=1)
+    return file.getvalue()
+
+
+def shown(folder, **query):
+    return browsed("tests/web/demo.html?" + urllib.parse.urlencode(query, doseq=True), folder)
+
+
+@in_browser
+def test_the_demo_names_garments_on_a_telephone(tmp_path):
     for name in ("dense", "sparse"):
-        fast = sj.compile(net, weights, np.ones((1, 8, 8, 1), np.float32), tune=False)
-        sj.save(fast, tmp_path / f"{name}.sjx")
+        sj.save(net_of_bright(8, 1, 3), tmp_path / f"{name}.sjx")
     known = {"dataset": "a set", "classes": ["coat", "boot", "bag"], "size": 8}
     (tmp_path / "networks.json").write_text(json.dumps(known))
-    white = io.BytesIO()
-    matplotlib.image.imsave(white, np.ones((8, 8)), format="png", cmap="gray", vmin=0, vmax=1)
-    sample = {"png": base64.b64encode(white.getvalue()).decode(), "label": "boot"}
+    sample = {"png": base64.b64encode(white_png(8)).decode(), "label": "boot"}
     (tmp_path / "results.json").write_text(json.dumps({"samples": {"first": [sample]}}))
-    said = browsed("demo.html", tmp_path)
-    assert said["bars"][0] == "boot100.0 %" and len(said["bars"]) == 3
-    assert said["networks"] == ["90 % zeros", "dense"] and said["overflow"] <= 0
-    assert any("SIMD" in fact for fact in said["facts"])
+    read = ["#bars li", "#facts div", "#networks button"]
+    bars, facts, networks = map(
+        (said := shown(tmp_path, page="garment", wait="#facts dd", read=read)).get, read
+    )
+    assert bars[0] == "boot100.0 %" and len(bars) == 3
+    assert networks == ["90 % zeros", "dense"] and said["overflow"] <= 0
+    assert any("SIMD" in fact for fact in facts)
+
+
+@in_browser
+def test_the_demo_names_photos_on_a_telephone(tmp_path):
+    networks = {"dense": ["first"], "90 % zeros": ["first", "second"]}
+    for name in networks:
+        sj.save(net_of_bright(8, 3, 4), tmp_path / name[:2])
+    layers = lambda names: [[name, "product 1x1", "90%", "gaps", "1,000"] for name in names]
+    made = [{"name": n, "file": n[:2], "layers": layers(rows)} for n, rows in networks.items()]
+    photo = {"file": "white.png", "label": "white"}
+    (tmp_path / "white.png").write_bytes(white_png(9))
+    known = {"size": 8, "classes": ["tench", "cat", "dog"], "photos": [photo], "networks": made}
+    (tmp_path / "imagenet.json").write_text(json.dumps(known))
+    read = ["#layers tr", "#names li", "#zeros button", "#photo-facts div", "#peer-facts div"]
+    wait = ["#photo-facts dd", "#peer-facts dd"]
+    said = shown(tmp_path, page="photo", wait=wait, read=read, then="#zeros button")
+    rows, names, zeros, facts, peer = map(said.get, read)
+    assert len(rows) == 3 and len(said["then"]) == 2  # the dense network is chosen by a click
+    assert names[0].startswith("tench") and len(names) == 3
+    assert zeros == ["dense", "90 % zeros"] and said["overflow"] <= 0
+    assert any("ms a frame" in fact for fact in facts)
+    assert "does not run here" in peer[0]

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import urllib.parse
+import zlib
 from pathlib import Path
 
 import matplotlib.image
@@ -38,6 +39,12 @@ def saved(file, name="rows"):
     fast = sj.compile(function, params, x, tune=False)
     sj.save(fast, file)
     return x, np.asarray(fast(x))
+
+
+def test_modules_are_small():
+    for module in (ROOT / "web" / "src").glob("*.wasm"):
+        code = module.read_bytes()
+        assert len(code) < 400_000 and len(zlib.compress(code, 9)) < 200_000, module.name
 
 
 @in_node

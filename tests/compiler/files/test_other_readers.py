@@ -1,14 +1,19 @@
-"""One file, several readers: what Python saved a C program runs, built as a stranger would."""
+"""One file, five readers: Python, C built as a stranger would, C on ARM, Node, a browser."""
 
+import fcntl
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import sparsejax as sj
+from benchmarks.web.browser import BROWSER, browsed
 from sparsejax.ops import _ffi
-from tests.compiler.files.other_readers import TOLERANCE, cases, difference
+from tests.compiler.files.functions import CALLS
+from tests.compiler.files.other_readers import TOLERANCE, Case, cases, difference
 
 ROOT = Path(__file__).parents[3]
 TABLE_OF_KERNELS = {
@@ -27,6 +32,13 @@ def cmake(*arguments):
 
 def build():
     """The runtime for this CPU's kernels, installed, and the example that finds it there."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with (BUILD / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # other tests build it, too
+        build_alone()
+
+
+def build_alone():
     release = "-DCMAKE_BUILD_TYPE=Release"
     kernels = f"-DSPARSEJAX_ISAS={_ffi.instruction_set()}"
     cmake("-S", ROOT / "xla_ops", "-B", BUILD, release, kernels, "-DSPARSEJAX_RUNTIME=ON")
@@ -47,7 +59,6 @@ def globals_of(library):
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
 def test_c_computes_what_jax_does(tmp_path):
-    # One test, not several: they would build at the same time in the same folder.
     build()
     for case in cases(tmp_path):
         for kind in ("static", "shared"):
@@ -55,3 +66,54 @@ def test_c_computes_what_jax_does(tmp_path):
     assert globals_of(next(BUILD.glob("installed/lib*/*.so"))) <= TABLE_OF_KERNELS
     wrong = subprocess.run([BUILD / "example" / "run_shared", case.file], capture_output=True)
     assert wrong.returncode == 1 and b"aligned floats, got 0" in wrong.stderr
+
+
+def of_command(*command):
+    return lambda case: difference(command, case)
+
+
+def of_python(case):
+    x = np.fromfile(case.inputs[0], np.float32).reshape(sj.load(case.file).inputs[0].sizes(1))
+    return by(case, np.ravel(sj.load(case.file)(x)))
+
+
+def of_c(case):
+    build()
+    return difference([BUILD / "example" / "run_shared"], case)
+
+
+def of_browser(case):
+    found, *_ = browsed("tests/web/page.html", case.file.parent)
+    return by(case, np.array(found["outputs"][0], np.float32))
+
+
+def by(case, actual):
+    return np.abs(actual - case.expected).max() / np.abs(case.expected).max()
+
+
+ARM, QEMU = ROOT / "build/arm/runtime/example/run_static", shutil.which("qemu-aarch64-static")
+NODE, RUN = shutil.which("node"), ROOT / "tests" / "web" / "run.mjs"
+WEB = len(list((ROOT / "web" / "src").glob("*.wasm"))) == 2
+READERS = {
+    "Python": (of_python, True, ""),
+    "C": (of_c, shutil.which("c++"), "a C++ compiler"),
+    "C on aarch64": (of_command(QEMU, ARM), QEMU and ARM.exists(), "make test-arm"),
+    "Node": (of_command(NODE, RUN), NODE and WEB, "node and make web"),
+    "browser": (of_browser, BROWSER and WEB, "chromium and make web"),
+}
+
+
+@pytest.mark.parametrize(
+    "reader",
+    [pytest.param(name, marks=[pytest.mark.browser] * (name == "browser")) for name in READERS],
+)
+def test_one_file_is_the_same_in_five_readers(reader, tmp_path):
+    read, here, needed = READERS[reader]
+    if not here:
+        pytest.skip(f"needs {needed}")
+    function, params, inputs = CALLS["images"]
+    (x,) = inputs(1)
+    fast = sj.compile(function, params, x, tune=False)
+    sj.save(fast, tmp_path / "net")
+    x.tofile(tmp_path / "input")
+    assert read(Case(tmp_path / "net", [tmp_path / "input"], np.ravel(fast(x)))) <= TOLERANCE

@@ -11,6 +11,7 @@ from experiments.runs.table import Job
 from experiments.settings import train
 from experiments.settings.classify import Classify
 from experiments.settings.searching import (
+    Ground,
     Make,
     account,
     accuracy_of,
@@ -58,45 +59,63 @@ class SearchBits:
     def run(self, job: Job) -> dict[str, Any]:
         """Pre-train or take what is there, search, tune, test."""
         ground = ground_of(self.pretraining, job)
-        network = ground.network
-        call = lambda params, statistics, x: network.apply((params, statistics), x)
-        layers = sj.search.weight_layers(call, network.params, network.statistics, ground.image)
-        costs = self.costs(layers)
-        limit = self.limit * costs({layer.path: (HIGH, HIGH) for layer in layers})
-        own = sj.search.bit_search(layers, costs, limit=limit, high=HIGH)
-        example = (network.statistics, ground.calibration)
-        grids = sj.search.layer_grids(call, network.params, *example, high=HIGH)
-        run = sj.search.rounded(call)
-        accuracy = accuracy_of(run, ground.validation)
-
-        def evaluate(choice: Any) -> dict[str, float]:
-            bits = own.bits(choice)
-            found = accuracy(network.params, grids.at(bits), network.statistics)
-            return {"score": found, "validation_accuracy": found, "cost": costs(bits)}
-
+        rounds = _Rounds(self, ground)
+        own = rounds.search
         if self.sampler is None:
             bits, kept = uniform(own), {}
         else:
-            trials = searched(job, evaluate, self.sampler, own.space, own.observe, self.num_trials)
+            trials = searched(
+                job, rounds.evaluate, self.sampler, own.space, own.observe, self.num_trials
+            )
             bits = own.bits(sj.search.best(trials).choice)
             kept = account(trials, "cost")
-        test = accuracy_of(run, ground.test)
-        untuned = test(network.params, grids.at(bits), network.statistics)
+        untuned = rounds.tested(ground.network.params, ground.network.statistics, bits)
         job = job._replace(folder=job.folder / "second")
         tuning = second(self.pretraining, self.steps, self.learning_rate)
-        through = lambda network: rounded_gradients(network, grids.at(bits))
-        state, result = tuning.train_from(network, job, gradients=through)
-        tuned = sj.search.layer_grids(call, state.params, state.statistics, ground.calibration)
+        through = lambda network: rounded_gradients(network, rounds.grids.at(bits))
+        state, result = tuning.train_from(ground.network, job, gradients=through)
         return {
             **result,
-            "accuracy": test(state.params, tuned.at(bits), state.statistics),
+            "accuracy": rounds.tested(state.params, state.statistics, bits),
             "accuracy_before": ground.accuracy,
             "accuracy_untuned": untuned,
-            "cost": costs(bits),
-            "cost_of_8_bits": limit / self.limit,
-            "bits": [list(own) for own in bits.values()],
+            "cost": own.costs(bits),
+            "cost_of_8_bits": own.limit / self.limit,
+            "bits": [list(pair) for pair in bits.values()],
             **kept,
         }
+
+
+class _Rounds:
+    """What choices come to, on one network."""
+
+    def __init__(self, setting: SearchBits, ground: Ground):
+        self._ground, network = ground, ground.network
+        self._call = lambda params, statistics, x: network.apply((params, statistics), x)
+        example = (network.params, network.statistics, ground.image)
+        layers = sj.search.weight_layers(self._call, *example)
+        costs = setting.costs(layers)
+        limit = setting.limit * costs({layer.path: (HIGH, HIGH) for layer in layers})
+        self.search = sj.search.bit_search(layers, costs, limit=limit, high=HIGH)
+        self.grids = self._grids(network.params, network.statistics)
+        self._run = sj.search.rounded(self._call)
+        self._accuracy = accuracy_of(self._run, ground.validation)
+
+    def evaluate(self, choice: Any) -> dict[str, float]:
+        """The accuracy on the validation images, rounded after training."""
+        bits, network = self.search.bits(choice), self._ground.network
+        accuracy = self._accuracy(network.params, self.grids.at(bits), network.statistics)
+        cost = self.search.costs(bits)
+        return {"score": accuracy, "validation_accuracy": accuracy, "cost": cost}
+
+    def tested(self, params: Any, statistics: Any, bits: Any) -> float:
+        """The accuracy on the test images, on grids of these params."""
+        grids = self._grids(params, statistics).at(bits)
+        return accuracy_of(self._run, self._ground.test)(params, grids, statistics)
+
+    def _grids(self, params: Any, statistics: Any) -> sj.search.Grids:
+        calibration = self._ground.calibration
+        return sj.search.layer_grids(self._call, params, statistics, calibration, high=HIGH)
 
 
 def uniform(own: sj.search.BitSearch) -> dict[str, tuple[int, int]]:

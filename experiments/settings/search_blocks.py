@@ -87,22 +87,9 @@ class SearchBlocks:
         """Pre-train or take what is there, search, tune, test."""
         ground = ground_of(self.pretraining, job)
         tuner = _Tuner(self, ground, job)
-        device = self.device()
-        limit = self.limit * tuner.modelled(Blocks(8, 0, 0.0, 0.0, 0.0), device).joules
-
-        def evaluate(choice: Mapping[str, Any]) -> dict[str, float]:
-            own = Blocks(**choice)
-            accuracy = tuner.tuned(own, self.trial_steps, ground.validation)
-            modelled = tuner.modelled(own, device)
-            over = max(0.0, modelled.joules / limit - 1.0)
-            return {
-                "score": accuracy - over,
-                "validation_accuracy": accuracy,
-                "modelled_joules": modelled.joules,
-            }
-
         chosen, kept = self.fixed, {}
         if self.sampler is not None:
+            evaluate = functools.partial(self._evaluate, tuner, ground)
             trials = searched(job, evaluate, self.sampler, SPACE, None, self.num_trials)
             chosen = Blocks(**sj.search.best(trials).choice)
             kept = account(trials, "modelled_joules")
@@ -120,6 +107,19 @@ class SearchBlocks:
             "measured_joules_of_tuning": energy.joules,
             **_modelled(tuner, chosen),
             **kept,
+        }
+
+    def _evaluate(
+        self, tuner: "_Tuner", ground: Ground, choice: Mapping[str, Any]
+    ) -> dict[str, float]:
+        own, device = Blocks(**choice), self.device()
+        limit = self.limit * tuner.modelled(Blocks(8, 0, 0.0, 0.0, 0.0), device).joules
+        accuracy = tuner.tuned(own, self.trial_steps, ground.validation)
+        joules = tuner.modelled(own, device).joules
+        return {
+            "score": accuracy - max(0.0, joules / limit - 1.0),
+            "validation_accuracy": accuracy,
+            "modelled_joules": joules,
         }
 
 

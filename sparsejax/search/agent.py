@@ -117,11 +117,8 @@ def ddpg(space: Space, observe: Observe, *, seed: int, settings: DDPGSettings = 
         sigma = settings.sigma * settings.sigma_decay ** (number - settings.num_random)
         actions: list[float] = []
         for own in intervals:
-            chosen = float(_act(state.agent.actor, observe(actions)[-1]))
-            noisy = truncnorm.rvs(
-                -chosen / sigma, (1 - chosen) / sigma, loc=chosen, scale=sigma, random_state=rng
-            )
-            actions.append(own.low + (own.high - own.low) * float(noisy))
+            chosen = _noisy(float(_act(state.agent.actor, observe(actions)[-1])), sigma, rng)
+            actions.append(own.low + (own.high - own.low) * chosen)
         return dict(zip(space, actions, strict=True))
 
     def tell(state: DDPGState, trial: Trial) -> DDPGState:
@@ -139,6 +136,12 @@ def ddpg(space: Space, observe: Observe, *, seed: int, settings: DDPGSettings = 
         return DDPGState(agent, replay, trials)
 
     return Sampler(space, init, ask, tell)
+
+
+def _noisy(mean: float, sigma: float, rng: np.random.Generator) -> float:
+    """Of a normal distribution that is cut to [0, 1]."""
+    ends = -mean / sigma, (1.0 - mean) / sigma
+    return float(truncnorm.rvs(*ends, loc=mean, scale=sigma, random_state=rng))
 
 
 def _replay(rooms: int, features: int) -> Replay:

@@ -79,6 +79,21 @@ def scaled(channels: int, width: float) -> int:
     return max(8, int(channels * width))
 
 
+def depthwise_groups(channels: int) -> int:
+    """Each channel is a group."""
+    return channels
+
+
+def groups_of(size: int) -> Callable[[int], int]:
+    """Groups of so many channels, or one of fewer."""
+    return lambda channels: max(channels // size, 1)
+
+
+def at_most(number: int) -> Callable[[int], int]:
+    """So many groups, or as many as there are channels."""
+    return lambda channels: min(number, channels)
+
+
 class MobileNetV1Linen(nn.Module):
     """MobileNet-v1 for linen: `model.apply(variables, x, train=False)` gives logits.
 
@@ -89,7 +104,7 @@ class MobileNetV1Linen(nn.Module):
         momentum: of the running statistics of batch norm.
         depthwise: what the depthwise convolutions call; `shifted_depthwise` for a fast baseline.
         attention: subspace attention after some blocks, counted from 0, or in their place.
-        group_size: channels of a group of the depthwise convolutions, all where there are fewer.
+        groups: (channels) -> groups of the 3x3 convolution of a block, by default depthwise.
     """
 
     num_classes: int = 1000
@@ -98,7 +113,7 @@ class MobileNetV1Linen(nn.Module):
     momentum: float = 0.99
     depthwise: Callable[..., Array] = lax.conv_general_dilated
     attention: Sequence[Attention] = ()
-    group_size: int = 1
+    groups: Callable[[int], int] = depthwise_groups
 
     @nn.compact
     def __call__(
@@ -133,7 +148,7 @@ class MobileNetV1Linen(nn.Module):
             keeps_shape = block.stride == 1 and inputs == channels
             attention = attention_at(self.attention, i, keeps_shape=keeps_shape)
             if not attention or not attention.replaces:
-                groups = max(inputs // self.group_size, 1)
+                groups = self.groups(inputs)
                 x = conv_norm(f"block{i}_depthwise", x, inputs, 3, block.stride, groups)
                 x = conv_norm(f"block{i}_pointwise", x, channels, 1)
             if attention:
@@ -153,7 +168,7 @@ class DepthwiseSeparable(nnx.Module):
         momentum: float,
         depthwise: Callable[..., Array],
         activation: Callable[[], Callable[[Array], Array]] = relu6,
-        group_size: int = 1,
+        groups: Callable[[int], int] = depthwise_groups,
         rngs: nnx.Rngs,
     ):
         self.depthwise = nnx.Conv(
@@ -161,7 +176,7 @@ class DepthwiseSeparable(nnx.Module):
             inputs,
             (3, 3),
             stride,
-            feature_group_count=max(inputs // group_size, 1),
+            feature_group_count=groups(inputs),
             use_bias=False,
             conv_general_dilated=depthwise,
             rngs=rngs,
@@ -182,7 +197,7 @@ class MobileNetV1(nnx.Module):
 
     Args:
         in_channels: of the image, 3 for colour.
-        num_classes, width, small_images, momentum, depthwise, group_size: as in `MobileNetV1Linen`.
+        num_classes, width, small_images, momentum, depthwise, groups: as in `MobileNetV1Linen`.
         activation: makes what follows each batch norm, such as a module that learns a limit.
         attention: subspace attention after some blocks, counted from 0, or in their place.
         rngs: as for every NNX module.
@@ -199,7 +214,7 @@ class MobileNetV1(nnx.Module):
         depthwise: Callable[..., Array] = lax.conv_general_dilated,
         activation: Callable[[], Callable[[Array], Array]] = relu6,
         attention: Sequence[Attention] = (),
-        group_size: int = 1,
+        groups: Callable[[int], int] = depthwise_groups,
         rngs: nnx.Rngs,
     ):
         channels = scaled(STEM_CHANNELS, width)
@@ -220,7 +235,7 @@ class MobileNetV1(nnx.Module):
                     momentum=momentum,
                     depthwise=depthwise,
                     activation=activation,
-                    group_size=group_size,
+                    groups=groups,
                     rngs=rngs,
                 )
                 blocks.append(separable)

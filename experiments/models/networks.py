@@ -34,16 +34,6 @@ def mobilenet_v1_quarter_pact_2_bits(image: ImageShape, classes: int, seed: int)
     return _mobilenet_v1(image, classes, seed, width=0.25, activation=partial(PACT, 2))
 
 
-def mobilenet_v1_quarter_groups_of_4(image: ImageShape, classes: int, seed: int) -> nnx.Module:
-    """MobileNet-v1 of width 0.25 with groups of 4 channels for depthwise convolutions."""
-    return _mobilenet_v1(image, classes, seed, width=0.25, group_size=4)
-
-
-def mobilenet_v1_quarter_groups_of_8(image: ImageShape, classes: int, seed: int) -> nnx.Module:
-    """The same with groups of 8."""
-    return _mobilenet_v1(image, classes, seed, width=0.25, group_size=8)
-
-
 def mobilenet_v1_half(image: ImageShape, classes: int, seed: int) -> nnx.Module:
     """MobileNet-v1 of width 0.5 with the stem's stride of 2, as in the paper."""
     return _mobilenet_v1(image, classes, seed, width=0.5)

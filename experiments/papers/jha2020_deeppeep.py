@@ -25,11 +25,7 @@ else, and 6 trainings of 90 s. Expected: the program tells more than times, prun
 and a whole network that is one call tells nothing but its times.
 """
 
-from experiments.models.networks import (
-    mobilenet_v1_quarter,
-    mobilenet_v1_quarter_groups_of_4,
-    mobilenet_v1_quarter_groups_of_8,
-)
+from experiments.models.compact import groups_of_4, groups_of_8
 from experiments.runs.table import Claim, Contrast, PaperNumber, Row, Term, more, no_less
 from experiments.settings.classify import Classify
 from experiments.settings.leaks import Hardening, Leaks
@@ -47,9 +43,9 @@ ROWS = (
     Row("times, compiled, pruned", Leaks("times", compiled=True, sparsity=0.9), 3),
     Row("hardened, program", Hardening("program"), 3),
     Row("hardened, times", Hardening("times"), 3),
-    Row("MobileNet-v1", Classify(net=mobilenet_v1_quarter), 3),
-    Row("MobileNet-v1, groups of 4", Classify(net=mobilenet_v1_quarter_groups_of_4), 3),
-    Row("MobileNet-v1, groups of 8", Classify(net=mobilenet_v1_quarter_groups_of_8), 3),
+    Row("MobileNet-v1", Classify(), 3),
+    Row("MobileNet-v1, groups of 4", Classify(net=groups_of_4), 3),
+    Row("MobileNet-v1, groups of 8", Classify(net=groups_of_8), 3),
 )
 
 PAPER = (

@@ -33,6 +33,7 @@ from experiments.papers import (
     he2018_amc,
     jayakumar2021_top_kast,
     jha2020_deeppeep,
+    jha2020_e2gc,
     kundu2023_r2,
     kusupati2020_str,
     lee2019_snip,
@@ -42,6 +43,7 @@ from experiments.papers import (
     ma2022_gap,
     niu2021_grim,
     peste2021_ac_dc,
+    saini2020_ulsam,
     sanh2020_movement,
     sun2023_wanda,
     tai2022_spartan,
@@ -87,6 +89,8 @@ PAPERS: tuple[Paper, ...] = (
     wang2019_haq,
     jha2020_deeppeep,
     yuan2021_mobile_or_fpga,
+    saini2020_ulsam,
+    jha2020_e2gc,
 )
 TABLES = PAPERS + GRIDS  # "all" does not run the grids, of days on two cores
 

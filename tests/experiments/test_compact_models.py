@@ -4,7 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
+import sparsejax as sj
+from experiments.models import compact
 from experiments.models.c3d import C3DLinen
 from experiments.models.transformers import GPT2Linen, ViTLinen
 from experiments.models.unet import UNetLinen
@@ -38,3 +41,30 @@ def test_a_token_sees_none_behind_it():
     before, after = run(variables, ids), run(variables, ids.at[0, 3].set(9))
     np.testing.assert_array_equal(before[:, :3], after[:, :3])
     assert not np.allclose(before[:, 3:], after[:, 3:])
+
+
+# Multiply-adds of the 3x3 convolutions and of all, of 28 x 28 pixels, counted by hand for two.
+SIZES = {
+    compact.groups_of_4: (4 * 77_904, 985_696),
+    compact.in_16_groups: (335_088, 1_009_168),
+    compact.ulsam_4: (77_904 - 9 * 128 * 4, 682_352),
+    compact.without_block: (77_904 - 9 * 128 * 4, 681_840),
+}
+
+
+@pytest.mark.parametrize("make", SIZES, ids=lambda make: make.__name__)
+def test_tables_compare_networks_of_these_sizes(make):
+    def init():
+        return nnx.split(make((28, 28, 1), 10, 0), nnx.Param, ...)
+
+    graph, params, rest = jax.eval_shape(init)
+    params, rest = jax.tree.map(lambda s: np.ones(s.shape, s.dtype), (params, rest))
+
+    def apply(params, x):
+        net = nnx.merge(graph, params, rest)
+        net.eval()
+        return net(x)
+
+    adds = sj.multiply_adds(apply, params, jax.ShapeDtypeStruct((1, 28, 28, 1), np.float32))
+    depthwise = sum(count for path, count in adds.items() if "depthwise/" in path)
+    assert (depthwise, sum(adds.values())) == SIZES[make]

@@ -3,10 +3,11 @@
     python -m benchmarks.arm             build, check, count, compare with the baseline
     python -m benchmarks.arm --update    and make what was counted the baseline
 
-The kernels of xla_ops/kernels/product.h are cross-built and run under qemu's user emulation, where
-their results are compared with sums in double precision and a plugin counts what they execute: a
-figure without noise. llvm-mca says how many fmla a cycle the hottest loop could reach on a Neoverse
-N1, which has two units. Neither is a time: emulated times say nothing about a real ARM core.
+The kernels of products, windows and elementwise steps are cross-built and run under qemu's user
+emulation, where their results are compared with sums in double precision and a plugin counts what
+they execute: a figure without noise. llvm-mca says how many fmla a cycle the hottest loop could
+reach on a Neoverse N1, which has two units. Neither is a time: emulated times say nothing about a
+real ARM core.
 """
 
 import argparse
@@ -56,13 +57,9 @@ def main() -> None:
 
 
 def measure(*, with_analyser: bool) -> dict[str, Any]:
-    """The counts of every way on every layer."""
+    """The counts of every case."""
     bench = count.build(with_analyser=with_analyser)
-    counts = {
-        f"{name}, {'x'.join(map(str, layer))}": count.count(bench, way, layer)
-        for name, way in count.WAYS.items()
-        for layer in count.LAYERS
-    }
+    counts = {name: count.count(bench, case) for name, case in count.CASES.items()}
     return {"compiler": count.compiler_version(), "sparsity": count.SPARSITY, "counts": counts}
 
 
@@ -73,10 +70,11 @@ def show(found: dict[str, Any]) -> None:
     for column in ("", *next(iter(rows.values()))):
         table.add_column(column)
     for name, row in rows.items():
-        table.add_row(name, *(f"{value:.2f}" for value in row.values()))
+        table.add_row(name, *_cells(row))
     Console(width=120).print(table)
     for kind, (most, least) in TARGETS.items():
-        for layer in sorted({name.split(", ")[-1] for name in rows}):
+        layers = {name.split(", ")[-1] for name in rows if name.startswith(kind)}
+        for layer in sorted(layers):
             best = leanest(rows, kind, layer)
             line = f"{kind}, {layer}: {best[COUNTED]:.2f} instructions (wanted at most {most})"
             if STATIC in best:
@@ -89,10 +87,16 @@ def markdown(found: dict[str, Any]) -> str:
     rows = found["counts"]
     lines = [["", *next(iter(rows.values()))]]
     lines += [["---"] * len(lines[0])]
-    lines += [[name, *(f"{value:.2f}" for value in row.values())] for name, row in rows.items()]
+    lines += [[name, *_cells(row)] for name, row in rows.items()]
+    lines = [[*line, *[""] * (len(lines[0]) - len(line))] for line in lines]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    caption = f"{found['sparsity']:.0%} zeros, layers as rows x cols x pixels, {found['compiler']}."
+    layers = "layers as rows x cols x pixels, maps as channels x rows x cols / stride"
+    caption = f"{found['sparsity']:.0%} zeros, {layers}, {found['compiler']}."
     return f"{caption}\n\n{table}\n"
+
+
+def _cells(row: dict[str, float]) -> list[str]:
+    return [f"{value:.2f}" for value in row.values()]
 
 
 def leanest(rows: dict[str, Any], kind: str, layer: str) -> dict[str, float]:

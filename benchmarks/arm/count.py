@@ -1,14 +1,16 @@
-"""Builds the product kernels for aarch64, checks them under emulation, counts what they execute."""
+"""Builds the kernels for aarch64, checks them under emulation, counts what they execute."""
 
 import re
 import subprocess
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.arm.tools import FOLDER, ROOT, MissingError, Program, analyser, compiler, emulator
 
 HERE = Path(__file__).parent
+PLUGIN = FOLDER / "blocks.so"
 # As xla_ops/CMakeLists.txt builds them.
 FLAGS = (
     *("-std=c++17", "-O3", "-fno-tree-vectorize", "-fno-tree-slp-vectorize"),
@@ -22,27 +24,46 @@ JUMP = re.compile(r"(?:b\.\w+|cbn?z\t\w+,|tbn?z\t\w+, #\w+,)\s+([0-9a-f]+) <")
 INSTRUCTION = re.compile(r"^ +([0-9a-f]+):\t[0-9a-f]+ +\t(.*)$", re.MULTILINE)
 
 
-class Way(NamedTuple):
-    """A layout of xla_ops/kernels/product.h: its Storage and its block."""
+class Case(NamedTuple):
+    """What is counted: the arguments of a program but for the repeats, and its useful work.
 
-    storage: int
-    block: int
+    Attributes:
+        program: `multiply` or `passes`, of the sources beside this one.
+        arguments: as its first lines say.
+        pixels: how often each number that it prints is used.
+    """
+
+    program: str
+    arguments: tuple[str, ...]
+    pixels: int = 1
 
 
-class Layer(NamedTuple):
-    """Output channels, input channels, pixels."""
-
-    rows: int
-    cols: int
-    pixels: int
-
-
-LAYERS = (Layer(512, 512, 196), Layer(256, 256, 784), Layer(1024, 1024, 49))
-WAYS = {
-    **{f"1x1, {block} rows interleaved": Way(0, block) for block in (1, 2, 4)},
-    **{f"{block}x1 blocks": Way(1, block) for block in (4, 8)},
+LAYERS = ((512, 512, 196), (256, 256, 784), (1024, 1024, 49))  # rows, cols, pixels
+WAYS = {  # storage and block of xla_ops/kernels/product.h
+    **{f"1x1, {block} rows interleaved": (0, block) for block in (1, 2, 4)},
+    **{f"{block}x1 blocks": (1, block) for block in (4, 8)},
 }
+MAPS = ((32, 112, 1), (64, 112, 2), (512, 14, 1), (1024, 7, 1))  # channels, size, stride
 SPARSITY = 0.9
+
+
+def _cases() -> Iterator[tuple[str, Case]]:
+    for name, way in WAYS.items():
+        for layer in LAYERS:
+            arguments = (*map(str, (*way, *layer)), str(SPARSITY))
+            yield f"{name}, {_by(layer)}", Case("multiply", arguments, layer[2])
+    for channels, size, stride in MAPS:
+        arguments = ("depthwise", str(channels), str(size), str(stride))
+        yield f"depthwise 3x3, {_by((channels, size, size))} / {stride}", Case("passes", arguments)
+    for kind in ("affine", "add", "silu"):
+        yield f"{kind}, 512x14x14", Case("passes", (kind, "512", "14", "1"))
+
+
+def _by(sizes: tuple[int, ...]) -> str:
+    return "x".join(map(str, sizes))
+
+
+CASES = dict(_cases())
 Blocks = Counter[tuple[int, int]]  # address and number of instructions -> how often it ran
 
 
@@ -51,7 +72,7 @@ class Bench(NamedTuple):
 
     emulator: Program
     analyser: Program | None
-    code: dict[int, str]  # address -> instruction
+    code: dict[str, dict[int, str]]  # program -> address -> instruction
 
 
 def build(*, with_analyser: bool) -> Bench:
@@ -63,14 +84,22 @@ def build(*, with_analyser: bool) -> Bench:
     prefix, qemu = compiler(), emulator()
     mca = analyser() if with_analyser else None
     FOLDER.mkdir(parents=True, exist_ok=True)
-    names = ("*product*.cc", "elementwise.cc")  # the activations are of the second
-    kernels = sorted(str(file) for name in names for file in (ROOT / "xla_ops").rglob(name))
-    program, plugin = str(FOLDER / "multiply"), str(FOLDER / "blocks.so")
-    _compile(f"{prefix}g++", *FLAGS, "-static", *kernels, str(HERE / "multiply.cc"), "-o", program)
-    _compile("gcc", "-O2", "-shared", "-fPIC", str(HERE / "blocks.c"), "-o", plugin)
-    listing = Program(f"{prefix}objdump").run("-d", program)
-    code = {int(address, 16): text for address, text in INSTRUCTION.findall(listing)}
+    products = ("kernels/product*.cc", "engine/p*_product.cc", "engine/product_layout.cc")
+    windows = ("kernels/window.cc", "kernels/depthwise_strips.cc", "kernels/columns.cc")
+    sources = {"multiply": products, "passes": (*windows, "kernels/pool.cc")}
+    code = {name: _built(prefix, name, files) for name, files in sources.items()}
+    _compile("gcc", "-O2", "-shared", "-fPIC", str(HERE / "blocks.c"), "-o", str(PLUGIN))
     return Bench(qemu, mca, code)
+
+
+def _built(prefix: str, name: str, sources: Sequence[str]) -> dict[int, str]:
+    """The instructions of a program, which is built of its own source and these."""
+    sources = (*sources, "kernels/elementwise.cc")  # which has the activations
+    kernels = sorted(str(file) for each in sources for file in (ROOT / "xla_ops").glob(each))
+    program = str(FOLDER / name)
+    _compile(f"{prefix}g++", *FLAGS, "-static", *kernels, str(HERE / f"{name}.cc"), "-o", program)
+    listing = Program(f"{prefix}objdump").run("-d", program)
+    return {int(address, 16): text for address, text in INSTRUCTION.findall(listing)}
 
 
 def _compile(*command: str) -> None:
@@ -84,47 +113,46 @@ def compiler_version() -> str:
     return Program(f"{compiler()}g++").run("--version").splitlines()[0]
 
 
-def count(bench: Bench, way: Way, layer: Layer) -> dict[str, Any]:
-    """Executed instructions and fmla of one multiplication, per useful fmla.
+def count(bench: Bench, case: Case) -> dict[str, Any]:
+    """Executed instructions and fmla of one pass, per useful fmla.
 
-    A useful fmla is one nonzero times four pixels. The difference of runs with more and with fewer
+    A useful fmla is one nonzero, or one tap inside or outside of the image, times four pixels; of
+    elementwise kernels, four numbers that come out. The difference of runs with more and with fewer
     repeats leaves out everything that packs and prepares.
     """
-    arguments = [*map(str, (*way, *layer)), str(SPARSITY)]
-    nonzeros = _check(bench, arguments)
-    blocks = _profile(bench, [*arguments, "4"])
-    blocks.subtract(_profile(bench, [*arguments, "2"]))
-    useful = nonzeros * layer.pixels / LANES
-    fmla = sum(times * _fmla(bench, block) for block, times in blocks.items()) / 2
+    useful = _check(bench, case) * case.pixels / LANES
+    blocks = _profile(bench, case, 4)
+    blocks.subtract(_profile(bench, case, 2))
+    code = bench.code[case.program]
+    fmla = sum(times * _fmla(code, block) for block, times in blocks.items()) / 2
     executed = sum(times * block[1] for block, times in blocks.items()) / 2
     found = {
         "instructions per useful fmla": executed / useful,
         "fmla per useful fmla": fmla / useful,
     }
-    if bench.analyser:
-        hot = max(blocks, key=lambda block: blocks[block] * _fmla(bench, block))
-        loop = _text(bench, innermost_loop(bench.code, hot[0]))
+    if bench.analyser and fmla:
+        hot = max(blocks, key=lambda block: blocks[block] * _fmla(code, block))
+        loop = _text(code, innermost_loop(code, hot[0]))
         found["static fmla per cycle"] = fmla_per_cycle(bench.analyser, loop)
     return {name: round(value, 4) for name, value in found.items()}
 
 
-def _check(bench: Bench, arguments: list[str]) -> int:
-    """The number of nonzeros, once the result is found right."""
+def _check(bench: Bench, case: Case) -> int:
+    """What the program prints, once the result is found right."""
     try:
-        return int(bench.emulator.run(str(FOLDER / "multiply"), *arguments, "1"))
+        return int(bench.emulator.run(str(FOLDER / case.program), *case.arguments, "1"))
     except subprocess.CalledProcessError as error:
-        raise SystemExit(
-            f"multiply {' '.join(arguments)}: wrong result or crash, {error}"
-        ) from error
+        command = f"{case.program} {' '.join(case.arguments)}"
+        raise SystemExit(f"{command}: wrong result or crash, {error}") from error
 
 
-def _profile(bench: Bench, arguments: list[str]) -> Blocks:
+def _profile(bench: Bench, case: Case, repeats: int) -> Blocks:
     """How often each block of instructions ran."""
     file = FOLDER / "blocks.txt"
     file.unlink(missing_ok=True)
-    plugin = f"{FOLDER / 'blocks.so'},to={file}"
+    command = (str(FOLDER / case.program), *case.arguments, str(repeats))
     try:
-        bench.emulator.run("-plugin", plugin, str(FOLDER / "multiply"), *arguments)
+        bench.emulator.run("-plugin", f"{PLUGIN},to={file}", *command)
         lines = file.read_text().splitlines()
     except (OSError, subprocess.CalledProcessError) as error:
         words = getattr(error, "stderr", "") or str(error)
@@ -150,16 +178,16 @@ def innermost_loop(code: dict[int, str], address: int) -> tuple[int, int]:
     raise ValueError(f"no loop around {address:x}")
 
 
-def _text(bench: Bench, block: tuple[int, int]) -> list[str]:
+def _text(code: dict[int, str], block: tuple[int, int]) -> list[str]:
     """The instructions of a block, without the targets of branches."""
     start, instructions = block
-    lines = (bench.code.get(start + 4 * i, "nop") for i in range(instructions))
+    lines = (code.get(start + 4 * i, "nop") for i in range(instructions))
     return [re.sub(r"\b[0-9a-f]+ <.*>", "#0", line.split("//")[0]) for line in lines]
 
 
-def _fmla(bench: Bench, block: tuple[int, int]) -> int:
+def _fmla(code: dict[int, str], block: tuple[int, int]) -> int:
     start, instructions = block
-    return sum(bench.code.get(start + 4 * i, "").startswith("fmla\t") for i in range(instructions))
+    return sum(code.get(start + 4 * i, "").startswith("fmla\t") for i in range(instructions))
 
 
 def fmla_per_cycle(analyser: Program, loop: list[str]) -> float:

@@ -2,6 +2,7 @@
 
 import {Times, drawMiddle, element, fetched, json, likeliest, make, say, showBars, showFacts, showSamples, showSwitch, size, worker} from "./parts.js";
 
+const FRAMES = 3; // of a picture, for a median
 const MIDDLE = 7 / 8; // of the shorter side, as ImageNet's networks are tried
 const pen = element("photo").getContext("2d", {willReadFrequently: true});
 const nets = {};
@@ -48,7 +49,8 @@ const ask = worker(async () => {
   const net = nets[chosen];
   if (!net) return;
   const [input, planes] = pixels();
-  const logits = await net.run(input);
+  let logits;
+  for (let frame = 0; frame < FRAMES; frame++) logits = await net.run(input);
   showBars(element("names"), likeliest(logits.slice(1), known.classes)); // behind the background
   showFacts(element("photo-facts"), {
     "ms a frame": net.times.text,
@@ -61,7 +63,9 @@ const ask = worker(async () => {
 });
 
 async function askPeer(net, planes) {
-  showBars(element("peer-names"), likeliest((await peer.run(planes)).slice(1), known.classes));
+  let logits;
+  for (let frame = 0; frame < FRAMES; frame++) logits = await peer.run(planes);
+  showBars(element("peer-names"), likeliest(logits.slice(1), known.classes));
   showFacts(element("peer-facts"), {
     "ms a frame": peer.times.text,
     "ms to the first": peer.ready.toFixed(0),

@@ -40,7 +40,8 @@ def optimize(
         measures (accuracy, multiply_adds, milliseconds) is kept beside it.
       sampler: `random_search(...)`, `tpe(...)` or `ddpg(...)`.
       num_trials: in all, those in the file included.
-      file: Optuna's journal, which its tools read, too; None keeps nothing.
+      file: Optuna's journal, of one process at a time, which its tools read, too; None keeps
+        nothing.
       report: called as report(done, num_trials, numbers) with those of the best trial so far; None
         shows a progress bar on a terminal.
 
@@ -94,11 +95,14 @@ def _score(numbers: Mapping[str, float], choice: Choice) -> float:
 
 
 class _Stored:
-    """The trials in Optuna's journal: a line each, of which a kill spoils at most the last."""
+    """The trials in Optuna's journal, a line each; what a kill left of a line is cut off."""
 
     def __init__(self, file: Path, sampler: Sampler):
         optuna = imported_optuna()
         file.parent.mkdir(parents=True, exist_ok=True)
+        written = file.read_bytes() if file.exists() else b""
+        if not written.endswith(b"\n"):  # Optuna would write on behind it
+            file.write_bytes(written[: written.rfind(b"\n") + 1])
         backend = optuna.storages.journal.JournalFileBackend(str(file))
         self._study = optuna.create_study(
             study_name=STUDY,

@@ -50,6 +50,19 @@ def test_a_killed_search_goes_on_as_if_it_had_not_been(make, tmp_path):
     assert through != sj.search.optimize(evaluate, make(SPACE, seed=4), num_trials=16)
 
 
+@pytest.mark.parametrize("lost", [1, 5, 300])
+def test_a_search_goes_on_from_a_line_that_was_not_written_whole(lost, tmp_path):
+    file, sampler = tmp_path / "search.log", sj.search.random_search(SPACE, seed=3)
+    through = sj.search.optimize(evaluate, sampler, num_trials=5)
+    sj.search.optimize(evaluate, sampler, num_trials=3, file=file)
+    file.write_bytes(file.read_bytes()[:-lost])
+    seen = []
+    report = lambda done, total, numbers: seen.append(done)
+    assert sj.search.optimize(evaluate, sampler, num_trials=4, file=file, report=report)
+    assert seen == [3, 4]
+    assert sj.search.optimize(evaluate, sampler, num_trials=5, file=file) == through
+
+
 @pytest.mark.parametrize("make", SAMPLERS)
 def test_choices_are_of_the_space(make):
     for trial in sj.search.optimize(evaluate, make(SPACE, seed=0), num_trials=20):

@@ -74,7 +74,7 @@ def test_bad_input_gets_a_sentence_in_node(tmp_path):
 def test_a_browser_computes_what_jax_does_in_a_worker(tmp_path):
     x, expected = saved(tmp_path / "net", "images")
     x.tofile(tmp_path / "input")
-    found, unknown, damaged = browsed("tests/web/page.html", tmp_path)
+    found, unknown, damaged, shared, wrong = browsed("tests/web/page.html", tmp_path)
     assert found["info"]["kernels"] in ("simd", "relaxed") and found["info"]["inputs"]
     for output in found["outputs"]:
         actual = np.array(output, np.float32).reshape(expected.shape)
@@ -83,6 +83,11 @@ def test_a_browser_computes_what_jax_does_in_a_worker(tmp_path):
     assert found["seen"][-1] == [size, size]
     assert unknown.startswith("TypeError: run needs a Float32Array for each of")
     assert damaged.startswith("sparsejax: ")
+    one, half = np.array(found["outputs"][0]), len(found["outputs"][0])
+    assert shared["threads"] == 2 and len(shared["outputs"]) == 3 * half
+    for item in range(2):  # of three, which two workers share
+        np.testing.assert_array_equal(shared["outputs"][item * half :][:half], one)
+    assert "as many items as the others, got 7" in wrong
 
 
 def net_of_bright(size, channels, classes):

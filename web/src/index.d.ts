@@ -11,7 +11,8 @@ export interface Port {
 export interface Info {
   /** "relaxed" where multiplications and additions fuse, else "simd". */
   kernels: "relaxed" | "simd";
-  threads: 1;
+  /** Workers, each with a network of its own; 1 where there are none. */
+  threads: number;
   inputs: Port[];
   outputs: Port[];
 }
@@ -20,7 +21,8 @@ export interface Network {
   readonly info: Info;
   /**
    * The outputs by name. Inputs are Float32Arrays by name, or one array where there is one input;
-   * their length says how many items there are. Calls wait for each other.
+   * their length says how many items there are. A call goes to the least busy worker, the items of
+   * a batch to all of them.
    */
   run(inputs: Record<string, Float32Array> | Float32Array): Promise<Record<string, Float32Array>>;
   /** Ends the worker, and with it the calls under way. */
@@ -32,6 +34,8 @@ export interface Options {
   onProgress?: (progress: {loaded: number; total?: number}) => void;
   /** Run in a worker, so that a page never freezes; true where there are workers. */
   worker?: boolean;
+  /** Workers to share items and calls; 1. One item takes one thread. */
+  threads?: number;
 }
 
 /**

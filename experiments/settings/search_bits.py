@@ -130,7 +130,7 @@ def uniform(own: sj.search.BitSearch) -> dict[str, tuple[int, int]]:
 
 def rounded_gradients(network: train.Network, grids: Any) -> Callable[..., Any]:
     """As `train.make_gradients`, through the rounding."""
-    loss_of = sj.search.rounded(train.make_loss(network))
+    loss_of = sj.accelerate(sj.search.rounded(train.make_loss(network)))
 
     def loss(params: Any, *rest: Any) -> Any:
         return loss_of(params, grids, *rest)

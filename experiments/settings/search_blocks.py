@@ -226,7 +226,7 @@ def _step(
     labels: Any,
 ) -> Any:
     """A step of the kept weights through the rounding."""
-    loss_of = sj.search.rounded(train.make_loss(network))
+    loss_of = sj.accelerate(sj.search.rounded(train.make_loss(network)))
     loss = lambda params: loss_of(_masked(params, masks), grids, statistics, images, labels)
     grads, (statistics, _) = jax.grad(loss, has_aux=True)(params)
     updates, state = optimizer.update(grads, state, params)

@@ -18,11 +18,11 @@ struct Case {
 
 Window random_window() {
   Window w = {};
-  w.kernel_y = any_of({1, 2, 3, 3, 3, 5, 7});
+  w.kernel_y = any_of({1, 2, 3, 3, 3, 5, 7, 9, 12});
   w.kernel_x = random()() % 4 ? w.kernel_y : any_of({1, 2, 3, 4, 5});
   w.stride_y = any_of({1, 1, 1, 2, 2, 3});
   w.stride_x = random()() % 4 ? w.stride_y : any_of({1, 2, 3});
-  w.dilation_y = any_of({1, 1, 1, 2});
+  w.dilation_y = any_of({1, 1, 1, 2, 3});
   w.dilation_x = random()() % 4 ? w.dilation_y : any_of({1, 2});
   w.pad_left = any_of({0, 1, 1, 2, 3, 9, 19});
   if (random()() % 3) w.pad_left = (w.kernel_x - 1) * w.dilation_x / 2;

@@ -9,6 +9,7 @@ namespace sparsejax::SPARSEJAX_TARGET {
 struct Strip {
   const Window& window;
   const Address* rows;   // of the current channel less `channel` bytes; missing ones are zeros
+  Address missing;       // what stands in `rows` for those
   Address channel;       // bytes from channel 0 to the current one
   const float* weights;  // [kernel_y][kernel_x]
   float bias;

@@ -37,8 +37,69 @@ void plane(const Strip& strip, int64_t out_rows, const Cut& cut) {
   if (out_rows - row == 1) rows_pass<V, K, step, 1>(strip, cut, row);
 }
 
+// R rows of a vector of outputs by a window of any size and dilation.
+template <class V, int step, int R, bool masked>
+SPARSEJAX_INLINE void any_vector(const Strip& strip, const Cut& cut, int64_t row, int64_t j) {
+  const Window& w = strip.window;
+  constexpr int kN = lanes_of<V>;
+  const int64_t x = cut.at(j, kN);
+  V sum[R];
+  for (int r = 0; r < R; r++) sum[r] = splat<V>(strip.bias);
+  const float* weight = strip.weights;
+  for (int64_t ky = 0; ky < w.kernel_y; ky++) {
+    const float* p[R];
+    bool there = false;
+    for (int r = 0; r < R; r++) {
+      const Address from = strip.rows[(row + r) * w.stride_y + ky * w.dilation_y];
+      there |= from != strip.missing;
+      p[r] = (const float*)(from + strip.channel) + x * step - w.pad_left;
+    }
+    if (!there) {
+      weight += w.kernel_x;
+      continue;
+    }
+    const float* mask = cut.masks + j * w.kernel_x * kN;
+    for (int64_t kx = 0; kx < w.kernel_x; kx++, mask += kN) {
+      const V factor = splat<V>(*weight++), inside = masked ? load<V>(mask) : V{};
+#pragma GCC unroll 4
+      for (int r = 0; r < R; r++) {
+        V in = load<V>(p[r]);
+        if constexpr (step == 2) in = every_second(in, load<V>(p[r] + kN), 0);
+        if constexpr (masked) in = cut_lanes(in, inside);
+        sum[r] += factor * in;
+        p[r] += w.dilation_x;
+      }
+    }
+  }
+  const V low = splat<V>(strip.activation.low), high = splat<V>(strip.activation.high);
+  for (int r = 0; r < R; r++)
+    store(strip.out + (row + r) * w.out_width + x,
+          clamp(step == 2 ? in_order(sum[r]) : sum[r], low, high));
+}
+
+template <class V, int step, int R>
+void any_rows(const Strip& strip, const Cut& cut, int64_t row) {
+  for (int64_t j = 0; j < cut.vectors; j++)
+    cut.whole(j) ? any_vector<V, step, R, false>(strip, cut, row, j)
+                 : any_vector<V, step, R, true>(strip, cut, row, j);
+}
+
+template <class V, int step>
+void any_plane(const Strip& strip, int64_t out_rows, const Cut& cut) {
+  int64_t row = 0;
+  for (; out_rows - row >= 4; row += 4) any_rows<V, step, 4>(strip, cut, row);
+  for (; out_rows - row >= 2; row += 2) any_rows<V, step, 2>(strip, cut, row);
+  for (; out_rows - row >= 1; row++) any_rows<V, step, 1>(strip, cut, row);
+}
+
+bool has_passes(const Window& w) {
+  return w.dilation_y == 1 && w.dilation_x == 1 && w.stride_y == w.stride_x &&
+         w.kernel_y == w.kernel_x && (w.kernel_y == 3 || w.kernel_y == 5 || w.kernel_y == 7);
+}
+
 template <class V, int step>
 void plane(const Strip& strip, int64_t out_rows, const Cut& cut) {
+  if (!has_passes(strip.window)) return any_plane<V, step>(strip, out_rows, cut);
   if (strip.window.kernel_y == 3) plane<V, 3, step>(strip, out_rows, cut);
   if (strip.window.kernel_y == 5) plane<V, 5, step>(strip, out_rows, cut);
   if (strip.window.kernel_y == 7) plane<V, 7, step>(strip, out_rows, cut);
@@ -88,28 +149,24 @@ void whole_vectors(const WindowCall& call, const float* weights, const float* bi
   const Cut cut = cut_row<V>(window, scratch.masks);
   for (int64_t c = call.channel_begin; c < call.channel_end; c++) {
     const Address channel = c * call.pitch * sizeof(float);
-    for (int64_t i = 0; i < num_missing; i++)
-      scratch.rows[scratch.missing[i]] = (Address)(scratch.zeros + 16) - channel;
+    const Address zeros = (Address)(scratch.zeros + 16) - channel;
+    for (int64_t i = 0; i < num_missing; i++) scratch.rows[scratch.missing[i]] = zeros;
     const Strip strip = {window,
                          scratch.rows,
+                         zeros,
                          channel,
                          weights + c * taps,
                          bias[c],
                          activation,
                          call.out + c * call.out_pitch};
-    if (window.stride_y == 1)
+    if (window.stride_x == 1)
       plane<V, 1>(strip, call.out_rows, cut);
     else
       plane<V, 2>(strip, call.out_rows, cut);
   }
 }
 
-bool has_passes(const Window& w) {
-  return w.dilation_y == 1 && w.dilation_x == 1 && w.stride_y == w.stride_x &&
-         w.kernel_y == w.kernel_x && (w.kernel_y == 3 || w.kernel_y == 5 || w.kernel_y == 7);
-}
-
-// Tap by tap, for windows of any shape; exactly the strip is written.
+// Tap by tap, for strides and padding of any size; exactly the strip is written.
 void any_window(const WindowCall& call, int64_t channel, const float* weights, float bias,
                 const ActivationCall& activation, float* out) {
   const Window& window = call.window;
@@ -152,7 +209,7 @@ void window_depthwise(const WindowCall& call, const float* weights, const float*
   constexpr float kInf = __builtin_inff();
   const ActivationCall none = {Function::kClamp, -kInf, kInf}, &clamp = fused ? activation : none;
   const auto passes = [&](auto v) { whole_vectors<decltype(v)>(call, weights, bias, clamp); };
-  const bool done = has_passes(window) && with_vectors(call, passes);
+  const bool done = with_vectors(call, passes);
   if (!done) {
     const int64_t taps = window.kernel_y * window.kernel_x;
     for (int64_t c = call.channel_begin; c < call.channel_end; c++)

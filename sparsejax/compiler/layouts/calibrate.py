@@ -50,9 +50,9 @@ def costs() -> Costs:
 def _costs(_path: str, _instruction_set: str) -> Costs:
     known = read_cache()
     measured: dict[str, Sample] = {}
-    fitted = {}
+    found: dict[Layout, dict[Traits, float]] = {}
     for layout in LAYOUTS:
-        times: dict[Traits, float] = {}
+        times = found[layout] = {}
         for region in (products(layout), few_rows(layout)):
             keys = {n: (each := traits_of(n, region), key_of(each, layout)) for n in region.nodes}
             if any(known.get(key, UNKNOWN).repeats < MOST_MEASURED for _, key in keys.values()):
@@ -62,10 +62,20 @@ def _costs(_path: str, _instruction_set: str) -> Costs:
                     micros = max(seconds[program.steps[node]] * 1e6, SHORTEST)
                     known[key] = measured[key] = known.get(key, UNKNOWN).and_then(micros)
             times |= {traits: known[key].micros for traits, key in keys.values()}
-        fitted[layout.storage, layout.block] = fit(layout, times)
     if measured:
         write_cache(measured)
-    return fitted
+    return fit_all(found)
+
+
+def fit_all(times: Mapping[Layout, Mapping[Traits, float]]) -> Costs:
+    """The costs of each layout; a value that is read or written costs the same in all of them.
+
+    Each layout's few times alone would tell that cost badly, and it decides where there are few
+    weights for each value, as between groups of channels.
+    """
+    alone = [fit(layout, micros).activation for layout, micros in times.items()]
+    shared = float(np.median(alone))
+    return {(y.storage, y.block): fit(y, micros, shared) for y, micros in times.items()}
 
 
 def products(layout: Layout) -> Region:
@@ -108,8 +118,14 @@ def _node(op: Any, leading: tuple[int, ...], inputs: int, outputs: int) -> Node:
     return Node(op, [x], [y])
 
 
-def fit(layout: Layout, micros: Mapping[Traits, float]) -> Cost:
-    """The costs that err least, relatively, on the times of layers in a layout."""
+def fit(layout: Layout, micros: Mapping[Traits, float], activation: float | None = None) -> Cost:
+    """The costs that err least, relatively, on the times of layers in a layout.
+
+    Args:
+        layout: which one.
+        micros: the times.
+        activation: what a value costs, where that is known.
+    """
     rows: list[np.ndarray] = []
     of_weight: dict[bool, list[float]] = {True: [], False: []}  # one pixel, few
     for traits, time in micros.items():
@@ -119,17 +135,23 @@ def fit(layout: Layout, micros: Mapping[Traits, float]) -> Cost:
             continue
         rows.append(np.array(work(traits, weights)) / (time * 1e3))
     few, alone = (float(np.median(of_weight[one])) for one in (False, True))
-    return Cost(*_least_squares(np.array(rows)), few=few, alone=alone)  # type: ignore[misc]
+    if activation is None:
+        return Cost(*_least_squares(np.array(rows), 1.0), few=few, alone=alone)  # type: ignore[misc]
+    *others, values = np.array(rows).T
+    three = _least_squares(np.stack(others, 1), 1 - activation * values)
+    weight, pixel, place = three
+    return Cost(weight, pixel, place, activation, few, alone)
 
 
-def _least_squares(rows: np.ndarray) -> list[float]:
-    """The x >= 0 for which rows @ x is nearest to 1: the best of those with some of them 0."""
+def _least_squares(rows: np.ndarray, wanted: Any) -> list[float]:
+    """The x >= 0 for which rows @ x is nearest to `wanted`: the best of those with some 0."""
     best, least = np.zeros(rows.shape[1]), np.inf
+    wanted = np.broadcast_to(wanted, len(rows))
     for used in itertools.product((False, True), repeat=rows.shape[1]):
         x = np.zeros(rows.shape[1])
         if any(used):
-            x[list(used)] = np.linalg.lstsq(rows[:, used], np.ones(len(rows)), rcond=None)[0]
-        error = float(np.sum((rows @ x - 1) ** 2))
+            x[list(used)] = np.linalg.lstsq(rows[:, used], wanted, rcond=None)[0]
+        error = float(np.sum((rows @ x - wanted) ** 2))
         if (x >= 0).all() and error < least:
             best, least = x, error
     return best.tolist()

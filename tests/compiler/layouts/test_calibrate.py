@@ -28,6 +28,23 @@ def test_the_fit_finds_the_costs_that_made_the_times():
         assert fitted == pytest.approx(COSTS[layout.storage, layout.block], rel=1e-3)
 
 
+def test_a_value_costs_the_same_in_all_layouts():
+    alike = {key: cost._replace(activation=0.08) for key, cost in COSTS.items()}
+    found = {}
+    for layout in LAYOUTS:
+        regions = calibrate.products(layout), calibrate.few_rows(layout)
+        traits = [traits_of(node, region) for region in regions for node in region.nodes]
+        found[layout] = {each: estimate(alike, each, layout) for each in traits}
+    found[Layout(BLOCKS, 8)] = {
+        key: 1.1 * micros for key, micros in found[Layout(BLOCKS, 8)].items()
+    }
+    costs = calibrate.fit_all(found)
+    for key in alike:
+        assert costs[key].activation == pytest.approx(0.08, rel=1e-3)
+        if key != (BLOCKS, 8):
+            assert costs[key] == pytest.approx(alike[key], rel=1e-3)
+
+
 def test_no_cost_is_negative():
     """Times that fall with the activations, which no x >= 0 explains."""
     regions = calibrate.products(Layout(ROWS, 1)), calibrate.few_rows(Layout(ROWS, 1))

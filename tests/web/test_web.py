@@ -90,6 +90,31 @@ def test_a_browser_computes_what_jax_does_in_a_worker(tmp_path):
     assert "as many items as the others, got 7" in wrong
 
 
+# What is missing -> how a page would find it so, and what is said.
+MISSING = {
+    "SIMD": ("WebAssembly.validate = () => false;", "needs WebAssembly with SIMD (Chrome 91"),
+    "memory": (
+        "const {instantiate} = WebAssembly; WebAssembly.instantiate = async (...all) =>"
+        "({exports: {...(await instantiate(...all)).exports, malloc: () => 0}});",
+        "found no memory for",
+    ),
+}
+
+
+@in_node
+@pytest.mark.parametrize("what", MISSING)
+def test_what_an_engine_lacks_is_said_in_a_sentence(what, tmp_path):
+    without, said = MISSING[what]
+    saved(tmp_path / "net")
+    script = (
+        f"{without} import({json.dumps(str(ROOT / 'web/src/index.js'))})"
+        f".then(({{load}}) => load({json.dumps(str(tmp_path / 'net'))}))"
+        ".catch(({message}) => console.log(message))"
+    )
+    done = subprocess.run([NODE, "-e", script], capture_output=True, text=True)
+    assert said in done.stdout, done.stdout + done.stderr
+
+
 def net_of_bright(size, channels, classes):
     """A network that names the second class, the more surely the brighter a picture is."""
     weights = np.zeros((size, size, channels, classes), np.float32)

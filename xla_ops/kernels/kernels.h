@@ -7,7 +7,7 @@
 
 namespace sparsejax {
 
-// Those that were built and that this CPU can run, best first; never empty.
+// Those that were built and that this CPU can run, best first; none where it has none of them.
 const std::vector<Kernels>& usable_kernels();
 
 // The set in use; the best one until `use` says otherwise.

@@ -227,6 +227,9 @@ sparsejax_status sparsejax_load(const void* bytes, size_t size, sparsejax_model*
   if (!bytes || size > static_cast<size_t>(INT64_MAX))
     return fail(SPARSEJAX_BAD_ARGUMENT, "loading needs the bytes of a file");
   return guarded([&] {
+    if (usable_kernels().empty())
+      return fail(SPARSEJAX_FAILED,
+                  "this CPU has none of the instruction sets that the library was built for");
     Model read;
     const std::string wrong =
         read_model(static_cast<const uint8_t*>(bytes), static_cast<int64_t>(size), read);
@@ -289,4 +292,4 @@ sparsejax_status sparsejax_run(sparsejax_model* model, int64_t batch,
 
 const char* sparsejax_last_error(void) { return last_error; }
 
-const char* sparsejax_kernels(void) { return kernels().isa; }
+const char* sparsejax_kernels(void) { return usable_kernels().empty() ? "" : kernels().isa; }

@@ -33,7 +33,7 @@ typedef enum sparsejax_status {
   SPARSEJAX_BAD_FILE = 1,     /* damaged, none of ours, or for a newer reader */
   SPARSEJAX_BAD_ARGUMENT = 2, /* what the caller handed over does not fit */
   SPARSEJAX_NO_MEMORY = 3,
-  SPARSEJAX_FAILED = 4 /* the system gave no thread, say */
+  SPARSEJAX_FAILED = 4 /* the system gave no thread, say, or the CPU lacks the instructions */
 } sparsejax_status;
 
 typedef struct sparsejax_model sparsejax_model;
@@ -77,7 +77,8 @@ SPARSEJAX_API sparsejax_status sparsejax_run(sparsejax_model* model, int64_t bat
 /* What was wrong in this thread's last call that returned another status than SPARSEJAX_OK. */
 SPARSEJAX_API const char* sparsejax_last_error(void);
 
-/* The instruction set in use: avx512, avx2, sse2 or neon. */
+/* The instruction set in use: avx512, avx2, sse2, neon or wasm; "" where the CPU has none that the
+ * library was built for. */
 SPARSEJAX_API const char* sparsejax_kernels(void);
 
 #ifdef __cplusplus

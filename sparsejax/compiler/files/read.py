@@ -68,6 +68,7 @@ def load(path: str | PathLike, *, allow_xla: bool = False) -> LoadedFunction | E
 
     Raises:
         ValueError: when the file is damaged, none of ours, needs a newer reader, or needs XLA.
+        MemoryError: when there is none for its weights.
     """
     path = Path(path)
     file = path.read_bytes()
@@ -75,3 +76,5 @@ def load(path: str | PathLike, *, allow_xla: bool = False) -> LoadedFunction | E
         return ExportedFunction(path) if allow_xla and is_exported(file) else LoadedFunction(file)
     except ValueError as error:
         raise ValueError(f"load needs a file that sj.save wrote, got {path}: {error}.") from error
+    except MemoryError as error:
+        raise MemoryError(f"load found no memory for the weights in {path}.") from error

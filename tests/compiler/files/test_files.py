@@ -315,6 +315,16 @@ def test_a_file_of_every_older_version_loads():
             np.testing.assert_allclose(outputs[name], expected, rtol=1e-5, atol=1e-5)
 
 
+def test_no_memory_is_said_in_a_sentence(tmp_path, monkeypatch):
+    def full(file):
+        raise MemoryError("std::bad_alloc")
+
+    (tmp_path / "net").write_bytes(FILE)
+    monkeypatch.setattr(_ffi, "read_model", full)
+    with pytest.raises(MemoryError, match=r"load found no memory for the weights in .*net\."):
+        sj.load(tmp_path / "net")
+
+
 def damaged(rng, file):
     """The file with some bytes changed, or cut off."""
     data = bytearray(file)

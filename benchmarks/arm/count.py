@@ -88,8 +88,13 @@ def build(*, with_analyser: bool) -> Bench:
     windows = ("kernels/window.cc", "kernels/depthwise_strips.cc", "kernels/columns.cc")
     sources = {"multiply": products, "passes": (*windows, "kernels/pool.cc")}
     code = {name: _built(prefix, name, files) for name, files in sources.items()}
-    _compile("gcc", "-O2", "-shared", "-fPIC", str(HERE / "blocks.c"), "-o", str(PLUGIN))
+    build_plugin()
     return Bench(qemu, mca, code)
+
+
+def build_plugin() -> None:
+    """Build what counts."""
+    compiled("gcc", "-O2", "-shared", "-fPIC", str(HERE / "blocks.c"), "-o", str(PLUGIN))
 
 
 def _built(prefix: str, name: str, sources: Sequence[str]) -> dict[int, str]:
@@ -97,12 +102,13 @@ def _built(prefix: str, name: str, sources: Sequence[str]) -> dict[int, str]:
     sources = (*sources, "kernels/elementwise.cc")  # which has the activations
     kernels = sorted(str(file) for each in sources for file in (ROOT / "xla_ops").glob(each))
     program = str(FOLDER / name)
-    _compile(f"{prefix}g++", *FLAGS, "-static", *kernels, str(HERE / f"{name}.cc"), "-o", program)
+    compiled(f"{prefix}g++", *FLAGS, "-static", *kernels, str(HERE / f"{name}.cc"), "-o", program)
     listing = Program(f"{prefix}objdump").run("-d", program)
     return {int(address, 16): text for address, text in INSTRUCTION.findall(listing)}
 
 
-def _compile(*command: str) -> None:
+def compiled(*command: str) -> None:
+    """Run a compiler; end with what it says when it fails."""
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{command[0]} failed:\n{done.stderr}")
@@ -121,13 +127,11 @@ def count(bench: Bench, case: Case) -> dict[str, Any]:
     repeats leaves out everything that packs and prepares.
     """
     useful = _check(bench, case) * case.pixels / LANES
-    blocks = _profile(bench, case, 4)
-    blocks.subtract(_profile(bench, case, 2))
+    blocks = _added(bench, case, 2, 4)
     code = bench.code[case.program]
     fmla = sum(times * _fmla(code, block) for block, times in blocks.items()) / 2
-    executed = sum(times * block[1] for block, times in blocks.items()) / 2
     found = {
-        "instructions per useful fmla": executed / useful,
+        "instructions per useful fmla": _instructions(blocks) / 2 / useful,
         "fmla per useful fmla": fmla / useful,
     }
     if bench.analyser and fmla:
@@ -135,6 +139,21 @@ def count(bench: Bench, case: Case) -> dict[str, Any]:
         loop = _text(code, innermost_loop(code, hot[0]))
         found["static fmla per cycle"] = fmla_per_cycle(bench.analyser, loop)
     return {name: round(value, 4) for name, value in found.items()}
+
+
+def executed(bench: Bench, case: Case) -> int:
+    """Instructions of one more repeat."""
+    return _instructions(_added(bench, case, 1, 2))
+
+
+def _added(bench: Bench, case: Case, fewer: int, more: int) -> Blocks:
+    blocks = _profile(bench, case, more)
+    blocks.subtract(_profile(bench, case, fewer))
+    return blocks
+
+
+def _instructions(blocks: Blocks) -> int:
+    return sum(times * block[1] for block, times in blocks.items())
 
 
 def _check(bench: Bench, case: Case) -> int:

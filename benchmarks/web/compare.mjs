@@ -4,25 +4,37 @@ const SLOW = 400; // ms: what takes longer takes part in the first turns alone
 const SLOW_CALLS = 3;
 
 /**
- * Milliseconds, errors of outputs, and times within a turn over those of the fastest peer, by name.
+ * Milliseconds, from the bytes to the first result too, errors of outputs, and times within a turn
+ * over those of the fastest peer, by name.
  *
  * @param read the bytes of a file of the benchmark's folder.
  * @param ours names of files of sparsejax, the dense one first.
  */
 export async function compared({read, ours, load, ort, tf}) {
   const floats = async (name) => new Float32Array(await read(name));
-  const input = await floats("input"), runs = {}, expected = {};
-  for (const name of ours) {
-    const net = await load(new Uint8Array(await read(name)), {worker: false});
-    runs[name] = async () => Object.values(await net.run(input))[0];
-    expected[name] = await floats(`${name}.expected`);
-  }
-  runs["onnxruntime-web"] = await ofOnnxruntime(ort, await read("dense.onnx"), await floats("input.nchw"));
+  const input = await floats("input"), planes = await floats("input.nchw"), dense = await read("dense.onnx");
   const layers = JSON.parse(new TextDecoder().decode(await read("layers.json"))), weights = await floats("layers.bin");
-  for (const backend of ["wasm", "cpu"]) runs[`tfjs-${backend}`] = await ofTensorflow(tf, backend, layers, weights, input);
-  const errors = {};
-  for (const [name, run] of Object.entries(runs)) errors[name] = difference(await run(), expected[name] ?? expected[ours[0]]);
-  return summary(await timed(runs), errors, ours);
+  const makers = {};
+  for (const name of ours) {
+    const file = new Uint8Array(await read(name));
+    makers[name] = () => ofOurs(load, file, input);
+  }
+  makers["onnxruntime-web"] = () => ofOnnxruntime(ort, dense, planes);
+  for (const backend of ["wasm", "cpu"]) makers[`tfjs-${backend}`] = () => ofTensorflow(tf, backend, layers, weights, input);
+  const runs = {}, errors = {}, firsts = {};
+  for (const [name, make] of Object.entries(makers)) {
+    const begin = performance.now();
+    runs[name] = await make();
+    const found = await runs[name]();
+    firsts[name] = performance.now() - begin;
+    errors[name] = difference(found, await floats(`${ours.includes(name) ? name : ours[0]}.expected`));
+  }
+  return summary(await timed(runs), errors, firsts, ours);
+}
+
+async function ofOurs(load, file, input) {
+  const net = await load(file, {worker: false});
+  return async () => Object.values(await net.run(input))[0];
 }
 
 async function ofOnnxruntime(ort, file, planes) {
@@ -89,10 +101,10 @@ async function timed(runs) {
   return times;
 }
 
-function summary(times, errors, ours) {
+function summary(times, errors, firsts, ours) {
   const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
   const peers = Object.keys(times).filter((name) => !ours.includes(name));
   const best = peers.reduce((a, b) => (median(times[a]) <= median(times[b]) ? a : b));
-  const row = ([name, own]) => [name, {ms: median(own), of_best_peer: median(own.map((time, i) => time / times[best][i])), error: errors[name]}];
+  const row = ([name, own]) => [name, {ms: median(own), of_best_peer: median(own.map((time, i) => time / times[best][i])), first_ms: firsts[name], error: errors[name]}];
   return {best_peer: best, ...Object.fromEntries(Object.entries(times).map(row))};
 }

@@ -56,6 +56,9 @@ EXTRAS = (
     Extra("sparsest layer", "smallest_density", 100, ".2f", " % kept"),
     Extra("dead", "dead_weights", 1, ".0f", ""),
     Extra("multiply-adds", "multiply_adds_left", 100, ".1f", " %"),
+    Extra("cost, of 8 bits everywhere", "cost_left", 100, ".1f", " %"),
+    Extra("mJ modelled, example_mobile", "modelled_joules_mobile", 1e3, ".3g", ""),
+    Extra("mJ modelled, example_fpga", "modelled_joules_fpga", 1e3, ".3g", ""),
 )
 
 

@@ -80,7 +80,7 @@ class SearchBits:
             "accuracy_before": ground.accuracy,
             "accuracy_untuned": untuned,
             "cost": own.costs(bits),
-            "cost_of_8_bits": own.limit / self.limit,
+            "cost_left": self.limit * own.costs(bits) / own.limit,
             "bits": [list(pair) for pair in bits.values()],
             **kept,
         }

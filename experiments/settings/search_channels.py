@@ -72,7 +72,7 @@ class SearchChannels:
             "accuracy_before": ground.accuracy,
             "accuracy_untuned": untuned,
             **keeps.evaluate(choice),
-            "multiply_adds_of_all": own.costs({}),
+            "multiply_adds_left": own.costs(own.widths(choice)) / own.costs({}),
             "widths": list(own.widths(choice).values()),
             **found,
         }

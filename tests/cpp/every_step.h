@@ -11,7 +11,8 @@ inline constexpr ImageSize kImage = {4, 6, 5}, kPixel = {4, 1, 1};
 // Steps of the valid program, in order; the values that they make have the same numbers.
 // clang-format off
 enum : size_t { kX, kG, kProduct, kDepthwise, kPool, kMean, kAffine, kBinary, kConcat, kChannels,
-                kPad, kFlatten, kPick, kLayerNorm, kRmsNorm, kSoftmax, kFirstOutput };
+                kPad, kFlatten, kPick, kLayerNorm, kRmsNorm, kSoftmax,
+                kSequences, kAttention, kFirstOutput };
 // clang-format on
 
 inline void weigh(Draft& d, Step& step, int64_t weights, int64_t bias) {
@@ -55,6 +56,9 @@ inline Draft valid() {
   weigh(d, d.add(Op::kLayerNorm, kImage, {kX}), 4, 4);
   weigh(d, d.add(Op::kRmsNorm, kImage, {kLayerNorm}), 4, 4);
   d.add(Op::kSoftmax, kImage, {kRmsNorm});
+  number(d.add(Op::kInput, {6, 9, 1}, {}), 2, 2);
+  d.add(Op::kAttention, {6, 9, 1}, {kSequences, kSequences, kSequences, kSequences}).channels = {
+      2, 2, 3, 3, static_cast<int64_t>(Mask::kAddQueries), 0, 4, 4, 0, 0, 3};
   number(d.add(Op::kOutput, {}, {kPad}), 0, 3);
   number(d.add(Op::kOutput, {}, {kFlatten}), 1, 1);
   number(d.add(Op::kOutput, {}, {kPick}), 2, 3);

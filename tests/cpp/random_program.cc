@@ -83,11 +83,12 @@ class Growth {
   }
 
   void grow() {
-    const int64_t x = any(), kind = c_.below(15);
+    const int64_t x = any(), kind = c_.below(17);
     if (size(x).floats() > 20000 && kind != 4) return;
     if (kind <= 1 || (column_ && (kind == 2 || kind == 3))) return product(x);
     if (kind == 2) return depthwise(x);
     if (kind == 3) return pool(x);
+    if (kind >= 14 && size(x).width == 1) return attention(x);
     if (kind == 12) return norm(x);
     if (kind == 13) return void(d_.add(Op::kSoftmax, size(x), {x}));
     if (column_ && (kind == 4 || kind >= 10)) return affine(x);
@@ -179,6 +180,37 @@ class Growth {
     Step& step = d_.add(c_.percent(50) ? Op::kLayerNorm : Op::kRmsNorm, size(x), {x});
     weigh(step, size(x).channels, 1, 4);
     step.activation.low = .1f;
+  }
+
+  // Heads of any channels of values of as many rows.
+  void attention(int64_t x) {
+    const int64_t height = size(x).height, count = c_.of({1, 2, 3}), wanted = c_.of({4, 1, 9, 17});
+    const auto beside = [&](auto fits) {
+      return find([&](const ImageSize& s) {
+        return s.width == 1 && s.height == height && fits(s.channels);
+      });
+    };
+    const auto any = [](int64_t) { return true; };
+    std::vector<int64_t> inputs = {x, beside(any), beside(any)};
+    const auto channels = [&](int64_t input) { return size(inputs[input]).channels; };
+    const int64_t head = std::min({wanted, channels(0), channels(1)});
+    const int64_t values = std::min(wanted, channels(2));
+    int64_t length = height;
+    for (int64_t part : {2, 3, 7})
+      if (length % part == 0 && c_.percent(30)) length /= part;
+    auto mask = static_cast<Mask>(c_.below(kNumMasks));
+    if (mask != Mask::kNone && mask != Mask::kCausal) {
+      const int64_t own = is_of_keys(mask) ? 1 : length;
+      inputs.push_back(beside([&](int64_t n) { return n == own; }));
+      if (inputs.back() == kNone) inputs.pop_back(), mask = Mask::kCausal;
+    }
+    std::vector<int64_t> list = {count, head, values, length, static_cast<int64_t>(mask)};
+    for (int64_t i = 0; i < 3; i++)
+      for (int64_t h = 0; h < count; h++)
+        list.push_back(c_.below(channels(i) - (i < 2 ? head : values) + 1));
+    Step& step = d_.add(Op::kAttention, {count * values, height, 1}, inputs);
+    step.channels = list;
+    step.activation = {Function::kIdentity, .5f, c_.percent(50) ? -1e38f : -2.f};
   }
 
   void binary(int64_t x) {

@@ -112,6 +112,8 @@ class Reference {
         return norm(s, out);
       case Op::kSoftmax:
         return softmax(s, out);
+      case Op::kAttention:
+        return attention(s, out);
       default:
         return move(s, out);  // channels and padding
     }
@@ -314,6 +316,55 @@ class Reference {
       for (double& v : x) v /= sum;
     });
     out.error = std::exp(2 * from.error) - 1 + 4e-6 * (1 + from.most());
+  }
+
+  // The score of a key behind the mask.
+  double masked(const Step& s, const Heads& heads, int64_t head, int64_t query, int64_t key,
+                double score) const {
+    const double fill = s.activation.high;
+    if (heads.mask == Mask::kNone) return score;
+    if (heads.mask == Mask::kCausal) return key <= query ? score : fill;
+    const Image& mask = in(s, 3);
+    const int64_t first = mask.size.channels == heads.length ? 0 : head * heads.length;
+    const double number = is_of_keys(heads.mask)
+                              ? mask.at[key]
+                              : mask.at[(first + key % heads.length) * mask.size.height + query];
+    if (heads.mask == Mask::kAddKeys || heads.mask == Mask::kAddQueries) return score + number;
+    return number != 0 ? score : fill;
+  }
+
+  void attention(const Step& s, Image& out) const {
+    const Heads heads(s);
+    const Image &q = in(s), &k = in(s, 1), &v = in(s, 2);
+    const int64_t rows = out.size.height, n = heads.length;
+    std::vector<double> weights(n);
+    for (int64_t h = 0; h < heads.count; h++)
+      for (int64_t row = 0; row < rows; row++) {
+        const int64_t start = row / n * n;
+        double most = -INFINITY, sum = 0;
+        for (int64_t i = 0; i < n; i++) {
+          double score = 0;
+          for (int64_t c = 0; c < heads.size; c++)
+            score += q.at[(heads.queries[h] + c) * rows + row] *
+                     k.at[(heads.keys[h] + c) * rows + start + i];
+          weights[i] = masked(s, heads, h, row, start + i, score * s.activation.low);
+          most = std::max(most, weights[i]);
+        }
+        for (double& w : weights) sum += w = std::exp(w - most);
+        for (int64_t c = 0; c < heads.value_size; c++)
+          for (int64_t i = 0; i < n; i++)
+            out.at[(h * heads.value_size + c) * rows + row] +=
+                weights[i] / sum * v.at[(heads.values[h] + c) * rows + start + i];
+      }
+    const double extra = s.inputs.size() > 3 ? in(s, 3).error + 1e-6 * in(s, 3).most() : 0;
+    const double scores =
+        static_cast<double>(heads.size) *
+            (q.error * k.most() + k.error * (q.most() + q.error) + 1e-6 * q.most() * k.most()) +
+        extra;
+    out.error = v.error + (std::exp(2 * scores) - 1 + 1e-5) * (v.most() + v.error);
+    if (s.inputs.size() > 3 && in(s, 3).error > 0 &&
+        (heads.mask == Mask::kSelectKeys || heads.mask == Mask::kSelectQueries))
+      out.error = INFINITY;  // a number that is nearly 0 decides
   }
 
   void move(const Step& s, Image& out) const {

@@ -20,7 +20,7 @@ const std::vector<Damage>& damages() {
       {"a value is too large", [](Draft& d) { d.values[kX] = {3, 1 << 15, 1 << 15}; }},
       {"a step's kind", [](Draft& d) { d.steps[kX].op = static_cast<Op>(kNumOps); }},
       {"a step's kind", [](Draft& d) { d.steps[kX].op = static_cast<Op>(-1); }},
-      {"a step's output is 16", [](Draft& d) { d.steps[kX].output = 16; }},
+      {"a step's output is 18", [](Draft& d) { d.steps[kX].output = 18; }},
       {"a step's output is -2", [](Draft& d) { d.steps[kX].output = -2; }},
       {"a function", [](Draft& d) { d.steps[kAffine].activation.function = Function(12); }},
       {"a function", [](Draft& d) { d.steps[kAffine].activation.function = Function(-1); }},
@@ -92,6 +92,26 @@ const std::vector<Damage>& damages() {
       {"a norm must", [](Draft& d) { d.steps[kLayerNorm].inputs = {kPool}; }},
       {"a norm must", [](Draft& d) { d.steps[kRmsNorm].inputs = {kPool}; }},
       {"a softmax must", [](Draft& d) { d.steps[kSoftmax].inputs = {kPool}; }},
+      {"numbers for all heads", [](Draft& d) { d.steps[kAttention].channels.pop_back(); }},
+      {"numbers for all heads", [](Draft& d) { d.steps[kAttention].channels.clear(); }},
+      {"numbers for all heads", [](Draft& d) { d.steps[kAttention].channels[0] = 0; }},
+      {"numbers for all heads", [](Draft& d) { d.steps[kAttention].channels[0] = INT64_MAX; }},
+      {"a size that is none", [](Draft& d) { d.steps[kAttention].channels[1] = 0; }},
+      {"a size that is none", [](Draft& d) { d.steps[kAttention].channels[2] = INT64_MAX; }},
+      {"a size that is none", [](Draft& d) { d.steps[kAttention].channels[3] = -1; }},
+      {"keep its rows", [](Draft& d) { d.steps[kAttention].inputs[1] = kX; }},
+      {"keep its rows", [](Draft& d) { d.values[kAttention].height = 3; }},
+      {"whole sequences", [](Draft& d) { d.steps[kAttention].channels[3] = 2; }},
+      {"heads do not add up", [](Draft& d) { d.values[kAttention].channels = 5; }},
+      {"a head reaches", [](Draft& d) { d.steps[kAttention].channels[6] = 5; }},
+      {"a head reaches", [](Draft& d) { d.steps[kAttention].channels[7] = -1; }},
+      {"a head reaches", [](Draft& d) { d.steps[kAttention].channels[10] = 4; }},
+      {"a head reaches", [](Draft& d) { d.steps[kAttention].channels[1] = 7; }},
+      {"no such mask", [](Draft& d) { d.steps[kAttention].channels[4] = 0; }},
+      {"no such mask", [](Draft& d) { d.steps[kAttention].channels[4] = 6; }},
+      {"no such mask", [](Draft& d) { d.steps[kAttention].channels[4] = -1; }},
+      {"no such mask", [](Draft& d) { d.steps[kAttention].inputs.pop_back(); }},
+      {"mask does not fit", [](Draft& d) { d.steps[kAttention].channels[4] = 2; }},
       {"lie outside", [](Draft& d) { d.steps[kLayerNorm].weights = before_end(d, 3); }},
       {"lie outside", [](Draft& d) { d.steps[kRmsNorm].bias = before_end(d, 3); }},
       {"lie outside",
@@ -140,10 +160,10 @@ struct May {
   std::string fields;
 };
 const May kMay[] = {
-    {kG, "no"},        {kProduct, "awplrb"}, {kDepthwise, "awpb"}, {kPool, "wpm"},
-    {kMean, ""},       {kAffine, "ab"},      {kBinary, "a2"},      {kConcat, ""},
-    {kChannels, "c"},  {kPad, "p"},          {kFlatten, "o"},      {kPick, "k"},
-    {kLayerNorm, "b"}, {kRmsNorm, "b"},      {kSoftmax, ""},       {kFirstOutput, "no"}};
+    {kG, "no"},       {kProduct, "awplrb"}, {kDepthwise, "awpb"}, {kPool, "wpm"},   {kMean, ""},
+    {kAffine, "ab"},  {kBinary, "a2"},      {kConcat, ""},        {kChannels, "c"}, {kPad, "p"},
+    {kFlatten, "o"},  {kPick, "k"},         {kLayerNorm, "b"},    {kRmsNorm, "b"},  {kSoftmax, ""},
+    {kAttention, ""}, {kFirstOutput, "no"}};
 
 // Sets one field of a step to something that does no harm where it is allowed.
 const std::vector<std::pair<char, std::function<void(Step&)>>> kSet = {

@@ -141,6 +141,7 @@ NB_MODULE(_xla_ops, m) {
 #define FUNCTION(name, code) codes["function"][#name] = code;
 #define ACTIVATION(name, code) codes["activation"][#name] = code;
 #define BINARY(name, code) codes["binary"][#name] = code;
+#define MASK(name, code) codes["mask"][#name] = code;
 #define STORAGE(name, code) codes["storage"][#name] = code;
 #include "kernels/codes.def"
     return codes;

@@ -44,6 +44,7 @@ constexpr Fields kFields[kNumOps] = {
     /* layernorm */ {1, 1,    o, o, o, x, o, o, o, o, o, o, o},
     /* rmsnorm   */ {1, 1,    o, o, o, x, o, o, o, o, o, o, o},
     /* softmax   */ {1, 1,    o, o, o, o, o, o, o, o, o, o, o},
+    /* attention */ {3, 4,    o, o, o, o, o, o, o, o, o, o, x},
 };
 // clang-format on
 
@@ -86,6 +87,8 @@ class Checker {
                floats(step_.weights, in().channels) && floats(step_.bias, in().channels);
       case Op::kSoftmax:
         return need(in() == out(), "a softmax must keep sizes");
+      case Op::kAttention:
+        return attention();
     }
     return true;
   }
@@ -164,6 +167,48 @@ class Checker {
                     static_cast<int64_t>(step_.channels.size()) == out().channels,
                 "a choice of channels does not fit") &&
            need(there, "a choice of channels names one that is not there");
+  }
+
+  bool attention() const {
+    const auto listed = static_cast<int64_t>(step_.channels.size());
+    if (!need(listed > Heads::kFirst && step_.channels[0] > 0 && step_.channels[0] < kMostSide &&
+                  listed == Heads::list_size(step_.channels[0]),
+              "attention needs numbers for all heads"))
+      return false;
+    const Heads heads(step_);
+    for (int64_t side : {heads.size, heads.value_size, heads.length})
+      if (!need(side > 0 && side < kMostSide, "attention has a size that is none")) return false;
+    for (int64_t id : step_.inputs)
+      if (!need(value(id).height == out().height && value(id).width == 1,
+                "attention must keep its rows"))
+        return false;
+    return need(out().width == 1 && out().height % heads.length == 0,
+                "attention needs whole sequences") &&
+           need(out().channels == heads.count * heads.value_size,
+                "attention's heads do not add up") &&
+           need(reads(heads.queries, heads.count, heads.size, 0) &&
+                    reads(heads.keys, heads.count, heads.size, 1) &&
+                    reads(heads.values, heads.count, heads.value_size, 2),
+                "a head reaches out of its input") &&
+           mask(heads);
+  }
+  // Do heads of `size` channels lie inside of an input?
+  bool reads(const int64_t* first, int64_t heads, int64_t size, int64_t input) const {
+    const int64_t last = value(step_.inputs[input]).channels - size;
+    return std::all_of(first, first + heads, [&](int64_t c) { return c >= 0 && c <= last; });
+  }
+  bool mask(const Heads& heads) const {
+    const auto kind = static_cast<int64_t>(heads.mask);
+    const bool has_input = heads.mask != Mask::kNone && heads.mask != Mask::kCausal;
+    if (!need(kind >= 0 && kind < kNumMasks && has_input == (step_.inputs.size() == 4),
+              "attention has no such mask"))
+      return false;
+    if (!has_input) return true;
+    const int64_t channels = value(step_.inputs[3]).channels;
+    return need(is_of_keys(heads.mask)
+                    ? channels == 1
+                    : channels == heads.length || channels == heads.count * heads.length,
+                "attention's mask does not fit");
   }
 
   bool pick() const {

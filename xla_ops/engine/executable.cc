@@ -86,7 +86,9 @@ Executable::Executable(const Executable& packed, Program program)
 std::unique_ptr<Executable> Executable::with_rows(int64_t rows) const {
   Program program = program_;
   for (const Step& step : program.steps)
-    if (!works_on_rows(program, step)) return nullptr;
+    if (!works_on_rows(program, step) ||
+        (step.op == Op::kAttention && rows % Heads(step).length != 0))
+      return nullptr;
   for (ImageSize& size : program.values) {
     if (size.width != 1 || size.height != program_.values[0].height) return nullptr;
     if (rows > kMostFloats / size.channels) return nullptr;

@@ -17,7 +17,8 @@ bool reads_whole(const Program& program, const Step& step) {
     const Picks picks(step, program.values[step.output]);
     return !std::is_sorted(picks.rows, picks.row_parts);
   }
-  return step.op == Op::kMean || step.op == Op::kFlatten || step.op == Op::kOutput;
+  return step.op == Op::kMean || step.op == Op::kFlatten || step.op == Op::kOutput ||
+         step.op == Op::kAttention;
 }
 
 bool is_windowed(const Step& step) {
@@ -204,7 +205,8 @@ bool reads_directly(const Program& program, const Step& step) {
 }
 
 bool works_on_rows(const Program& program, const Step& step) {
-  return is_pixelwise(step.op) && (step.op != Op::kProduct || reads_directly(program, step));
+  if (step.op == Op::kProduct) return reads_directly(program, step);
+  return is_pixelwise(step.op) || step.op == Op::kAttention;
 }
 
 StripRange strips_read(const Program& program, const Plan& plan, const Step& step, int64_t value,

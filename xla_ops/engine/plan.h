@@ -55,7 +55,7 @@ StripRange strips_read(const Program& program, const Plan& plan, const Step& ste
 // Does the product read its input's strips as they are?
 bool reads_directly(const Program& program, const Step& step);
 
-// Does a step of values that are rows (width 1) compute each row by itself?
+// Does a step of values that are rows (width 1) compute each row by itself, or sequences of them?
 bool works_on_rows(const Program& program, const Step& step);
 
 // Threads share a kept value's strips by pieces: a range begins where one of these does.

@@ -9,6 +9,7 @@
 
 #include "engine/pack_product.h"
 #include "kernels/activation.h"
+#include "kernels/attention.h"
 #include "kernels/elementwise.h"
 #include "kernels/window.h"
 
@@ -94,6 +95,27 @@ struct Picks {
   static int64_t size(const ImageSize& out) {
     return 2 * (out.height + out.width) + 3 * out.channels;
   }
+};
+
+// The heads of an attention over sequences of `length` rows, which lie one behind the other. q, k
+// and v are channels of the step's first three inputs: those of a head begin at its numbers here.
+// The fourth input, where there is one, is the mask.
+struct Heads {
+  int64_t count, size, value_size, length;
+  Mask mask;
+  const int64_t *queries, *keys, *values;  // first channels, one for each head
+  // Of a step whose list has `list_size(heads)` numbers.
+  explicit Heads(const Step& step)
+      : count(step.channels[0]),
+        size(step.channels[1]),
+        value_size(step.channels[2]),
+        length(step.channels[3]),
+        mask(static_cast<Mask>(step.channels[4])),
+        queries(step.channels.data() + kFirst),
+        keys(queries + count),
+        values(keys + count) {}
+  static constexpr int64_t kFirst = 5;
+  static int64_t list_size(int64_t heads) { return kFirst + 3 * heads; }
 };
 
 struct Program {

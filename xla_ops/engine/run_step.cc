@@ -1,6 +1,7 @@
 // Runs one strip of one step; see executable.h.
 #include <cstring>
 
+#include "engine/run_attention.h"
 #include "engine/run_norm.h"
 #include "engine/run_pick.h"
 #include "engine/run_product.h"
@@ -43,6 +44,8 @@ class StepRun : StripRun {
       case Op::kRmsNorm:
       case Op::kSoftmax:
         return run_norm(frame_, step_, strip_, team_);
+      case Op::kAttention:
+        return run_attention(frame_, step_, strip_, team_);
     }
   }
 

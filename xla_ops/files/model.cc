@@ -127,7 +127,7 @@ class Reader {
 
   // Rows do not meet: only so can there be any number of them.
   void check_row_step(Op op, Json step) {
-    bool alone = is_pixelwise(op);
+    bool alone = is_pixelwise(op) || op == Op::kAttention;  // of the rows of one item
     for (const char* name : {"window", "strides", "dilation", "pads", "gate", "groups"})
       alone = alone && step.member(name).kind() == JsonKind::kMissing;
     problem_.need(alone, "a step works on several rows at once");

@@ -20,7 +20,8 @@ enum class Activation : int64_t {
 
 struct ActivationCall {
   Function function;
-  float low, high;  // parameters of kClamp, kLeakyRelu, kElu; low: a norm's epsilon
+  float low,
+      high;  // parameters of kClamp, kLeakyRelu, kElu; a norm's epsilon; attention's scale, fill
 };
 
 }  // namespace sparsejax

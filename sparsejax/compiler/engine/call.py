@@ -101,14 +101,18 @@ def region_call(region: Region, programs: Programs) -> Callable:
         programs: of this region, or of one that differs in the number of rows or images alone.
     """
     reference = interpreter(region.nodes, region.inputs, region.outputs)
+    ops: list[Any] = [node.op for node in region.nodes]
     num_items = int(not region.rows)  # leading axes of an image; of rows, all but one
 
     def item_axes(value: Value) -> int:
         return num_items or len(value.shape) - 1
 
+    meeting = any(op.rows_meet for op in ops)
+
     def axes(options: None, ranks: Sequence[int]) -> Names:
+        free = lambda value: item_axes(value) - meeting  # of axes along which devices may cut
         names = lambda value: (
-            *(f"N{axis}" for axis in range(item_axes(value))),
+            *(f"{'N' if axis < free(value) else 'n'}{axis}" for axis in range(item_axes(value))),
             *("c" for _ in value.shape[item_axes(value) :]),
         )
         return Names(tuple(map(names, region.inputs)), tuple(map(names, region.outputs)))

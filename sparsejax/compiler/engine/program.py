@@ -84,16 +84,16 @@ def read_steps(words: np.ndarray) -> tuple[list[Size], list[Step]]:
         storage, *layout = take(5)
         last, pooling, binary, weights, bias, argument, rank = take(7)
         inputs, channels = take(next(left)), take(next(left))
-        fields: list[Any] = [_NAMES["op"][op], output, inputs]
+        fields: list[Any] = [NAMES["op"][op], output, inputs]
         fields += [tuple(sides[i : i + 2]) for i in range(0, 8, 2)]
-        fields += [Activation(_NAMES["function"][function], low, high), residual, gate, groups]
-        fields += [Layout(Storage[_NAMES["storage"][storage].upper()], *layout), bool(last)]
-        fields += [_NAMES["pooling"][pooling], _NAMES["binary"][binary]]
+        fields += [Activation(NAMES["function"][function], low, high), residual, gate, groups]
+        fields += [Layout(Storage[NAMES["storage"][storage].upper()], *layout), bool(last)]
+        fields += [NAMES["pooling"][pooling], NAMES["binary"][binary]]
         steps.append(Step(*fields, weights, bias, argument, rank, channels))  # type: ignore[call-arg]
     return sizes, steps
 
 
-_NAMES = {enum: {code: name for name, code in codes.items()} for enum, codes in CODES.items()}
+NAMES = {enum: {code: name for name, code in codes.items()} for enum, codes in CODES.items()}
 
 
 @dataclass

@@ -7,6 +7,7 @@ import numpy as np
 
 from sparsejax.compiler.engine.program import (
     INPUT,
+    NAMES,
     NO_PRODUCT,
     NONE,
     OUTPUT,
@@ -18,6 +19,7 @@ from sparsejax.compiler.files.graph import weights_of
 from sparsejax.compiler.graph.graph import FLOAT32, Node, Region, Size, Value
 from sparsejax.compiler.graph.images import Pairs, channel_axis
 from sparsejax.compiler.nodes.affine import Affine
+from sparsejax.compiler.nodes.attention import Attention
 from sparsejax.compiler.nodes.channels import Channels
 from sparsejax.compiler.nodes.concat import Concat
 from sparsejax.compiler.nodes.conv import Conv
@@ -183,6 +185,13 @@ def _norm(to: _Raising, step: Step) -> Norm:
     return Norm(matrix[:, 0], bias, step.activation.low, to.axis, step.op == "layer_norm")
 
 
+def _attention(to: _Raising, step: Step) -> Attention:
+    heads, size, value_size, length, mask, *first = step.channels
+    channels = np.array(first).reshape(3, heads)
+    numbers = (step.activation.low, step.activation.high)
+    return Attention(channels, size, value_size, length, NAMES["mask"][mask], *numbers)
+
+
 OPS: dict[str, Callable[[_Raising, Step], Any]] = {
     "product": _product,
     "depthwise": _depthwise,
@@ -196,6 +205,7 @@ OPS: dict[str, Callable[[_Raising, Step], Any]] = {
     "pick": _pick,
     "layer_norm": _norm,
     "rms_norm": _norm,
+    "attention": _attention,
     "softmax": lambda to, step: Softmax(to.axis),
     "flatten": lambda to, step: Reshape(to.values[step.output].shape),
 }

@@ -9,6 +9,7 @@ from sparsejax.compiler.nodes import (
     concat,
     conv,
     elementwise,
+    heads,
     line,
     linear,
     mean,
@@ -37,4 +38,5 @@ KINDS = (
     elementwise.RULES,
     norm.RULES,
     softmax.RULES,
+    heads.RULES,
 )

@@ -8,7 +8,7 @@ import numpy as np
 
 from sparsejax.compiler.engine.program import Builder
 from sparsejax.compiler.graph.activation import Activation
-from sparsejax.compiler.graph.edit import Edit, made
+from sparsejax.compiler.graph.edit import Edit
 from sparsejax.compiler.graph.graph import Node
 from sparsejax.compiler.graph.images import is_channel
 from sparsejax.compiler.graph.op import MappingType
@@ -60,12 +60,12 @@ class Norm(ChannelsOp):
 
 def to_norm(edit: Edit, node: Node) -> bool:
     """The equations of a norm, however they are spelled."""
-    rank = len(node.outputs[0].shape) if node.outputs else 0
     for function in reversed(list(functions_to(edit, node))):
+        rank = len(function.source.shape)
         if is_channel(function.axis, rank) and rank > 1 and _has_root(function):
             norm = norm_of(function)
             if norm is not None:
-                return edit.replace(node, made(norm, [function.source], function.source.shape))
+                return edit.replace(node, *function.through(norm))
     return False
 
 

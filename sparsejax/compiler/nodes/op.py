@@ -51,6 +51,11 @@ class RegionOp(abc.ABC):
         """Must it run even if nobody reads its outputs?"""
         return False
 
+    @property
+    def rows_meet(self) -> bool:
+        """Does it need all rows along the last axis but one, of arrays that are no images?"""
+        return False
+
     @abc.abstractmethod
     def evaluate(self, *inputs: Any, **_: Any) -> list[jax.Array]:
         """The outputs in plain JAX, for any batch size and also in float64."""

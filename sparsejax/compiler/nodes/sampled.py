@@ -2,35 +2,43 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from sparsejax.compiler.graph import fold
-from sparsejax.compiler.graph.edit import Edit, constant_of, is_float
+from sparsejax.compiler.graph.edit import Edit, constant_of, is_float, made
 from sparsejax.compiler.graph.graph import Node, Value
 from sparsejax.compiler.nodes.affine import along_one_axis
 from sparsejax.compiler.nodes.primitive import Primitive
 from sparsejax.compiler.nodes.reshape import Reshape
+from sparsejax.compiler.nodes.transpose import Transpose
 
 MAX_NODES = 32  # of one function; flax's layer norm has 16
 OTHERS = ("integer_pow", "convert_element_type")
 REDUCTIONS: dict[str, Callable] = {"reduce_sum": np.sum, "reduce_max": np.max}
+REPEAT = "broadcast_in_dim"
 CLOSE = 3e-6  # of formulas in float32
 
 
 @dataclass(frozen=True, eq=False)
 class Along:
-    """Nodes that lead from one array to another of its shape, and reduce along one axis.
+    """Nodes that lead from one array to another, and reduce along one axis; axes of length 1 apart.
 
     Attributes:
         source: the array.
         nodes: from the last to the first.
-        axis: that they reduce along.
+        place: of the axis that they reduce along, among those longer than 1.
     """
 
     source: Value
     nodes: Sequence[Node]
-    axis: int
+    place: int
+
+    @property
+    def axis(self) -> int:
+        """The axis of the source."""
+        return _long(self.source.shape)[self.place]
 
     @property
     def length(self) -> int:
@@ -41,25 +49,47 @@ class Along:
         """What they make of float64 rows (any number, length); None where NumPy cannot tell."""
         values: dict[Value, np.ndarray] = {self.source: rows}
         for node in reversed(self.nodes):
-            inputs = [self._known(v) if v.constant is not None else values[v] for v in node.inputs]
+            inputs = [
+                self._known(v, node) if v.constant is not None else values[v] for v in node.inputs
+            ]
             result = _result(node, inputs)
             if result is None:
                 return None
             values[node.outputs[0]] = result
         return values[self.nodes[0].outputs[0]]
 
-    def _known(self, value: Value) -> np.ndarray | None:
+    def through(self, op: Any) -> list[Node]:
+        """The nodes that compute the same by an op of the source."""
+        inner, shape = made(op, [self.source], self.source.shape), self.nodes[0].outputs[0].shape
+        if shape == self.source.shape:
+            return [inner]
+        return [inner, made(Reshape(shape), inner.outputs, shape)]
+
+    def _known(self, value: Value, node: Node) -> np.ndarray | None:
         """A constant as a row, None if it differs from row to row."""
-        array = constant_of(value)
-        found = None if array is None else along_one_axis(array, self.source.shape)
-        return found[1] if found and found[0] in (self.axis, -1) else None
+        array, shape = constant_of(value), node.outputs[0].shape
+        found = None if array is None else along_one_axis(array, shape)
+        if found is None or found[0] == -1:
+            return found and found[1]
+        own = _sizes(shape) == _sizes(self.source.shape) and _long(shape)[self.place] == found[0]
+        return found[1] if own else None
+
+
+def _long(shape: Sequence[int]) -> list[int]:
+    """The axes that are longer than 1."""
+    return [axis for axis, size in enumerate(shape) if size != 1]
+
+
+def _sizes(shape: Sequence[int]) -> list[int]:
+    """The sizes that are no 1."""
+    return [size for size in shape if size != 1]
 
 
 def _result(node: Node, inputs: Sequence[np.ndarray | None]) -> np.ndarray | None:
     known = [array for array in inputs if array is not None]
     if len(known) < len(inputs):
         return None
-    if not isinstance(node.op, Primitive) or node.op.name == "broadcast_in_dim":
+    if not isinstance(node.op, Primitive) or node.op.name == REPEAT:
         return known[0]
     if node.op.name in REDUCTIONS:
         return np.asarray(REDUCTIONS[node.op.name](known[0], 1, keepdims=True))
@@ -69,66 +99,72 @@ def _result(node: Node, inputs: Sequence[np.ndarray | None]) -> np.ndarray | Non
 
 def functions_to(edit: Edit, sink: Node) -> Iterator[Along]:
     """The functions along an axis that end with a node, the smallest first."""
-    if not _is_elementwise(sink) or not is_float(*sink.outputs) or sink.outputs[0].constant:
+    if not _is_elementwise(sink) or not is_float(*sink.outputs):
         return
-    shape = sink.outputs[0].shape
-    nodes, members, axes = [sink], {sink}, set[int]()
+    whole = _sizes(sink.outputs[0].shape)
+    nodes, members, places = [sink], {sink}, _places(sink, whole)
     frontier = [v for v in dict.fromkeys(sink.inputs) if v.constant is None]
-    while frontier and len(nodes) <= MAX_NODES:
-        if axes and len(frontier) == 1 and frontier[0].shape == shape and is_float(frontier[0]):
-            yield Along(frontier[0], list(nodes), next(iter(axes)))
-        inner = [node for v in frontier if (node := _inner(edit, v, members, shape))]
+    while frontier and len(nodes) <= MAX_NODES and len(places) < 2:
+        alone = frontier[0]
+        if places and len(frontier) == 1 and _sizes(alone.shape) == whole and is_float(alone):
+            yield Along(alone, list(nodes), next(iter(places)))
+        inner = [node for v in frontier if (node := _inner(edit, v, members))]
         if not inner:
             return
         latest = max(inner, key=lambda node: edit.slot[node])
-        axes |= _axes(latest)
-        if len(axes) > 1:
-            return
+        places |= _places(latest, whole)
         nodes.append(latest)
         members.add(latest)
         inputs = [v for v in latest.inputs if v.constant is None]
         frontier = [v for v in dict.fromkeys([*frontier, *inputs]) if v is not latest.outputs[0]]
 
 
-def _inner(edit: Edit, value: Value, members: set[Node], shape: tuple[int, ...]) -> Node | None:
+def _inner(edit: Edit, value: Value, members: set[Node]) -> Node | None:
     """The writer of a value that the members alone read, if it works along rows."""
     node = edit.writer.get(value)
     if node is None or value in edit.outputs or not members.issuperset(edit.readers[value]):
         return None
-    before = node.inputs[0].shape if node.inputs else ()
-    if _is_elementwise(node):
-        return node
-    if isinstance(node.op, Reshape):  # (rows) and (rows, 1)
-        kept = [[size for size in each if size != 1] for each in (before, value.shape)]
-        return node if kept[0] == kept[1] and value.size < np.prod(shape) else None
+    if isinstance(node.op, Transpose):  # of axes of length 1
+        moved = [axis for axis in node.op.permutation if node.inputs[0].shape[axis] != 1]
+        return node if moved == sorted(moved) else None
+    if isinstance(node.op, Reshape):
+        return node if _sizes(node.inputs[0].shape) == _sizes(value.shape) else None
+    return node if _is_elementwise(node) or node.op.name in (*REDUCTIONS, REPEAT) else None
+
+
+def _places(node: Node, whole: list[int]) -> set[int]:
+    """Where the long axes are that a node reduces or repeats along; -1 for any other."""
     if not isinstance(node.op, Primitive):
-        return None
+        return set()
+    shape = node.outputs[0].shape
     if node.op.name in REDUCTIONS:
-        return node if before == shape and len(_axes(node)) == 1 else None
-    return node if node.op.name == "broadcast_in_dim" and _repeats(node, shape) else None
+        before = node.inputs[0].shape
+        long = _long(before) if _sizes(before) == whole else []
+        axes = [int(axis) for axis in node.op.equation.params["axes"]]
+        return {long.index(axis) if axis in long else -1 for axis in axes}
+    long = _long(shape) if _sizes(shape) == whole else []
+    places = set()
+    for value in node.inputs:
+        laid = _laid(node, value.shape, len(shape))
+        if value.constant is None and laid:
+            differs = [axis for axis in range(len(shape)) if laid[axis] != shape[axis]]
+            places |= {long.index(axis) if axis in long else -1 for axis in differs}
+    return places
 
 
-def _repeats(node: Node, shape: tuple[int, ...]) -> bool:
-    """Is it one number a row, repeated along it?"""
+def _laid(node: Node, shape: Sequence[int], rank: int) -> Sequence[int]:
+    """An input's sizes along the axes of the output."""
+    if node.op.name != REPEAT:
+        return shape
     assert isinstance(node.op, Primitive)
     dims = [int(d) for d in node.op.equation.params["broadcast_dimensions"]]
-    before = node.inputs[0].shape
-    laid = [before[dims.index(axis)] if axis in dims else 1 for axis in range(len(shape))]
-    differs = [axis for axis in range(len(shape)) if laid[axis] != shape[axis]]
-    return len(node.inputs) == 1 and node.outputs[0].shape == shape and len(differs) == 1
+    return [shape[dims.index(axis)] if axis in dims else 1 for axis in range(rank)]
 
 
 def _is_elementwise(node: Node) -> bool:
     if not isinstance(node.op, Primitive) or len(node.outputs) != 1 or node.op.effects:
         return False
     return node.op.name in fold.ELEMENTWISE or node.op.name in OTHERS
-
-
-def _axes(node: Node) -> set[int]:
-    """The axes of a reduction."""
-    if not isinstance(node.op, Primitive) or node.op.name not in REDUCTIONS:
-        return set()
-    return {int(axis) for axis in node.op.equation.params["axes"]}
 
 
 def near(actual: np.ndarray, expected: np.ndarray) -> bool:

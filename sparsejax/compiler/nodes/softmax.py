@@ -7,7 +7,7 @@ import numpy as np
 from scipy.special import softmax
 
 from sparsejax.compiler.engine.program import Builder
-from sparsejax.compiler.graph.edit import Edit, made
+from sparsejax.compiler.graph.edit import Edit
 from sparsejax.compiler.graph.graph import Node
 from sparsejax.compiler.graph.images import is_channel
 from sparsejax.compiler.graph.op import MappingType
@@ -40,11 +40,9 @@ class Softmax(ChannelsOp):
 
 def to_softmax(edit: Edit, node: Node) -> bool:
     """The equations of a softmax, however they are spelled."""
-    rank = len(node.outputs[0].shape) if node.outputs else 0
     for function in reversed(list(functions_to(edit, node))):
-        if is_channel(function.axis, rank) and is_softmax(function):
-            softmax = Softmax(function.axis)
-            return edit.replace(node, made(softmax, [function.source], function.source.shape))
+        if is_channel(function.axis, len(function.source.shape)) and is_softmax(function):
+            return edit.replace(node, *function.through(Softmax(function.axis)))
     return False
 
 

@@ -36,7 +36,27 @@ def merge(edit: Edit, node: Node) -> bool:
     if writer is not None and isinstance(writer.op, Transpose):
         order = tuple(writer.op.permutation[axis] for axis in op.permutation)
         return edit.replace(node, Node(Transpose(order), writer.inputs, node.outputs))
-    return False
+    return _merge_around(edit, node)
+
+
+def _merge_around(edit: Edit, node: Node) -> bool:
+    """A transposition of one meets it ahead of a reshape of nothing but axes of length 1."""
+    middle = edit.writer.get(node.inputs[0])
+    if middle is None or not isinstance(middle.op, Reshape):
+        return False
+    x, y = middle.inputs[0], middle.outputs[0]
+    first = edit.writer.get(x)
+    if first is None or not isinstance(first.op, Transpose) or not isinstance(node.op, Transpose):
+        return False
+    long = [[axis for axis, size in enumerate(v.shape) if size != 1] for v in (x, y)]
+    if [x.shape[axis] for axis in long[0]] != [y.shape[axis] for axis in long[1]]:
+        return False
+    own = dict(zip(long[1], long[0], strict=True))
+    ones = [axis for axis, size in enumerate(x.shape) if size == 1]
+    order = (*ones, *(own[axis] for axis in node.op.permutation if axis in own))
+    turned = made(Transpose(order), [x], [x.shape[axis] for axis in order])
+    shape = node.outputs[0].shape
+    return edit.replace(node, turned, made(Reshape(shape), turned.outputs, shape))
 
 
 def sink(edit: Edit, node: Node) -> bool:

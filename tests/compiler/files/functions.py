@@ -42,6 +42,14 @@ def normed(params, x):
     return jax.nn.softmax(y * params["scale"])
 
 
+def attended(params, x):
+    y = x @ params["in"]
+    heads = [y[..., i : i + 16].reshape(*y.shape[:-1], 2, 8) for i in (0, 16, 24)]
+    scores = jax.numpy.einsum("bqhd,bkhd->bhqk", *heads[:2])
+    y = jax.numpy.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores), heads[2])
+    return y.reshape(*y.shape[:2], 16) @ params["out"][:16]
+
+
 def channels_first(params, x):
     numbers = ("NCHW", "HWIO", "NCHW")
     y = jax.lax.conv_general_dilated(x, params["first"], (1, 1), "VALID", dimension_numbers=numbers)
@@ -60,5 +68,6 @@ CALLS = {
     "rows": (perceptron, ROWS, lambda n: (drawn(n, 24),)),
     "rows of rows": (perceptron, ROWS, lambda n: (drawn(n, 3, 24),)),
     "rows and norms": (normed, ROWS, lambda n: (drawn(n, 5, 24),)),
+    "rows of attention": (attended, ROWS, lambda n: (drawn(n, 5, 24),)),
     "trees": (trees, NET, lambda n: ({"image": drawn(n, 9, 8, 3), "bias": [drawn(n, 12)]},)),
 }

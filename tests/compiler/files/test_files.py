@@ -46,13 +46,15 @@ def file_of(region, layouts=None):
 def region_of(op, inputs):
     node = node_of(op, inputs)
     last = not isinstance(op, Concat) or op.axis == 3
-    return Region([node], node.inputs, node.outputs, channels_last=last)
+    rows = inputs[0].ndim == 3
+    return Region([node], node.inputs, node.outputs, rows, last)
 
 
 def raised_from(region, file):
     """A region of the file's steps, and its layouts."""
     words, floats, _ = _ffi.read_model(file)
-    items = "channels_last" if region.channels_last else "channels_first"
+    images = "channels_last" if region.channels_last else "channels_first"
+    items = "rows" if region.rows else images
     one = lambda values: [(1, *value.shape[1:]) for value in values]
     return raised(Program(words, floats, {}), items, one(region.inputs), one(region.outputs))
 

@@ -14,6 +14,7 @@ from sparsejax.compiler.graph.graph import FLOAT32, Node, Region, Value
 from sparsejax.compiler.graph.images import LAST, TO_FIRST, TO_LAST
 from sparsejax.compiler.graph.op import MappingType
 from sparsejax.compiler.nodes.affine import Affine
+from sparsejax.compiler.nodes.attention import Attention
 from sparsejax.compiler.nodes.channels import Channels
 from sparsejax.compiler.nodes.concat import Concat
 from sparsejax.compiler.nodes.conv import Conv
@@ -28,7 +29,7 @@ from sparsejax.compiler.nodes.pool import Pool
 from sparsejax.compiler.nodes.reshape import Reshape
 from sparsejax.compiler.nodes.softmax import Softmax
 
-IMAGE, GATE, VECTOR = (2, 5, 4, 6), (2, 1, 1, 6), (2, 6)
+IMAGE, GATE, VECTOR, LINE = (2, 5, 4, 6), (2, 1, 1, 6), (2, 6), (2, 5, 6)
 
 
 def weights(*shape):
@@ -38,6 +39,10 @@ def weights(*shape):
 # name -> op and the shapes of its inputs, channels last
 CASES = {
     "affine": (Affine(weights(6), weights(6), LAST, RELU), IMAGE),
+    "attention": (
+        Attention(np.array([[0, 3], [0, 2], [1, 4]]), 3, 2, 5, "causal", 0.5, -1e30),
+        *(LINE, LINE, LINE),
+    ),
     "channels": (Channels(np.array([4, 0, 1]), LAST), IMAGE),
     "concat": (Concat(LAST), IMAGE, IMAGE),
     "conv": (Conv(weights(3, 2, 3, 4), weights(4), strides=(2, 1), groups=2), IMAGE),
@@ -65,7 +70,7 @@ CASES = {
     "pool of the height": (Pool("max", (2, 1), (2, 1)), IMAGE),
     "reshape": (Reshape((2, 120)), IMAGE),
 }
-ON_IMAGES = [name for name, (_, *shapes) in CASES.items() if VECTOR not in shapes]
+ON_IMAGES = [name for name, (_, *shapes) in CASES.items() if not {VECTOR, LINE} & {*shapes}]
 
 
 def inputs_of(*shapes):
@@ -101,7 +106,8 @@ def test_the_engine_computes_what_the_kind_means(name):
     op, *shapes = CASES[name]
     inputs = inputs_of(*shapes)
     node = node_of(op, inputs)
-    region = Region([node], node.inputs, node.outputs)
+    rows = len(shapes[0]) == len(LINE)
+    region = Region([node], node.inputs, node.outputs, rows)
     (actual,) = region_call(region, Programs(region, {}))(*inputs)
     (expected,) = op.evaluate(*inputs)
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)

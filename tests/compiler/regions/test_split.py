@@ -95,7 +95,7 @@ GRAPHS = {
     "crossing": (crossing, X, None),
     "late merge": (late_merge, X, None),
     "several outputs": (several_outputs, X, [(4, "images", 1)]),
-    "queries, keys, values": (queries_keys_values, ROWS, [(3, "rows", 1)]),
+    "queries, keys, values": (queries_keys_values, ROWS, [(5, "rows", 1)]),
     "images and rows": (images_and_rows, X, None),
     "pixels as batch": (pixels_as_batch, X, [(1, "images", 1), (1, "rows", 1)]),
     "head": (head, X, [(3, "images", 1)]),

@@ -1,0 +1,97 @@
+"""Attention of heads over sequences of rows, with its mask."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sparsejax.compiler.engine.program import Builder
+from sparsejax.compiler.graph.activation import Activation
+from sparsejax.compiler.graph.graph import Node
+from sparsejax.compiler.graph.op import MappingType
+from sparsejax.compiler.nodes.op import RegionOp, last_axis
+from sparsejax.ops._ffi import CODES
+
+ATTENTION = "attention"  # in xla_ops/engine/codes.def
+
+
+@dataclass(frozen=True, eq=False)
+class Attention(RegionOp):
+    """softmax(scale q k^T, masked) v of each head; inputs [q, k, v] or [q, k, v, mask], of rows.
+
+    Attributes:
+        first: (3, heads): the channels of q, k and v where each head begins; heads may share them.
+        size: channels of a head in q and k.
+        value_size: in v, and in the output, where heads lie one behind the other.
+        length: of a sequence: the last axis but one.
+        mask: "none", "causal", or what the fourth input has: "add_keys" and "select_keys" one
+            number for each key (..., length, 1); "add_queries" and "select_queries" one for each
+            query and key (..., length, length), or for each head, too.
+        scale: of the scores.
+        fill: the score of what the mask leaves out.
+    """
+
+    first: np.ndarray
+    size: int
+    value_size: int
+    length: int
+    mask: str
+    scale: float
+    fill: float
+
+    def __str__(self) -> str:
+        """Heads, their size, length and mask."""
+        heads = self.first.shape[1]
+        return f"Attention {heads}x{self.size} {self.value_size} {self.length} {self.mask}"
+
+    @property
+    def rows_meet(self) -> bool:
+        return True
+
+    def channel_axes(self, node: Node) -> frozenset[int]:
+        return last_axis(node)
+
+    def before_change(self, to_last: bool) -> None:
+        """None: there are no images."""
+
+    def evaluate(self, *inputs: jax.Array) -> list[jax.Array]:
+        sizes = (self.size, self.size, self.value_size)
+        channels = [
+            np.asarray(first[:, None] + np.arange(size), np.int32)
+            for first, size in zip(self.first, sizes, strict=True)
+        ]
+        q, k, v = (x[..., index] for x, index in zip(inputs[:3], channels, strict=True))
+        scores = jnp.einsum("...qhd,...khd->...hqk", q, k) * np.asarray(self.scale, q.dtype)
+        weights = jax.nn.softmax(self._masked(scores, *inputs[3:]))
+        result = jnp.einsum("...hqk,...khd->...qhd", weights, v)
+        return [result.reshape(*result.shape[:-2], -1)]
+
+    def _masked(self, scores: jax.Array, *mask: jax.Array) -> jax.Array:
+        fill = np.asarray(self.fill, scores.dtype)
+        if not mask:
+            causal = np.tri(self.length, dtype=bool)
+            return scores if self.mask == "none" else jnp.where(causal, scores, fill)
+        (numbers,) = mask
+        if self.mask.endswith("keys"):
+            numbers = numbers[..., None, None, :, 0]
+        else:
+            split = (*numbers.shape[:-1], -1, self.length)
+            numbers = jnp.swapaxes(numbers.reshape(split), -2, -3)
+        if self.mask.startswith("add"):
+            return scores + numbers
+        return jnp.where(numbers != 0, scores, fill)
+
+    def mapping(self, node: Node) -> MappingType:
+        return MappingType.MANY_TO_MANY
+
+    def lower(self, node: Node, to: Builder) -> None:
+        """One step."""
+        numbers = (self.first.shape[1], self.size, self.value_size, self.length)
+        channels = (*numbers, CODES["mask"][self.mask], *self.first.ravel())
+        to.add(
+            node,
+            ATTENTION,
+            activation=Activation("identity", self.scale, self.fill),
+            channels=channels,
+        )

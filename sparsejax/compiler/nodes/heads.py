@@ -1,0 +1,136 @@
+"""Attention told in a graph: a softmax between two products of computed arrays."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sparsejax.compiler.graph.edit import Edit, made
+from sparsejax.compiler.graph.graph import Node, Value
+from sparsejax.compiler.nodes.attention import Attention
+from sparsejax.compiler.nodes.op import Rules
+from sparsejax.compiler.nodes.pairs import ONE, Layout, Operand, is_product, layouts, values_of
+from sparsejax.compiler.nodes.reshape import Reshape
+from sparsejax.compiler.nodes.rows import Found, Rows
+from sparsejax.compiler.nodes.scores import Scores, mask_rows, scores_before
+from sparsejax.compiler.nodes.softmax import Softmax
+from sparsejax.compiler.nodes.transpose import Transpose
+
+
+def to_attention(edit: Edit, node: Node) -> bool:
+    """A softmax between two products of computed arrays, whose heads are channels of rows."""
+    if not isinstance(node.op, Softmax) or node.op.axis != len(node.outputs[0].shape) - 1:
+        return False
+    found = scores_before(edit, node.inputs[0])
+    weights = _weights(edit, node.outputs[0])
+    if found is None or weights is None:
+        return False
+    scores, q, k = found
+    product = weights[2]
+    values = values_of(*weights)
+    if values is None:
+        return False
+    v, order = values
+    shape = node.inputs[0].shape
+    for layout in layouts(len(shape), q, k):
+        nodes = _attention(edit, scores, (q, k, v), layout, shape, order)
+        if nodes is not None:
+            out = product.outputs[0].shape
+            nodes.append(made(Reshape(out), nodes[-1].outputs, out))
+            return edit.replace(product, *nodes)
+    return False
+
+
+def _weights(edit: Edit, value: Value) -> tuple[Value, list[Any], Node] | None:
+    """What the second product reads of a softmax's output, the axes that they are, the product."""
+    labels: list[Any] = list(range(len(value.shape)))
+    while (node := _sole_reader(edit, value)) is not None:
+        if is_product(node):
+            return value, labels, node
+        shape = node.outputs[0].shape
+        if isinstance(node.op, Transpose):
+            labels = [labels[axis] for axis in node.op.permutation]
+        elif isinstance(node.op, Reshape) and _same(value.shape, shape):
+            long = iter([a for a, size in zip(labels, value.shape, strict=True) if size != 1])
+            labels = [ONE if size == 1 else next(long) for size in shape]
+        else:
+            return None
+        value = node.outputs[0]
+    return None
+
+
+def _same(shape: Sequence[int], other: Sequence[int]) -> bool:
+    """Are shapes the same but for axes of length 1?"""
+    return [size for size in shape if size != 1] == [size for size in other if size != 1]
+
+
+def _sole_reader(edit: Edit, value: Value) -> Node | None:
+    readers = edit.readers.get(value, ())
+    return readers[0] if len(readers) == 1 and value not in edit.outputs else None
+
+
+def _attention(
+    edit: Edit,
+    scores: Scores,
+    operands: tuple[Operand, Operand, Operand],
+    layout: Layout,
+    shape: Sequence[int],
+    order: Sequence[Any],
+) -> list[Node] | None:
+    """The nodes that compute the second product's output, None if the axes are others.
+
+    Args:
+        edit: the graph.
+        scores: between the products.
+        operands: queries, keys and values.
+        layout: of the scores' axes.
+        shape: of the scores.
+        order: of the axes of the output.
+    """
+    keys, length = len(shape) - 1, shape[layout.query]
+    heads = tuple(shape[axis] for axis in layout.heads)
+    if shape[keys] != length or length == 1 or 0 in shape:
+        return None
+    rows = Rows(edit, (*(shape[axis] for axis in layout.batch), length))
+    ends = ((layout.query, "sum"), (keys, "sum"), (keys, "size"))
+    found: list[Found] = []
+    for operand, end in zip(operands, ends, strict=True):
+        each = rows.of(operand, (*layout.batch, *layout.heads, *end), heads)
+        if each is None:
+            return None
+        found.append(each)
+    mask = mask_rows(scores, layout, shape, rows)
+    if mask is None or found[2].factor != 1:
+        return None
+    sizes = [
+        each.value.shape[each.axes.index(end[1])] for each, end in zip(operands, ends, strict=True)
+    ]
+    first = np.stack([each.first for each in found])
+    scale = scores.scale * found[0].factor * found[1].factor
+    op = Attention(first, sizes[0], sizes[2], length, mask[0], scale, scores.fill)
+    inputs = [*(each.rows for each in found), *mask[1]]
+    attention = made(op, inputs, (*rows.lead, first.shape[1] * sizes[2]))
+    have = [*layout.batch, layout.query, *layout.heads, "size"]
+    split = dict(zip(have, (*rows.lead, *heads, sizes[2]), strict=True))
+    back = _in_order(attention, split, [axis for axis in order if axis != ONE])
+    return back and [*rows.nodes, attention, *back]
+
+
+def _in_order(attention: Node, split: dict[Any, int], order: Sequence[Any]) -> list[Node] | None:
+    """The output cut into axes of these sizes, which come in another order, or not if of length 1.
+
+    Args:
+        attention: whose output it is.
+        split: size of each axis.
+        order: of the axes.
+    """
+    if any(size != 1 for axis, size in split.items() if axis not in order):
+        return None
+    have = [axis for axis in split if axis in order]
+    shape = [split[axis] for axis in have]
+    parts = made(Reshape(tuple(shape)), attention.outputs, shape)
+    turn = Transpose(tuple(have.index(axis) for axis in order))
+    return [parts, made(turn, parts.outputs, [split[axis] for axis in order])]
+
+
+RULES = Rules(sampled=(to_attention,))

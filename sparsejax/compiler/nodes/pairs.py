@@ -1,0 +1,111 @@
+"""Products of two computed arrays: which axis of one is which of the other."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from sparsejax.compiler.graph.edit import constant_of, is_float
+from sparsejax.compiler.graph.graph import Node, Value
+from sparsejax.compiler.nodes.primitive import Primitive
+
+ONE = "one"  # an axis of length 1
+
+
+class Operand(NamedTuple):
+    """An array of a product, and the axis of the scores that each of its axes is, or a name."""
+
+    value: Value
+    axes: list[Any]
+
+
+class Layout(NamedTuple):
+    """Which axes of the scores are what; the last is that of the keys.
+
+    Attributes:
+        batch: in front of all.
+        heads: any number of axes.
+        query: one axis.
+    """
+
+    batch: tuple[int, ...]
+    heads: tuple[int, ...]
+    query: int
+
+
+def is_product(node: Node) -> bool:
+    """Is it a product of two computed arrays?"""
+    if not isinstance(node.op, Primitive) or node.op.name != "dot_general":
+        return False
+    known = any(value.constant is not None for value in node.inputs)
+    return not known and is_float(*node.inputs, *node.outputs)
+
+
+def operands_of(node: Node, order: Sequence[int]) -> tuple[Operand, Operand]:
+    """Both operands: their axes by where the product's output, in `order`, has them; else "sum"."""
+    _, batch = node.op.equation.params["dimension_numbers"]  # type: ignore[attr-defined]
+    found = []
+    begin = len(batch[0])
+    for side, value in enumerate(node.inputs):
+        axes: list[Any] = ["sum"] * len(value.shape)
+        for place, axis in enumerate(map(int, batch[side])):
+            axes[axis] = order.index(place)
+        for place, axis in enumerate(_free(node, side), begin):
+            axes[axis] = order.index(place)
+        begin += len(_free(node, side))
+        found.append(Operand(value, axes))
+    return found[0], found[1]
+
+
+def values_of(
+    weights: Value, labels: Sequence[Any], product: Node
+) -> tuple[Operand, list[Any]] | None:
+    """The values, by the labels of the weights' axes or "size"; and so the output's axes.
+
+    Args:
+        weights: one side of the product, which is summed over the axis with the last label.
+        labels: of its axes; the axis of the keys has the largest number.
+        product: of weights and values.
+    """
+    side = product.inputs.index(weights)
+    contracted, batch = product.op.equation.params["dimension_numbers"]  # type: ignore[attr-defined]
+    keys = max(label for label in labels if label != ONE)
+    if [labels[int(i)] for i in contracted[side]] != [keys] or weights is product.inputs[1 - side]:
+        return None
+    axes: list[Any] = ["size"] * len(product.inputs[1 - side].shape)
+    axes[int(contracted[1 - side][0])] = keys
+    for own, other in zip(batch[side], batch[1 - side], strict=True):
+        axes[int(other)] = labels[int(own)]
+    if axes.count("size") != 1:
+        return None
+    free: list[list[Any]] = [[labels[axis] for axis in _free(product, side)], ["size"]]
+    order = [labels[int(axis)] for axis in batch[side]]
+    order += free[0] + free[1] if side == 0 else free[1] + free[0]
+    return Operand(product.inputs[1 - side], axes), order
+
+
+def _free(node: Node, side: int) -> list[int]:
+    """The axes of an operand that the product neither sums nor pairs."""
+    contracted, batch = node.op.equation.params["dimension_numbers"]  # type: ignore[attr-defined]
+    taken = {*map(int, contracted[side]), *map(int, batch[side])}
+    return [axis for axis in range(len(node.inputs[side].shape)) if axis not in taken]
+
+
+def layouts(rank: int, q: Operand, k: Operand) -> Iterator[Layout]:
+    """What the axes of the scores may be."""
+    keys = rank - 1
+    shared = [axis for axis in range(keys) if axis in q.axes and axis in k.axes]
+    own = [axis for axis in range(keys) if axis in q.axes and axis not in k.axes]
+    if keys in q.axes or q.axes.count("sum") != 1 or sorted([*shared, *own]) != list(range(keys)):
+        return
+    for query, count in itertools.product(own, range(min(len(shared), 1), -1, -1)):
+        batch = tuple(shared[:count])
+        heads = tuple(a for a in range(keys) if a not in batch and a != query)
+        yield Layout(batch, heads, query)
+
+
+def number(value: Value) -> float | None:
+    """The one number that a constant holds."""
+    array = constant_of(value)
+    if array is None or array.size == 0 or (array.size > 1 and any(array.strides)):
+        return None
+    return float(array.ravel()[0]) if array.size == 1 else float(array[(0,) * array.ndim])

@@ -1,0 +1,142 @@
+"""Values traced to channels of rows, however they were moved."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sparsejax.compiler.graph import fold
+from sparsejax.compiler.graph.edit import Edit, is_float, made
+from sparsejax.compiler.graph.graph import Node, Value
+from sparsejax.compiler.nodes.pairs import Operand, number
+from sparsejax.compiler.nodes.primitive import Primitive
+from sparsejax.compiler.nodes.reshape import Reshape
+from sparsejax.compiler.nodes.transpose import Transpose
+
+MAX_TRACED = 1 << 24  # elements of an operand whose moves are followed one by one
+MOST_MOVES = 8
+
+
+class Found(NamedTuple):
+    """Rows, the channels where heads begin, and what these are multiplied by."""
+
+    rows: Value
+    first: np.ndarray
+    factor: float
+
+
+@dataclass
+class Rows:
+    """Values as channels of rows, (*batch, length, channels)."""
+
+    edit: Edit
+    lead: tuple[int, ...]
+    nodes: list[Node] = field(default_factory=list)
+
+    def of(self, operand: Operand, order: Sequence[Any], heads: Sequence[int]) -> Found | None:
+        """The rows that an operand is made of, and where its heads begin.
+
+        Args:
+            operand: moved from rows.
+            order: of its axes: batch, heads, rows, channels; None where it has no such axis.
+            heads: number of heads along each axis of these.
+        """
+        for source, places, factor in _sources(self.edit, operand.value):
+            kept = [operand.axes.index(axis) for axis in order if axis in operand.axes]
+            rest = [axis for axis in range(places.ndim) if axis not in kept]
+            if any(places.shape[axis] != 1 for axis in rest):
+                return None
+            laid = places.transpose(*rest, *kept)[(0,) * len(rest)]
+            missing = tuple(i for i, axis in enumerate(order) if axis not in operand.axes)
+            laid = np.expand_dims(laid, missing)
+            count = len(self.lead) - 1
+            laid = np.broadcast_to(laid, (*laid.shape[:count], *heads, *laid.shape[-2:]))
+            laid = laid.reshape(math.prod(self.lead[:-1]), -1, *laid.shape[-2:])
+            first = _first_channels(laid, source.size // math.prod(self.lead))
+            if first is not None and source.size % math.prod(self.lead) == 0:
+                return Found(self.shaped(source, (*self.lead, -1)), first, factor)
+        return None
+
+    def shaped(self, value: Value, shape: Sequence[int]) -> Value:
+        whole = tuple(value.size // math.prod(self.lead) if n < 0 else n for n in shape)
+        if value.shape == whole:
+            return value
+        self.nodes.append(made(Reshape(whole), [value], whole))
+        return self.nodes[-1].outputs[0]
+
+
+def _first_channels(places: np.ndarray, channels: int) -> np.ndarray | None:
+    """Where each head begins among channels, of places (batch, heads, rows, size) in the rows."""
+    batch, _, rows, size = places.shape
+    first = places[0, :, 0, 0]
+    row = np.arange(batch)[:, None, None, None] * rows + np.arange(rows)[:, None]
+    expected = row * channels + first[:, None, None] + np.arange(size)
+    if (first + size > channels).any() or not np.array_equal(places, expected):
+        return None
+    return first
+
+
+def _sources(edit: Edit, value: Value) -> list[tuple[Value, np.ndarray, float]]:
+    """What a value may have been moved from, the farthest first, and where its elements lay."""
+    chain: list[Node] = []
+    while len(chain) < MOST_MOVES:
+        node = edit.writer.get(value if not chain else _moved_value(chain[-1]))
+        if node is None or len(node.outputs) != 1 or not _moves(node):
+            break
+        chain.append(node)
+    found = []
+    for count in range(len(chain), -1, -1):
+        source = _moved_value(chain[count - 1]) if count else value
+        if source.size > MAX_TRACED or not is_float(source):
+            continue
+        places: np.ndarray | None = np.arange(source.size).reshape(source.shape)
+        for node in reversed(chain[:count]):
+            places = None if places is None else _moved(node, places)
+        if places is not None:
+            found.append((source, places, math.prod(map(_factor, chain[:count]))))
+    return found
+
+
+def _moves(node: Node) -> bool:
+    if isinstance(node.op, Reshape | Transpose):
+        return True
+    if not isinstance(node.op, Primitive):
+        return False
+    if node.op.name in ("slice", "broadcast_in_dim"):
+        return len(node.inputs) == 1
+    places = {"mul": (0, 1), "div": (1,)}.get(node.op.name, ())
+    return any(number(node.inputs[place]) for place in places)
+
+
+def _moved_value(node: Node) -> Value:
+    """What a node moves, or multiplies."""
+    return next(value for value in node.inputs if value.constant is None)
+
+
+def _factor(node: Node) -> float:
+    """What a node that moves elements multiplies them by."""
+    found = next((number(v) for v in node.inputs if v.constant is not None), None)
+    return 1.0 if found is None else found if node.op.name == "mul" else 1 / found
+
+
+def _moved(node: Node, places: np.ndarray) -> np.ndarray | None:
+    if isinstance(node.op, Reshape):
+        return places.reshape(node.op.shape)
+    if isinstance(node.op, Transpose):
+        return places.transpose(node.op.permutation)
+    assert isinstance(node.op, Primitive)
+    if len(node.inputs) == 2:
+        return places
+    params = node.op.equation.params
+    if node.op.name == "slice":
+        bounds = zip(
+            params["start_indices"],
+            params["limit_indices"],
+            params["strides"] or [1] * places.ndim,
+            strict=True,
+        )
+        return places[tuple(slice(*map(int, b)) for b in bounds)]
+    results = fold.in_numpy(node.op.equation, [places.astype(np.int32)])
+    return None if results is None else results[0]

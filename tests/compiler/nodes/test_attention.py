@@ -1,0 +1,156 @@
+"""Attention told however it is written: heads, masks, groups of queries; and what is none."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import sparsejax as sj
+from sparsejax.compiler.nodes.attention import Attention
+from tests.compiler.graphs import assert_close, regions, rewritten
+
+RNG = np.random.default_rng(0)
+BATCH, LENGTH, WIDTH, HEADS = 2, 7, 12, 3
+
+
+def drawn(*shape):
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+P = {name: drawn(WIDTH, WIDTH) for name in "qkvo"} | {"qkv": drawn(WIDTH, 3 * WIDTH)}
+X = drawn(BATCH, LENGTH, WIDTH)
+SEEN = np.arange(LENGTH) < np.array([[LENGTH], [4]])  # of each sequence
+TRIANGLE = np.tri(LENGTH, dtype=bool)
+
+
+def heads(x, count=HEADS):
+    return x.reshape(*x.shape[:-1], count, -1)
+
+
+def attend(q, k, v, mask=lambda scores: scores):
+    scores = mask(jnp.einsum("...qhd,...khd->...hqk", q, k) / 2)
+    out = jnp.einsum("...hqk,...khd->...qhd", jax.nn.softmax(scores), v)
+    return out.reshape(*out.shape[:-2], -1)
+
+
+def plain(p, x, mask=lambda scores: scores):
+    return attend(*(heads(x @ p[name]) for name in "qkv"), mask) @ p["o"]
+
+
+def of_linen(**options):
+    module = nn.MultiHeadDotProductAttention(HEADS, **options)
+    params = jax.jit(module.init)(jax.random.key(0), X)
+    return lambda p, x, *mask: module.apply(params, x, mask=mask[0] if mask else None)
+
+
+def of_nnx():
+    module = nnx.MultiHeadAttention(HEADS, WIDTH, decode=False, rngs=nnx.Rngs(0))
+    structure, state = nnx.split(module)
+    return lambda p, x: nnx.merge(structure, state)(x)
+
+
+def fused(p, x):
+    """As in timm: (batch, length, 3, heads, size)."""
+    parts = (x @ p["qkv"]).reshape(*x.shape[:-1], 3, HEADS, -1).transpose(2, 0, 3, 1, 4)
+    q, k, v = parts[0], parts[1], parts[2]
+    weights = jax.nn.softmax(0.5 * q @ k.swapaxes(-1, -2), -1)
+    return (weights @ v).transpose(0, 2, 1, 3).reshape(x.shape) @ p["o"]
+
+
+def grouped(p, x):
+    """Two heads of queries for each of keys."""
+    q, k, v = heads(x @ p["q"], 4), heads(x @ p["k"][:, :6], 2), heads(x @ p["v"][:, :6], 2)
+    out = attend(q, jnp.repeat(k, 2, -2), jnp.repeat(v, 2, -2))
+    return out @ p["o"]
+
+
+def padded(p, x, seen):
+    return plain(p, x, lambda s: s + jnp.where(seen[:, None, None, :], 0, -1e9))
+
+
+def causal(p, x):
+    return plain(p, x, lambda s: jnp.where(jnp.tril(jnp.ones((LENGTH,) * 2, bool)), s, -jnp.inf))
+
+
+def causal_and_padded(p, x, seen):
+    mask = seen[:, None, None, :] & np.tri(LENGTH, dtype=bool)
+    return plain(p, x, lambda s: jnp.where(mask, s, jnp.finfo(jnp.float32).min))
+
+
+def inverted(p, x, seen):
+    return plain(p, x, lambda s: jnp.where(~seen[:, None, None, :], -1e30, s))
+
+
+MASK = nn.make_attention_mask(SEEN, SEEN)
+# name -> function, inputs, kind of mask
+ATTENTIONS = {
+    "plain": (plain, (X,), "none"),
+    "one sequence": (plain, (X[0],), "none"),
+    "linen": (of_linen(), (X,), "none"),
+    "linen, masked": (of_linen(), (X, MASK), "select_queries"),
+    "linen, keys masked": (of_linen(), (X, SEEN[:, None, None]), "select_keys"),
+    "nnx": (of_nnx(), (X,), "none"),
+    "fused": (fused, (X,), "none"),
+    "grouped": (grouped, (X,), "none"),
+    "padded": (padded, (X, SEEN), "add_keys"),
+    "causal": (causal, (X,), "causal"),
+    "causal and padded": (causal_and_padded, (X, SEEN), "select_queries"),
+    "inverted": (inverted, (X, SEEN), "select_keys"),
+}
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_attention_is_in_the_region_of_its_layers(name):
+    function, inputs, mask = ATTENTIONS[name]
+    graph = rewritten(function, P, *inputs)
+    (region,) = regions(graph)
+    (node,) = [node for node in region.nodes if isinstance(node.op, Attention)]
+    assert node.op.mask == mask and "dot_general" not in graph.left
+    assert {type(other.op).__name__ for other in region.nodes} == {"Linear", "Attention"}
+    fast = sj.compile(function, P, *inputs, tune=False)
+    assert_close(fast(*inputs), jax.jit(function)(P, *inputs))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda p, x: attend(
+            heads(x @ p["q"]), heads(x[:, ::2] @ p["k"]), heads(x[:, ::2] @ p["v"])
+        ),
+        lambda p, x: plain(p, x, lambda s: s + s.mean(1, keepdims=True)),
+        lambda p, x: plain(p, x, lambda s: 3 * jnp.where(TRIANGLE, s, -1.0)),
+        lambda p, x: plain(p, x, lambda s: s + np.arange(LENGTH, dtype=np.float32)[:, None]),
+        lambda p, x: attend(*(heads(x @ p[n])[:, :, ::-1] for n in "qkv"))[..., ::-1],
+    ],
+)
+def test_what_is_no_attention_of_rows_is_right_in_xla(function):
+    fast = sj.compile(function, P, X, tune=False)
+    assert_close(fast(X), jax.jit(function)(P, X))
+
+
+def test_long_sequences_and_many_are_cut_into_strips_that_do_not_matter():
+    x = drawn(3, 85, WIDTH)
+    mask = nn.make_causal_mask(x[..., 0])
+    function = lambda p, x: plain(p, x, lambda s: jnp.where(mask, s, -1e30))
+    fast = sj.compile(function, P, x, tune=False)
+    expected = jax.jit(function)(P, x)
+    assert_close(fast(x), expected)
+    both = jax.vmap(lambda each: fast(each[None])[0])(x)
+    assert_close(both, expected)
+
+
+def test_nan_and_rows_that_see_nothing_are_as_in_xla():
+    def function(p, x, seen):
+        return plain(p, x, lambda s: jnp.where(seen[:, None, None, :], s, -jnp.inf))
+
+    seen = np.array(SEEN)
+    seen[1] = False
+    fast = sj.compile(function, P, X, seen, tune=False)
+    assert np.isnan(fast(X, seen)[1]).all()
+    assert_close(fast(X, seen), jax.jit(function)(P, X, seen))
+    wrong = np.array(X)
+    wrong[0, 5, 2] = np.nan  # no earlier query sees it, but 0 times NaN is NaN
+    fast = sj.compile(causal, P, X, tune=False)
+    np.testing.assert_array_equal(np.isnan(fast(wrong)), np.isnan(jax.jit(causal)(P, wrong)))

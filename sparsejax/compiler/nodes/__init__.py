@@ -15,6 +15,7 @@ from sparsejax.compiler.nodes import (
     mean,
     norm,
     pad,
+    parts,
     pick,
     pool,
     softmax,
@@ -24,6 +25,7 @@ from sparsejax.compiler.nodes import (
 # Layers take what is around them in the order of this list: a scale, a move of channels, padding.
 # Averages come before scales, for to divide by a constant is a scale unless it counts taps.
 KINDS = (
+    parts.RULES,
     conv.RULES,
     linear.RULES,
     line.RULES,

@@ -59,6 +59,7 @@ EXTRAS = (
     Extra("cost, of 8 bits everywhere", "cost_left", 100, ".1f", " %"),
     Extra("mJ modelled, example_mobile", "modelled_joules_mobile", 1e3, ".3g", ""),
     Extra("mJ modelled, example_fpga", "modelled_joules_fpga", 1e3, ".3g", ""),
+    Extra("ms by the table", "milliseconds", 1, ".3g", ""),
 )
 
 

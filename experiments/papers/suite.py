@@ -23,6 +23,7 @@ of `run` processes may work at the same time, on this machine, each takes what n
 
 from experiments.papers import (
     arivazhagan2019_fedper,
+    cai2019_proxylessnas,
     cho2023_pdp,
     elsen2020_fast_sparse_convnets,
     evci2020_rigl,
@@ -41,6 +42,7 @@ from experiments.papers import (
     lubana2021_gradient_flow,
     ma2021_sanity_checks,
     ma2022_gap,
+    niu2021_canao,
     niu2021_grim,
     peste2021_ac_dc,
     saini2020_ulsam,
@@ -52,6 +54,7 @@ from experiments.papers import (
     xu2023_sparsebytenn,
     yuan2021_mest,
     yuan2021_mobile_or_fpga,
+    zhao2021_neural_pruning_search,
     zhou2021_sr_ste,
     zhu2017_gmp,
 )
@@ -91,6 +94,9 @@ PAPERS: tuple[Paper, ...] = (
     yuan2021_mobile_or_fpga,
     saini2020_ulsam,
     jha2020_e2gc,
+    cai2019_proxylessnas,
+    zhao2021_neural_pruning_search,
+    niu2021_canao,
 )
 TABLES = PAPERS + GRIDS  # "all" does not run the grids, of days on two cores
 

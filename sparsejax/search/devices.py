@@ -179,7 +179,7 @@ class Energy(NamedTuple):
         return "not measured" if self.joules is None else f"{self.joules:.4g} J"
 
 
-def measured_energy(run: Callable[[], object], *, counters: Path = POWERCAP) -> Energy:
+def measured_energy(run: Callable[[], object], *, counters: str | Path = POWERCAP) -> Energy:
     """What the processor's packages took while a function ran, all other processes included.
 
     Args:
@@ -187,12 +187,12 @@ def measured_energy(run: Callable[[], object], *, counters: Path = POWERCAP) -> 
       counters: a folder of `intel-rapl:*` with `energy_uj`, which Linux lets root read.
 
     Example:
-      >>> print(sj.search.measured_energy(lambda: None, counters=Path("/nowhere")))
+      >>> print(sj.search.measured_energy(lambda: None, counters="/nowhere"))
       not measured
     """
-    before = _counted(counters)
+    before = _counted(Path(counters))
     run()
-    after = _counted(counters)
+    after = _counted(Path(counters))
     if not before or before.keys() != after.keys():
         return Energy(None)
     rose = [

@@ -92,12 +92,13 @@ def by(case, actual):
 
 
 ARM, QEMU = ROOT / "build/arm/runtime/example/run_static", shutil.which("qemu-aarch64-static")
+CROSS = "/usr/aarch64-linux-gnu"  # the libraries of the cross compiler
 NODE, RUN = shutil.which("node"), ROOT / "tests" / "web" / "run.mjs"
 WEB = len(list((ROOT / "web" / "src").glob("*.wasm"))) == 2
 READERS = {
     "Python": (of_python, True, ""),
     "C": (of_c, shutil.which("c++"), "a C++ compiler"),
-    "C on aarch64": (of_command(QEMU, ARM), QEMU and ARM.exists(), "make test-arm"),
+    "C on aarch64": (of_command(QEMU, "-L", CROSS, ARM), QEMU and ARM.exists(), "make test-arm"),
     "Node": (of_command(NODE, RUN), NODE and WEB, "node and make web"),
     "browser": (of_browser, BROWSER and WEB, "chromium and make web"),
 }

@@ -10,18 +10,22 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.peers import onnx_rows
 from benchmarks.peers.onnx_writer import TO_CHANNELS_FIRST, Writer, activate, helper, onnx
 from sparsejax.compiler.graph.graph import Graph, Node, Value
 from sparsejax.compiler.nodes.affine import Affine
+from sparsejax.compiler.nodes.attention import Attention
 from sparsejax.compiler.nodes.channels import Channels
 from sparsejax.compiler.nodes.concat import Concat
 from sparsejax.compiler.nodes.conv import Conv
 from sparsejax.compiler.nodes.elementwise import Elementwise
 from sparsejax.compiler.nodes.linear import Linear
 from sparsejax.compiler.nodes.mean import Mean
+from sparsejax.compiler.nodes.norm import Norm
 from sparsejax.compiler.nodes.pad import Pad
 from sparsejax.compiler.nodes.pool import Pool
 from sparsejax.compiler.nodes.reshape import Reshape
+from sparsejax.compiler.nodes.softmax import Softmax
 from sparsejax.compiler.nodes.transpose import Transpose
 
 OPSET, IR_VERSION = 13, 8  # what the oldest of the engines reads
@@ -197,6 +201,9 @@ def _transpose(writer: Writer, node: Node) -> None:
 
 EXPORTERS: dict[type, Callable[[Writer, Node], None]] = {
     Affine: _affine,
+    Attention: onnx_rows.attention,
+    Norm: onnx_rows.norm,
+    Softmax: onnx_rows.softmax,
     Channels: _channels,
     Concat: _concat,
     Conv: _conv,

@@ -18,6 +18,7 @@ from sparsejax.compiler.nodes import (
     parts,
     pick,
     pool,
+    rotary,
     softmax,
     transposed,
 )
@@ -41,4 +42,5 @@ KINDS = (
     norm.RULES,
     softmax.RULES,
     heads.RULES,
+    rotary.RULES,
 )

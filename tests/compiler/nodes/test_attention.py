@@ -83,6 +83,28 @@ def inverted(p, x, seen):
     return plain(p, x, lambda s: jnp.where(~seen[:, None, None, :], -1e30, s))
 
 
+def rotary(x):
+    angles = np.arange(x.shape[1])[:, None] * 100.0 ** -np.arange(0, 1, 2 / x.shape[-1])
+    cos, sin = (f(angles).astype(np.float32)[None, :, None] for f in (np.cos, np.sin))
+    a, b = jnp.split(x, 2, -1)
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
+
+
+def rotary_by_halves(x):
+    """As in Hugging Face's Llama."""
+    angles = np.arange(x.shape[1])[:, None] * 100.0 ** -np.arange(0, 1, 2 / x.shape[-1])
+    angles = np.concatenate([angles, angles], -1).astype(np.float32)[None, :, None]
+    half = x.shape[-1] // 2
+    turned = jnp.concatenate([-x[..., half:], x[..., :half]], -1)
+    return x * jnp.cos(angles) + turned * jnp.sin(angles)
+
+
+def llama(p, x, turn=rotary):
+    q, k = turn(heads(x @ p["q"], 3)), turn(heads(x @ p["k"][:, :4], 1))
+    k, v = (jnp.repeat(y, 3, -2) for y in (k, heads(x @ p["v"][:, :4], 1)))
+    return attend(q, k, v, lambda s: jnp.where(TRIANGLE, s, -jnp.inf)) @ p["o"]
+
+
 MASK = nn.make_attention_mask(SEEN, SEEN)
 # name -> function, inputs, kind of mask
 ATTENTIONS = {
@@ -111,6 +133,18 @@ def test_attention_is_in_the_region_of_its_layers(name):
     assert {type(other.op).__name__ for other in region.nodes} == {"Linear", "Attention"}
     fast = sj.compile(function, P, *inputs, tune=False)
     assert_close(fast(*inputs), jax.jit(function)(P, *inputs))
+
+
+@pytest.mark.parametrize("turn", [rotary, rotary_by_halves])
+def test_rotary_positions_are_in_the_region(turn):
+    function = lambda p, x: llama(p, x, turn)
+    graph = rewritten(function, P, X)
+    (region,) = regions(graph)
+    assert sum(isinstance(node.op, Attention) for node in region.nodes) == 1
+    assert set(graph.left) == {"Table"}
+    fast = sj.compile(function, P, X, tune=False)
+    assert_close(fast(X), jax.jit(function)(P, X))
+    assert_close(jax.vmap(lambda x: fast(x[None])[0])(X), jax.jit(function)(P, X))
 
 
 @pytest.mark.parametrize(

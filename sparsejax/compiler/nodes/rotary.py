@@ -1,0 +1,169 @@
+"""Rotary positions: channels that turn in pairs, by angles that are known for each row."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sparsejax.compiler.graph import fold
+from sparsejax.compiler.graph.edit import Edit, constant_of, is_float, made
+from sparsejax.compiler.graph.graph import FLOAT32, Node, Value
+from sparsejax.compiler.graph.op import MappingType
+from sparsejax.compiler.nodes.channels import Channels
+from sparsejax.compiler.nodes.elementwise import Elementwise
+from sparsejax.compiler.nodes.op import Rules
+from sparsejax.compiler.nodes.primitive import Primitive
+from sparsejax.compiler.nodes.reshape import Reshape
+
+MAX_NODES = 16
+MAX_PROBED = 1 << 22  # elements
+LAST = ("concatenate", "add", "sub")  # what it may end with
+LINEAR = ("mul", "neg", "slice", "split", *LAST)
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Known numbers for each row and channel, the same for the whole batch; never in a region.
+
+    Attributes:
+        numbers: (rows, channels).
+        batch: how often they are repeated in front.
+    """
+
+    numbers: np.ndarray
+    batch: int
+
+    @property
+    def name(self) -> str:
+        """The kind."""
+        return "Table"
+
+    @property
+    def effects(self) -> bool:
+        return False
+
+    def __str__(self) -> str:
+        """Shape."""
+        return f"Table {self.numbers.shape}"
+
+    def evaluate(self) -> list[jax.Array]:
+        return [jnp.broadcast_to(self.numbers, (self.batch, *self.numbers.shape))]
+
+    def mapping(self, node: Node) -> MappingType:
+        return MappingType.ONE_TO_ONE
+
+
+def to_rotary(edit: Edit, node: Node) -> bool:
+    """Sums of a channel and another of the same head, times numbers that are known for each row."""
+    shape = node.outputs[0].shape if node.outputs else ()
+    if node.op.name not in LAST or len(shape) != 4:
+        return False
+    if not 0 < node.outputs[0].size <= MAX_PROBED:
+        return False
+    for source, nodes in _grown(edit, node):
+        if source.shape == shape:
+            found = _turn_of(source, nodes, node.outputs[0])
+            if found is not None:
+                return edit.replace(node, *_nodes(edit, source, *found))
+    return False
+
+
+def _grown(edit: Edit, sink: Node) -> Iterator[tuple[Value, list[Node]]]:
+    """The linear nodes between one float32 value and the sink, a concatenation among them."""
+    nodes, members = [sink], {sink}
+    frontier = [v for v in dict.fromkeys(sink.inputs) if v.constant is None]
+    while frontier and len(nodes) <= MAX_NODES:
+        joined = any(node.op.name == "concatenate" for node in nodes)
+        if joined and len(frontier) == 1 and is_float(frontier[0]):
+            yield frontier[0], nodes
+        inner = [
+            writer
+            for value in frontier
+            if (writer := edit.writer.get(value)) is not None and writer.op.name in LINEAR
+            if not any(output in edit.outputs for output in writer.outputs)
+            if all(r in members for output in writer.outputs for r in edit.readers.get(output, ()))
+        ]
+        if not inner:
+            return
+        latest = max(inner, key=lambda node: edit.slot[node])
+        nodes.append(latest)
+        members.add(latest)
+        inputs = [v for v in latest.inputs if v.constant is None]
+        frontier = [v for v in dict.fromkeys([*frontier, *inputs]) if v not in latest.outputs]
+
+
+def _turn_of(
+    source: Value, nodes: Sequence[Node], output: Value
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """What channels are multiplied by, their partners, and what these are multiplied by."""
+    size = source.shape[-1]
+    if size % 2:
+        return None
+    channel = np.arange(size)
+    random = np.random.default_rng(0).normal(size=source.shape)
+    for partner in ((channel + size // 2) % size, channel ^ 1):
+        first = np.broadcast_to(np.where(channel < partner, 1.0, 0.0), source.shape)
+        one, two, other = (_computed(source, nodes, output, x) for x in (first, 1 - first, random))
+        if one is None or two is None or other is None:
+            return None
+        own, across = np.where(first, one, two), np.where(first, two, one)
+        expected = own * random + across * random[..., partner]
+        alike = (own == own[:1]).all() and (across == across[:1]).all()
+        if alike and np.abs(expected - other).max() <= 1e-6 * np.abs(expected).max():
+            return own[0], partner, across[0]
+    return None
+
+
+def _computed(
+    source: Value, nodes: Sequence[Node], output: Value, x: np.ndarray
+) -> np.ndarray | None:
+    """What the nodes make of an array, in float64; None where NumPy cannot tell."""
+    values: dict[Value, Any] = {source: x}
+    for node in reversed(nodes):
+        inputs = [constant_of(v) if v.constant is not None else values[v] for v in node.inputs]
+        results = None if any(i is None for i in inputs) else _results(node, inputs)
+        if results is None:
+            return None
+        values |= dict(zip(node.outputs, results, strict=True))
+    return np.asarray(values[output])
+
+
+def _results(node: Node, inputs: Sequence[Any]) -> list[np.ndarray] | None:
+    assert isinstance(node.op, Primitive)
+    name, params = node.op.name, node.op.equation.params
+    if name == "concatenate":
+        return [np.concatenate(inputs, int(params["dimension"]))]
+    if name == "split":
+        return np.split(inputs[0], np.cumsum(params["sizes"])[:-1], int(params["axis"]))
+    if name == "slice":
+        steps = params["strides"] or [1] * inputs[0].ndim
+        bounds = zip(params["start_indices"], params["limit_indices"], steps, strict=True)
+        return [inputs[0][tuple(slice(*map(int, each)) for each in bounds)]]
+    return fold.in_numpy(node.op.equation, inputs, double=True)
+
+
+def _nodes(
+    edit: Edit, source: Value, own: np.ndarray, partner: np.ndarray, across: np.ndarray
+) -> list[Node]:
+    """own x + across x[partner], on rows of all heads."""
+    batch, length, heads, size = source.shape
+    shape = (batch, length, heads * size)
+    index = (np.arange(heads)[:, None] * size + partner).ravel()
+    rows = made(Reshape(shape), [source], shape)
+    other = made(Channels(index, 2), rows.outputs, shape)
+    nodes, terms = [rows, other], []
+    for numbers, x in ((own, rows), (across, other)):
+        table = Table(numbers.reshape(shape[1:]).astype(np.float32), batch)
+        known = Node(table, [], [Value(shape, FLOAT32)])
+        edit.graph.reasons[known] = "known numbers, an input of the region"
+        term = made(Elementwise("mul"), [*x.outputs, *known.outputs], shape)
+        nodes += [known, term]
+        terms += term.outputs
+    total = made(Elementwise("add"), terms, shape)
+    return [*nodes, total, made(Reshape(source.shape), total.outputs, source.shape)]
+
+
+RULES = Rules(sampled=(to_rotary,))

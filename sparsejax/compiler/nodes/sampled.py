@@ -104,7 +104,7 @@ def functions_to(edit: Edit, sink: Node) -> Iterator[Along]:
     whole = _sizes(sink.outputs[0].shape)
     nodes, members, places = [sink], {sink}, _places(sink, whole)
     frontier = [v for v in dict.fromkeys(sink.inputs) if v.constant is None]
-    while frontier and len(nodes) <= MAX_NODES and len(places) < 2:
+    while frontier and len(nodes) <= MAX_NODES and len(places) < 2 and -1 not in places:
         alone = frontier[0]
         if places and len(frontier) == 1 and _sizes(alone.shape) == whole and is_float(alone):
             yield Along(alone, list(nodes), next(iter(places)))

@@ -95,6 +95,20 @@ def test_softmax_is_told_and_near_misses_are_not():
         assert not any(node.op == Softmax(1) for node in graph.nodes)
 
 
+def test_along_an_axis_of_length_1_there_is_nothing_to_tell():
+    single = X[..., None, :1]
+
+    def both(p, x):
+        return jax.nn.softmax(x, -1) + two_passes({"scale": p["scale"][:1], "bias": 0.0}, x)
+
+    for shape in ((2, 5, 1, 1), (2, 1, 1, 5)):
+        x = single.reshape(shape)
+        graph = rewritten(both if shape[-1] == 1 else lambda p, x: jax.nn.softmax(x, 2), P, x)
+        assert not {"Softmax", "Norm"} & {type(node.op).__name__ for node in graph.nodes}
+        expected = both(P, x) if shape[-1] == 1 else jnp.ones(shape)
+        assert_close(stepwise(graph)(x)[0], expected)
+
+
 def test_a_norm_between_layers_is_in_their_region():
     def mlp(p, x):
         return jax.nn.softmax(two_passes(p, x @ p["w"]) @ p["w"], -1)

@@ -30,6 +30,7 @@ KERNELS = [  # vectorised by hand
     *("-O3", "-fno-vectorize", "-fno-slp-vectorize"),
     *("-DSPARSEJAX_TARGET=wasm", "-DSPARSEJAX_LANES=4"),
 ]
+RARE = ("norm", "pool")  # kernels for size, 6 KB of the 400 that a module may take
 
 
 def main() -> None:
@@ -54,7 +55,8 @@ def sources() -> list[tuple[Path, list[str]]]:
     host = [file for room in ("engine", "files") for file in sorted((OPS / room).glob("*.cc"))]
     host = [file for file in host if file.stem not in TRAINING]
     host += [OPS / "kernels" / "kernels.cc", OPS / "runtime" / "sparsejax.cc", WEB / "system.cc"]
-    return [*((file, HOST) for file in host), *((file, KERNELS) for file in kernels)]
+    flags = lambda file: [*KERNELS, "-Os"] if file.stem in RARE else KERNELS
+    return [*((file, HOST) for file in host), *((file, flags(file)) for file in kernels)]
 
 
 def compiled(file: Path, own: list[str], flags: list[str], folder: Path) -> Path:

@@ -22,7 +22,8 @@ is not expected to hold here.
 
 Cost: 8 minutes on one core for what the program tells, 30 for times, on a machine that does nothing
 else, and 6 trainings of 90 s. Expected: the program tells more than times, pruning changes neither,
-and a whole network that is one call tells nothing but its times.
+and a whole network that is one call tells nothing but its times; what is left in XLA, such as the
+softmax of subspace attention, is still seen.
 """
 
 from experiments.models.compact import groups_of_4, groups_of_8
@@ -80,6 +81,7 @@ CLAIMS = (
         "ours: pruning hides nothing of the program",
         no_less("program, jit, pruned", "program, jit", by=0.03),
     ),
-    Claim("ours: compile hides the program", no_better_than_chance("program, compiled")),
+    Claim("ours: compile hides a part", more("program, jit", "program, compiled")),
+    Claim("ours: compile hides all", no_better_than_chance("program, compiled")),
     Claim("ours: compile does not hide times", told("times, compiled")),
 )

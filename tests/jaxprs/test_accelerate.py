@@ -156,7 +156,6 @@ def test_no_depthwise_convolution_is_left_and_wrappers_stay(name):
 @pytest.mark.parametrize(
     ("fn", "x", "kernel"),
     [
-        (conv, X, jnp.ones((3, 3, 1, 2 * CHANNELS))),
         (functools.partial(conv, rhs_dilation=(2, 2)), X, KERNEL),
         (functools.partial(conv, padding=((1, 1), (1, 1)), lhs_dilation=(2, 1)), X, KERNEL),
         (functools.partial(conv, padding=((-1, 1), (0, 0))), X, KERNEL),
@@ -165,7 +164,7 @@ def test_no_depthwise_convolution_is_left_and_wrappers_stay(name):
         (conv, X[:0], KERNEL),
         (conv, X[..., :1], KERNEL[..., :1]),
     ],
-    ids=["multiplier", "dilation", "transposed", "crop", "bf16", "f16", "empty", "one channel"],
+    ids=["dilation", "transposed", "crop", "bf16", "f16", "empty", "one channel"],
 )
 def test_what_the_kernel_does_not_take_is_left_alone(fn, x, kernel):
     fast = sj.accelerate(fn)
@@ -289,3 +288,32 @@ def test_linen_modules_need_no_change():
     layer = nn.Conv(CHANNELS, (5, 5), 2, feature_group_count=CHANNELS)
     params = layer.init(jax.random.key(0), X)
     assert_close(jax.jit(sj.accelerate(layer.apply))(params, X), jax.jit(layer.apply)(params, X))
+
+
+def grouped(x, kernel, strides=(2, 1)):
+    return lax.conv_general_dilated(
+        x, kernel, strides, "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[3] // kernel.shape[2],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("size", "outputs"), [(2, 6), (1, 8), (2, 2)])
+def test_groups_of_channels_are_depthwise_ones(size, outputs):
+    """Value and gradients, with several outputs for each channel, and fewer than there are."""
+    kernel = jax.random.normal(jax.random.key(2), (3, 3, size, outputs)) / 3
+    loss = lambda fn: jax.jit(jax.value_and_grad(lambda x, k: (fn(x, k) ** 2).sum(), (0, 1)))
+    fast = sj.accelerate(grouped)
+    assert "conv_general_dilated" not in str(jax.make_jaxpr(fast)(X, kernel)).split("ffi")[0]
+    for got, expected in zip(
+        jax.tree.leaves(loss(fast)(X, kernel)),
+        jax.tree.leaves(loss(grouped)(X, kernel)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_an_infinity_stays_in_its_group():
+    x = X.at[0, 3, 3, 0].set(jnp.inf)
+    kernel = jnp.ones((3, 3, 2, 4))
+    y = jax.jit(sj.accelerate(grouped))(x, kernel)
+    assert jnp.isinf(y[0, 1, 3, :2]).all() and jnp.isfinite(y[..., 2:]).all()

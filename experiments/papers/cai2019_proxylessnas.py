@@ -9,7 +9,7 @@ Five edges of three or four paths on 14x14 images; 0.6 of the slowest network's 
 aimed at, in times of single paths on 32 images, measured once on the machine that the file of
 measured times names. Each search trains the weights of all paths for 300 steps of 64 images and
 looks at as many validation images; what it finds is trained anew for 400 steps. The reward is the
-test accuracy times (reference / milliseconds)^0.1. Cost: 21 rows of about a minute on one core.
+test accuracy times (reference / milliseconds)^0.1. Cost: 21 trainings of a minute on one core.
 Expected: searches earn more than chance, and the network of the slowest paths is no better for what
 it costs. The paper has 120 epochs of ImageNet for its search; 300 steps are few for the gates.
 """

@@ -10,9 +10,10 @@ Encoders are cut out of MiniLM-L6 and distilled from it, with a head, on movie s
 phase has 6 trials for the number of layers, the second 10 for features, hidden units and heads; a
 trial is 12 steps of 16 sentences, judged on 500 that are held back; what is found has 80 steps.
 Milliseconds are of one sentence of 32 tokens through the layers, by times measured once on the
-machine that the file of measured times names; half and a quarter of MiniLM's are allowed. Cost: 27
-rows of about a minute on one core, the first 2 minutes more for the teacher's features. Expected:
-what is searched is no less accurate than an encoder shrunk in depth or in widths alone.
+machine that the file of measured times names; half and a quarter of MiniLM's are allowed. Cost: 33
+trainings of one to three minutes on one core, the first 2 minutes more for the teacher's features
+(an estimate). Expected: what is searched is no less accurate than an encoder shrunk in depth or in
+widths alone.
 
 The paper's text was not at hand. Known are the two phases, that accuracy and latency make the
 reward, and the numbers of the abstract; the controller is said to be recurrent and trained by

@@ -10,8 +10,9 @@ block-punched, in channels, and with 3x3 in kernel patterns; half of the dense n
 milliseconds are aimed at, by times of the compiled layers on 16 images, measured once on the
 machine that the file of measured times names. A trial prunes the trained network at once, trains it
 for 15 steps, and is judged on 1,000 held-back images; each search has 40. What is found trains 300
-steps more. Cost: 21 rows of about a minute on one core. Expected: what is searched is more accurate
-than any uniform choice at equal milliseconds, and than the best of as many choices at random.
+steps more. Cost: 21 trainings of about a minute and a half on one core (an estimate). Expected:
+what is searched is more accurate than any uniform choice at equal milliseconds, and than the best
+of as many choices at random.
 
 The paper's text was not at hand. Known are Bayesian optimisation over scheme and rate, and the
 masks of block-punched pruning (code of the same group); the score, accuracy less what is too slow,

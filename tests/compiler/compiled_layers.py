@@ -234,6 +234,6 @@ VECTORS = {
     "both computed": (lambda p, x: jnp.einsum("bik,bjk->bij", x, x), ["dot_general"]),
     "weights by batch": (
         lambda p, x: jnp.einsum("btk,bkd->btd", x, p["full"][:, 0]),
-        ["dot_general"],
+        ["Linear", "Linear", "Linear", "Part", "Part", "Part", "Stack"],
     ),
 }

@@ -38,9 +38,10 @@ void test_fields_in_range() {
   for (const auto& [field, high] : layout)
     expect_range(" is ", 0, high,
                  [field = field](Draft& d) -> int64_t& { return d.steps[kProduct].layout.*field; });
+  const auto last_value = static_cast<int64_t>(valid().values.size()) - 1;
   const std::tuple<const char*, int64_t Step::*, int64_t> places[] = {
-      {"a residual is", &Step::residual, 12},
-      {"a gate is", &Step::gate, 12},
+      {"a residual is", &Step::residual, last_value},
+      {"a gate is", &Step::gate, last_value},
       {"of weights", &Step::weights, before_end(valid(), 0)},
       {"of a bias", &Step::bias, before_end(valid(), 0)}};
   for (const auto& [message, field, high] : places)

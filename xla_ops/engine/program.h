@@ -97,6 +97,9 @@ struct Picks {
   }
 };
 
+// What a norm adds to the variance: such a step has no activation, whose first number this is.
+inline float epsilon_of(const Step& step) { return step.activation.low; }
+
 // The heads of an attention over sequences of `length` rows, which lie one behind the other. q, k
 // and v are channels of the step's first three inputs: those of a head begin at its numbers here.
 // The fourth input, where there is one, is the mask.
@@ -104,6 +107,7 @@ struct Heads {
   int64_t count, size, value_size, length;
   Mask mask;
   const int64_t *queries, *keys, *values;  // first channels, one for each head
+  float scale, fill;                       // of the scores; the score of what the mask leaves out
   // Of a step whose list has `list_size(heads)` numbers.
   explicit Heads(const Step& step)
       : count(step.channels[0]),
@@ -113,7 +117,9 @@ struct Heads {
         mask(static_cast<Mask>(step.channels[4])),
         queries(step.channels.data() + kFirst),
         keys(queries + count),
-        values(keys + count) {}
+        values(keys + count),
+        scale(step.activation.low),
+        fill(step.activation.high) {}
   static constexpr int64_t kFirst = 5;
   static int64_t list_size(int64_t heads) { return kFirst + 3 * heads; }
 };

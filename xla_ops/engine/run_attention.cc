@@ -63,7 +63,7 @@ class AttentionRun : StripRun {
     call.k = keys, call.v = values, call.k_pitch = n;
     call.queries = end - begin, call.keys = n;
     call.size = heads_.size, call.v_size = heads_.value_size;
-    call.scale = step_.activation.low, call.fill = step_.activation.high;
+    call.scale = heads_.scale, call.fill = heads_.fill;
     call.kind = heads_.mask;
     call.last_seen = begin - start;
     call.skips = heads_.mask == Mask::kCausal && call.fill < -1e30f &&

@@ -16,7 +16,7 @@ class NormRun : StripRun {
     if (step_.op == Op::kSoftmax) return kernels_.norm->softmax(call);
     const auto norm =
         step_.op == Op::kLayerNorm ? kernels_.norm->layer_norm : kernels_.norm->rms_norm;
-    norm(call, floats(step_.weights), floats(step_.bias), step_.activation.low);
+    norm(call, floats(step_.weights), floats(step_.bias), epsilon_of(step_));
   }
 };
 

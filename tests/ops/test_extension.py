@@ -9,8 +9,8 @@ import pytest
 from sparsejax.ops import _ffi
 
 # a step from its window to its bias, with nothing that would not be neutral
-PLAIN = [1] * 6 + [0] * 5 + [-1] * 2 + [0] * 8 + [-1] * 2
-VALUES = [0x73706A7802, 1, 2, 3, 4]  # one, of 2 x 3 x 4
+PLAIN = [1] * 6 + [0] * 5 + [-1] * 2 + [1] + [0] * 8 + [-1] * 2
+VALUES = [0x73706A7803, 1, 2, 3, 4]  # one, of 2 x 3 x 4
 INPUT, OUTPUT = [0, 0, *PLAIN, 0, 3, 0, 0], [1, -1, *PLAIN, 0, 3, 1, 0, 0]
 WORDS = np.array([*VALUES, 2, *INPUT, *OUTPUT])
 FLOATS = np.zeros(4, np.float32)

@@ -196,6 +196,8 @@ def candidates(
     """
     own = [] if pattern is None else pattern.layouts()
     layouts = list(dict.fromkeys([*own, *LAYOUTS, *dense_layouts(traits)]))
+    if traits.stored[0] == 1:  # no zeros to skip
+        layouts = dense_layouts(traits)
     layouts = [y for y in layouts if fits(traits, y) and (y in FOR_ROWS or not rows)]
     times = {layout: estimate(costs, traits, layout) for layout in layouts}
     layouts.sort(key=times.__getitem__)

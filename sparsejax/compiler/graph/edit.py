@@ -1,6 +1,6 @@
 """A graph while it is rewritten: who writes and who reads each value, kept up to date."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -128,6 +128,60 @@ def is_float(*values: Value) -> bool:
 def constant_of(value: Value) -> np.ndarray | None:
     """The known array, None where there is none that NumPy can hold."""
     return value.constant if isinstance(value.constant, np.ndarray) else None
+
+
+def number_of(value: Value) -> np.ndarray | None:
+    """The one number that a constant holds, whatever its shape, as (1,); None if there are more."""
+    array = constant_of(value)
+    if array is None or array.size == 0 or (array.size > 1 and any(array.strides)):
+        return None
+    return array[(slice(0, 1),) * array.ndim].reshape(1)
+
+
+def is_known(value: Value) -> bool:
+    """Is it a constant?"""
+    return value.constant is not None
+
+
+def grown(
+    edit: Edit,
+    sink: Node,
+    joins: Callable[[Node], bool],
+    *,
+    most: int,
+    known: Callable[[Value], bool] = is_known,
+) -> Iterator[tuple[list[Value], list[Node]]]:
+    """Sets of nodes that lead to the sink, the last first, and the values that each is made of.
+
+    The set always grows by the latest writer that it alone reads, so that every value that all
+    paths lead through is once the only one.
+
+    Args:
+        edit: the graph.
+        sink: of all sets.
+        joins: may a node be in them?
+        most: nodes in a set, the sink apart.
+        known: is a value none of those that a set is made of?
+    """
+    nodes, members = [sink], {sink}
+    frontier = [v for v in dict.fromkeys(sink.inputs) if not known(v)]
+    while frontier and len(nodes) <= most:
+        yield frontier, list(nodes)
+        writers = filter(None, map(edit.writer.get, frontier))
+        inner = [node for node in writers if joins(node) and _read_by(edit, node, members)]
+        if not inner:
+            return
+        latest = max(inner, key=lambda node: edit.slot[node])
+        nodes.append(latest)
+        members.add(latest)
+        inputs = [v for v in latest.inputs if not known(v)]
+        frontier = [v for v in dict.fromkeys([*frontier, *inputs]) if v not in latest.outputs]
+
+
+def _read_by(edit: Edit, node: Node, members: set[Node]) -> bool:
+    """Do these nodes alone read what a node writes?"""
+    readers = (reader for value in node.outputs for reader in edit.readers.get(value, ()))
+    return edit.outputs.isdisjoint(node.outputs) and members.issuperset(readers)
 
 
 def not_float32(node: Node) -> str:

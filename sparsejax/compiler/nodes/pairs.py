@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from sparsejax.compiler.graph.edit import constant_of, is_float
+from sparsejax.compiler.graph.edit import is_float, number_of
 from sparsejax.compiler.graph.graph import Node, Value
 from sparsejax.compiler.nodes.primitive import Primitive
 
@@ -105,7 +105,5 @@ def layouts(rank: int, q: Operand, k: Operand) -> Iterator[Layout]:
 
 def number(value: Value) -> float | None:
     """The one number that a constant holds."""
-    array = constant_of(value)
-    if array is None or array.size == 0 or (array.size > 1 and any(array.strides)):
-        return None
-    return float(array.ravel()[0]) if array.size == 1 else float(array[(0,) * array.ndim])
+    one = number_of(value)
+    return None if one is None else float(one[0])

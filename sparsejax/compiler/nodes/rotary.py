@@ -1,6 +1,6 @@
 """Rotary positions: channels that turn in pairs, by angles that are known for each row."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sparsejax.compiler.graph import fold
-from sparsejax.compiler.graph.edit import Edit, constant_of, is_float, made
+from sparsejax.compiler.graph.edit import Edit, constant_of, grown, is_float, made
 from sparsejax.compiler.graph.graph import FLOAT32, Node, Value
 from sparsejax.compiler.graph.op import MappingType
 from sparsejax.compiler.nodes.channels import Channels
@@ -17,6 +17,7 @@ from sparsejax.compiler.nodes.elementwise import Elementwise
 from sparsejax.compiler.nodes.op import Rules
 from sparsejax.compiler.nodes.primitive import Primitive
 from sparsejax.compiler.nodes.reshape import Reshape
+from sparsejax.jaxprs import moves
 
 MAX_NODES = 16
 MAX_PROBED = 1 << 22  # elements
@@ -63,36 +64,15 @@ def to_rotary(edit: Edit, node: Node) -> bool:
         return False
     if not 0 < node.outputs[0].size <= MAX_PROBED:
         return False
-    for source, nodes in _grown(edit, node):
-        if source.shape == shape:
-            found = _turn_of(source, nodes, node.outputs[0])
-            if found is not None:
-                return edit.replace(node, *_nodes(edit, source, *found))
+    joins = lambda other: other.op.name in LINEAR
+    for (source, *more), nodes in grown(edit, node, joins, most=MAX_NODES):
+        joined = any(other.op.name == "concatenate" for other in nodes)
+        if more or not joined or source.shape != shape or not is_float(source):
+            continue
+        found = _turn_of(source, nodes, node.outputs[0])
+        if found is not None:
+            return edit.replace(node, *_nodes(edit, source, *found))
     return False
-
-
-def _grown(edit: Edit, sink: Node) -> Iterator[tuple[Value, list[Node]]]:
-    """The linear nodes between one float32 value and the sink, a concatenation among them."""
-    nodes, members = [sink], {sink}
-    frontier = [v for v in dict.fromkeys(sink.inputs) if v.constant is None]
-    while frontier and len(nodes) <= MAX_NODES:
-        joined = any(node.op.name == "concatenate" for node in nodes)
-        if joined and len(frontier) == 1 and is_float(frontier[0]):
-            yield frontier[0], nodes
-        inner = [
-            writer
-            for value in frontier
-            if (writer := edit.writer.get(value)) is not None and writer.op.name in LINEAR
-            if not any(output in edit.outputs for output in writer.outputs)
-            if all(r in members for output in writer.outputs for r in edit.readers.get(output, ()))
-        ]
-        if not inner:
-            return
-        latest = max(inner, key=lambda node: edit.slot[node])
-        nodes.append(latest)
-        members.add(latest)
-        inputs = [v for v in latest.inputs if v.constant is None]
-        frontier = [v for v in dict.fromkeys([*frontier, *inputs]) if v not in latest.outputs]
 
 
 def _turn_of(
@@ -133,16 +113,8 @@ def _computed(
 
 def _results(node: Node, inputs: Sequence[Any]) -> list[np.ndarray] | None:
     assert isinstance(node.op, Primitive)
-    name, params = node.op.name, node.op.equation.params
-    if name == "concatenate":
-        return [np.concatenate(inputs, int(params["dimension"]))]
-    if name == "split":
-        return np.split(inputs[0], np.cumsum(params["sizes"])[:-1], int(params["axis"]))
-    if name == "slice":
-        steps = params["strides"] or [1] * inputs[0].ndim
-        bounds = zip(params["start_indices"], params["limit_indices"], steps, strict=True)
-        return [inputs[0][tuple(slice(*map(int, each)) for each in bounds)]]
-    return fold.in_numpy(node.op.equation, inputs, double=True)
+    moved = moves.moved(node.op.equation, inputs)
+    return moved or fold.in_numpy(node.op.equation, inputs, double=True)
 
 
 def _nodes(

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sparsejax.compiler.graph import fold
 from sparsejax.compiler.graph.edit import Edit, is_float, made
 from sparsejax.compiler.graph.graph import Node, Value
 from sparsejax.compiler.nodes.pairs import Operand, number
 from sparsejax.compiler.nodes.primitive import Primitive
 from sparsejax.compiler.nodes.reshape import Reshape
 from sparsejax.compiler.nodes.transpose import Transpose
+from sparsejax.jaxprs import moves
 
 MAX_TRACED = 1 << 24  # elements of an operand whose moves are followed one by one
 MOST_MOVES = 8
@@ -129,14 +129,5 @@ def _moved(node: Node, places: np.ndarray) -> np.ndarray | None:
     assert isinstance(node.op, Primitive)
     if len(node.inputs) == 2:
         return places
-    params = node.op.equation.params
-    if node.op.name == "slice":
-        bounds = zip(
-            params["start_indices"],
-            params["limit_indices"],
-            params["strides"] or [1] * places.ndim,
-            strict=True,
-        )
-        return places[tuple(slice(*map(int, b)) for b in bounds)]
-    results = fold.in_numpy(node.op.equation, [places.astype(np.int32)])
-    return None if results is None else results[0]
+    found = moves.moved(node.op.equation, [places])
+    return None if found is None else found[0]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sparsejax.compiler.graph import fold
-from sparsejax.compiler.graph.edit import Edit, constant_of, is_float, made
+from sparsejax.compiler.graph.edit import Edit, constant_of, grown, is_float, made
 from sparsejax.compiler.graph.graph import Node, Value
 from sparsejax.compiler.nodes.affine import along_one_axis
 from sparsejax.compiler.nodes.primitive import Primitive
@@ -102,34 +102,24 @@ def functions_to(edit: Edit, sink: Node) -> Iterator[Along]:
     if not _is_elementwise(sink) or not is_float(*sink.outputs):
         return
     whole = _sizes(sink.outputs[0].shape)
-    nodes, members, places = [sink], {sink}, _places(sink, whole)
-    frontier = [v for v in dict.fromkeys(sink.inputs) if v.constant is None]
-    while frontier and len(nodes) <= MAX_NODES and len(places) < 2 and -1 not in places:
-        alone = frontier[0]
-        if places and len(frontier) == 1 and _sizes(alone.shape) == whole and is_float(alone):
-            yield Along(alone, list(nodes), next(iter(places)))
-        inner = [node for v in frontier if (node := _inner(edit, v, members))]
-        if not inner:
+    places: set[int] = set()
+    for sources, nodes in grown(edit, sink, _joins, most=MAX_NODES):
+        places |= _places(nodes[-1], whole)
+        if len(places) > 1 or -1 in places:
             return
-        latest = max(inner, key=lambda node: edit.slot[node])
-        places |= _places(latest, whole)
-        nodes.append(latest)
-        members.add(latest)
-        inputs = [v for v in latest.inputs if v.constant is None]
-        frontier = [v for v in dict.fromkeys([*frontier, *inputs]) if v is not latest.outputs[0]]
+        alone = sources[0]
+        if places and len(sources) == 1 and _sizes(alone.shape) == whole and is_float(alone):
+            yield Along(alone, nodes, next(iter(places)))
 
 
-def _inner(edit: Edit, value: Value, members: set[Node]) -> Node | None:
-    """The writer of a value that the members alone read, if it works along rows."""
-    node = edit.writer.get(value)
-    if node is None or value in edit.outputs or not members.issuperset(edit.readers[value]):
-        return None
-    if isinstance(node.op, Transpose):  # of axes of length 1
+def _joins(node: Node) -> bool:
+    """Does it work along rows, or move axes of length 1?"""
+    if isinstance(node.op, Transpose):
         moved = [axis for axis in node.op.permutation if node.inputs[0].shape[axis] != 1]
-        return node if moved == sorted(moved) else None
+        return moved == sorted(moved)
     if isinstance(node.op, Reshape):
-        return node if _sizes(node.inputs[0].shape) == _sizes(value.shape) else None
-    return node if _is_elementwise(node) or node.op.name in (*REDUCTIONS, REPEAT) else None
+        return _sizes(node.inputs[0].shape) == _sizes(node.outputs[0].shape)
+    return _is_elementwise(node) or node.op.name in (*REDUCTIONS, REPEAT)
 
 
 def _places(node: Node, whole: list[int]) -> set[int]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from sparsejax.compiler.graph import fold
 from sparsejax.compiler.graph.activation import recognise
-from sparsejax.compiler.graph.edit import Edit, constant_of, is_float, made
+from sparsejax.compiler.graph.edit import Edit, grown, is_float, made, number_of
 from sparsejax.compiler.graph.graph import Node, Value
 from sparsejax.compiler.nodes.elementwise import Elementwise
 from sparsejax.compiler.nodes.primitive import Primitive
@@ -23,7 +23,7 @@ def to_activation(edit: Edit, node: Node) -> bool:
         return False
     # A prefix of a gelu is an activation too, so the largest set wins; of an unknown function the
     # smaller ones are tried, too.
-    for source, nodes in reversed(list(_grown(edit, node))):
+    for source, nodes in reversed(list(_leading(edit, node))):
         function = partial(_evaluated, source, nodes, node.outputs[0])
         activation = recognise(function)
         if activation is None:
@@ -41,40 +41,14 @@ def _is_elementwise(node: Node) -> bool:
     return node.op.name in fold.ELEMENTWISE or node.op.name in OTHERS
 
 
-def _number(value: Value) -> np.ndarray | None:
-    """The one number that a constant holds, whatever its shape."""
-    array = constant_of(value)
-    if array is None or not (array.size == 1 or not any(array.strides)):
-        return None
-    return array.ravel()[:1] if array.size == 1 else array[(slice(0, 1),) * array.ndim].ravel()
-
-
-def _grown(edit: Edit, sink: Node) -> Iterator[tuple[Value, list[Node]]]:
-    """Sets of nodes that lead from one float32 value of the sink's shape to the sink.
-
-    The set always grows by the latest writer that it alone reads, so that every value that all
-    paths lead through is tried.
-    """
+def _leading(edit: Edit, sink: Node) -> Iterator[tuple[Value, list[Node]]]:
+    """Sets of nodes that lead from one float32 value of the sink's shape to the sink."""
     shape = sink.outputs[0].shape
-    nodes, members = [sink], {sink}
-    frontier = [v for v in dict.fromkeys(sink.inputs) if _number(v) is None]
-    while frontier and len(nodes) <= MAX_NODES:
-        if len(frontier) == 1 and frontier[0].shape == shape and is_float(frontier[0]):
-            yield frontier[0], list(nodes)
-        writers = [edit.writer.get(v) for v in frontier]
-        inner = [
-            writer
-            for value, writer in zip(frontier, writers, strict=True)
-            if writer is not None and value not in edit.outputs and value.shape == shape
-            if _is_elementwise(writer) and all(r in members for r in edit.readers[value])
-        ]
-        if not inner:
-            return
-        latest = max(inner, key=lambda node: edit.slot[node])
-        nodes.append(latest)
-        members.add(latest)
-        inputs = [v for v in latest.inputs if _number(v) is None]
-        frontier = [v for v in dict.fromkeys([*frontier, *inputs]) if v is not latest.outputs[0]]
+    joins = lambda node: _is_elementwise(node) and node.outputs[0].shape == shape
+    is_number = lambda value: number_of(value) is not None
+    for sources, nodes in grown(edit, sink, joins, most=MAX_NODES, known=is_number):
+        if len(sources) == 1 and sources[0].shape == shape and is_float(sources[0]):
+            yield sources[0], nodes
 
 
 def _evaluated(
@@ -85,7 +59,7 @@ def _evaluated(
     for node in reversed(nodes):  # they were found from the last to the first
         inputs = []
         for value in node.inputs:
-            number = _number(value)
+            number = number_of(value)
             if number is None:
                 inputs.append(values[value])
             else:

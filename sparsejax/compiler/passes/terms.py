@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparsejax.compiler.graph.edit import Edit, constant_of
+from sparsejax.compiler.graph.edit import Edit, constant_of, number_of
 from sparsejax.compiler.graph.graph import Node, Value
 from sparsejax.compiler.nodes.primitive import Primitive
 from sparsejax.compiler.nodes.reshape import Reshape
@@ -141,9 +141,8 @@ def _small(edit: Edit, value: Value) -> tuple[Value, tuple[Node, ...]]:
 
 def _is_number(value: Value, number: int) -> bool:
     """Is it known, and nothing but this number?"""
-    array = constant_of(value)
-    small = None if array is None else _folded(value, array).constant
-    return small is not None and small.size == 1 and small.item() == number
+    one = number_of(value)
+    return one is not None and one.item() == number
 
 
 def _folded(value: Value, array: np.ndarray) -> Value:

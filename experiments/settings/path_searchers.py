@@ -12,6 +12,7 @@ import optax
 import sparsejax as sj
 from experiments.models import paths
 from experiments.runs.table import Job
+from experiments.settings.searching import stopped_by_ctrl_c
 
 POWER = 0.1  # of the reward
 PER_ALPHAS = 6  # forward passes that a step of alphas with two candidates comes to
@@ -167,11 +168,12 @@ def _tried(work: Work, sampler: Callable[..., sj.search.Sampler]) -> Found:
         return {"score": reward, "accuracy": accuracy, "milliseconds": cost}
 
     space = {f"edge {i}": tuple(range(count)) for i, count in enumerate(paths.NUM_PATHS)}
-    trials = sj.search.optimize(
-        evaluate,
-        sampler(space, seed=seed),
-        num_trials=work.num_looks,
-        file=work.job.folder / "trials.log",
-        report=work.job.report,
-    )
+    with stopped_by_ctrl_c(work.job) as report:
+        trials = sj.search.optimize(
+            evaluate,
+            sampler(space, seed=seed),
+            num_trials=work.num_looks,
+            file=work.job.folder / "trials.log",
+            report=report,
+        )
     return tuple(sj.search.best(trials).choice.values()), trials

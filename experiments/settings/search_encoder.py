@@ -24,7 +24,7 @@ from experiments.models.narrow_bert import Sizes
 from experiments.runs.table import Job
 from experiments.settings.encoder_texts import TOKENS, Texts, load
 from experiments.settings.kept_steps import kept_steps
-from experiments.settings.searching import account
+from experiments.settings.searching import account, stopped_by_ctrl_c
 from experiments.settings.text import accuracy, fit_head
 
 FILE = Path(__file__).parent / "measured" / "encoder.json"
@@ -68,15 +68,16 @@ def random_search(given: Space) -> Found:
 
 def _in_two_phases(given: Space, sampler: Callable[..., sj.search.Sampler]) -> Found:
     given.job.folder.mkdir(parents=True, exist_ok=True)
-    trials = sj.search.two_phases(
-        given.evaluate,
-        {"layers": DEPTHS},
-        lambda kept: WIDTHS,
-        lambda space: sampler(space, seed=given.job.seed),
-        num_trials=given.num_trials,
-        file=given.job.folder / "trials",
-        report=given.job.report,
-    )
+    with stopped_by_ctrl_c(given.job) as report:
+        trials = sj.search.two_phases(
+            given.evaluate,
+            {"layers": DEPTHS},
+            lambda kept: WIDTHS,
+            lambda space: sampler(space, seed=given.job.seed),
+            num_trials=given.num_trials,
+            file=given.job.folder / "trials",
+            report=report,
+        )
     return sizes_of(sj.search.best(trials).choice), trials
 
 

@@ -26,7 +26,7 @@ from experiments.settings import train
 from experiments.settings.classify import Classify
 from experiments.settings.compress import Compress
 from experiments.settings.kept_steps import kept_steps, numbered_batches
-from experiments.settings.searching import account
+from experiments.settings.searching import account, stopped_by_ctrl_c
 from sparsejax.search.pruning_choices import RATES
 
 FILE = Path(__file__).parent / "measured" / "pruning.json"
@@ -76,13 +76,14 @@ def random_search(given: Space) -> Found:
 
 
 def _best(given: Space, sampler: Callable[..., sj.search.Sampler]) -> Found:
-    trials = sj.search.optimize(
-        given.evaluate,
-        sampler(given.space.space, seed=given.job.seed),
-        num_trials=given.num_trials,
-        file=given.job.folder / "trials.log",
-        report=given.job.report,
-    )
+    with stopped_by_ctrl_c(given.job) as report:
+        trials = sj.search.optimize(
+            given.evaluate,
+            sampler(given.space.space, seed=given.job.seed),
+            num_trials=given.num_trials,
+            file=given.job.folder / "trials.log",
+            report=report,
+        )
     return sj.search.best(trials).choice, trials
 
 

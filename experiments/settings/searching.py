@@ -1,7 +1,8 @@
 """What the settings of searches share: a trained network, its data in three parts, and samplers."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ from experiments.settings import train
 from experiments.settings.classify import Classify
 from experiments.settings.compress import Compress
 
+Report = Callable[[int, int, Mapping[str, float]], None]
 Observe = Callable[[Sequence[float]], np.ndarray]
 Make = Callable[[Any, Observe | None, int, int], sj.search.Sampler]
 """(space, observe, seed, number of trials) -> sampler."""
@@ -105,13 +107,7 @@ def searched(
 ) -> list[sj.search.Trial]:
     """The trials of a search that goes on from the job's folder."""
     num_trials = 3 if job.smoke else num_trials
-    with train.ctrl_c() as pressed:
-
-        def report(done: int, total: int, numbers: Mapping[str, float]) -> None:
-            job.report(done, total, numbers)
-            if pressed() and done < total:
-                raise Interrupted(f"after trial {done} of {total}")
-
+    with stopped_by_ctrl_c(job) as report:
         return sj.search.optimize(
             evaluate,
             make(space, observe, job.seed, num_trials),
@@ -119,6 +115,19 @@ def searched(
             file=job.folder / "search.log",
             report=report,
         )
+
+
+@contextlib.contextmanager
+def stopped_by_ctrl_c(job: Job) -> Iterator[Report]:
+    """The job's report, which ends a search behind the trial in which Ctrl-C was pressed."""
+    with train.ctrl_c() as pressed:
+
+        def report(done: int, total: int, numbers: Mapping[str, float]) -> None:
+            job.report(done, total, numbers)
+            if pressed() and done < total:
+                raise Interrupted(f"after trial {done} of {total}")
+
+        yield report
 
 
 def account(

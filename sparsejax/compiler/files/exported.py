@@ -20,6 +20,7 @@ from sparsejax.compiler.files import ports, trees
 from sparsejax.compiler.files.contents import FileReport, report_of
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+DAMAGE = (KeyError, TypeError, AttributeError, RecursionError)  # of a graph with other contents
 Shape = jax.ShapeDtypeStruct
 
 
@@ -65,13 +66,17 @@ class ExportedFunction:
 
     def __init__(self, path: Path):
         self._graph = _graph(path.read_bytes())
-        self._ports = ports.of_graph(self._graph)
+        try:
+            self._ports = ports.of_graph(self._graph)
+            digest = self._graph["program"]["sha256"]
+        except DAMAGE as error:
+            raise ValueError(f"its graph is none that save writes, at {error}") from error
         self.inputs, self.outputs, self.input_tree, _ = self._ports
         beside = _beside(path)
         if not beside.exists():
             raise ValueError(f"its program for XLA is not beside it: {beside.name}")
         program = beside.read_bytes()
-        if hashlib.sha256(program).hexdigest() != self._graph["program"]["sha256"]:
+        if hashlib.sha256(program).hexdigest() != digest:
             raise ValueError(f"{beside.name} is not the program that was saved with it")
         self._num_bytes = path.stat().st_size + len(program)
         self._run = jax.jit(export.deserialize(bytearray(program)).call)
@@ -79,9 +84,9 @@ class ExportedFunction:
     def __call__(self, *args: Any) -> Any:
         """What the function that was saved returns."""
         arrays, batch = self._ports.arrays(args)
-        return self._run(*jax.tree.unflatten(self.input_tree, arrays)) if batch else (
-            self._ports.nothing()
-        )  # fmt: skip
+        if batch == 0:
+            return self._ports.nothing()
+        return self._run(*jax.tree.unflatten(self.input_tree, arrays))
 
     def report(self) -> FileReport:
         """What stays in XLA, inputs and outputs."""
@@ -92,7 +97,7 @@ def is_exported(file: bytes) -> bool:
     """Does a file say that JAX alone runs its function?"""
     try:
         return "xla" in _graph(file)
-    except (SafetensorError, ValueError, KeyError, TypeError):
+    except (SafetensorError, ValueError, *DAMAGE):
         return False  # what is wrong the reader says
 
 

@@ -70,10 +70,10 @@ class Ports(NamedTuple):
         return jax.tree.unflatten(self.output_tree, outputs)
 
     def _batch_of(self, arrays: list[jax.Array]) -> int:
-        free = [array.shape[0] for port, array in zip(self.inputs, arrays, strict=True)
-                if BATCH in port.shape and array.ndim]  # fmt: skip
+        pairs = list(zip(self.inputs, arrays, strict=True))
+        free = [array.shape[0] for port, array in pairs if BATCH in port.shape and array.ndim]
         batch = free[0] if free else 1
-        for port, array in zip(self.inputs, arrays, strict=True):
+        for port, array in pairs:
             if array.shape != port.sizes(batch) or array.dtype != port.dtype:
                 first = f" (the first has a batch of {batch})" * (BATCH in port.shape)
                 raise ValueError(

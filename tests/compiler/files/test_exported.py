@@ -1,5 +1,7 @@
 """What stays in XLA is named, and goes into a program beside the file when that is allowed."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,6 +61,33 @@ def test_who_did_not_ask_for_code_gets_none(saved, tmp_path):
     (tmp_path / "net.sjx.stablehlo").write_bytes(b"another")
     with pytest.raises(ValueError, match="not the program that was saved with it"):
         sj.load(tmp_path / "net.sjx", allow_xla=True)
+
+
+DAMAGED = {
+    "no program": lambda graph: graph.pop("program"),
+    "a program without a digest": lambda graph: graph["program"].pop("sha256"),
+    "a program that is a list": lambda graph: graph.update(program=[]),
+    "no inputs": lambda graph: graph.pop("inputs"),
+    "inputs that are a number": lambda graph: graph.update(inputs=3),
+    "an input without a shape": lambda graph: graph["inputs"][0].pop("shape"),
+    "an output that is text": lambda graph: graph["outputs"].__setitem__(0, "y"),
+    "a tree of other leaves": lambda graph: graph.update(output_tree={"a": 4}),
+    "brackets without end": lambda graph: graph.update(xla="deep"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_file_is_an_error_of_one_sentence(saved, tmp_path, name):
+    file = saved[1].read_bytes()
+    head = json.loads(file[8:])
+    graph = json.loads(head["__metadata__"]["sparsejax"])
+    DAMAGED[name](graph)
+    written = json.dumps(graph).replace('"deep"', "[" * 100_000 + "]" * 100_000)
+    whole = json.dumps({"__metadata__": {"sparsejax": written}}).encode()
+    (tmp_path / "net").write_bytes(len(whole).to_bytes(8, "little") + whole)
+    (tmp_path / "net.stablehlo").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"load needs a file that sj\.save wrote"):
+        sj.load(tmp_path / "net", allow_xla=True)
 
 
 def test_other_inputs_are_refused(saved):

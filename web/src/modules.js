@@ -50,7 +50,12 @@ export async function bytesOf(source, onProgress = () => {}) {
     loaded += part.length;
     onProgress({loaded, total});
   }
-  const whole = new Uint8Array(loaded);
+  return joined(parts, Uint8Array);
+}
+
+/** Arrays of a kind, one behind the other. */
+export function joined(parts, Kind) {
+  const whole = new Kind(parts.reduce((sum, part) => sum + part.length, 0));
   let at = 0;
   for (const part of parts) {
     whole.set(part, at);

@@ -1,5 +1,7 @@
 /* Workers with a network each: calls go to the least busy one, and the items of a batch to all. */
 
+import {joined} from "./modules.js";
+
 export class Pool {
   #workers;
 
@@ -26,7 +28,7 @@ export class Pool {
     const begin = (part) => Math.floor((batch * part) / parts);
     const runs = idle.slice(0, parts).map((worker, part) => worker.ask({run: this.#items(inputs, begin(part), begin(part + 1))}));
     const outputs = await Promise.all(runs);
-    return Object.fromEntries(this.info.outputs.map(({name}) => [name, joined(outputs.map((part) => part[name]))]));
+    return Object.fromEntries(this.info.outputs.map(({name}) => [name, joined(outputs.map((part) => part[name]), Float32Array)]));
   }
 
   close() {
@@ -48,16 +50,6 @@ export class Pool {
 }
 
 const arrayOf = (inputs, name) => (ArrayBuffer.isView(inputs) ? inputs : inputs?.[name]);
-
-function joined(parts) {
-  const whole = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
-}
 
 /** This end of a worker. */
 class End {

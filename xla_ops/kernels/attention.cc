@@ -111,13 +111,6 @@ SPARSEJAX_INLINE Pair exponentials(float* scores, int64_t keys, Pair largest) {
   return {1.f / sum[0], 1.f / sum[1]};
 }
 
-SPARSEJAX_INLINE void store_some(float* out, Vec v, int64_t count) {
-  if (count >= kLanes) return store(out, v);
-  float part[kLanes];
-  store(part, v);
-  for (int64_t i = 0; i < count; i++) out[i] = part[i];
-}
-
 // Of up to kPair queries from `query` on.
 void attend_pair(const AttentionCall& call, int64_t query) {
   const int64_t left = call.queries - query;
@@ -140,8 +133,8 @@ void attend_pair(const AttentionCall& call, int64_t query) {
   const Factors weighed = {call.v, call.k_pitch, 1, keys, call.scratch, kPair};
   multiply(weighed, call.v_size, [&](int64_t row, Pair sum) {
     float* out = call.out + row * call.out_pitch + query;
-    store_some(out, sum.a * factor.a, left);
-    if (left > kLanes) store_some(out + kLanes, sum.b * factor.b, left - kLanes);
+    store_first(out, sum.a * factor.a, left);
+    if (left > kLanes) store_first(out + kLanes, sum.b * factor.b, left - kLanes);
   });
 }
 

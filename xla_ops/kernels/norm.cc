@@ -93,13 +93,6 @@ struct Row {
   }
 };
 
-SPARSEJAX_INLINE void store_some(float* out, Vec v, int count) {
-  if (count == kLanes) return store(out, v);
-  float part[kLanes];
-  store(part, v);
-  for (int k = 0; k < count; k++) out[k] = part[k];
-}
-
 template <bool centred>
 void norm_row(const NormCall& call, const float* scale, const float* shift, float epsilon) {
   const auto n = static_cast<float>(call.channels);
@@ -128,7 +121,7 @@ void softmax_row(const NormCall& call) {
   for (int k = 1; k < kLanes; k++) largest = most[k] > largest ? most[k] : largest;
   row.for_vectors([&](int64_t i, Vec v, int count) {
     Vec e = exp(v - largest);
-    store_some(call.out + i, e, count);
+    store_first(call.out + i, e, count);
     for (int k = count; k < kLanes; k++) e[k] = 0.f;
     sum += e;
   });

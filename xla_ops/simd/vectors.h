@@ -60,6 +60,15 @@ SPARSEJAX_INLINE void store(float* p, V v) {
   __builtin_memcpy(p, &v, sizeof(V));
 }
 
+// The first `count` lanes, or all.
+template <class V>
+SPARSEJAX_INLINE void store_first(float* p, V v, int64_t count) {
+  if (count >= lanes_of<V>) return store(p, v);
+  float part[lanes_of<V>];
+  store(part, v);
+  for (int64_t i = 0; i < count; i++) p[i] = part[i];
+}
+
 // x - 0 keeps every x, -0.0 and NaN included, and compiles to a bare broadcast.
 template <class V>
 SPARSEJAX_INLINE V splat(float x) {

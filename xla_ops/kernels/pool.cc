@@ -52,8 +52,10 @@ SPARSEJAX_INLINE void combined_row(const Address* rows, int64_t n, int64_t width
   for (int64_t x = 0; x < last; x += kLanes) combine_rows<count>(rows, n, x, from, combine, out);
   if (last >= 0)
     combine_rows<count>(rows, n, last, from, combine, out);
-  else
-    for (int64_t x = 0; x < width; x++) combine_rows<count>(rows, n, x, start, combine, out);
+  else {  // one vector, and the junk behind the row away again
+    combine_rows<count>(rows, n, 0, from, combine, out);
+    store(out + width, from);
+  }
 }
 
 template <class V, int step, class Combine>
@@ -68,18 +70,22 @@ SPARSEJAX_INLINE V combine_columns(const Window& window, const float* p, V start
   return step == 2 ? in_order(sum) : sum;
 }
 
-// From the combined rows, position 0 being the leftmost tap of output 0; exactly out_width floats.
+// From the combined rows, position 0 being the leftmost tap of output 0; exactly out_width floats,
+// or one vector.
 template <int step, class Combine>
 SPARSEJAX_INLINE void output_row(const Window& window, const float* combined, const float* scale,
                                  float start, const Combine& combine, float* out) {
-  int64_t x = 0;
-  const Vec from = splat<Vec>(start);
-  for (; step && x + kLanes <= window.out_width; x += kLanes) {
-    Vec sum = combine_columns<Vec, step ? step : 1>(window, combined + x * step, from, combine);
-    if (scale) sum *= load<Vec>(scale + x);
-    store(out + x, sum);
+  const int64_t last = window.out_width - kLanes;
+  const auto outputs = [&](int64_t x) {
+    const Vec sum = combine_columns<Vec, step ? step : 1>(window, combined + x * step,
+                                                          splat<Vec>(start), combine);
+    store(out + x, scale ? sum * load<Vec>(scale + x) : sum);
+  };
+  if (step && (last >= 0 || !scale)) {
+    for (int64_t x = 0; x < last; x += kLanes) outputs(x);
+    return outputs(last > 0 ? last : 0);
   }
-  for (; x < window.out_width; x++) {
+  for (int64_t x = 0; x < window.out_width; x++) {
     float sum = start;
     for (int64_t kx = 0; kx < window.kernel_x; kx++)
       sum = combine(sum, combined[x * window.stride_x + kx * window.dilation_x]);

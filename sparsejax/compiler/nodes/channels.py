@@ -15,12 +15,10 @@ from sparsejax.compiler.graph.images import EITHER, LAST, is_channel, sides
 from sparsejax.compiler.graph.op import MappingType
 from sparsejax.compiler.nodes.layer import Layer
 from sparsejax.compiler.nodes.op import ChannelsOp, Rules
-from sparsejax.compiler.nodes.pick import Pick
+from sparsejax.compiler.nodes.pick import CHANNELS, Pick
 from sparsejax.compiler.nodes.primitive import Primitive
 from sparsejax.compiler.nodes.reshape import Reshape
 from sparsejax.compiler.nodes.transpose import Transpose
-
-CHANNELS = "channels"  # in xla_ops/engine/codes.def
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,6 @@
 """Products with a matrix of weights."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -89,38 +90,56 @@ def to_linear(edit: Edit, node: Node) -> bool:
         return edit.refuse(node, "both sides are computed")
     if not is_float(x, weights, *node.outputs):
         return edit.refuse(node, not_float32(node))
-    if batch[0]:
+    if batch[0] and len(x.shape) - len(batch[0]) - len(contracted[0]) != 3:
         return edit.refuse(node, "weights differ along the batch")
     if not np.isfinite(array).all():
         return edit.refuse(node, "weights are not finite")
-    pairs = sorted(zip(*(contracted[::-1] if on_left else contracted), strict=True))
-    return edit.replace(node, *_linear(node, x, weights, pairs, on_left))
+    own, other = (1, 0) if on_left else (0, 1)
+    axes = Axes(x, contracted[own], batch[own]), Axes(weights, contracted[other], batch[other])
+    return edit.replace(node, *_layer(node, *axes, on_left))
 
 
-def _linear(
-    node: Node, x: Value, weights: Value, pairs: Sequence[tuple[int, int]], on_left: bool
-) -> list[Node]:
-    """Axes to the end, one axis of them, the layer, and back: what changes nothing falls later."""
-    axes, along = [int(i) for i, _ in pairs], [int(i) for _, i in pairs]
-    free_x = [i for i in range(len(x.shape)) if i not in axes]
-    free_weights = [i for i in range(len(weights.shape)) if i not in along]
-    matrix = weights.constant.transpose(along + free_weights)
-    inputs = int(np.prod([weights.shape[i] for i in along], dtype=int))
-    outputs = [weights.shape[i] for i in free_weights]
-    matrix = matrix.reshape(inputs, int(np.prod(outputs, dtype=int)))
-    leading = [x.shape[i] for i in free_x]
-    moved = made(Transpose(tuple(free_x + axes)), [x], [x.shape[i] for i in free_x + axes])
-    flat = made(Reshape((*leading, inputs)), moved.outputs, [*leading, inputs])
-    op = Linear(matrix, np.zeros(matrix.shape[1]), weights.path)
+class Axes:
+    """The axes of one side of a product: those of its sums, of its batch, and the others.
+
+    Attributes:
+        value: the side.
+        summed, batch, free: its axes.
+    """
+
+    def __init__(self, value: Value, summed: Sequence[int], batch: Sequence[int]):
+        self.value, self.summed, self.batch = value, list(map(int, summed)), list(map(int, batch))
+        self.free = [i for i in range(len(value.shape)) if i not in (*self.summed, *self.batch)]
+
+    def sizes(self, axes: Sequence[int]) -> list[int]:
+        """Along these axes."""
+        return [self.value.shape[axis] for axis in axes]
+
+
+def _layer(node: Node, x: Axes, weights: Axes, on_left: bool) -> list[Node]:
+    """Axes to the end, one axis of them, the layer, and back: what changes nothing falls later.
+
+    Of a batch the layer is a convolution in groups.
+    """
+    groups, inputs = (math.prod(x.sizes(axes)) for axes in (x.batch, x.summed))
+    outputs, leading = weights.sizes(weights.free), x.sizes(x.free)
+    array = weights.value.constant.transpose(weights.summed + weights.batch + weights.free)
+    matrix = array.reshape(inputs, groups * math.prod(outputs))
+    order = x.free + x.batch + x.summed
+    moved = made(Transpose(tuple(order)), [x.value], x.sizes(order))
+    flat = made(Reshape((*leading, groups * inputs)), moved.outputs, [*leading, groups * inputs])
+    bias, path = np.zeros(matrix.shape[1]), weights.value.path
+    op: Any = Linear(matrix, bias, path)
+    if x.batch:
+        op = Conv(matrix[None, None], bias, path, groups=groups)
     layer = made(op, flat.outputs, [*leading, matrix.shape[1]])
-    split = made(Reshape((*leading, *outputs)), layer.outputs, [*leading, *outputs])
-    nodes = [moved, flat, layer, split]
-    # dot_general puts the left operand's free axes first, here those of the weights.
-    if on_left:
-        k, n = len(free_x), len(free_x) + len(free_weights)
-        order = (*range(k, n), *range(k))
-        nodes.append(made(Transpose(order), split.outputs, node.outputs[0].shape))
-    return nodes
+    sizes = (*leading, *x.sizes(x.batch), *outputs)
+    split = made(Reshape(sizes), layer.outputs, sizes)
+    # dot_general puts the batch first, then the free axes of its left operand.
+    k, n = len(leading), len(leading) + len(x.batch)
+    own, other = [*range(k)], [*range(n, len(sizes))]
+    back = (*range(k, n), *(other + own if on_left else own + other))
+    return [moved, flat, layer, split, made(Transpose(back), split.outputs, node.outputs[0].shape)]
 
 
 def to_pixels(edit: Edit, node: Node) -> bool:

@@ -20,7 +20,7 @@ from sparsejax.compiler.nodes.primitive import Primitive
 from sparsejax.compiler.nodes.reshape import Reshape
 from sparsejax.compiler.nodes.transpose import Transpose
 
-PICK = "pick"  # in xla_ops/engine/codes.def
+PICK, CHANNELS = "pick", "channels"  # in xla_ops/engine/codes.def
 MAX_TRACED = 1 << 22  # floats of an image whose moves are followed one by one
 MOST_MOVES = 6
 
@@ -72,9 +72,11 @@ class Pick(ImageOp):
         return MappingType.SHUFFLE
 
     def lower(self, node: Node, to: Builder) -> None:
-        """One step."""
+        """One step; of whole channels where no pixel moves."""
+        if self.keeps_pixels():
+            return to.add(node, CHANNELS, channels=self.channels[:, 0])
         numbers = (*self.rows.T, *self.columns.T, *self.channels.T)
-        to.add(node, PICK, channels=np.concatenate(numbers))
+        return to.add(node, PICK, channels=np.concatenate(numbers))
 
 
 def pick_of(places: np.ndarray, shape: tuple[int, ...], channels_last: bool = True) -> Pick | None:
@@ -176,7 +178,7 @@ def _moved(node: Node, array: np.ndarray) -> np.ndarray:
 
 
 def merge(edit: Edit, node: Node) -> bool:
-    """Two picks after each other are one, if it is one."""
+    """Two picks after each other are one, if it is one, and the second repeats no channels."""
     if not isinstance(node.op, Pick):
         return False
     before = edit.sole_writer(node.inputs[0], Pick)
@@ -184,6 +186,8 @@ def merge(edit: Edit, node: Node) -> bool:
         return False
     if before.op.channels_last != node.op.channels_last:
         return False
+    if node.op.keeps_pixels() and node.outputs[0].size > node.inputs[0].size:
+        return False  # whole channels are copied faster than floats are picked
     x = before.inputs[0]
     last = node.op.channels_last
     size = [x.shape[axis] for axis in (*sides(last), LAST if last else FIRST)]

@@ -1,5 +1,6 @@
 """Equations along one axis as a function of rows, to be told by what it makes of them."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,27 +24,32 @@ CLOSE = 3e-6  # of formulas in float32
 
 @dataclass(frozen=True, eq=False)
 class Along:
-    """Nodes that lead from one array to another, and reduce along one axis; axes of length 1 apart.
+    """Nodes that lead from one array to another, and reduce along some axes as if these were one.
 
     Attributes:
         source: the array.
         nodes: from the last to the first.
-        place: of the axis that they reduce along, among those longer than 1.
+        places: of the axes that they reduce along, among those longer than 1.
     """
 
     source: Value
     nodes: Sequence[Node]
-    place: int
+    places: frozenset[int]
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The axes of the source."""
+        return tuple(_long(self.source.shape)[place] for place in sorted(self.places))
 
     @property
     def axis(self) -> int:
-        """The axis of the source."""
-        return _long(self.source.shape)[self.place]
+        """The axis of the source if it is one, else -1."""
+        return self.axes[0] if len(self.places) == 1 else -1
 
     @property
     def length(self) -> int:
-        """Of the axis."""
-        return self.source.shape[self.axis]
+        """Of the axes together."""
+        return math.prod(self.source.shape[axis] for axis in self.axes)
 
     def __call__(self, rows: np.ndarray) -> np.ndarray | None:
         """What they make of float64 rows (any number, length); None where NumPy cannot tell."""
@@ -71,8 +77,9 @@ class Along:
         found = None if array is None else along_one_axis(array, shape)
         if found is None or found[0] == -1:
             return found and found[1]
-        own = _sizes(shape) == _sizes(self.source.shape) and _long(shape)[self.place] == found[0]
-        return found[1] if own else None
+        if _sizes(shape) != _sizes(self.source.shape) or len(self.places) > 1:
+            return None
+        return found[1] if _long(shape)[min(self.places)] == found[0] else None
 
 
 def _long(shape: Sequence[int]) -> list[int]:
@@ -98,18 +105,18 @@ def _result(node: Node, inputs: Sequence[np.ndarray | None]) -> np.ndarray | Non
 
 
 def functions_to(edit: Edit, sink: Node) -> Iterator[Along]:
-    """The functions along an axis that end with a node, the smallest first."""
+    """The functions along an axis, or several, that end with a node, the smallest first."""
     if not _is_elementwise(sink) or not is_float(*sink.outputs):
         return
     whole = _sizes(sink.outputs[0].shape)
-    places: set[int] = set()
+    places: frozenset[int] = frozenset()
     for sources, nodes in grown(edit, sink, _joins, most=MAX_NODES):
-        places |= _places(nodes[-1], whole)
-        if len(places) > 1 or -1 in places:
+        own = _places(nodes[-1], whole)
+        if -1 in own or (places and own and own != places):
             return
-        alone = sources[0]
+        places, alone = places or own, sources[0]
         if places and len(sources) == 1 and _sizes(alone.shape) == whole and is_float(alone):
-            yield Along(alone, nodes, next(iter(places)))
+            yield Along(alone, nodes, places)
 
 
 def _joins(node: Node) -> bool:
@@ -122,23 +129,26 @@ def _joins(node: Node) -> bool:
     return _is_elementwise(node) or node.op.name in (*REDUCTIONS, REPEAT)
 
 
-def _places(node: Node, whole: list[int]) -> set[int]:
+def _places(node: Node, whole: list[int]) -> frozenset[int]:
     """Where the long axes are that a node reduces or repeats along; -1 for any other."""
     if not isinstance(node.op, Primitive):
-        return set()
+        return frozenset()
     shape = node.outputs[0].shape
     if node.op.name in REDUCTIONS:
         before = node.inputs[0].shape
         long = _long(before) if _sizes(before) == whole else []
         axes = [int(axis) for axis in node.op.equation.params["axes"]]
-        return {long.index(axis) if axis in long else -1 for axis in axes}
+        return frozenset(long.index(axis) if axis in long else -1 for axis in axes)
     long = _long(shape) if _sizes(shape) == whole else []
-    places = set()
+    places: frozenset[int] = frozenset()
     for value in node.inputs:
         laid = _laid(node, value.shape, len(shape))
         if value.constant is None and laid:
             differs = [axis for axis in range(len(shape)) if laid[axis] != shape[axis]]
-            places |= {long.index(axis) if axis in long else -1 for axis in differs}
+            own = frozenset(long.index(axis) if axis in long else -1 for axis in differs)
+            if places and own and own != places:
+                return frozenset((-1,))
+            places = places or own
     return places
 
 

@@ -1,4 +1,4 @@
-"""Softmax over the channels, told by its values."""
+"""Softmax over the channels or the pixels, told by its values."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,12 @@ import numpy as np
 from scipy.special import softmax
 
 from sparsejax.compiler.engine.program import Builder
-from sparsejax.compiler.graph.edit import Edit
-from sparsejax.compiler.graph.graph import Node
-from sparsejax.compiler.graph.images import is_channel
+from sparsejax.compiler.graph.edit import Edit, made
+from sparsejax.compiler.graph.graph import Node, Value
+from sparsejax.compiler.graph.images import channel_axis, is_channel, sides
 from sparsejax.compiler.graph.op import MappingType
 from sparsejax.compiler.nodes.op import ChannelsOp, Rules
+from sparsejax.compiler.nodes.pick import pick_of
 from sparsejax.compiler.nodes.sampled import Along, functions_to, near
 
 SOFTMAX = "softmax"  # in xla_ops/engine/codes.def
@@ -41,9 +42,28 @@ class Softmax(ChannelsOp):
 def to_softmax(edit: Edit, node: Node) -> bool:
     """The equations of a softmax, however they are spelled."""
     for function in reversed(list(functions_to(edit, node))):
-        if is_channel(function.axis, len(function.source.shape)) and is_softmax(function):
+        shape = function.source.shape
+        if is_channel(function.axis, len(shape)) and is_softmax(function):
             return edit.replace(node, *function.through(Softmax(function.axis)))
+        for last in (True, False):
+            if len(shape) == 4 and function.axes == sides(last) and is_softmax(function):
+                return edit.replace(node, *_over_pixels(function.source, last))
     return False
+
+
+def _over_pixels(x: Value, last: bool) -> list[Node]:
+    """A softmax over height and width: each map is a pixel, whose channels are the map's pixels."""
+    height, width, maps = (x.shape[axis] for axis in (*sides(last), channel_axis(last)))
+    pixels = height * width
+    in_order = np.arange(pixels * maps)
+    apart = in_order.reshape(pixels, maps).T[:, None]
+    together = in_order.reshape(maps, height, width).transpose(1, 2, 0)
+    turned = (x.shape[0], *((maps, 1, pixels) if last else (pixels, maps, 1)))
+    there = pick_of(apart, (height, width, maps), last)
+    back = pick_of(together, (maps, 1, pixels), last)
+    moved = made(there, [x], turned)
+    weights = made(Softmax(channel_axis(last)), moved.outputs, turned)
+    return [moved, weights, made(back, weights.outputs, x.shape)]
 
 
 def is_softmax(function: Along) -> bool:

@@ -9,10 +9,11 @@ import pytest
 import sparsejax as sj
 from sparsejax.compiler.nodes.norm import Norm
 from sparsejax.compiler.nodes.softmax import Softmax
-from tests.compiler.graphs import assert_close, kinds, regions, rewritten, stepwise
+from tests.compiler.graphs import assert_close, assert_same, kinds, regions, rewritten, stepwise
 
 RNG = np.random.default_rng(0)
 X = jnp.asarray(RNG.normal(size=(2, 5, 12)) * 3 + 1, jnp.float32)
+IMAGE = jnp.asarray(RNG.normal(size=(2, 3, 4, 5)), jnp.float32)
 P = {
     "w": jnp.asarray(RNG.normal(size=(12, 12)) / 3, jnp.float32),
     "scale": jnp.asarray(RNG.normal(size=12), jnp.float32),
@@ -93,6 +94,34 @@ def test_softmax_is_told_and_near_misses_are_not():
         graph = rewritten(function, P, X)
         assert_close(stepwise(graph)(X)[0], jax.jit(function)(P, X))
         assert not any(node.op == Softmax(1) for node in graph.nodes)
+
+
+def in_parts(p, x):  # the largest of both axes, but sums along one
+    y = jnp.exp(x - x.max((1, 2), keepdims=True))
+    return y / y.sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize("axes", [(1, 2), (2, 3), (-3, -2)])
+def test_softmax_over_pixels_is_one_over_channels_that_are_moved(axes):
+    graph = assert_same(lambda p, x: 2 * jax.nn.softmax(p["w"] * x, axes), {"w": 3.0}, IMAGE)
+    assert [type(node.op).__name__ for node in graph.nodes if "Affine" not in str(node.op)] == [
+        *("Pick", "Softmax", "Pick")
+    ]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        in_parts,
+        lambda p, x: jax.nn.softmax(x, (1, 3)),
+        lambda p, x: x * jax.lax.rsqrt(1e-6 + jnp.mean(x * x, (1, 2), keepdims=True)),
+        lambda p, x: x - (x.max(1, keepdims=True) + x.max(2, keepdims=True)),
+    ],
+)
+def test_what_is_nearly_a_softmax_over_pixels_is_none(function):
+    graph = rewritten(function, P, IMAGE)
+    assert not {"Softmax", "Norm"} & {type(node.op).__name__ for node in graph.nodes}
+    assert_close(stepwise(graph)(IMAGE)[0], jax.jit(function)(P, IMAGE))
 
 
 def test_along_an_axis_of_length_1_there_is_nothing_to_tell():

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import sparsejax as sj
+from sparsejax.compiler.nodes.conv import Conv
+from tests.compiler.graphs import assert_same
 
 LAST = ("NDHWC", "DHWIO", "NDHWC")
 RNG = np.random.default_rng(0)
@@ -76,3 +78,19 @@ def test_experts_are_layers(spelling):
     np.testing.assert_allclose(
         fast(2 * x[:, :7]), apply({"experts": stack}, 2 * x[:, :7]), atol=1e-4
     )
+
+
+@pytest.mark.parametrize(
+    ("spelling", "weights"),
+    [("gc,nhwgc->nhwg", (3, 4)), ("nhwgc,gcd->nhwgd", (3, 4, 2)), ("cgd,nhwcg->nhwdg", (4, 3, 2))],
+)
+def test_of_images_weights_of_a_group_are_a_convolution_in_groups(spelling, weights):
+    swapped = spelling.startswith("cgd")
+    x = drawn(2, 5, 3, *((4, 3) if swapped else (3, 4)))
+    graph = assert_same(
+        lambda w, x: jnp.einsum(spelling, *((w, x) if spelling.index("n") > 2 else (x, w))),
+        drawn(*weights),
+        x,
+    )
+    (layer,) = (node.op for node in graph.nodes if isinstance(node.op, Conv))
+    assert layer.groups == 3 and layer.weights.size == np.prod(weights)

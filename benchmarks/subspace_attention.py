@@ -39,9 +39,7 @@ def blocks() -> dict[str, tuple[nnx.Module, int, int]]:
     """Block, channels and side of each place."""
     rngs = nnx.Rngs(0)
     options: dict[str, Any] = {"momentum": 0.9, "rngs": rngs}
-    separable = DepthwiseSeparable(
-        512, 512, 1, depthwise=jax.lax.conv_general_dilated, **options
-    )
+    separable = DepthwiseSeparable(512, 512, 1, depthwise=jax.lax.conv_general_dilated, **options)
     inverted = lambda c: InvertedResidual(BlockShape(c, 6 * c, c, 1), **options)
     return {
         "v1, 512 maps of 14 x 14": (separable, 512, 14),
@@ -89,9 +87,7 @@ def main() -> None:
     results = {}
     for name, (block, channels, side) in blocks().items():
         module = sj.nn.ULSAM(channels, groups=GROUPS, rngs=nnx.Rngs(1))
-        results[name] = row(
-            block, module, image(side, channels), options.repeats, options.tune
-        )
+        results[name] = row(block, module, image(side, channels), options.repeats, options.tune)
     nets = [
         MobileNetV1(attention=attention, rngs=nnx.Rngs(0))
         for attention in ((), (Attention(REPLACED, groups=GROUPS, replaces=True),))

@@ -1,6 +1,7 @@
 """Elementwise primitives as NumPy has them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from scipy.special import erf, erfc, expit
@@ -10,12 +11,22 @@ def _select(which: np.ndarray, *cases: np.ndarray) -> np.ndarray:
     return np.choose(which.astype(np.int32), cases)
 
 
+def maximum(a: Any, b: Any) -> np.ndarray:
+    """The larger; of two zeros the positive one, as XLA has it."""
+    return np.where((a == 0) & (b == 0), a + b, np.maximum(a, b))
+
+
+def minimum(a: Any, b: Any) -> np.ndarray:
+    """The smaller; of two zeros the negative one."""
+    return -maximum(-a, -b)
+
+
 # Functions of arrays of equal shape or scalars, without parameters.
 ELEMENTWISE: dict[str, Callable] = {
     "abs": np.abs,
     "add": np.add,
     "and": np.logical_and,
-    "clamp": lambda low, x, high: np.minimum(np.maximum(x, low), high),
+    "clamp": lambda low, x, high: minimum(maximum(x, low), high),
     "copy": np.asarray,
     "cos": np.cos,
     "div": np.divide,
@@ -32,8 +43,8 @@ ELEMENTWISE: dict[str, Callable] = {
     "log1p": np.log1p,
     "logistic": expit,
     "lt": np.less,
-    "max": np.maximum,
-    "min": np.minimum,
+    "max": maximum,
+    "min": minimum,
     "mul": np.multiply,
     "ne": np.not_equal,
     "neg": np.negative,

@@ -5,16 +5,23 @@
 
 namespace sparsejax::SPARSEJAX_TARGET {
 
+// min(max(x, low), high), of which max(-0, 0) is 0.
+template <class V>
+SPARSEJAX_INLINE V clamp_numbers(V x, V low, V high) {
+  return clamp(x, low, high) + (low == 0.f ? V{} : splat<V>(-0.f));
+}
+
 // Functions that need no company; see in_step for the others.
 template <Function function, class V>
 SPARSEJAX_INLINE V apply(V x, V low, V high) {
-  if constexpr (function == Function::kClamp) return clamp(x, low, high);
+  if constexpr (function == Function::kClamp) return clamp_numbers(x, low, high);
   if constexpr (function == Function::kHardSigmoid) return hard_sigmoid(x);
   if constexpr (function == Function::kHardSwish) return x * hard_sigmoid(x);
   if constexpr (function == Function::kGeluErf) return 0.5f * x * (1.f + erf(x * 0.707106781f));
   if constexpr (function == Function::kTanh) return tanh(x);
   if constexpr (function == Function::kLeakyRelu) return x > 0.f ? x : low * x;
-  if constexpr (function == Function::kElu) return x > 0.f ? x : low * exp_minus_1(x);
+  if constexpr (function == Function::kElu)
+    return x > 0.f ? x : low * with_sign_of(exp_minus_1(x), x);
   if constexpr (function == Function::kSoftplus) return softplus(x);
   return x;
 }

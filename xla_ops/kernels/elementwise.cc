@@ -54,8 +54,10 @@ void affine(const ActivationCall& activation, const float* x, float scale, float
   map(activation, [=](int64_t i) { return a * load<Vec>(x + i) + b; }, n, out);
 }
 
-SPARSEJAX_INLINE Vec maximum(Vec a, Vec b) {  // NaN if one of them is
-  return ((a > b) | (a != a)) ? a : b;
+// NaN if one of them is; of two zeros the positive one.
+SPARSEJAX_INLINE Vec maximum(Vec a, Vec b) {
+  const Vec larger = ((a > b) | (a != a)) ? a : b;
+  return a == b ? (Vec)((IntsOf<Vec>)a & (IntsOf<Vec>)b) : larger;
 }
 
 // The sums themselves are one cheap pass; the functions would be built four
@@ -69,7 +71,7 @@ void combine(Binary op, const ActivationCall& activation, const float* a, const 
   const Vec high = splat<Vec>(cut ? activation.high : __builtin_inff());
   const auto all = [&](const auto& f) {
     for (int64_t i = 0; i < n; i += kLanes)
-      store(out + i, clamp(f(load<Vec>(a + i), right(i)), low, high));
+      store(out + i, clamp_numbers(f(load<Vec>(a + i), right(i)), low, high));
   };
   switch (op) {
     case Binary::kAdd:

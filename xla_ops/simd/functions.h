@@ -100,7 +100,7 @@ SPARSEJAX_INLINE V tanh(V x) {
                                          2.048330654e-02f, -5.528624609e-03f}) +
                  x;
   const V far = 1.f - 2.f / (exp(a + a) + 1.f);
-  return a < 0.625f ? near : with_sign_of(far, x);
+  return with_sign_of(a < 0.625f ? near : far, x);
 }
 
 // Near 0 a series; else 1 - exp(log(erfc(|x|))), the logarithm as a polynomial.

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import erfc, expit
 
+from sparsejax.jaxprs.in_numpy import maximum, minimum
+
 # As in xla_ops/kernels/codes.def.
 NAMES = (
     "identity",
@@ -86,22 +88,22 @@ RELU6 = Activation("clamp", 0.0, 6.0)
 # Where functions are compared. Bounds beyond FAR count as none.
 FAR = 1e30
 _GRID = np.linspace(-12, 12, 1537)
-_EDGES = [-1e4, -100, -20, -1e-3, 1e-3, 2.999, 3.001, 5.999, 6.001, 20, 100, 1e4]
-SAMPLES = np.concatenate([_GRID, _EDGES, [-FAR, FAR, -1.0, np.nan]]).astype(np.float32)
+_NEAR = [-1e4, -100, -20, -1e-3, 1e-3, 2.999, 3.001, 5.999, 6.001, 20, 100, 1e4]
+SAMPLES = np.concatenate([_GRID, _NEAR, [-FAR, FAR, -1.0, np.nan]]).astype(np.float32)
+EDGES = np.array([0.0, -0.0, np.inf, -np.inf], np.float32)
 _X = SAMPLES[:-1].astype(np.float64)
-_RAMP = np.clip(_X + 3, 0, 6) / 6
-_CUBIC = np.sqrt(2 / np.pi) * (_X + 0.044715 * _X**3)
-_EXPECTED = {
-    "identity": _X,
-    "sigmoid": expit(_X),
-    "silu": _X * expit(_X),
-    "hard_sigmoid": _RAMP,
-    "hard_swish": _X * _RAMP,
-    "gelu_tanh": _X * (1 + np.tanh(_CUBIC)) / 2,
-    "gelu_erf": _X * erfc(-_X / np.sqrt(2)) / 2,
-    "tanh": np.tanh(_X),
-    "softplus": np.logaddexp(_X, 0),
+_FORMULAS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "identity": lambda x: x,
+    "sigmoid": expit,
+    "silu": lambda x: x * expit(x),
+    "hard_sigmoid": lambda x: np.clip(x + 3, 0, 6) / 6,
+    "hard_swish": lambda x: x * np.clip(x + 3, 0, 6) / 6,
+    "gelu_tanh": lambda x: x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))) / 2,
+    "gelu_erf": lambda x: x * erfc(-x / np.sqrt(2)) / 2,
+    "tanh": np.tanh,
+    "softplus": lambda x: np.logaddexp(x, 0),
 }
+_EXPECTED = {name: formula(_X) for name, formula in _FORMULAS.items()}
 
 
 def recognise(function: Callable[[np.ndarray], np.ndarray | None]) -> Activation | None:
@@ -122,21 +124,36 @@ def recognise(function: Callable[[np.ndarray], np.ndarray | None]) -> Activation
     single, double = single[:-1].astype(np.float64), double[:-1].astype(np.float64)
     if not (np.isfinite(single).all() and np.isfinite(double).all()):
         return None
-    for activation, expected in _candidates(double):
+    for activation, formula in _candidates(double):
+        expected = _EXPECTED.get(activation.name)
+        expected = formula(_X) if expected is None else expected
         error = np.abs(double - expected)
         fine = (error <= 3e-6 * np.abs(expected) + 1e-14 * (1 + np.abs(_X))).all()
         if fine and (np.abs(single - expected) <= 3e-6 * (1 + np.abs(expected))).all():
-            return activation
+            return activation if _alike_at_edges(function, formula) else None
     return None
 
 
-def _candidates(values: np.ndarray) -> Iterator[tuple[Activation, np.ndarray]]:
-    """Activations with what they make of SAMPLES; the values say which parameters these have."""
+def _alike_at_edges(function: Callable, formula: Callable[[np.ndarray], np.ndarray]) -> bool:
+    """Have both the same sign where they are 0, and are they the same at both infinities?"""
+    with np.errstate(all="ignore"):
+        actual, expected = function(EDGES), formula(EDGES.astype(np.float64))
+    if actual is None or not np.allclose(actual[2:], expected[2:], 0, 1e-30, equal_nan=True):
+        return False
+    zeros = (actual[:2] == 0) & (expected[:2] == 0)
+    return bool((~zeros | (np.signbit(actual[:2]) == np.signbit(expected[:2]))).all())
+
+
+def _candidates(values: np.ndarray) -> Iterator[tuple[Activation, Callable]]:
+    """Activations and what they compute; the values of SAMPLES say which parameters these have."""
     first, last, slope = float(values[-3]), float(values[-2]), -float(values[-1])
     low, high = (-np.inf if first <= -FAR else first), (np.inf if last >= FAR else last)
-    for name, expected in _EXPECTED.items():
-        yield Activation(name), expected
+    for name, formula in _FORMULAS.items():
+        yield Activation(name), formula
     if low < high:
-        yield Activation("clamp", low, high), np.clip(_X, low, high)
-    yield Activation("leaky_relu", slope), np.where(_X > 0, _X, slope * _X)
-    yield Activation("elu", -first), np.where(_X > 0, _X, -first * np.expm1(np.minimum(_X, 0)))
+        yield Activation("clamp", low, high), lambda x: minimum(maximum(x, low + 0.0), high + 0.0)
+    yield Activation("leaky_relu", slope), lambda x: np.where(x > 0, x, slope * x)
+    yield (
+        Activation("elu", -first),
+        lambda x: np.where(x > 0, x, -first * np.expm1(np.where(x > 0, 0, x))),
+    )

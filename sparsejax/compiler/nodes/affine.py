@@ -83,7 +83,7 @@ def to_affine(edit: Edit, node: Node) -> bool:
     if not node.outputs[0].shape:
         return False
     if node.op.name == "neg":
-        return edit.replace(node, _affine(node.inputs[0], -np.ones(1), np.zeros(1), -1))
+        return edit.replace(node, _affine(node.inputs[0], -np.ones(1), -np.zeros(1), -1))
     if node.op.name not in ("add", "sub", "mul", "div") or len(node.inputs) != 2:
         return False
     first = node.inputs[0].constant is not None
@@ -152,7 +152,7 @@ def _scale_and_shift(name: str, numbers: np.ndarray, first: bool) -> tuple[Any, 
         return ones, numbers
     if name == "sub":
         return (-ones, numbers) if first else (ones, -numbers)
-    return (1 / numbers if name == "div" else numbers), zeros
+    return (1 / numbers if name == "div" else numbers), -zeros  # -0 added keeps the sign of 0
 
 
 def _fits(array: np.ndarray) -> bool:
@@ -173,7 +173,8 @@ def merge_affine(edit: Edit, node: Node) -> bool:
     axes = {o.axis for o in (op, before.op) if o.scale.size > 1}
     if len(axes) > 1:
         return False
-    scale, shift = before.op.scale * op.scale, before.op.shift * op.scale + op.shift
+    scale, first = before.op.scale * op.scale, before.op.shift
+    shift = np.where((first == 0) & np.signbit(first), op.shift, first * op.scale + op.shift)
     scale = np.where(np.abs(scale - 1) < 1e-7, 1.0, scale)  # x * (1 / n) * n
     if not (_fits(scale) and _fits(shift)):
         return False

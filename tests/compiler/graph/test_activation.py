@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import sparsejax as sj
 from sparsejax.compiler.graph.activation import NAMES, SAMPLES, Activation, recognise
 from sparsejax.ops._ffi import CODES
 from sparsejax.patterns.layout import Storage
@@ -64,6 +65,26 @@ def test_activations_compute_what_they_were_told_by(name):
 def test_what_is_almost_an_activation_stays_in_xla(fn):
     graph = assert_same(lambda p, x: fn(conv(x, p["one"])), P, X, tolerance=1e-2)
     assert kinds(graph)[0] in ("Conv", "Conv + sigmoid") and len(graph.nodes) > 1
+
+
+def test_zeros_and_infinities_are_those_of_xla():
+    functions = [
+        *ACTIVATIONS.values(),
+        jnp.abs,
+        lambda x: jnp.maximum(x, -x),
+        lambda x: jnp.where(x >= 0, x, -0.5 * x),
+        lambda x: jnp.where(x < 0, 0.0, x),
+        lambda x: -jax.nn.relu(-x),
+        lambda x: (x + jnp.abs(x)) / 2,  # NaN at -inf
+        lambda x: jax.nn.elu(x, -1.0),
+    ]
+    x = np.array([[0.0, -0.0, np.inf, -np.inf, np.nan]], np.float32)
+    function = lambda p, x: [x @ p, *(f(x) for f in functions)]
+    weights = np.eye(5, dtype=np.float32)
+    fast = sj.compile(function, weights, x, tune=False)
+    for actual, expected in zip(fast(x)[1:], jax.jit(function)(weights, x)[1:], strict=True):
+        np.testing.assert_array_equal(actual, expected)
+        np.testing.assert_array_equal(np.signbit(actual)[0, :2], np.signbit(expected)[0, :2])
 
 
 def test_functions_that_are_no_activation_have_no_name():

@@ -71,17 +71,17 @@ SPARSEJAX_INLINE V combine_columns(const Window& window, const float* p, V start
 }
 
 // From the combined rows, position 0 being the leftmost tap of output 0; exactly out_width floats,
-// or one vector.
+// or with `room` behind them one vector.
 template <int step, class Combine>
 SPARSEJAX_INLINE void output_row(const Window& window, const float* combined, const float* scale,
-                                 float start, const Combine& combine, float* out) {
+                                 bool room, float start, const Combine& combine, float* out) {
   const int64_t last = window.out_width - kLanes;
   const auto outputs = [&](int64_t x) {
     const Vec sum = combine_columns<Vec, step ? step : 1>(window, combined + x * step,
                                                           splat<Vec>(start), combine);
     store(out + x, scale ? sum * load<Vec>(scale + x) : sum);
   };
-  if (step && (last >= 0 || !scale)) {
+  if (step && (last >= 0 || (room && !scale))) {
     for (int64_t x = 0; x < last; x += kLanes) outputs(x);
     return outputs(last > 0 ? last : 0);
   }
@@ -99,6 +99,7 @@ void pool_rows(const WindowCall& call, const float* scale, float start, const Co
   Address* rows = (Address*)call.scratch;
   float *combined = call.scratch + row_list_floats(window), *inside = combined + window.pad_left;
   fill(combined, row_floats(window), start);
+  const bool room = call.out_pitch >= (call.out_rows - 1) * window.out_width + kLanes;
   for (int64_t c = call.channel_begin; c < call.channel_end; c++)
     for (int64_t o = 0; o < call.out_rows; o++) {
       int64_t n = 0;
@@ -111,7 +112,7 @@ void pool_rows(const WindowCall& call, const float* scale, float start, const Co
       else
         combined_row<0>(rows, n, window.in_width, start, combine, inside);
       const int64_t at = o * window.out_width;
-      output_row<step>(window, combined, scale ? scale + at : nullptr, start, combine,
+      output_row<step>(window, combined, scale ? scale + at : nullptr, room, start, combine,
                        call.out + c * call.out_pitch + at);
     }
 }

@@ -248,7 +248,13 @@ class MobileNetV1(nnx.Module):
         self, x: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch classes"]:
         """Logits."""
+        return self.head(self.maps(x)[-1].mean(axis=(1, 2)))
+
+    def maps(self, x: Float[Array, "batch height width channels"]) -> list[Array]:
+        """What each block gives."""
         x = self.stem_activation(self.stem_norm(self.stem(x)))
+        made = []
         for block in self.blocks:
             x = block(x)
-        return self.head(x.mean(axis=(1, 2)))
+            made.append(x)
+        return made

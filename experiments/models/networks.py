@@ -34,6 +34,11 @@ def mobilenet_v1_quarter_pact_2_bits(image: ImageShape, classes: int, seed: int)
     return _mobilenet_v1(image, classes, seed, width=0.25, activation=partial(PACT, 2))
 
 
+def mobilenet_v1_quarter_small(image: ImageShape, classes: int, seed: int) -> nnx.Module:
+    """MobileNet-v1 of width 0.25 for small images: the stem keeps their pixels."""
+    return _mobilenet_v1(image, classes, seed, width=0.25, small_images=True)
+
+
 def mobilenet_v1_half(image: ImageShape, classes: int, seed: int) -> nnx.Module:
     """MobileNet-v1 of width 0.5 with the stem's stride of 2, as in the paper."""
     return _mobilenet_v1(image, classes, seed, width=0.5)

@@ -27,6 +27,7 @@ from experiments.papers import (
     cho2023_pdp,
     elsen2020_fast_sparse_convnets,
     evci2020_rigl,
+    fan2024_scalekd,
     frantar2023_sparse_gpt,
     georgiadis2019_activation_maps,
     gupta2022_fastgrnn,
@@ -97,6 +98,7 @@ PAPERS: tuple[Paper, ...] = (
     cai2019_proxylessnas,
     zhao2021_neural_pruning_search,
     niu2021_canao,
+    fan2024_scalekd,
 )
 TABLES = PAPERS + GRIDS  # "all" does not run the grids, of days on two cores
 

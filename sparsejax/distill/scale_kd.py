@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -46,7 +47,7 @@ class ScaleKD(nnx.Module):
       grids: height and width of both stages, those of student and teacher.
       num_heads: of the projectors in both stages.
       teacher_tail: early tokens (batch, tokens, channels) to late maps, the frozen last stage.
-      strengths: of the two views, as in `dual_view_loss`.
+      strengths: of the two views, as in `dual_view_loss`; a view of strength 0 is not computed.
       rngs: as for every NNX module.
 
     Example:
@@ -92,6 +93,9 @@ class ScaleKD(nnx.Module):
         views = (self.early_spatial, self.late_spatial), (self.early_frequency, self.late_frequency)
         losses = []
         for view, (early_projector, late_projector) in enumerate(views):
+            if not self.strengths[view]:
+                losses += [jnp.zeros(())] * 2
+                continue
             query, target = None, teacher_early
             made = early_projector(early)
             if self.teacher_tail is not None:

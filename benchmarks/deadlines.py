@@ -10,8 +10,11 @@ are p99s of calls on one pinned core with warm caches. Periods have the ratios 2
 scaled so that the dense networks need `--load` of each core; deadlines are the periods, and the
 tracker waits for the detector.
 
-Each row is simulated with the WCETs and run live on two pinned cores, for the same horizon. Late
-is the fraction of jobs that end after their deadline, p99 the worst task's, in its periods.
+Each row is simulated with the WCETs, run live on two pinned cores for the same horizon, and
+simulated again in the times that the live jobs took. Late is the fraction of jobs that end after
+their deadline, p99 the worst task's, in its periods; `agrees` is the fraction of jobs of which a
+simulation says what the live run says. The replay's tells whether the simulation is one of the
+live board, the other's besides whether the WCETs held.
 Expected: dense networks are late under any policy, as they need more than there is; pruned ones
 are not.
 """
@@ -35,6 +38,7 @@ from benchmarks import publish
 from experiments.models.mobilenet_v1 import MobileNetV1Linen
 from experiments.models.variables import prune, random_statistics
 from experiments.runs.cores import cpu_name, usable_cores
+from sparsejax.text import table
 
 RATIOS = {"detector": 2, "segmenter": 2, "tracker": 1, "classifier": 4}
 SIZES = {"detector": (0.5, 128), "segmenter": (0.5, 96), "classifier": (0.25, 128)}
@@ -124,16 +128,38 @@ def compare(
     pipeline, rows = pipeline_of(wcet_ns, unit_ns), []
     cores = dict(zip(ENGINES, usable_cores(), strict=False))
     options: dict[str, Any] = {"horizon_ns": round(seconds * 1e9)}
+    wcet = lambda job, engine: wcet_ns[job.task.name]
     for name, (engine_of, policy) in policies(pipeline).items():
-        takes_ns = lambda job, engine: wcet_ns[job.task.name]
-        simulated = sj.deploy.simulate(
-            pipeline, engine_of, policy=policy, takes_ns=takes_ns, **options
-        )
-        live = sj.deploy.run_live(
-            pipeline, functions, engine_of, policy=policy, cores=cores, **options
-        )
-        rows.append({"schedule": name, "simulated": summary(simulated), "live": summary(live)})
+        own = options | {"policy": policy}
+        live = sj.deploy.run_live(pipeline, functions, engine_of, cores=cores, **own)
+        row = {"schedule": name, "live": summary(live)}
+        for way, takes_ns in (("simulated", wcet), ("replayed", sj.deploy.times_of(live))):
+            found = sj.deploy.simulate(pipeline, engine_of, takes_ns=takes_ns, **own)
+            agrees = sj.deploy.agreement(found, live).fraction
+            row[way] = summary(found) | {"agrees": round(agrees, 4)}
+        rows.append(row)
     return rows, live
+
+
+def as_table(rows_of_side: Mapping[str, list[dict[str, Any]]]) -> str:
+    """A line for each side and way to schedule it."""
+    columns = ("", "schedule", "late", "p99", "simulated", "agrees", "replayed", "agrees")
+    lines = [
+        (
+            side,
+            row["schedule"],
+            f"{row['live']['late']:.1%}",
+            f"{row['live']['p99 in periods']:.2f}",
+            *(
+                f"{row[way][what]:.1%}"
+                for way in ("simulated", "replayed")
+                for what in ("late", "agrees")
+            ),
+        )
+        for side, rows in rows_of_side.items()
+        for row in rows
+    ]
+    return table("Live on two cores, and simulated", columns, lines)
 
 
 def main() -> None:
@@ -173,6 +199,7 @@ def main() -> None:
         page = sj.deploy.timeline(run, title="Pruned, EDF with boost, live", end_ns=end)
         options.page.write_text(page, encoding="utf-8")
     publish(results, options.json)
+    print(as_table({side: results[side] for side in sides}))
 
 
 if __name__ == "__main__":

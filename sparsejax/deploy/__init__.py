@@ -12,6 +12,9 @@ from sparsejax.deploy.assignment import Assignment as Assignment
 from sparsejax.deploy.assignment import assign as assign
 from sparsejax.deploy.board import Ran as Ran
 from sparsejax.deploy.board import Run as Run
+from sparsejax.deploy.compared import Agreement as Agreement
+from sparsejax.deploy.compared import agreement as agreement
+from sparsejax.deploy.compared import times_of as times_of
 from sparsejax.deploy.gantt import timeline as timeline
 from sparsejax.deploy.live import run_live as run_live
 from sparsejax.deploy.measuring import Times as Times

@@ -147,3 +147,25 @@ def test_results_are_waited_for():
     assert jax.block_until_ready(Result())
     sj.deploy.run_live(Pipeline([Task("a", {"e": 1}, 10)]), {"a": Result}, horizon_ns=1)
     assert len(waited) == 2
+
+
+def test_a_simulation_in_the_times_of_a_live_run_is_that_run():
+    clock, takes = Clock(), iter([3, 9, 4, 2, 1])
+    a, b = Task("a", {"core0": 3}, 10), Task("b", {"core0": 4}, 20, offset_ns=4)
+    pipeline, work = Pipeline((a, b)), lambda: clock.work(next(takes))
+    run = {"horizon_ns": 30, "policy": sj.deploy.edf}
+    live = sj.deploy.run_live(pipeline, {"a": work, "b": work}, clock=clock, wait=clock.wait, **run)
+    again = sj.deploy.simulate(pipeline, takes_ns=sj.deploy.times_of(live), **run)
+    assert [(r.job.task.name, r.begin_ns, r.end_ns) for r in again.ran] == [
+        ("a", 0, 3),
+        ("b", 4, 13),
+        ("a", 13, 17),
+        ("a", 20, 22),
+        ("b", 24, 25),
+    ]
+    assert again == live and sj.deploy.agreement(again, live) == (5, 0, 0, 0)
+    late = sj.deploy.simulate(pipeline, takes_ns=lambda job, engine: 11, **run)
+    found = sj.deploy.agreement(late, live)
+    assert found == (5, 0, len(late.missed), 0) and found.fraction == 1 - len(late.missed) / 5
+    with pytest.raises(ValueError, match="two runs of the same jobs, got 5 and 2"):
+        sj.deploy.agreement(live, sj.deploy.simulate(pipeline, horizon_ns=10))

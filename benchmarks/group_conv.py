@@ -5,13 +5,15 @@
 The 13 depthwise 3x3 convolutions of MobileNet-v1 at 224 pixels become group convolutions, each a
 network of one layer with a ReLU; what is printed is the time of all 13 for one image, the
 multiply-adds, and what is left of a multiply-add's time when both take equally many. One size and
-one number of groups stand beside each other where their multiply-adds are about equal. Outputs are
-compared first. Random weights, float32, one core.
+one number of groups stand beside each other where their multiply-adds are about equal. `energy` is
+what the processor took for an image by its own counters, those of all that runs on it, or "not
+measured" where they cannot be read. Outputs are compared first. Random weights, float32, one core.
 """
 
 import argparse
 import functools
 import os
+from collections.abc import Callable
 from typing import Any
 
 if __name__ == "__main__":  # before jax makes its thread pool
@@ -60,6 +62,7 @@ def network(channels: int, size: int, stride: int) -> Any:
 def timed(size_of: Any, repeats: int, tune: bool) -> dict[str, Any]:
     """Milliseconds of all layers by both, where a layer of c channels has groups of size_of(c)."""
     total, multiply_adds = {"jit": 0.0, "compile": 0.0}, 0
+    images: dict[str, list[Callable[[], Any]]] = {name: [] for name in total}
     for channels, side, stride in layers():
         size = min(size_of(channels), channels)
         layer, weights = network(channels, size, stride)
@@ -73,10 +76,19 @@ def timed(size_of: Any, repeats: int, tune: bool) -> dict[str, Any]:
         errors = {name: relative_error(call(), calls["jit"]()) for name, call in calls.items()}
         for row in rows_of(calls, errors, repeats, baseline="jit"):
             total[row["name"]] += row["wall_ms"]
+            images[row["name"]].append(calls[row["name"]])
         multiply_adds += 9 * size * channels * (side // stride) ** 2
     times = {f"{name} ms": round(ms, 3) for name, ms in total.items()}
     giga = round(multiply_adds / total["compile"] / 1e6, 1)
-    return {"MMAdds": round(multiply_adds / 1e6, 1), **times, "GMAdds/s": giga}
+    energies = {f"{name} energy": str(energy(own, 20 * repeats)) for name, own in images.items()}
+    return {"MMAdds": round(multiply_adds / 1e6, 1), **times, "GMAdds/s": giga, **energies}
+
+
+def energy(layers: list[Callable[[], Any]], repeats: int) -> sj.search.Energy:
+    """Of all layers once."""
+    run = lambda: [jax.block_until_ready(call()) for _ in range(repeats) for call in layers]
+    joules = sj.search.measured_energy(run).joules
+    return sj.search.Energy(None if joules is None else joules / repeats)
 
 
 def main() -> None:

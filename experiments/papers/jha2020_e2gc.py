@@ -8,11 +8,11 @@ VLSID 2020, arXiv:2006.15100.
 MobileNet-v1 of width 0.25 on Fashion-MNIST, its depthwise convolutions in groups: of 4, 8 or 16
 channels, beside 16, 8 or 4 groups, whose multiply-adds are the closest (985 k / 1,009 k, 1,297 k /
 1,330 k and 1,808 k / 1,986 k an image, of 752 k depthwise). Numbers of groups have more
-parameters, as their groups are large in deep layers. Accuracies only: times are those of
-`python -m benchmarks.group_conv`, energy was not measured. The paper's text was not at hand, its
-numbers are those of the abstract. Cost: 21 trainings of 90 s on one core, three of them shared.
-Expected: one size is no worse with a half to two thirds of the parameters, and both are no worse
-than depthwise.
+parameters, as their groups are large in deep layers. Accuracies only: times, and joules where the
+machine's counters can be read, are those of `python -m benchmarks.group_conv`. The paper's text was
+not at hand, its numbers are those of the abstract. Cost: 21 trainings of 90 s on one core, three of
+them shared. Expected: one size is no worse with a half to two thirds of the parameters, and both
+are no worse than depthwise.
 """
 
 from experiments.models import compact

@@ -3,8 +3,8 @@
 Nearly all of the suite's time is XLA compiling programs that run once or twice: at optimisation
 level 0, and without the fusion emitters where they can be left out, that takes a third of the time.
 JAX makes an MLIR context for each program that it lowers and keeps it, and the more are alive, the
-longer takes the next (20 ms of a small program's 40 without others, 60 with 1,000): here all share one.
-What a user's process compiles is what `make demo` compiles.
+longer takes the next (20 ms of a small program's 40 without others, 60 with 1,000): here all share
+one. What a user's process compiles is what `make demo` compiles.
 """
 
 import functools

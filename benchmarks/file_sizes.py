@@ -62,7 +62,7 @@ def measure() -> Iterator[dict[str, Any]]:
 
 def row_of(file: bytes, sparsity: float, dtype: type[np.floating]) -> dict[str, Any]:
     """Bytes of a file and of its weights without sparsity."""
-    _, floats, _ = _ffi.read_model(file)
+    (((_, floats),), _) = _ffi.read_model(file)
     dense = to_safetensors({"weights": floats.astype(dtype)})
     sizes = {
         "dense": len(dense),

@@ -12,7 +12,6 @@ import numpy as np
 import sparsejax as sj
 from sparsejax.compiler.files.ports import Port
 from sparsejax.compiler.files.read import LoadedFunction
-from sparsejax.compiler.graph.interpret import interpreter
 
 try:
     import tyro
@@ -103,10 +102,10 @@ def picture_of(path: Path, port: Port) -> np.ndarray:
 
 def difference(loaded: LoadedFunction) -> float:
     """By how much the kernels differ from plain JAX on random inputs, of the largest output."""
-    rng, region = np.random.default_rng(0), loaded.region
+    rng = np.random.default_rng(0)
     arrays = [rng.normal(size=p.sizes(1)).astype(np.float32) for p in loaded.inputs]
-    meant = jax.jit(interpreter(region.nodes, region.inputs, region.outputs))(*arrays)
-    actual = jax.tree.leaves(loaded(*jax.tree.unflatten(loaded.input_tree, arrays)))
+    args = jax.tree.unflatten(loaded.input_tree, arrays)
+    meant, actual = (jax.tree.leaves(run(*args)) for run in (loaded.in_jax, loaded))
     scale = max(float(np.abs(array).max()) for array in meant)
     errors = (float(np.abs(a - b).max()) for a, b in zip(actual, meant, strict=True))
     return max(errors) / max(scale, 1e-30)

@@ -54,7 +54,10 @@ def sources() -> list[tuple[Path, list[str]]]:
     kernels = [OPS / "kernels" / f"{name}.cc" for name in (*listed, "table")]
     host = [file for room in ("engine", "files") for file in sorted((OPS / room).glob("*.cc"))]
     host = [file for file in host if file.stem not in TRAINING]
-    host += [OPS / "kernels" / "kernels.cc", OPS / "runtime" / "sparsejax.cc", WEB / "system.cc"]
+    runtime = (
+        OPS / "runtime" / f"{name}.cc" for name in ("program_runs", "sequence_runs", "sparsejax")
+    )
+    host += [OPS / "kernels" / "kernels.cc", *runtime, WEB / "system.cc"]
     flags = lambda file: [*KERNELS, "-Os"] if file.stem in RARE else KERNELS
     return [*((file, HOST) for file in host), *((file, flags(file)) for file in kernels)]
 

@@ -143,6 +143,13 @@ class CompiledFunction:
         leaves, treedef = jax.tree.flatten(self._example)
         return self._version(leaves, treedef)
 
+    def _for_batch(self, batch: int) -> Version:
+        """What is made for so many items of the example, by the layouts that are known."""
+        sized = lambda leaf: jax.ShapeDtypeStruct((batch, *leaf.shape[1:]), leaf.dtype)
+        other = CompiledFunction(self._apply_fn, self._params, self._options._replace(tune=False))
+        other._shelf = self._shelf
+        return other._with_example(jax.tree.map(sized, self._example))._first()
+
     def _version(self, leaves: list, treedef: Any) -> Version:
         types = tuple(map(type_of, leaves))
         key = (treedef, tuple((t.shape, t.dtype, t.weak_type) for t in types))

@@ -250,6 +250,13 @@ std::vector<uint8_t> file_of(const Draft& draft, Choices& choices, bool rows) {
   return Writer(draft, choices, rows).file();
 }
 
+bool is_small(const Model& model) {
+  constexpr int64_t kMostWork = 1 << 18;
+  return model.work <= kMostWork &&
+         std::all_of(model.programs.begin(), model.programs.end(),
+                     [](const SavedProgram& saved) { return is_small(saved.program); });
+}
+
 void damage(Choices& choices, std::vector<uint8_t>& file) {
   const auto size = static_cast<int64_t>(file.size());
   for (int64_t n = 1 + choices.below(3); n > 0; n--) {
@@ -293,7 +300,7 @@ void run_any_file(const uint8_t* bytes, size_t size) {
   const std::vector<uint8_t> tight(bytes, bytes + size);
   Model read;
   if (!read_model(tight.data(), static_cast<int64_t>(size), read).empty()) return;
-  if (!is_small(read.program)) return;
+  if (!is_small(read)) return;
   sparsejax_model* model = nullptr;
   if (sparsejax_load(tight.data(), size, &model) != SPARSEJAX_OK) return;
   run_model(model);

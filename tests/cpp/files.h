@@ -13,6 +13,12 @@ Draft saved_draft(Choices& choices);
 // Its file; weights are stored in forms that the bytes choose, so far as these can hold them.
 std::vector<uint8_t> file_of(const Draft& draft, Choices& choices, bool rows = false);
 
+// A file of several programs and loops.
+std::vector<uint8_t> looped_file(Choices& choices);
+
+// Small enough to run under a sanitizer.
+bool is_small(const Model& model);
+
 // Bytes changed, and perhaps cut off.
 void damage(Choices& choices, std::vector<uint8_t>& file);
 

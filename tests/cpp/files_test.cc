@@ -123,6 +123,23 @@ void test_files(const Kernels& kernels) {
   }
 }
 
+// What a sequence says is checked: a valid one runs, and one with other numbers does no harm.
+void test_sequences() {
+  for (int64_t trial = 0; trial < 100; trial++) {
+    const std::vector<uint8_t> bytes = random_bytes(200);
+    Choices choices(bytes.data(), bytes.size());
+    std::vector<uint8_t> file = looped_file(choices);
+    sparsejax_model* model = nullptr;
+    expect(sparsejax_load(file.data(), file.size(), &model) == SPARSEJAX_OK,
+           std::string("a sequence is loaded: ") + sparsejax_last_error());
+    if (model) run_model(model);
+    sparsejax_free(model);
+    damage(choices, file);
+    run_any_file(file.data(), file.size());
+  }
+}
+
+const Test sequences(test_sequences);
 const Test json(test_json), containers(test_container), float16(test_float16), gaps(test_gaps);
 const Test files(test_files);
 

@@ -47,8 +47,7 @@ void run_limited(const uint8_t* bytes, size_t size) {
   bool small = false;
   limited("reading", size, kReading, [&] {
     Model read;
-    small = read_model(tight.data(), static_cast<int64_t>(size), read).empty() &&
-            is_small(read.program);
+    small = read_model(tight.data(), static_cast<int64_t>(size), read).empty() && is_small(read);
   });
   if (!small) return;
   sparsejax_model* model = nullptr;
@@ -59,6 +58,7 @@ void run_limited(const uint8_t* bytes, size_t size) {
 
 std::vector<uint8_t> made_file(const std::vector<uint8_t>& bytes) {
   Choices choices(bytes.data(), bytes.size());
+  if (choices.percent(40)) return looped_file(choices);
   const Draft draft = saved_draft(choices);
   return file_of(draft, choices);
 }

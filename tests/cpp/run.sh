@@ -76,7 +76,7 @@ link() {  # program, flags
 }
 
 readonly handlers=("$source"/bind/{spmm,bcr,depthwise,program,program_store}.cc)  # all but module.cc, which needs Python
-readonly drafts=({programs,random_program,reference,files}.cc)
+readonly drafts=({programs,random_program,reference,files,looped_files}.cc)
 mapfile -t threads < <(grep -lw Threads -- *_test.cc)
 readonly threads tests=(main.cc *_test.cc calls.cc)
 
@@ -98,6 +98,11 @@ fuzz() {  # program, for seeds: seconds or runs, for libFuzzer: flags
   else
     link "$program" -fsanitize=fuzzer
     mkdir -p "$build/corpus"
+    if [ "$program" = fuzz_files ]; then  # whole files, with loops in the newest
+      for file in ../compiler/files/version*.safetensors; do
+        { printf '\1' && cat "$file"; } >"$build/corpus/$(basename "$file")"
+      done
+    fi
     "$build/$program" "${@:3}" -print_final_stats=1 -artifact_prefix="$build/" "$build/corpus"
   fi
 }

@@ -188,6 +188,38 @@ void test_many_threads() {
   sparsejax_free(model);
 }
 
+// A loop of four turns of two items, whatever threads there are.
+sparsejax_model* looping(Floats& x, Floats& y, Floats& h) {
+  const uint8_t bytes[] = {3, 3, 1, 5, 1, 0, 1, 0, 0, 0};
+  Choices choices(bytes, sizeof(bytes));
+  const std::vector<uint8_t> file = looped_file(choices);
+  sparsejax_model* model = nullptr;
+  sparsejax_load(file.data(), file.size(), &model);
+  expect(model != nullptr, sparsejax_last_error());
+  sparsejax_port port;
+  Floats* const ends[] = {&x, &h, &y};
+  for (int32_t i = 0; i < 3; i++) {
+    i < 2 ? sparsejax_input(model, i, &port) : sparsejax_output(model, 0, &port);
+    *ends[i] = random_floats(2 * port.item_floats);
+  }
+  return model;
+}
+
+void test_loops() {
+  Floats x(0), y(0), h(0);
+  sparsejax_model* model = looping(x, y, h);
+  const sparsejax_buffer in[] = {buffer(x), buffer(h)}, out = buffer(y);
+  expect(sparsejax_run(model, 2, in, &out) == SPARSEJAX_OK, sparsejax_last_error());
+  const std::vector<float> expected(y.data(), y.data() + y.size());
+  const int64_t before = allocations;
+  sparsejax_run(model, 2, in, &out);
+  expect(allocations == before, "allocations: " + std::to_string(allocations - before));
+  sparsejax_set_threads(model, 3);
+  sparsejax_run(model, 2, in, &out);
+  expect(std::equal(expected.begin(), expected.end(), y.data()), "threads change nothing");
+  sparsejax_free(model);
+}
+
 void test_second_run_allocates_nothing() {
   for (bool of_rows : {false, true}) {
     sparsejax_model* model = loaded(of_rows ? rows() : images(), of_rows);
@@ -225,6 +257,7 @@ void test_no_memory() {
   expect(refused > failed / 2, std::to_string(refused) + " refused of " + std::to_string(failed));
 }
 
+const Test loops(test_loops);
 const Test no_memory(test_no_memory);
 const Test description(test_description), of_rows(test_rows), refusals(test_refusals),
     greedy(test_a_greedy_file);

@@ -57,14 +57,17 @@ auto array(std::vector<T> vector) {
   return nb::ndarray<nb::numpy, T, nb::ndim<1>>(owned->data(), {owned->size()}, owner);
 }
 
-// The program in a file: words, floats, and the JSON of its graph.
+// The programs in a file, words and floats of each, and the JSON of its graph.
 nb::tuple read_model(const nb::bytes& file) {
   sparsejax::Model model;
   const std::string wrong = sparsejax::read_model(static_cast<const uint8_t*>(file.data()),
                                                   static_cast<int64_t>(file.size()), model);
   if (!wrong.empty()) throw std::invalid_argument(wrong);
-  return nb::make_tuple(array(std::move(model.words)), array(std::move(model.program.floats)),
-                        nb::bytes(model.graph.data(), model.graph.size()));
+  nb::list programs;
+  for (sparsejax::SavedProgram& saved : model.programs)
+    programs.append(
+        nb::make_tuple(array(std::move(saved.words)), array(std::move(saved.program.floats))));
+  return nb::make_tuple(programs, nb::bytes(model.graph.data(), model.graph.size()));
 }
 
 // Those of an instruction set, "" for the one in use.

@@ -148,8 +148,7 @@ void Executable::run_job(const Job& job, const Team& team, const Frame& frame) {
   });
 }
 
-void Executable::run(const ThreadPool& pool, Frame frame) {
-  const Team team(pool, kPieces);
+void Executable::run(const Team& team, Frame frame) {
   std::unique_ptr<Memory> memory = stores_->memory.take(scratch_floats(team.num_threads()));
   frame.executable = this;
   frame.arena = memory->data();
@@ -160,10 +159,14 @@ void Executable::run(const ThreadPool& pool, Frame frame) {
 
 void Executable::run_image(const ThreadPool& pool, const float* const* operands,
                            float* const* results) {
+  run_image(Team(pool, kPieces), operands, results);
+}
+
+void Executable::run_image(const Team& team, const float* const* operands, float* const* results) {
   Frame frame = {};
   frame.operands = operands;
   frame.results = results;
-  run(pool, frame);
+  run(team, frame);
 }
 
 std::vector<double> Executable::profile(int64_t runs) {
@@ -189,7 +192,7 @@ std::vector<double> Executable::profile(int64_t runs) {
     frame.operands = operands.data();
     frame.results = results.data();
     frame.seconds = seconds.data();
-    run(ThreadPool{}, frame);
+    run(Team(ThreadPool{}), frame);
     for (size_t i = 0; i < best.size(); i++) best[i] = std::min(best[i], seconds[i]);
   }
   return best;

@@ -48,6 +48,8 @@ class Executable {
   // operands[i] and results[i] hold one image each. Any number of threads may run at a time;
   // results do not depend on the number of threads in the pool.
   void run_image(const ThreadPool& pool, const float* const* operands, float* const* results);
+  // The same, by a team that goes on to other runs.
+  void run_image(const Team& team, const float* const* operands, float* const* results);
 
   // Seconds that each step takes in a run on one thread with operands of zeros, best of `runs`.
   std::vector<double> profile(int64_t runs);
@@ -73,7 +75,7 @@ class Executable {
   Executable(const Executable& packed, Program program);
   void pack(const Step& step);
   void drop_packed_floats();
-  void run(const ThreadPool& pool, Frame frame);
+  void run(const Team& team, Frame frame);
   void run_job(const Job& job, const Team& team, const Frame& frame);
 
   Program program_;

@@ -179,8 +179,6 @@ void plan_arena(const Program& program, Plan& plan) {
     if (!strips.kept) continue;
     Life life = {static_cast<int64_t>(v), first[v], last[v], kSlack, 0};
     const int64_t floats = strips.count * strips.floats;
-    std::sort(placed.begin(), placed.end(),
-              [](const Life& a, const Life& b) { return a.begin < b.begin; });
     for (const Life& other : placed) {
       if (other.last < life.first || life.last < other.first) continue;
       if (other.begin >= life.begin + floats) break;
@@ -189,7 +187,8 @@ void plan_arena(const Program& program, Plan& plan) {
     life.end = life.begin + floats;
     strips.begin = life.begin;
     plan.arena_floats = std::max(plan.arena_floats, life.end + kSlack);
-    placed.push_back(life);
+    const auto before = [](const Life& a, const Life& b) { return a.begin < b.begin; };
+    placed.insert(std::upper_bound(placed.begin(), placed.end(), life, before), life);
   }
   plan.arena_floats = round_up(plan.arena_floats + kSlack, 16);
 }

@@ -100,7 +100,8 @@ class Reader {
   }
 
   void check_ranges() {
-    std::sort(ranges_.begin(), ranges_.end());
+    std::make_heap(ranges_.begin(), ranges_.end());  // std::sort is 7 KB of WebAssembly
+    std::sort_heap(ranges_.begin(), ranges_.end());
     int64_t end = 0;
     for (const Range& range : ranges_) {
       if (!problem_.need(range.begin == end, "its tensors overlap or leave holes")) return;

@@ -31,6 +31,8 @@ class Fields {
 
   std::vector<int64_t> list(Json object, const char* name) {
     std::vector<int64_t> numbers;
+    const JsonKind kind = object.member(name).kind();
+    if (kind != JsonKind::kMissing && kind != JsonKind::kList) complain(name, "is no list");
     object.member(name).for_items([&](Json item) {
       if (!item.is_number()) complain(name, "holds what is no whole number");
       numbers.push_back(item.number());

@@ -1,40 +1,38 @@
 // A compiled function in a file: safetensors, with "sparsejax" in its metadata, the graph as JSON:
 //   "version" of what wrote it, "reader", the oldest that can read it, and "writer"
-//   "items"   "channels_last" or "channels_first" for images, "rows" for vectors
 //   "inputs"  [{"name", "shape", "dtype"}], in the order of the operands; "outputs" likewise. A
 //             shape begins with "batch" where any number of items may stand.
+// and, of a function that is one program,
+//   "items"   "channels_last" or "channels_first" for images, "rows" for vectors
 //   "values"  [[channels, height, width]] of one item
 //   "steps"   what program.h knows, by name; what has its neutral value is left out:
 //             {"op", "inputs", "output", "window", "strides", "dilation", "pads", "function",
 //             "bounds", "residual", "gate", "groups", "storage", "layout", "pooling", "binary",
 //             "argument", "channels", "weights": {"form", "block"}}
+// or, of one of several programs and loops,
+//   "programs" [{"inputs", "outputs", "items", "values", "steps"}], as above
+//   "sequence" that runs them (sequence.h)
 // Of a function that JAX alone runs there are "xla", the list of what stays in XLA, and "program",
-// the file beside it, in place of items, values and steps (sparsejax/compiler/files/exported.py).
+// the file beside it, in their place (sparsejax/compiler/files/exported.py).
 // Tensors: of step i "i.values" and "i.where" (weights.h) and "i.bias", float32; "bounds", float32,
-// two for each number that "bounds" of a step may be. Other names and keys are somebody else's.
+// two for each number that "bounds" of a step may be; those of program p of several begin with
+// "p/". "constants", float32, of the sequence. Other names and keys are somebody else's.
 #pragma once
-#include "engine/program.h"
+#include "files/sequence.h"
 
 namespace sparsejax {
 
-constexpr int64_t kFormatVersion = 2;  // 2: groups
-constexpr int64_t kBatch = -1;         // in a shape
-
-// Floats of all values of one item together, 1 GiB, so that a small file does not ask for more.
-constexpr int64_t kMostItemFloats = int64_t{1} << 28;
-
-struct Port {  // an input or output
-  std::string name;
-  std::vector<int64_t> shape;
-};
+constexpr int64_t kFormatVersion = 3;  // 2: groups, 3: several programs, and loops
 
 struct Model {
   std::vector<Port> inputs, outputs;
-  bool rows = false;           // then any number of items are one program's height
-  int64_t rows_per_item = 1;   // of "rows"
-  std::string graph;           // the JSON
-  std::vector<int64_t> words;  // as parse_program reads them, of one item
-  Program program;
+  std::vector<SavedProgram> programs;
+  bool is_sequence = false;  // else the function is the only program
+  Sequence sequence;
+  int64_t sequence_floats = 0;  // of all its values, for one item
+  int64_t work = 0;             // floats that a run of one item of a sequence makes
+  std::vector<float> constants;
+  std::string graph;  // the JSON
 };
 
 // What is wrong with the file, as "file: ..."; empty if nothing is. What is allocated is at most

@@ -4,28 +4,20 @@
 #include <algorithm>
 #include <cstring>
 #include <exception>
-#include <map>
 #include <memory>
 #include <new>
 
-#include "engine/executable.h"
-#include "files/model.h"
 #include "kernels/kernels.h"
+#include "runtime/sequence_runs.h"
 #include "runtime/workers.h"
 #include "threads/float_mode.h"
-#include "threads/parallel_for.h"
 
 using namespace sparsejax;
 
 namespace {
 
-// As compile has them; results depend on neither.
-constexpr PlanOptions kPlan = {112, 400};
 constexpr int64_t kMostThreads = 256;
 constexpr int64_t kMostScratch = int64_t{1} << 29;  // floats of a run on one thread, 2 GiB
-// Rows run together, where their values take no more than 16 MB.
-constexpr int64_t kMostRows = 1024, kMostRowFloats = int64_t{1} << 22;
-constexpr size_t kMostPrograms = 8;  // of other numbers of rows, kept
 
 thread_local char last_error[512] = "";
 
@@ -59,11 +51,7 @@ struct Described {
 
 std::vector<Described> described(const std::vector<Port>& ports) {
   std::vector<Described> out;
-  for (const Port& port : ports) {
-    int64_t floats = 1;
-    for (int64_t size : port.shape) floats *= size == kBatch ? 1 : size;
-    out.push_back({port, floats});
-  }
+  for (const Port& port : ports) out.push_back({port, item_floats(port)});
   return out;
 }
 
@@ -82,39 +70,22 @@ struct sparsejax_model {
   explicit sparsejax_model(Model read) : model(std::move(read)) {
     inputs = described(model.inputs);
     outputs = described(model.outputs);
-    model.words = {};
-    model.graph = {};
     is_batch_free = model.inputs[0].shape[0] == kBatch;
-    if (!model.rows) {
-      images = std::make_shared<Executable>(std::move(model.program), kernels(), kPlan, stores);
-      return;
-    }
-    int64_t floats = 0;
-    for (const ImageSize& value : model.program.values) floats += value.floats();
-    unit = std::max<int64_t>(1, std::min(kMostRows / model.rows_per_item, kMostRowFloats / floats));
+    model.graph = {};
+    for (SavedProgram& saved : model.programs)
+      programs.push_back(std::make_unique<ProgramRuns>(std::move(saved), stores));
+    if (model.is_sequence) sequence = std::make_unique<SequenceRuns>(model, programs, stores);
   }
 
-  // For so many items at a time.
-  std::shared_ptr<Executable> executable(int64_t items) {
-    if (!model.rows) return images;
-    const Lock lock(mutex);
-    std::shared_ptr<Executable>& found = programs[items];
-    if (!found) found = made_for(items * model.rows_per_item);
-    const std::shared_ptr<Executable> made = found;
-    if (programs.size() > kMostPrograms)
-      programs.erase(programs.begin()->first == items ? std::next(programs.begin())
-                                                      : programs.begin());
-    return made;
+  bool is_greedy() const {
+    return std::any_of(programs.begin(), programs.end(), [](const std::unique_ptr<ProgramRuns>& p) {
+      return p->scratch_floats() > kMostScratch;
+    });
   }
 
-  // On the weights that another number of rows has packed, or packed anew.
-  std::shared_ptr<Executable> made_for(int64_t rows) const {
-    for (const auto& entry : programs)
-      if (std::shared_ptr<Executable> made = entry.second ? entry.second->with_rows(rows) : nullptr)
-        return made;
-    Program program = model.program;
-    for (ImageSize& value : program.values) value.height = rows;
-    return std::make_shared<Executable>(std::move(program), kernels(), kPlan, stores);
+  void run(const Team& team, int64_t batch, const float* const* operands, float* const* results) {
+    if (sequence) return sequence->run(team, batch, operands, results);
+    programs[0]->run(team, batch, operands, results);
   }
 
   std::shared_ptr<Threads> team() {
@@ -126,10 +97,9 @@ struct sparsejax_model {
   const std::shared_ptr<Stores> stores = std::make_shared<Stores>();
   std::vector<Described> inputs, outputs;
   bool is_batch_free = false;
-  int64_t unit = 1;  // items that run together
-  std::shared_ptr<Executable> images;
-  Mutex mutex;                                              // of what follows
-  std::map<int64_t, std::shared_ptr<Executable>> programs;  // of rows, by the number of items
+  std::vector<std::unique_ptr<ProgramRuns>> programs;
+  std::unique_ptr<SequenceRuns> sequence;  // of several
+  Mutex mutex;                             // of what follows
   std::shared_ptr<Threads> threads;
 };
 
@@ -174,39 +144,26 @@ sparsejax_status check_run(const sparsejax_model& model, int64_t batch,
   return SPARSEJAX_OK;
 }
 
-// Where the items from `first` on lie; the vectors are kept for the thread's next run.
+// The caller's buffers; the vectors are kept for the thread's next run.
 struct Pointers {
   std::vector<const float*> operands;
   std::vector<float*> results;
 
-  void set(const sparsejax_model& model, int64_t first, const sparsejax_buffer* inputs,
+  void set(const sparsejax_model& model, const sparsejax_buffer* inputs,
            const sparsejax_buffer* outputs) {
     operands.clear();
     results.clear();
-    for (size_t i = 0; i < model.inputs.size(); i++)
-      operands.push_back(inputs[i].data + first * model.inputs[i].item_floats);
-    for (size_t i = 0; i < model.outputs.size(); i++)
-      results.push_back(outputs[i].data + first * model.outputs[i].item_floats);
+    for (size_t i = 0; i < model.inputs.size(); i++) operands.push_back(inputs[i].data);
+    for (size_t i = 0; i < model.outputs.size(); i++) results.push_back(outputs[i].data);
   }
 };
 
 void run_items(sparsejax_model& model, const ThreadPool& pool, int64_t batch,
                const sparsejax_buffer* inputs, const sparsejax_buffer* outputs) {
-  const int64_t unit = model.unit, whole = batch / unit, rest = batch % unit;
-  const std::shared_ptr<Executable> all = whole > 0 ? model.executable(unit) : nullptr;
-  const std::shared_ptr<Executable> last = rest > 0 ? model.executable(rest) : nullptr;
-  const int64_t parts = whole + (rest > 0);
-  const auto run = [&](int64_t part, const ThreadPool& helpers) {
-    thread_local Pointers pointers;
-    pointers.set(model, part * unit, inputs, outputs);
-    (part < whole ? all : last)
-        ->run_image(helpers, pointers.operands.data(), pointers.results.data());
-  };
-  if (parts < pool.num_threads) {
-    for (int64_t part = 0; part < parts; part++) run(part, pool);
-  } else {
-    parallel_for(pool, parts, [&](int64_t part) { run(part, ThreadPool{}); });
-  }
+  thread_local Pointers pointers;
+  pointers.set(model, inputs, outputs);
+  const Team team(pool, batch < pool.num_threads ? kPieces : pool.num_threads);
+  model.run(team, batch, pointers.operands.data(), pointers.results.data());
 }
 
 sparsejax_status describe(const std::vector<Described>& ports, int32_t index,
@@ -235,8 +192,7 @@ sparsejax_status sparsejax_load(const void* bytes, size_t size, sparsejax_model*
         read_model(static_cast<const uint8_t*>(bytes), static_cast<int64_t>(size), read);
     if (!wrong.empty()) return fail(SPARSEJAX_BAD_FILE, wrong.c_str());
     std::unique_ptr<sparsejax_model> made(new sparsejax_model(std::move(read)));
-    if (made->executable(1)->scratch_floats(1) > kMostScratch)
-      return fail(SPARSEJAX_BAD_FILE, "file: a run takes more than 2 GiB");
+    if (made->is_greedy()) return fail(SPARSEJAX_BAD_FILE, "file: a run takes more than 2 GiB");
     *model = made.release();
     return SPARSEJAX_OK;
   });

@@ -1,7 +1,8 @@
 """What a file holds, as a table."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -110,11 +111,37 @@ def stored_layers(
     graph: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
 ) -> tuple[StoredLayer, ...]:
     """The layers of a file that was read: of its graph, with its tensors by name."""
-    return tuple(
-        _layer(graph["values"], step, _of_step(tensors, number))
-        for number, step in enumerate(graph["steps"])
-        if "weights" in step
-    )
+    if "sequence" not in graph:
+        return tuple(_layers(graph, tensors))
+    calls = _calls(graph["sequence"])
+    layers = []
+    for number, program in enumerate(graph["programs"]):
+        own = {
+            name.partition("/")[2]: x
+            for name, x in tensors.items()
+            if name.startswith(f"{number}/")
+        }
+        for layer in _layers(program, own):
+            turns = f" x {calls[number]}" if calls[number] > 1 else ""
+            layers.append(replace(layer, does=layer.does + turns))
+    return tuple(layers)
+
+
+def _calls(sequence: Mapping[str, Any], turns: int = 1) -> Counter[int]:
+    """How often each program runs."""
+    calls: Counter[int] = Counter()
+    for part in sequence["parts"]:
+        if "call" in part:
+            calls[part["call"]] += turns
+        elif "loop" in part:
+            calls += _calls(part["body"], turns * part["loop"])
+    return calls
+
+
+def _layers(program: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Iterator[StoredLayer]:
+    for number, step in enumerate(program["steps"]):
+        if "weights" in step:
+            yield _layer(program["values"], step, _of_step(tensors, number))
 
 
 def _of_step(tensors: Mapping[str, np.ndarray], number: int) -> dict[str, np.ndarray]:

@@ -38,7 +38,7 @@ def write_exported(
     """
     leaves, input_tree = jax.tree.flatten(example)
     exported = _exported(apply_fn, leaves, input_tree)
-    program = exported.serialize(vjp_order=1)
+    program = _serialized(exported)
     beside = _beside(path)
     graph = {
         **head,
@@ -130,6 +130,15 @@ def _exported(apply_fn: Callable, leaves: Sequence[Shape], structure: Any) -> ex
     except Exception as error:  # of any kind: the user's function met a size that is no number
         text.warn(f"the batch of the saved function is that of the example, for any other: {error}")
         return make(fixed)
+
+
+def _serialized(exported: export.Exported) -> bytearray:
+    """The program, with its derivative where JAX has one."""
+    try:
+        return exported.serialize(vjp_order=1)
+    except (ValueError, NotImplementedError) as error:
+        text.warn(f"the saved function has no gradient: {error}")
+        return exported.serialize(vjp_order=0)
 
 
 def _ports(avals: Sequence[Any], names: Sequence[str]) -> list[dict[str, Any]]:

@@ -59,7 +59,7 @@ class Ports(NamedTuple):
                 f"the loaded function needs inputs as {self.input_tree}, got {structure}."
             )
         arrays = [jnp.asarray(leaf) for leaf in leaves]
-        return arrays, self._batch_of(arrays)
+        return arrays, self._checked_batch(arrays)
 
     def nothing(self) -> Any:
         """What is returned for no items."""
@@ -69,11 +69,15 @@ class Ports(NamedTuple):
         """The outputs in their structure."""
         return jax.tree.unflatten(self.output_tree, outputs)
 
-    def _batch_of(self, arrays: list[jax.Array]) -> int:
-        pairs = list(zip(self.inputs, arrays, strict=True))
+    def batch_of(self, arrays: Sequence[jax.Array]) -> int:
+        """How many items there are; 1 where no axis is one of items."""
+        pairs = zip(self.inputs, arrays, strict=True)
         free = [array.shape[0] for port, array in pairs if BATCH in port.shape and array.ndim]
-        batch = free[0] if free else 1
-        for port, array in pairs:
+        return free[0] if free else 1
+
+    def _checked_batch(self, arrays: Sequence[jax.Array]) -> int:
+        batch = self.batch_of(arrays)
+        for port, array in zip(self.inputs, arrays, strict=True):
             if array.shape != port.sizes(batch) or array.dtype != port.dtype:
                 first = f" (the first has a batch of {batch})" * (BATCH in port.shape)
                 raise ValueError(

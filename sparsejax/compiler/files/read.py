@@ -1,11 +1,13 @@
 """Functions from files."""
 
 import json
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from safetensors.numpy import load as from_safetensors
 
 from sparsejax.compiler.engine.call import Programs, region_call
@@ -14,6 +16,8 @@ from sparsejax.compiler.files import ports
 from sparsejax.compiler.files.contents import FileReport, report_of, stored_layers
 from sparsejax.compiler.files.exported import ExportedFunction, is_exported
 from sparsejax.compiler.files.raised import raised
+from sparsejax.compiler.files.running import of_items, of_ports, running
+from sparsejax.compiler.graph.interpret import interpreter
 from sparsejax.ops import _ffi
 
 
@@ -26,29 +30,47 @@ class LoadedFunction:
     Attributes:
         inputs, outputs: each leaf of the arguments and of what is returned: name, shape and dtype.
         input_tree: the structure of the arguments.
-        region: what it computes.
     """
 
     def __init__(self, file: bytes):
-        words, floats, text = _ffi.read_model(file)
+        programs, text = _ffi.read_model(file)
         # Of names that come twice the first counts, as it does in C++.
         graph = json.loads(text.decode(), object_pairs_hook=lambda pairs: dict(reversed(pairs)))
         self._file, self._graph = file, graph
         self._ports = ports.of_graph(graph)
         self.inputs, self.outputs, self.input_tree, _ = self._ports
-        shapes = [[port.sizes(1) for port in side] for side in (self.inputs, self.outputs)]
-        self.region, layouts = raised(Program(words, floats, {}), graph["items"], *shapes)
-        self._run = jax.jit(region_call(self.region, Programs(self.region, layouts)))
+        self._programs = [Program(words, floats, {}) for words, floats in programs]
+        in_kernels = lambda region, layouts: region_call(region, Programs(region, layouts))
+        self._run = jax.jit(self._function(in_kernels))
 
     def __call__(self, *args: Any) -> Any:
         """What the function that was saved returns."""
         arrays, batch = self._ports.arrays(args)
         return self._ports.returned(self._run(*arrays)) if batch else self._ports.nothing()
 
+    def in_jax(self, *args: Any) -> Any:
+        """The same in plain JAX, with dense weights."""
+        arrays, _ = self._ports.arrays(args)
+        meant = lambda region, _: interpreter(region.nodes, region.inputs, region.outputs)
+        return self._ports.returned(jax.jit(self._function(meant))(*arrays))
+
     def report(self) -> FileReport:
         """What is in the file: layers, how they are stored, inputs and outputs."""
         layers = stored_layers(self._graph, from_safetensors(self._file))
         return report_of(self._graph, self._ports, len(self._file), layers)
+
+    def _function(self, called: Callable) -> Callable:
+        """The function of arrays, with `called(region, layouts)` for each program."""
+        if "sequence" not in self._graph:
+            shapes = [[port.sizes(1) for port in side] for side in (self.inputs, self.outputs)]
+            return called(*raised(self._programs[0], self._graph["items"], *shapes))
+        calls = []
+        for program, saved in zip(self._programs, self._graph["programs"], strict=True):
+            shapes = [[tuple(p["shape"][1:]) for p in saved[s]] for s in ("inputs", "outputs")]
+            items = [[(1, *shape) for shape in side] for side in shapes]
+            calls.append(of_items(called(*raised(program, saved["items"], *items)), shapes[0]))
+        constants = from_safetensors(self._file).get("constants", np.zeros(0, np.float32))
+        return of_ports(running(self._graph["sequence"], calls, constants), self._ports)
 
     def __reduce__(self) -> tuple:
         return LoadedFunction, (self._file,)

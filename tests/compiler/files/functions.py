@@ -13,6 +13,14 @@ def drawn(*shape, zeros=0.0):
     return weights.astype(np.float32)
 
 
+def damaged(rng, file):
+    """The file with some bytes changed, or cut off."""
+    data = bytearray(file)
+    for _ in range(rng.integers(1, 4)):
+        data[rng.integers(len(data))] = rng.choice([*b'0159-"[]{}, ', rng.integers(256)])
+    return bytes(data[: rng.integers(len(data))] if rng.random() < 0.1 else data)
+
+
 def convolution(params, image):
     conv = partial(
         jax.lax.conv_general_dilated,
@@ -61,6 +69,26 @@ def trees(params, inputs):
     return {"logits": y, "more": (jax.nn.relu(y), [y])}
 
 
+def recurrent(params, x):
+    """Forwards and backwards over time, each step with steps of its own; the last step is left."""
+    own = lambda h: jax.lax.fori_loop(0, 2, lambda _, h: jax.numpy.tanh(h @ params["own"]), h)
+
+    def turn(carry, x):
+        h, before = carry
+        h = own(jax.nn.sigmoid(x @ params["in"]) * h + before)
+        return (h, x @ params["in"]), h
+
+    def over(x, reverse):
+        start = (jax.numpy.full((len(x), 16), 0.5), jax.numpy.zeros((len(x), 16)))
+        return jax.lax.scan(turn, start, x.swapaxes(0, 1), reverse=reverse)[1].swapaxes(0, 1)
+
+    y = jax.numpy.concatenate([over(x, False), over(x, True)], axis=-1)
+    y = jax.numpy.concatenate([y, y[:, :1]], axis=1)
+    return {"all": y @ params["out"], "last": (y[:, ::-1] @ params["out"])[:, -1]}
+
+
+LOOPS = {"in": drawn(6, 16, zeros=0.5), "own": drawn(16, 16, zeros=0.9), "out": drawn(32, 5)}
+
 # name -> function, params, inputs for a batch
 CALLS = {
     "images": (convolution, NET, lambda n: (drawn(n, 17, 15, 3),)),
@@ -69,5 +97,6 @@ CALLS = {
     "rows of rows": (perceptron, ROWS, lambda n: (drawn(n, 3, 24),)),
     "rows and norms": (normed, ROWS, lambda n: (drawn(n, 5, 24),)),
     "rows of attention": (attended, ROWS, lambda n: (drawn(n, 5, 24),)),
+    "loops": (recurrent, LOOPS, lambda n: (drawn(n, 7, 6),)),
     "trees": (trees, NET, lambda n: ({"image": drawn(n, 9, 8, 3), "bias": [drawn(n, 12)]},)),
 }

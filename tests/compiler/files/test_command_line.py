@@ -10,6 +10,7 @@ from PIL import Image
 
 import sparsejax as sj
 from sparsejax import __main__ as command_line
+from tests.compiler.files.test_other_readers import without_end
 
 RNG = np.random.default_rng(0)
 KERNEL = (RNG.normal(size=(3, 3, 3, 64)) * (RNG.random((3, 3, 3, 64)) < 0.1)).astype(np.float32)
@@ -69,13 +70,16 @@ def test_check_compares_with_plain_jax(monkeypatch, capsys, file):
 def test_what_is_wrong_is_one_sentence(monkeypatch, capsys, file, tmp_path):
     (tmp_path / "damaged").write_bytes(file.read_bytes()[:-1])
     np.save(tmp_path / "small.npy", np.zeros((2, 2, 3), np.float32))
+    loop, said = without_end(tmp_path / "loop")
     wrong = [
+        ("inspect", loop),
         ("check", tmp_path / "damaged"),
         ("inspect", tmp_path / "missing"),
         ("run", file),
         ("run", file, tmp_path / "small.npy"),
     ]
     messages = [
+        said,
         "does not lie in the file",
         "No such file",
         "needs inputs input float32",

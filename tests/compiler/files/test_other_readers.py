@@ -1,6 +1,7 @@
 """One file, five readers: Python, C built as a stranger would, C on ARM, Node, a browser."""
 
 import fcntl
+import re
 import shutil
 import subprocess
 import sys
@@ -94,7 +95,7 @@ def by(case, actual):
 ARM, QEMU = ROOT / "build/arm/runtime/example/run_static", shutil.which("qemu-aarch64-static")
 CROSS = "/usr/aarch64-linux-gnu"  # the libraries of the cross compiler
 NODE, RUN = shutil.which("node"), ROOT / "tests" / "web" / "run.mjs"
-WEB = len(list((ROOT / "web" / "src").glob("*.wasm"))) == 2
+WEB = len(list((ROOT / "web" / "src").glob("*.wasm"))) >= 2
 READERS = {
     "Python": (of_python, True, ""),
     "C": (of_c, shutil.which("c++"), "a C++ compiler"),
@@ -118,3 +119,26 @@ def test_one_file_is_the_same_in_five_readers(reader, tmp_path):
     sj.save(fast, tmp_path / "net")
     x.tofile(tmp_path / "input")
     assert read(Case(tmp_path / "net", [tmp_path / "input"], np.ravel(fast(x)))) <= TOLERANCE
+
+
+def without_end(path):
+    """A file with a loop of more turns than its values have; and what is said of it."""
+    file = (Path(__file__).parent / "version3.safetensors").read_bytes()
+    path.write_bytes(re.sub(rb'loop\\":\d', rb'loop\\":9', file))
+    return path, "inputs are not those that are given"
+
+
+COMMANDS = {"C": [BUILD / "example" / "run_shared"], "Node": [NODE, RUN]}
+
+
+@pytest.mark.parametrize("reader", COMMANDS)
+def test_a_loop_that_is_none_is_refused_in_a_sentence(reader, tmp_path):
+    _, here, needed = READERS[reader]
+    if not here:
+        pytest.skip(f"needs {needed}")
+    if reader == "C":
+        build()
+    file, said = without_end(tmp_path / "net")
+    done = subprocess.run([*COMMANDS[reader], file], capture_output=True, text=True)
+    assert done.returncode == 1 and said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr

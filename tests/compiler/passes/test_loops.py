@@ -246,11 +246,3 @@ def test_a_bias_behind_two_products_is_drawn_in():
     fn = lambda p, x: over(p, x, lambda p, h, x: (jnp.tanh(x @ p["in"] + h @ p["own"] + 1),) * 2)
     (body,) = list(graphs(assert_same(fn, P, X)))[1:]
     assert kinds(body) == ["Linear + x + tanh"]
-
-
-def test_a_loop_is_no_file(tmp_path):
-    fast = sj.compile(
-        lambda p, h: lax.fori_loop(0, 2, lambda _, h: h @ p["own"], h) @ p["out"], P, H
-    )
-    with pytest.raises(ValueError, match=r"scan x 2 \(a loop or branch\).* leave that out"):
-        sj.save(fast, tmp_path / "loop")

@@ -1,0 +1,178 @@
+"""Loops and several regions in a file: any batch where items stay apart, and nothing unsafe."""
+
+import json
+import re
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from safetensors.numpy import load as from_safetensors
+from safetensors.numpy import save as to_safetensors
+
+import sparsejax as sj
+from sparsejax.compiler.files.read import LoadedFunction
+from sparsejax.compiler.files.write import to_bytes
+from sparsejax.ops import _ffi
+from tests.compiler.files.functions import LOOPS, damaged, drawn, recurrent
+
+X = drawn(2, 7, 6)
+
+
+def saved(function, params, x):
+    fast = sj.compile(function, params, x, tune=False)
+    return fast, LoadedFunction(to_bytes(fast, np.float32))
+
+
+def assert_close(actual, expected):
+    for a, b in zip(*map(jax.tree.leaves, (actual, expected)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5)
+
+
+@pytest.fixture(scope="module")
+def file():
+    return to_bytes(sj.compile(recurrent, LOOPS, X[:1], tune=False), np.float32)
+
+
+def test_a_recurrent_network_saved_for_one_takes_any_number():
+    model = nn.RNN(nn.OptimizedLSTMCell(8))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), X)
+    params = jax.tree.map(lambda leaf: drawn(*leaf.shape, zeros=0.5), shapes)
+    _, loaded = saved(model.apply, params, X[:1])
+    shapes = [str(port) for port in (*loaded.inputs, *loaded.outputs)]
+    assert shapes == ["float32[batch, 7, 6]", "float32[batch, 7, 8]"]
+    assert_close(loaded(X), jax.jit(model.apply)(params, X))
+    layers = loaded.report().layers
+    assert [layer.does[-4:] == " x 7" for layer in layers] == [False] * 4 + [True] * 4
+
+
+def over_time(params, x):
+    """The first axis is time, and there are no items."""
+    turn = lambda h, x: (jnp.tanh(x @ params["in"] + h @ params["own"]),) * 2
+    return lax.scan(turn, jnp.zeros(16), x)[1] @ params["own"]
+
+
+def counted(params, x):
+    """The turns swap what they carry, and count; one of three is read by nobody."""
+    turn = lambda i, c: (c[1], jnp.tanh(c[0] @ params["own"]), c[2] + 1)
+    return lax.fori_loop(0, 3, turn, (x, 2 * x, 0))[:2]
+
+
+def own_starts(params, x):
+    """Each item begins elsewhere."""
+    start = jnp.arange(32.0).reshape(2, 16) / 32
+    turn = lambda h, x: (jnp.tanh(x @ params["in"] + h @ params["own"]), None)
+    return lax.scan(turn, start, x.swapaxes(0, 1))[0]
+
+
+def mixed(params, x):
+    """Images, then rows of them, then images again: three regions."""
+    conv = lambda x: lax.conv_general_dilated(
+        x, params["kernel"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    y = jax.nn.relu(conv(x)).reshape(len(x), 6, 4 * 3)
+    return conv(jax.nn.relu(y @ params["mix"]).reshape(x.shape))
+
+
+KERNEL = {"kernel": drawn(3, 3, 3, 3), "mix": drawn(12, 12)}
+
+
+def test_a_loaded_loop_has_gradients_and_batches():
+    x = drawn(2, 16)
+    _, loaded = saved(counted, LOOPS, x)
+    total = lambda run: lambda x: sum(jnp.sum(y**2) for y in run(x))
+    both = (loaded, lambda x: counted(LOOPS, x))
+    run = jax.jit(lambda x: [(jax.grad(total(f))(x), jax.vmap(f)(x[None])) for f in both])
+    assert_close(*run(x))
+
+
+# name -> function, params, input, shape of the first input in the file, what is warned of
+FUNCTIONS = {
+    "time alone": (over_time, LOOPS, X[0], (7, 6), "a loop goes along the axis of the items"),
+    "swapped": (counted, LOOPS, drawn(2, 16), ("batch", 16), None),
+    "own starts": (own_starts, LOOPS, X, (2, 7, 6), r"constant of shape .* differs from item to"),
+    "three regions": (mixed, KERNEL, drawn(2, 6, 4, 3), ("batch", 6, 4, 3), None),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_batch_is_free_where_items_stay_apart(name, recwarn):
+    function, params, x, shape, warned = FUNCTIONS[name]
+    _, loaded = saved(function, params, x)
+    assert loaded.inputs[0].shape == shape
+    more = np.concatenate([x, x[:1]]) if warned is None else x
+    assert_close(loaded(more), jax.jit(function)(params, more))
+    (said,) = [str(warning.message) for warning in recwarn] or [None]
+    assert said == warned or re.search(f"^the batch of the saved .* as .*{warned}", said)
+
+
+def edited(file, edit):
+    _, text = _ffi.read_model(file)
+    graph = json.loads(text)
+    edit(graph, graph["sequence"], first_loop(graph["sequence"]))
+    return to_safetensors(from_safetensors(file), {"sparsejax": json.dumps(graph)})
+
+
+def first_loop(sequence):
+    return next(part for part in sequence["parts"] if "loop" in part)
+
+
+def of_kind(sequence, kind):
+    return next(part for part in sequence["parts"] if kind in part)
+
+
+EDITS = {
+    "no program": (lambda g, s, loop: of_kind(s, "call").update(call=99), "calls no program"),
+    "no list": (lambda g, s, loop: s.pop("parts"), "a sequence lacks a list"),
+    "programs": (lambda g, s, loop: g.update(programs={}), "programs are no list"),
+    "null": (lambda g, s, loop: s["parts"][0].update(inputs=None), "'inputs' is no list"),
+    "kind": (lambda g, s, loop: s["parts"].append({}), "of a kind that this reader does not know"),
+    "unmade": (
+        lambda g, s, loop: loop["inputs"].__setitem__(0, len(s["values"]) - 1),
+        "no earlier part",
+    ),
+    "twice": (lambda g, s, loop: s["parts"].insert(1, s["parts"][0]), "makes what is there"),
+    "turns": (lambda g, s, loop: loop.update(loop=6), "inputs are not those that are given"),
+    "many turns": (lambda g, s, loop: loop.update(loop=10**17), "a loop takes too long"),
+    "no turns": (lambda g, s, loop: loop.update(loop=0), "a loop takes too long"),
+    "carried": (lambda g, s, loop: loop.update(carried=99), "too few values"),
+    "nested": (
+        lambda g, s, loop: first_loop(loop["body"]).update(loop=10**9),
+        "loops take too long",
+    ),
+    "body": (lambda g, s, loop: loop["body"]["outputs"].pop(), "outputs are not those"),
+    "handed on": (
+        lambda g, s, loop: loop["body"]["outputs"].__setitem__(0, 1),
+        "not made in its turn",
+    ),
+    "huge": (lambda g, s, loop: s["values"].append(1 << 28), "more than 1 GiB"),
+    "view": (lambda g, s, loop: of_kind(s, "view").update(begin=9**9), "a view reaches out"),
+    "back": (lambda g, s, loop: of_kind(s, "view").update(view=[1, 0, 2, -(9**9)]), "reaches out"),
+    "join": (lambda g, s, loop: of_kind(s, "join")["inputs"].append(0), "a join"),
+    "pieces": (lambda g, s, loop: of_kind(s, "join").update(join=11), "not so many parts"),
+    "constant": (lambda g, s, loop: of_kind(s, "constant").update(constant=99), "not in the"),
+    "items": (
+        lambda g, s, loop: g["programs"][0]["inputs"][0].update(shape=[6]),
+        "no free batch|no",
+    ),
+    "batch": (lambda g, s, loop: g["outputs"][0].update(shape=[7, 5]), "has another batch"),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_a_sequence_that_could_not_be_run_is_named(name, file):
+    edit, message = EDITS[name]
+    with pytest.raises(ValueError, match=message):
+        LoadedFunction(edited(file, edit))
+
+
+def test_damaged_sequences_say_so_or_load(file):
+    rng, refused = np.random.default_rng(0), 0
+    for _ in range(60):
+        try:
+            _ffi.read_model(damaged(rng, file))
+        except ValueError:
+            refused += 1
+    assert 10 < refused < 60

@@ -5,6 +5,7 @@ PY := $(VENV)/bin/python
 BUILT := $(VENV)/.built
 CPP = $$(git ls-files '*.h' '*.cc')
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+unexport PYTHONDONTWRITEBYTECODE  # each process would compile all of JAX's modules anew, 5 s
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo demo-smoke test test-arm test-sanitize fuzz fuzz-files bench lint format docs web web-demo wheel clean

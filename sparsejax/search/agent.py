@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float
-from scipy.stats import truncnorm
 
 from sparsejax.search.samplers import Sampler, Trial
 from sparsejax.search.space import Choice, Interval, Space, check_space, drawn
@@ -140,6 +139,8 @@ def ddpg(space: Space, observe: Observe, *, seed: int, settings: DDPGSettings = 
 
 def _noisy(mean: float, sigma: float, rng: np.random.Generator) -> float:
     """Of a normal distribution that is cut to [0, 1]."""
+    from scipy.stats import truncnorm  # slow to import
+
     ends = -mean / sigma, (1.0 - mean) / sigma
     return float(truncnorm.rvs(*ends, loc=mean, scale=sigma, random_state=rng))
 

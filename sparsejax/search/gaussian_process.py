@@ -5,7 +5,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.linalg import cho_factor, cho_solve
-from scipy.stats import norm
 
 from sparsejax.search.samplers import Sampler, Trial
 from sparsejax.search.space import Choice, Interval, Space, check_space, drawn
@@ -94,6 +93,8 @@ def expected_improvement(
     fitted: Fitted, space: Space, points: Float[np.ndarray, "pool names"], best: float
 ) -> Float[np.ndarray, " pool"]:
     """E max(0, score - best) at each point."""
+    from scipy.stats import norm  # slow to import
+
     near = np.exp(-_distances(space, points, fitted.points) / fitted.length)
     mean = near @ fitted.weights
     spent = np.sum(near * cho_solve(fitted.factor, near.T).T, axis=1)

@@ -16,14 +16,14 @@ from experiments.runs.records import ROOT, Store, claim, slug
 from experiments.runs.scalars import also_to_tensorboard
 from experiments.runs.table import Interrupted, Row
 from experiments.settings.classify import Classify
-from tests.experiments.small_settings import Count
+from tests.experiments.counting import Count
 
 WORKER = """
     import sys
     from pathlib import Path
     from experiments.runs.engines import Place, Task, work
     from experiments.runs.records import Store
-    from tests.experiments.small_settings import Count
+    from tests.experiments.counting import Count
     folder = Path(sys.argv[1])
     tasks = [Task(str(n), Count(n, seconds=0.05), 0) for n in range(1, 9)]
     done = lambda task, result: print(task.name, result["steps_of_this_process"], flush=True)

@@ -9,7 +9,8 @@ from experiments import __main__ as command_line
 from experiments.papers import suite
 from experiments.runs import engines, records
 from experiments.runs.table import Row
-from tests.experiments.small_settings import Count, paper_of
+from tests.experiments.counting import Count
+from tests.experiments.small_settings import paper_of
 
 
 @pytest.fixture

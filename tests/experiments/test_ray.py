@@ -11,7 +11,7 @@ import pytest
 from experiments.runs import ray_engine
 from experiments.runs.engines import Place, Task
 from experiments.runs.records import ROOT, Store
-from tests.experiments.small_settings import Count
+from tests.experiments.counting import Count
 
 try:
     import ray
@@ -31,7 +31,7 @@ def test_without_ray_the_engine_says_what_to_install(tmp_path, monkeypatch):
         ray_engine.work_on_ray([], Place(Store(tmp_path), tmp_path, None, False), done=print)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster():
     ray.init(
         num_cpus=2,

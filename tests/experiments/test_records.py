@@ -16,7 +16,7 @@ from experiments.recipes import magnitude
 from experiments.runs.records import RENAMED, RESULTS, ROOT, Store, claim, describe, slug
 from experiments.runs.table import added
 from experiments.settings.classify import Classify
-from tests.experiments.small_settings import Count
+from tests.experiments.counting import Count
 
 HOLD = """
     import sys, time

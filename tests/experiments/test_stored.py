@@ -21,7 +21,8 @@ from experiments.papers import suite
 from experiments.runs.records import Store
 from experiments.runs.table import Row
 from experiments.settings import train
-from tests.experiments.small_settings import Count, paper_of
+from tests.experiments.counting import Count
+from tests.experiments.small_settings import paper_of
 
 
 def archive(**arrays):

@@ -14,12 +14,15 @@ from tests import cases
 SHAPE = (3, 3, 4, 8)
 
 
-def edge_params():
-    """Leaves that rank badly: ties, bfloat16, infinities, NaN. Each has a program to compile."""
+def edge_params(method, pattern):
+    """Leaves that rank badly: ties, infinities, NaN; bfloat16, a program more, not for all."""
     normal = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
     tied = np.round(2 * normal) / 2
     odd = np.select([normal > 1, normal < -1], [np.inf, np.nan], tied)
-    return {"odd": {"kernel": jnp.asarray(odd)}, "bfloat16": {"kernel": jnp.bfloat16(tied)}}
+    params = {"odd": {"kernel": jnp.asarray(odd)}}
+    if method in ("gmp", "rigl") or pattern == "unstructured":
+        params["bfloat16"] = {"kernel": jnp.bfloat16(tied)}
+    return params
 
 
 @functools.cache
@@ -68,7 +71,7 @@ METHODS_AND_PATTERNS = [
 @pytest.mark.parametrize(("method", "pattern"), METHODS_AND_PATTERNS)
 def test_sparsity_is_exact_at_every_step(method, pattern):
     transform, share, drops_only, _ = cases.METHODS[method]
-    params = edge_params()
+    params = edge_params(method, pattern)
     plan = cases.planned(*cases.PATTERNS[pattern], params)
     first, masks = run_masks(transform, params, plan)
     for leaf in plan.leaves:

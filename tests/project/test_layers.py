@@ -91,6 +91,15 @@ def test_experiments_do_without_the_benchmarks():
         assert not any(name.startswith("benchmarks") for name in imports(file)), file
 
 
+def test_what_is_slow_to_import_is_imported_where_it_is_called():
+    """scipy.stats would be a third of what `import sparsejax` takes."""
+    for file in ROOT.rglob("*.py"):
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [getattr(node, "module", None), *(alias.name for alias in node.names)]
+                assert not {"scipy.stats", "scipy.optimize"} & {*names}, file
+
+
 def test_only_nn_and_the_bridge_import_flax():
     importers = {
         file.relative_to(ROOT).parts[0]

@@ -1,6 +1,7 @@
 """Imports point one way."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -60,9 +61,14 @@ ROOMS = {  # of xla_ops -> whose headers its files include
 }
 
 
+@functools.cache
+def parsed(file):
+    return ast.parse(file.read_text())
+
+
 def imports(file):
     """All dotted names that a file imports; our own from below the package."""
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(parsed(file)):
         if isinstance(node, ast.ImportFrom) and node.module in ("sparsejax", "experiments"):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -94,7 +100,7 @@ def test_experiments_do_without_the_benchmarks():
 def test_what_is_slow_to_import_is_imported_where_it_is_called():
     """scipy.stats would be a third of what `import sparsejax` takes."""
     for file in ROOT.rglob("*.py"):
-        for node in ast.parse(file.read_text()).body:
+        for node in parsed(file).body:
             if isinstance(node, ast.Import | ast.ImportFrom):
                 names = [getattr(node, "module", None), *(alias.name for alias in node.names)]
                 assert not {"scipy.stats", "scipy.optimize"} & {*names}, file
@@ -146,7 +152,7 @@ def test_every_kernel_is_listed():
 def test_nothing_asks_what_class_a_pattern_is():
     patterns = {pattern.__name__ for pattern in PATTERNS}
     for file in ROOT.rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in ast.walk(parsed(file)):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance":
                 asked = {name.id for name in ast.walk(node.args[1]) if isinstance(name, ast.Name)}
                 assert not asked & patterns, f"{file}:{node.lineno} has a case for {asked}"

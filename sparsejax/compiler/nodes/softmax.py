@@ -45,8 +45,9 @@ def to_softmax(edit: Edit, node: Node) -> bool:
         shape = function.source.shape
         if is_channel(function.axis, len(shape)) and is_softmax(function):
             return edit.replace(node, *function.through(Softmax(function.axis)))
+        image = len(shape) == 4 and shape == node.outputs[0].shape
         for last in (True, False):
-            if len(shape) == 4 and function.axes == sides(last) and is_softmax(function):
+            if image and function.axes == sides(last) and is_softmax(function):
                 return edit.replace(node, *_over_pixels(function.source, last))
     return False
 

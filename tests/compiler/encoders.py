@@ -31,6 +31,35 @@ class EncoderLinen(nn.Module):
         return nn.Dense(self.classes, name="head")(pooled)
 
 
+class VisionTransformer(nn.Module):
+    """Patches, a token of the class, positions, a layer with layer norm before each part, head."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Conv(12, (2, 2), strides=(2, 2), padding="VALID")(x)
+        x = x.reshape(x.shape[0], -1, x.shape[-1])
+        token = self.param("token", nn.initializers.normal(), (1, 1, 12))
+        x = jnp.concatenate([jnp.tile(token, (x.shape[0], 1, 1)), x], axis=1)
+        x = x + self.param("positions", nn.initializers.normal(), (1, *x.shape[1:]))
+        x = x + nn.MultiHeadDotProductAttention(3)(nn.LayerNorm()(x))
+        x = x + nn.Dense(12)(nn.gelu(nn.Dense(20)(nn.LayerNorm()(x))))
+        return nn.Dense(5)(nn.LayerNorm()(x)[:, 0])
+
+
+class Mixer(nn.Module):
+    """Patches, a perceptron over these and one over channels, the mean, head."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Conv(12, (2, 2), strides=(2, 2))(x)
+        x = x.reshape(x.shape[0], -1, x.shape[-1])
+        y = jnp.swapaxes(nn.LayerNorm()(x), 1, 2)
+        y = nn.Dense(x.shape[1])(nn.gelu(nn.Dense(7)(y)))
+        x = x + jnp.swapaxes(y, 1, 2)
+        x = x + nn.Dense(12)(nn.gelu(nn.Dense(20)(nn.LayerNorm()(x))))
+        return nn.Dense(5)(nn.LayerNorm()(x).mean(axis=1))
+
+
 class EncoderLayer(nnx.Module):
     """Attention and a perceptron, layer norm behind each."""
 

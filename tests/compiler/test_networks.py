@@ -16,7 +16,7 @@ from experiments.models.mobilenet_v1 import MobileNetV1, MobileNetV1Linen
 from experiments.models.mobilenet_v2 import MobileNetV2, MobileNetV2Linen
 from experiments.models.resnet import ResNet18, ResNet18Linen, ResNet50, ResNet50Linen
 from experiments.models.vgg import VGG16, VGG16Linen
-from tests.compiler.encoders import Encoder, EncoderLinen
+from tests.compiler.encoders import Encoder, EncoderLinen, Mixer, VisionTransformer
 from tests.compiler.graphs import assert_close, kinds, regions, rewritten, stepwise
 
 IMAGES = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))
@@ -122,6 +122,20 @@ def test_the_layers_of_an_encoder_are_one_region(frontend):
     assert [kinds(region) for region in regions(graph)] == expected
     assert "dot_general" not in graph.left
     assert_close(stepwise(graph)(IDS)[0], jax.jit(apply_fn)(params, IDS))
+
+
+@pytest.mark.parametrize(("model", "batch"), [(VisionTransformer(), 3), (Mixer(), 1)])
+def test_images_as_sequences_are_one_region(model, batch, tmp_path):
+    x = jax.random.normal(jax.random.key(1), (batch, 18, 14, 3))
+    apply_fn, params = linen(model, x)
+    graph = rewritten(apply_fn, params, x)
+    (region,) = regions(graph)
+    assert graph.left == {} and not region.rows
+    fast = sj.compile(apply_fn, params, x, tune=False)
+    expected = jax.jit(apply_fn)(params, x)
+    assert_close(fast(x), expected)
+    sj.save(fast, tmp_path / "model.safetensors")
+    assert_close(sj.load(tmp_path / "model.safetensors")(x), expected)
 
 
 class Step(nn.Module):

@@ -12,7 +12,8 @@ inline constexpr ImageSize kImage = {4, 6, 5}, kPixel = {4, 1, 1};
 // clang-format off
 enum : size_t { kX, kG, kProduct, kDepthwise, kPool, kMean, kAffine, kBinary, kConcat, kChannels,
                 kPad, kFlatten, kPick, kLayerNorm, kRmsNorm, kSoftmax,
-                kSequences, kAttention, kFirstOutput };
+                kSequences, kAttention, kKnown, kJoin, kRewrap, kMoments,
+                kFirstOutput };
 // clang-format on
 
 inline void weigh(Draft& d, Step& step, int64_t weights, int64_t bias) {
@@ -59,6 +60,13 @@ inline Draft valid() {
   number(d.add(Op::kInput, {6, 9, 1}, {}), 2, 2);
   d.add(Op::kAttention, {6, 9, 1}, {kSequences, kSequences, kSequences, kSequences}).channels = {
       2, 2, 3, 3, static_cast<int64_t>(Mask::kAddQueries), 0, 4, 4, 0, 0, 3};
+  Step& known = d.add(Op::kKnown, {6, 9, 1}, {});
+  known.channels = {4};
+  weigh(d, d.steps.back(), 24, 6);
+  d.add(Op::kJoin, {6, 18, 1}, {kKnown, kAttention});
+  d.add(Op::kRewrap, {6, 6, 3}, {kJoin});
+  d.add(Op::kMoments, {12, 1, 1}, {kRewrap}).channels = {2};
+  weigh(d, d.steps.back(), 12, 12);
   number(d.add(Op::kOutput, {}, {kPad}), 0, 3);
   number(d.add(Op::kOutput, {}, {kFlatten}), 1, 1);
   number(d.add(Op::kOutput, {}, {kPick}), 2, 3);

@@ -83,12 +83,13 @@ class Growth {
   }
 
   void grow() {
-    const int64_t x = any(), kind = c_.below(17);
+    const int64_t x = any(), kind = c_.below(20);
     if (size(x).floats() > 20000 && kind != 4) return;
     if (kind <= 1 || (column_ && (kind == 2 || kind == 3))) return product(x);
     if (kind == 2) return depthwise(x);
     if (kind == 3) return pool(x);
-    if (kind >= 14 && size(x).width == 1) return attention(x);
+    if (kind == 17) return known(x);
+    if (kind >= 14 && kind <= 16 && size(x).width == 1) return attention(x);
     if (kind == 12) return norm(x);
     if (kind == 13) return void(d_.add(Op::kSoftmax, size(x), {x}));
     if (column_ && (kind == 4 || kind >= 10)) return affine(x);
@@ -99,6 +100,8 @@ class Growth {
     if (kind == 9) return channels(x);
     if (kind == 10) return pad(x);
     if (kind == 11) return pick(x);
+    if (kind == 18) return join(x);
+    if (kind == 19) return c_.percent(50) ? rewrap(x) : moments(x);
     if (size(x).floats() > 3000) return output();
     d_.add(Op::kFlatten, {size(x).floats(), 1, 1}, {x}).channels_last = c_.below(2);
   }
@@ -185,24 +188,28 @@ class Growth {
   // Heads of any channels of values of as many rows.
   void attention(int64_t x) {
     const int64_t height = size(x).height, count = c_.of({1, 2, 3}), wanted = c_.of({4, 1, 9, 17});
-    const auto beside = [&](auto fits) {
-      return find([&](const ImageSize& s) {
-        return s.width == 1 && s.height == height && fits(s.channels);
-      });
+    int64_t keys = height;
+    if (!column_ && c_.percent(40))
+      keys = size(find([&](const ImageSize& s) { return s.width == 1; })).height;
+    const auto beside = [&](int64_t rows, auto fits) {
+      return find(
+          [&](const ImageSize& s) { return s.width == 1 && s.height == rows && fits(s.channels); });
     };
     const auto any = [](int64_t) { return true; };
-    std::vector<int64_t> inputs = {x, beside(any), beside(any)};
+    std::vector<int64_t> inputs = {x, beside(keys, any), beside(keys, any)};
     const auto channels = [&](int64_t input) { return size(inputs[input]).channels; };
     const int64_t head = std::min({wanted, channels(0), channels(1)});
     const int64_t values = std::min(wanted, channels(2));
     int64_t length = height;
     for (int64_t part : {2, 3, 7})
-      if (length % part == 0 && c_.percent(30)) length /= part;
+      if (keys == height && length % part == 0 && c_.percent(30)) length /= part;
     auto mask = static_cast<Mask>(c_.below(kNumMasks));
+    if (mask == Mask::kCausal && keys != height) mask = Mask::kNone;
     if (mask != Mask::kNone && mask != Mask::kCausal) {
-      const int64_t own = is_of_keys(mask) ? 1 : length;
-      inputs.push_back(beside([&](int64_t n) { return n == own; }));
-      if (inputs.back() == kNone) inputs.pop_back(), mask = Mask::kCausal;
+      const bool of_keys = is_of_keys(mask);
+      const int64_t own = of_keys ? 1 : keys == height ? length : keys;
+      inputs.push_back(beside(of_keys ? keys : height, [&](int64_t n) { return n == own; }));
+      if (inputs.back() == kNone) inputs.pop_back(), mask = Mask::kNone;
     }
     std::vector<int64_t> list = {count, head, values, length, static_cast<int64_t>(mask)};
     for (int64_t i = 0; i < 3; i++)
@@ -216,8 +223,10 @@ class Growth {
   void binary(int64_t x) {
     const ImageSize in = size(x);
     const bool pixel = !column_ && c_.percent(40);
-    int64_t b = find(
-        [&](const ImageSize& s) { return pixel ? s == ImageSize{in.channels, 1, 1} : s == in; });
+    const ImageSize other = pixel            ? ImageSize{in.channels, 1, 1}
+                            : c_.percent(20) ? ImageSize{1, in.height, in.width}
+                                             : in;
+    int64_t b = find([&](const ImageSize& s) { return s == other; });
     if (b == kNone) b = x;
     Step& step = d_.add(Op::kBinary, in, {x, b});
     step.binary = static_cast<Binary>(c_.below(4));
@@ -235,6 +244,45 @@ class Growth {
       out.channels += size(inputs.back()).channels;
     }
     d_.add(Op::kConcat, out, inputs);
+  }
+
+  // Rows that begin again, also within a strip.
+  void known(int64_t x) {
+    const ImageSize out = size(x);
+    const int64_t rows = column_ || c_.percent(50) ? out.height : c_.of({1, 3, out.height + 2});
+    Step& step = d_.add(Op::kKnown, out, {});
+    step.channels = {rows};
+    weigh(step, out.channels, rows * out.width, 4);
+  }
+
+  void join(int64_t x) {
+    std::vector<int64_t> inputs = {x};
+    ImageSize out = size(x);
+    for (int64_t n = c_.below(3); n > 0; n--) {
+      const int64_t other = find([&](const ImageSize& s) {
+        return s.channels == out.channels && s.width == out.width && s.height < 60;
+      });
+      if (other == kNone) continue;
+      inputs.push_back(other);
+      out.height += size(other).height;
+    }
+    d_.add(Op::kJoin, out, inputs);
+  }
+
+  void rewrap(int64_t x) {
+    ImageSize out = size(x);
+    for (int64_t width : {7, 5, 3, 2, 1})
+      if (out.pixels() % width == 0 && c_.percent(40))
+        out = {out.channels, out.pixels() / width, width};
+    d_.add(Op::kRewrap, out, {x});
+  }
+
+  void moments(int64_t x) {
+    const int64_t channels = size(x).channels;
+    Step& step = d_.add(Op::kMoments, {2 * channels, 1, 1}, {x});
+    step.channels = {channels % 4 == 0 && c_.percent(50) ? 4 : c_.of({1, channels})};
+    weigh(step, 2 * channels, 1, 4);
+    step.activation.low = .1f;
   }
 
   void channels(int64_t x) {

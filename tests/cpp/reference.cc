@@ -114,6 +114,14 @@ class Reference {
         return softmax(s, out);
       case Op::kAttention:
         return attention(s, out);
+      case Op::kKnown:
+        return known(s, out);
+      case Op::kJoin:
+        return join(s, out);
+      case Op::kRewrap:
+        return void(out.at = in(s).at);
+      case Op::kMoments:
+        return moments(s, out);
       default:
         return move(s, out);  // channels and padding
     }
@@ -239,8 +247,10 @@ class Reference {
     const Image &a = in(s), &b = in(s, 1);
     fill(out, [&](int64_t c, int64_t y, int64_t x) {
       const double left = a.at[(c * a.size.height + y) * a.size.width + x];
+      const bool number = b.size.pixels() == 1 && b.size.channels == a.size.channels;
+      const int64_t channel = b.size.channels == a.size.channels ? c : 0;
       const double right =
-          b.size.pixels() == 1 ? b.at[c] : b.at[(c * b.size.height + y) * b.size.width + x];
+          number ? b.at[c] : b.at[(channel * b.size.height + y) * b.size.width + x];
       if (s.binary == Binary::kAdd) return left + right;
       if (s.binary == Binary::kSub) return left - right;
       if (s.binary == Binary::kMul) return left * right;
@@ -325,28 +335,72 @@ class Reference {
     if (heads.mask == Mask::kNone) return score;
     if (heads.mask == Mask::kCausal) return key <= query ? score : fill;
     const Image& mask = in(s, 3);
-    const int64_t first = mask.size.channels == heads.length ? 0 : head * heads.length;
+    const int64_t keys = heads.keys_of(in(s).size.height, in(s, 1).size.height);
+    const int64_t first = mask.size.channels == keys ? 0 : head * keys;
     const double number = is_of_keys(heads.mask)
                               ? mask.at[key]
-                              : mask.at[(first + key % heads.length) * mask.size.height + query];
+                              : mask.at[(first + key % keys) * mask.size.height + query];
     if (heads.mask == Mask::kAddKeys || heads.mask == Mask::kAddQueries) return score + number;
     return number != 0 ? score : fill;
+  }
+
+  void known(const Step& s, Image& out) const {
+    const int64_t again = known_floats(s, out.size);
+    fill(out, [&](int64_t c, int64_t y, int64_t x) {
+      const int64_t at = (y * out.size.width + x) % again;
+      return weight(s.weights + c * again + at) + weight(s.bias + c);
+    });
+    out.error = 1e-6 * out.most();
+  }
+
+  void join(const Step& s, Image& out) const {
+    int64_t first = 0;
+    for (size_t i = 0; i < s.inputs.size(); i++) {
+      const Image& from = in(s, i);
+      for (int64_t c = 0; c < out.size.channels; c++)
+        std::copy_n(from.at.begin() + c * from.size.pixels(), from.size.pixels(),
+                    out.at.begin() + c * out.size.pixels() + first);
+      first += from.size.pixels();
+      out.error = std::max(out.error, from.error);
+    }
+  }
+
+  void moments(const Step& s, Image& out) const {
+    const Image& from = in(s);
+    const int64_t channels = from.size.channels, count = channels / s.channels[0];
+    const int64_t pixels = from.size.pixels();
+    for (int64_t c = 0; c < channels; c++) {
+      const double* x = from.at.data() + c / count * count * pixels;
+      const auto n = static_cast<double>(count * pixels);
+      double mean = 0, variance = 0;
+      for (int64_t i = 0; i < count * pixels; i++) mean += x[i] / n;
+      for (int64_t i = 0; i < count * pixels; i++) variance += (x[i] - mean) * (x[i] - mean) / n;
+      const double scale = weight(s.weights + c) / std::sqrt(variance + s.activation.low);
+      out.at[c] = scale;
+      out.at[channels + c] = weight(s.bias + c) - mean * scale;
+    }
+    const double steep = longest_row(s, out.size.channels, 1) / std::sqrt(s.activation.low);
+    const double most = from.most() + from.error;
+    out.error = steep * (1 + most) * (1 + most / std::sqrt(s.activation.low)) * 4 *
+                    (from.error + 2e-6 * most) +
+                1e-6 * (1 + out.most());
   }
 
   void attention(const Step& s, Image& out) const {
     const Heads heads(s);
     const Image &q = in(s), &k = in(s, 1), &v = in(s, 2);
-    const int64_t rows = out.size.height, n = heads.length;
+    const int64_t rows = out.size.height, key_rows = k.size.height;
+    const int64_t n = heads.keys_of(rows, key_rows);
     std::vector<double> weights(n);
     for (int64_t h = 0; h < heads.count; h++)
       for (int64_t row = 0; row < rows; row++) {
-        const int64_t start = row / n * n;
+        const int64_t start = row / heads.length * n;
         double most = -INFINITY, sum = 0;
         for (int64_t i = 0; i < n; i++) {
           double score = 0;
           for (int64_t c = 0; c < heads.size; c++)
             score += q.at[(heads.queries[h] + c) * rows + row] *
-                     k.at[(heads.keys[h] + c) * rows + start + i];
+                     k.at[(heads.keys[h] + c) * key_rows + start + i];
           weights[i] = masked(s, heads, h, row, start + i, score * s.activation.low);
           most = std::max(most, weights[i]);
         }
@@ -354,7 +408,7 @@ class Reference {
         for (int64_t c = 0; c < heads.value_size; c++)
           for (int64_t i = 0; i < n; i++)
             out.at[(h * heads.value_size + c) * rows + row] +=
-                weights[i] / sum * v.at[(heads.values[h] + c) * rows + start + i];
+                weights[i] / sum * v.at[(heads.values[h] + c) * key_rows + start + i];
       }
     const double extra = s.inputs.size() > 3 ? in(s, 3).error + 1e-6 * in(s, 3).most() : 0;
     const double scores =

@@ -20,7 +20,7 @@ const std::vector<Damage>& damages() {
       {"a value is too large", [](Draft& d) { d.values[kX] = {3, 1 << 15, 1 << 15}; }},
       {"a step's kind", [](Draft& d) { d.steps[kX].op = static_cast<Op>(kNumOps); }},
       {"a step's kind", [](Draft& d) { d.steps[kX].op = static_cast<Op>(-1); }},
-      {"a step's output is 18", [](Draft& d) { d.steps[kX].output = 18; }},
+      {"a step's output is 22", [](Draft& d) { d.steps[kX].output = 22; }},
       {"a step's output is -2", [](Draft& d) { d.steps[kX].output = -2; }},
       {"a function", [](Draft& d) { d.steps[kAffine].activation.function = Function(12); }},
       {"a function", [](Draft& d) { d.steps[kAffine].activation.function = Function(-1); }},
@@ -112,6 +112,27 @@ const std::vector<Damage>& damages() {
       {"no such mask", [](Draft& d) { d.steps[kAttention].channels[4] = -1; }},
       {"no such mask", [](Draft& d) { d.steps[kAttention].inputs.pop_back(); }},
       {"mask does not fit", [](Draft& d) { d.steps[kAttention].channels[4] = 2; }},
+      {"causal attention",
+       [](Draft& d) {
+         d.steps[kAttention].inputs = {kSequences, kJoin, kJoin};
+         d.steps[kAttention].channels[4] = static_cast<int64_t>(Mask::kCausal);
+         d.steps[kJoin].inputs = {kSequences, kSequences};
+         std::swap(d.steps[kAttention], d.steps[kJoin]);
+       }},
+      {"need a number of rows", [](Draft& d) { d.steps[kKnown].channels = {0}; }},
+      {"need a number of rows", [](Draft& d) { d.steps[kKnown].channels = {INT64_MAX}; }},
+      {"need a number of rows", [](Draft& d) { d.steps[kKnown].channels = {4, 4}; }},
+      {"lie outside", [](Draft& d) { d.steps[kKnown].weights = before_end(d, 23); }},
+      {"lie outside", [](Draft& d) { d.steps[kKnown].bias = before_end(d, 5); }},
+      {"join's inputs differ", [](Draft& d) { d.steps[kJoin].inputs[0] = kX; }},
+      {"rows do not add up", [](Draft& d) { d.values[kJoin].height = 19; }},
+      {"rewrap must keep", [](Draft& d) { d.values[kRewrap].width = 2; }},
+      {"number of groups", [](Draft& d) { d.steps[kMoments].channels = {4}; }},
+      {"number of groups", [](Draft& d) { d.steps[kMoments].channels = {0}; }},
+      {"number of groups", [](Draft& d) { d.steps[kMoments].channels.clear(); }},
+      {"two numbers a channel", [](Draft& d) { d.values[kMoments].channels = 6; }},
+      {"lie outside", [](Draft& d) { d.steps[kMoments].weights = before_end(d, 11); }},
+      {"lie outside", [](Draft& d) { d.steps[kMoments].bias = before_end(d, 11); }},
       {"lie outside", [](Draft& d) { d.steps[kLayerNorm].weights = before_end(d, 3); }},
       {"lie outside", [](Draft& d) { d.steps[kRmsNorm].bias = before_end(d, 3); }},
       {"lie outside",
@@ -159,11 +180,13 @@ struct May {
   size_t step;
   std::string fields;
 };
-const May kMay[] = {
-    {kG, "no"},       {kProduct, "awplrb"}, {kDepthwise, "awpb"}, {kPool, "wpm"},   {kMean, ""},
-    {kAffine, "ab"},  {kBinary, "a2"},      {kConcat, ""},        {kChannels, "c"}, {kPad, "p"},
-    {kFlatten, "o"},  {kPick, "k"},         {kLayerNorm, "b"},    {kRmsNorm, "b"},  {kSoftmax, ""},
-    {kAttention, ""}, {kFirstOutput, "no"}};
+const May kMay[] = {{kG, "no"},        {kProduct, "awplrb"}, {kDepthwise, "awpb"},
+                    {kPool, "wpm"},    {kMean, ""},          {kAffine, "ab"},
+                    {kBinary, "a2"},   {kConcat, ""},        {kChannels, "c"},
+                    {kPad, "p"},       {kFlatten, "o"},      {kPick, "k"},
+                    {kLayerNorm, "b"}, {kRmsNorm, "b"},      {kSoftmax, ""},
+                    {kAttention, ""},  {kKnown, "b"},        {kJoin, ""},
+                    {kRewrap, ""},     {kMoments, "b"},      {kFirstOutput, "no"}};
 
 // Sets one field of a step to something that does no harm where it is allowed.
 const std::vector<std::pair<char, std::function<void(Step&)>>> kSet = {

@@ -43,6 +43,10 @@ constexpr Fields kFields[kNumOps] = {
     /* rmsnorm   */ {1, 1,    o, o, o, x, o, o, o, o, o, o, o},
     /* softmax   */ {1, 1,    o, o, o, o, o, o, o, o, o, o, o},
     /* attention */ {3, 4,    o, o, o, o, o, o, o, o, o, o, x},
+    /* known     */ {0, 0,    o, o, o, x, o, o, o, o, o, o, x},
+    /* join      */ {1, kAny, o, o, o, o, o, o, o, o, o, o, o},
+    /* rewrap    */ {1, 1,    o, o, o, o, o, o, o, o, o, o, o},
+    /* moments   */ {1, 1,    o, o, o, x, o, o, o, o, o, o, x},
 };
 // clang-format on
 

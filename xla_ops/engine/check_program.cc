@@ -47,6 +47,15 @@ class Checker {
         return need(in() == out(), "a softmax must keep sizes");
       case Op::kAttention:
         return attention();
+      case Op::kKnown:
+        return known();
+      case Op::kJoin:
+        return join();
+      case Op::kRewrap:
+        return need(in().channels == out().channels && in().pixels() == out().pixels(),
+                    "a rewrap must keep channels and pixels");
+      case Op::kMoments:
+        return moments();
     }
     return true;
   }
@@ -105,7 +114,8 @@ class Checker {
   bool binary() const {
     const int64_t b = step_.inputs[1];
     return need(in() == out(), "a binary step must keep sizes") &&
-           need(value(b) == out() || is_pixel(b, out().channels),
+           need(value(b) == out() || is_pixel(b, out().channels) ||
+                    value(b) == ImageSize{1, out().height, out().width},
                 "a binary step's sides do not fit");
   }
   bool concat() const {
@@ -117,6 +127,32 @@ class Checker {
         return false;
     }
     return need(channels == out().channels, "a concat's channels do not add up");
+  }
+  bool join() const {
+    int64_t height = 0;
+    for (int64_t id : step_.inputs) {
+      height += value(id).height;
+      if (!need(value(id).channels == out().channels && value(id).width == out().width &&
+                    height <= out().height,
+                "a join's inputs differ in size"))
+        return false;
+    }
+    return need(height == out().height, "a join's rows do not add up");
+  }
+  bool known() const {
+    return need(step_.channels.size() == 1 && known_rows(step_) > 0 &&
+                    known_rows(step_) <= kMostFloats / out().channels / out().width,
+                "known numbers need a number of rows") &&
+           floats(step_.weights, out().channels * known_floats(step_, out())) &&
+           floats(step_.bias, out().channels);
+  }
+  bool moments() const {
+    return need(step_.channels.size() == 1 && step_.channels[0] > 0 &&
+                    in().channels % step_.channels[0] == 0,
+                "moments need a number of groups") &&
+           need(out() == ImageSize{2 * in().channels, 1, 1},
+                "moments must give two numbers a channel") &&
+           floats(step_.weights, out().channels) && floats(step_.bias, out().channels);
   }
   bool channels() const {
     bool there = true;
@@ -136,12 +172,19 @@ class Checker {
     const Heads heads(step_);
     for (int64_t side : {heads.size, heads.value_size, heads.length})
       if (!need(side > 0 && side < kMostSide, "attention has a size that is none")) return false;
-    for (int64_t id : step_.inputs)
-      if (!need(value(id).height == out().height && value(id).width == 1,
+    const int64_t key_rows = value(step_.inputs[1]).height;
+    for (size_t i = 0; i < step_.inputs.size(); i++) {
+      const bool of_keys = i == 1 || i == 2 || (i == 3 && is_of_keys(heads.mask));
+      const ImageSize& read = value(step_.inputs[i]);
+      if (!need(read.height == (of_keys ? key_rows : out().height) && read.width == 1,
                 "attention must keep its rows"))
         return false;
-    return need(out().width == 1 && out().height % heads.length == 0,
+    }
+    return need(out().width == 1 && out().height % heads.length == 0 &&
+                    key_rows % (out().height / heads.length) == 0,
                 "attention needs whole sequences") &&
+           need(heads.mask != Mask::kCausal || key_rows == out().height,
+                "causal attention needs as many keys as queries") &&
            need(out().channels == heads.count * heads.value_size,
                 "attention's heads do not add up") &&
            need(reads(heads.queries, heads.count, heads.size, 0) &&
@@ -163,10 +206,10 @@ class Checker {
       return false;
     if (!has_input) return true;
     const int64_t channels = value(step_.inputs[3]).channels;
-    return need(is_of_keys(heads.mask)
-                    ? channels == 1
-                    : channels == heads.length || channels == heads.count * heads.length,
-                "attention's mask does not fit");
+    const int64_t keys = heads.keys_of(out().height, value(step_.inputs[1]).height);
+    return need(
+        is_of_keys(heads.mask) ? channels == 1 : channels == keys || channels == heads.count * keys,
+        "attention's mask does not fit");
   }
 
   bool pick() const {

@@ -87,7 +87,8 @@ std::unique_ptr<Executable> Executable::with_rows(int64_t rows) const {
   Program program = program_;
   for (const Step& step : program.steps)
     if (!works_on_rows(program, step) ||
-        (step.op == Op::kAttention && rows % Heads(step).length != 0))
+        (step.op == Op::kAttention && rows % Heads(step).length != 0) ||
+        (step.op == Op::kKnown && rows % known_rows(step) != 0))
       return nullptr;
   for (ImageSize& size : program.values) {
     if (size.width != 1 || size.height != program_.values[0].height) return nullptr;
@@ -119,8 +120,10 @@ void Executable::drop_packed_floats() {
   };
   for (Step& step : program_.steps) {
     if (step.output == kNone) continue;
-    const int64_t channels = program_.values[step.output].channels;
-    const int64_t taps = step.window.kernel_y * step.window.kernel_x;
+    const ImageSize& out = program_.values[step.output];
+    const int64_t channels = out.channels;
+    const int64_t taps = step.op == Op::kKnown ? known_floats(step, out)
+                                               : step.window.kernel_y * step.window.kernel_x;
     if (step.op == Op::kProduct) step.weights = kNone;
     keep(step.weights, channels * taps);
     keep(step.bias, channels);

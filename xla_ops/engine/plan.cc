@@ -18,7 +18,8 @@ bool reads_whole(const Program& program, const Step& step) {
     return !std::is_sorted(picks.rows, picks.row_parts);
   }
   return step.op == Op::kMean || step.op == Op::kFlatten || step.op == Op::kOutput ||
-         step.op == Op::kAttention;
+         step.op == Op::kAttention || step.op == Op::kJoin || step.op == Op::kRewrap ||
+         step.op == Op::kMoments;
 }
 
 bool is_windowed(const Step& step) {

@@ -52,6 +52,7 @@ inline bool is_pixelwise(Op op) {
     case Op::kLayerNorm:
     case Op::kRmsNorm:
     case Op::kSoftmax:
+    case Op::kKnown:
       return true;
     default:
       return false;
@@ -100,9 +101,16 @@ struct Picks {
 // What a norm adds to the variance: such a step has no activation, whose first number this is.
 inline float epsilon_of(const Step& step) { return step.activation.low; }
 
+// After how many rows of `out` the weights of a kKnown step begin again, whose floats they are.
+inline int64_t known_rows(const Step& step) { return step.channels[0]; }
+inline int64_t known_floats(const Step& step, const ImageSize& out) {
+  return known_rows(step) * out.width;
+}
+
 // The heads of an attention over sequences of `length` rows, which lie one behind the other. q, k
 // and v are channels of the step's first three inputs: those of a head begin at its numbers here.
-// The fourth input, where there is one, is the mask.
+// Of keys and values there may be another number of rows, in as many sequences. The fourth input,
+// where there is one, is the mask.
 struct Heads {
   int64_t count, size, value_size, length;
   Mask mask;
@@ -122,6 +130,10 @@ struct Heads {
         fill(step.activation.high) {}
   static constexpr int64_t kFirst = 5;
   static int64_t list_size(int64_t heads) { return kFirst + 3 * heads; }
+  // Keys of a sequence, where all sequences have so many rows of queries and of keys.
+  int64_t keys_of(int64_t query_rows, int64_t key_rows) const {
+    return key_rows / (query_rows / length);
+  }
 };
 
 struct Program {

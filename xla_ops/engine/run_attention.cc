@@ -21,7 +21,9 @@ bool all_finite(const float* x, int64_t n) {
 class AttentionRun : StripRun {
  public:
   AttentionRun(const Frame& frame, const Step& step, int64_t strip, const Team& team)
-      : StripRun(frame, step, strip, team), heads_(step) {}
+      : StripRun(frame, step, strip, team),
+        heads_(step),
+        keys_(heads_.keys_of(size_.height, size(step.inputs[1]).height)) {}
 
   // Sequences and heads are shared out. Whoever computes a head gathers its keys and values first.
   void run() const {
@@ -32,32 +34,31 @@ class AttentionRun : StripRun {
   }
 
  private:
-  // Rows [row, row + length) of `count` channels of a value from `channel` on, one behind the
-  // other.
+  // Rows [row, row + keys) of `count` channels of a value from `channel` on, one behind the other.
   void gather(int64_t value, int64_t channel, int64_t count, int64_t row, float* to) const {
     const Strips& from = strips(value);
-    for (int64_t done = 0; done < heads_.length;) {
+    for (int64_t done = 0; done < keys_;) {
       const int64_t at = row + done, inside = at % from.rows;
-      const int64_t n = std::min(heads_.length - done, from.rows - inside);
+      const int64_t n = std::min(keys_ - done, from.rows - inside);
       const float* planes = frame_.strip(value, at / from.rows) + channel * from.pitch + inside;
       for (int64_t c = 0; c < count; c++)
-        std::memcpy(to + c * heads_.length + done, planes + c * from.pitch, n * sizeof(float));
+        std::memcpy(to + c * keys_ + done, planes + c * from.pitch, n * sizeof(float));
       done += n;
     }
   }
 
   void attend(int64_t sequence, int64_t head) const {
-    const int64_t n = heads_.length, start = sequence * n;
-    const int64_t begin = std::max(first_row_, start);
-    const int64_t end = std::min(first_row_ + rows_, start + n), inside = begin - first_row_;
+    const int64_t n = keys_, start = sequence * heads_.length, first_key = sequence * n;
+    const int64_t begin = std::max(first_row_, start), inside = begin - first_row_;
+    const int64_t end = std::min(first_row_ + rows_, start + heads_.length);
     const int64_t q = step_.inputs[0], k = step_.inputs[1], v = step_.inputs[2];
     const Scratch memory(n * (heads_.size + heads_.value_size + 1 + 32));
     AttentionCall call = {};
     float* const keys = memory.data();
     float* const values = keys + n * heads_.size;
     float* const mask = values + n * heads_.value_size;
-    gather(k, heads_.keys[head], heads_.size, start, keys);
-    gather(v, heads_.values[head], heads_.value_size, start, values);
+    gather(k, heads_.keys[head], heads_.size, first_key, keys);
+    gather(v, heads_.values[head], heads_.value_size, first_key, values);
     call.q = beside(q) + heads_.queries[head] * strips(q).pitch + inside;
     call.q_pitch = strips(q).pitch;
     call.k = keys, call.v = values, call.k_pitch = n;
@@ -69,7 +70,7 @@ class AttentionRun : StripRun {
     call.skips = heads_.mask == Mask::kCausal && call.fill < -1e30f &&
                  all_finite(values, n * heads_.value_size);
     if (is_of_keys(heads_.mask)) {
-      gather(step_.inputs[3], 0, 1, start, mask);
+      gather(step_.inputs[3], 0, 1, first_key, mask);
       call.mask = mask, call.mask_pitch = 1;
     } else if (step_.inputs.size() > 3) {
       const Strips& from = strips(step_.inputs[3]);
@@ -84,6 +85,7 @@ class AttentionRun : StripRun {
   }
 
   const Heads heads_;
+  const int64_t keys_;  // of a sequence
 };
 
 }  // namespace

@@ -4,6 +4,32 @@
 #include <cstring>
 
 namespace sparsejax {
+namespace {
+
+// Do rows and channels change places, and nothing else?
+bool is_turn(const Picks& picks, const ImageSize& in, const ImageSize& out) {
+  if (in.width != 1 || out.width != 1 || in.channels != out.height || in.height != out.channels)
+    return false;
+  for (int64_t y = 0; y < out.height; y++)
+    if (picks.rows[y] != 0 || picks.row_parts[y] != y) return false;
+  for (int64_t c = 0; c < out.channels; c++)
+    if (picks.channels[c] != 0 || picks.below[c] != c) return false;
+  return true;
+}
+
+// Channels [begin, end) of the output, which are rows of the input.
+void turn(const Frame& frame, int64_t value, const PickedRows& to, int64_t begin, int64_t end) {
+  const Strips& from = frame.executable->plan().values[value];
+  const auto turned = frame.executable->kernels().elementwise->turn;
+  for (int64_t row = begin; row < end;) {
+    const int64_t inside = row % from.rows, count = std::min(end - row, from.rows - inside);
+    const float* in = frame.strip(value, row / from.rows) + to.first_row * from.pitch + inside;
+    turned(in, from.pitch, to.rows, count, to.out + row * to.pitch, to.pitch);
+    row += count;
+  }
+}
+
+}  // namespace
 
 void run_pick(const Frame& frame, const Step& step, const PickedRows& to, int64_t begin,
               int64_t end) {
@@ -11,6 +37,8 @@ void run_pick(const Frame& frame, const Step& step, const PickedRows& to, int64_
   const Strips& from = frame.executable->plan().values[value];
   const int64_t from_width = frame.executable->program().values[value].width;
   const Picks picks(step, to.size);
+  if (is_turn(picks, frame.executable->program().values[value], to.size))
+    return turn(frame, value, to, begin, end);
   std::vector<int64_t> places(width);  // of a row's floats, from channel and column 0
   bool together = true;
   for (int64_t x = 0; x < width; x++) {

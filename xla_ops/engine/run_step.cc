@@ -46,6 +46,14 @@ class StepRun : StripRun {
         return run_norm(frame_, step_, strip_, team_);
       case Op::kAttention:
         return run_attention(frame_, step_, strip_, team_);
+      case Op::kMoments:
+        return run_moments(frame_, step_, team_);
+      case Op::kKnown:
+        return known();
+      case Op::kJoin:
+        return join();
+      case Op::kRewrap:
+        return copy_pixels(step_.inputs[0], 0);
     }
   }
 
@@ -155,6 +163,7 @@ class StepRun : StripRun {
     const float *a = beside(step_.inputs[0]), *b = beside(step_.inputs[1]);
     const int64_t pitch = strips_->pitch;
     const bool number = size(step_.inputs[1]).pixels() == 1 && size_.pixels() != 1;
+    if (!number && size(step_.inputs[1]).channels != size_.channels) return binary_of_pixels(a, b);
     for_channels(size_.channels, size_.channels * pitch, [&](int64_t begin, int64_t end) {
       if (!number)
         return for_floats(begin, end, [&](int64_t i, int64_t n) {
@@ -164,6 +173,58 @@ class StepRun : StripRun {
         kernels_.elementwise->binary_number(step_.binary, step_.activation, a + c * pitch, b[c],
                                             pixels_, out_ + c * pitch);
     });
+  }
+
+  // b has one channel. Of fewer floats than kernels write, they lie in a vector of their own first.
+  void binary_of_pixels(const float* a, const float* b) const {
+    const int64_t pitch = strips_->pitch;
+    for_channels(size_.channels, size_.channels * pitch, [&](int64_t begin, int64_t end) {
+      for (int64_t c = begin; c < end; c++) {
+        float few[16];
+        float* const out = pitch < 16 ? few : out_ + c * pitch;
+        kernels_.elementwise->binary(step_.binary, step_.activation, a + c * pitch, b, pixels_,
+                                     out);
+        if (pitch < 16) std::memcpy(out_ + c * pitch, few, pixels_ * sizeof(float));
+      }
+    });
+  }
+
+  void known() const {
+    const int64_t again = known_floats(step_, size_);
+    for (int64_t c = 0; c < size_.channels; c++) {
+      const float* from = floats(step_.weights) + c * again;
+      const float more = floats(step_.bias)[c];
+      int64_t at = first_row_ * size_.width % again;
+      for (int64_t p = 0; p < pixels_; p++) {
+        out_[c * strips_->pitch + p] = from[at] + more;
+        if (++at == again) at = 0;
+      }
+    }
+  }
+
+  // The strip's pixels that are those of a value, whose first is pixel `begin` of the output.
+  void copy_pixels(int64_t value, int64_t begin) const {
+    const Strips& from = strips(value);
+    const int64_t strip_pixels = from.rows * size(value).width;
+    const int64_t first = std::max(first_row_ * size_.width, begin);
+    const int64_t last = std::min(first_row_ * size_.width + pixels_, begin + size(value).pixels());
+    for (int64_t done = first; done < last;) {
+      const int64_t inside = (done - begin) % strip_pixels;
+      const int64_t n = std::min(last - done, strip_pixels - inside);
+      const float* planes = frame_.strip(value, (done - begin) / strip_pixels) + inside;
+      float* const out = out_ + done - first_row_ * size_.width;
+      for (int64_t c = 0; c < size_.channels; c++)
+        std::memcpy(out + c * strips_->pitch, planes + c * from.pitch, n * sizeof(float));
+      done += n;
+    }
+  }
+
+  void join() const {
+    int64_t begin = 0;
+    for (int64_t value : step_.inputs) {
+      copy_pixels(value, begin);
+      begin += size(value).pixels();
+    }
   }
 
   void concat() const {

@@ -92,9 +92,8 @@ class Reader {
     drafted.output = fields_.number(step, "output", kNone);
     drafted.argument = fields_.number(step, "argument", kNone);
     if (saved_.rows) check_row_step(drafted.op, step);
-    drafted.taps = window[0] >= 1 && window[1] >= 1 && window[0] < kMostSide / window[1]
-                       ? window[0] * window[1]
-                       : 1;  // refused by parse_program
+    const std::vector<int64_t> channels = fields_.list(step, "channels");
+    drafted.taps = taps_of(drafted.op, window, channels);
     add({static_cast<int64_t>(drafted.op), drafted.output});
     add(window);
     add(fields_.list_of(2, step, "strides", 1));
@@ -112,10 +111,18 @@ class Reader {
     add({drafted.argument, rank_of(drafted)});
     add({static_cast<int64_t>(inputs.size())});
     add(inputs);
-    const std::vector<int64_t> channels = fields_.list(step, "channels");
     add({static_cast<int64_t>(channels.size())});
     add(channels);
     steps_.push_back(drafted);
+  }
+
+  // What weights have of each channel; where that is 1 instead, parse_program refuses the step.
+  static int64_t taps_of(Op op, const std::vector<int64_t>& window,
+                         const std::vector<int64_t>& channels) {
+    if (op == Op::kKnown)
+      return channels.size() == 1 && channels[0] > 0 && channels[0] < kMostSide ? channels[0] : 1;
+    const bool fits = window[0] >= 1 && window[1] >= 1 && window[0] < kMostSide / window[1];
+    return fits ? window[0] * window[1] : 1;
   }
 
   // Rows do not meet: only so can there be any number of them.
@@ -178,13 +185,17 @@ class Reader {
     if (found() || stored.kind() == JsonKind::kMissing) return add({kNone, kNone});
     const Op op = step.op;
     const bool weighs = op == Op::kProduct || op == Op::kDepthwise || op == Op::kAffine ||
-                        op == Op::kLayerNorm || op == Op::kRmsNorm;
-    if (!problem_.need(weighs && is_value(step.input) && is_value(step.output),
-                       "weights stand where none belong"))
+                        op == Op::kLayerNorm || op == Op::kRmsNorm || op == Op::kKnown ||
+                        op == Op::kMoments;
+    if (!problem_.need(
+            weighs && is_value(step.output) && (op == Op::kKnown || is_value(step.input)),
+            "weights stand where none belong"))
       return;
     const std::string own = std::to_string(steps_.size());
     if (!problem_.need(step.groups >= 1, "a number of groups is below 1")) return;
-    const int64_t channels = op == Op::kProduct ? sizes_[step.input].channels / step.groups : 1;
+    const int64_t channels = op == Op::kProduct ? sizes_[step.input].channels / step.groups
+                             : op == Op::kKnown ? sizes_[step.output].width
+                                                : 1;
     const Weights made = {
         {static_cast<Form>(fields_.code(stored, "form", kForms)),
          fields_.number(stored, "block", 1), tensor(own + ".values"), tensor(own + ".where")},

@@ -101,15 +101,25 @@ void binary_number(Binary op, const ActivationCall& activation, const float* a, 
   combine(op, activation, a, [=](int64_t) { return right; }, n, out);
 }
 
-float sum(const float* x, int64_t n) {
+// The sum of f(x); exactly n floats are read.
+template <class F>
+SPARSEJAX_INLINE float sum_of(const float* x, int64_t n, const F& f) {
   Vec part[4] = {};
   int64_t i = 0;
   for (; i + 4 * kLanes <= n; i += 4 * kLanes)
-    for (int k = 0; k < 4; k++) part[k] += load<Vec>(x + i + k * kLanes);
-  for (; i + kLanes <= n; i += kLanes) part[0] += load<Vec>(x + i);
+    for (int k = 0; k < 4; k++) part[k] += f(load<Vec>(x + i + k * kLanes));
+  for (; i + kLanes <= n; i += kLanes) part[0] += f(load<Vec>(x + i));
   float total = sum_lanes((part[0] + part[1]) + (part[2] + part[3]));
-  for (; i < n; i++) total += x[i];
+  for (; i < n; i++) total += f(x[i]);
   return total;
+}
+
+float sum(const float* x, int64_t n) {
+  return sum_of(x, n, [](auto v) { return v; });
+}
+
+float sum_of_squares(const float* x, int64_t n, float centre) {
+  return sum_of(x, n, [=](auto v) { return (v - centre) * (v - centre); });
 }
 
 // Four pixels of three channels.
@@ -130,16 +140,20 @@ void to_planes(const float* pixels, int64_t count, int64_t channels, float* plan
   transpose(pixels + p * channels, channels, count - p, channels, planes + p, pitch);
 }
 
-// Eight pixels at a time: more rows of many channels would fall on the same cache set.
+// Eight columns at a time: more rows of many floats would fall on the same cache set.
+void turn(const float* from, int64_t from_pitch, int64_t rows, int64_t cols, float* to,
+          int64_t to_pitch) {
+  for (int64_t c = 0; c < cols; c += 8)
+    transpose(from + c, from_pitch, rows, cols - c < 8 ? cols - c : 8, to + c * to_pitch, to_pitch);
+}
+
 void to_pixels(const float* planes, int64_t pitch, int64_t count, int64_t channels, float* pixels) {
-  for (int64_t p = 0; p < count; p += 8)
-    transpose(planes + p, pitch, channels, count - p < 8 ? count - p : 8, pixels + p * channels,
-              channels);
+  turn(planes, pitch, channels, count, pixels, channels);
 }
 
 }  // namespace
 
-extern const ElementwiseKernels elementwise = {activate, affine,    binary,   binary_number,
-                                               sum,      to_planes, to_pixels};
+extern const ElementwiseKernels elementwise = {
+    activate, affine, binary, binary_number, sum, sum_of_squares, to_planes, to_pixels, turn};
 
 }  // namespace sparsejax::SPARSEJAX_TARGET

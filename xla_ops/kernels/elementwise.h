@@ -24,6 +24,8 @@ struct ElementwiseKernels {
                         int64_t n, float* out);
   // Exactly n floats are read.
   float (*sum)(const float* x, int64_t n);
+  // Of (x - centre)^2.
+  float (*sum_of_squares)(const float* x, int64_t n, float centre);
   // planes[c][pitch] = pixels[p][c], for `count` pixels of `channels` channels (the pixels'
   // pitch); exactly those floats are read, whole vectors may be written.
   void (*to_planes)(const float* pixels, int64_t count, int64_t channels, float* planes,
@@ -31,6 +33,9 @@ struct ElementwiseKernels {
   // The reverse; exactly those floats are written.
   void (*to_pixels)(const float* planes, int64_t pitch, int64_t count, int64_t channels,
                     float* pixels);
+  // to[col][to_pitch] = from[row][from_pitch], exactly these floats.
+  void (*turn)(const float* from, int64_t from_pitch, int64_t rows, int64_t cols, float* to,
+               int64_t to_pitch);
 };
 
 }  // namespace sparsejax

@@ -108,6 +108,7 @@ class Builder:
         gates: x and gate of a product that layers take in, in place of a value.
         layers: the step of each convolution and linear layer.
         owners: the node of each step.
+        kept: where arrays begin that may be kept again.
     """
 
     region: Region
@@ -120,6 +121,7 @@ class Builder:
     gates: dict[Value, tuple[int, int]] = field(default_factory=dict)
     layers: dict[Node, int] = field(default_factory=dict)
     owners: dict[int, Node] = field(default_factory=dict)
+    kept: dict[Any, int] = field(default_factory=dict)
 
     def new(self, value: Value) -> int:
         """A number for a value."""
@@ -134,9 +136,18 @@ class Builder:
         self.num_floats += array.size
         return begin
 
+    def keep_once(self, array: np.ndarray) -> int:
+        """The same, where equal arrays may have been kept before."""
+        array = np.ascontiguousarray(array, np.float32)
+        key = (array.shape, array.tobytes())
+        if key not in self.kept:
+            self.kept[key] = self.keep(array)
+        return self.kept[key]
+
     def add(self, node: Node, op: str, **fields: object) -> None:
         """A step that makes the node's output, of all its inputs unless `inputs` are given."""
-        inputs = fields.pop("inputs", None) or tuple(self.ids[v] for v in node.inputs)
+        inputs = fields.pop("inputs", None)
+        inputs = tuple(self.ids[v] for v in node.inputs) if inputs is None else inputs
         output = self.new(node.outputs[0])
         self.owners[len(self.steps)] = node
         self.steps.append(Step(op, output, inputs, **fields))  # type: ignore[arg-type]

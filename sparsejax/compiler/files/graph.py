@@ -10,6 +10,7 @@ from sparsejax.compiler.engine.program import INPUT, NONE, OUTPUT, Program, Step
 from sparsejax.compiler.files.weights import Stored, stored
 from sparsejax.compiler.graph.graph import Size
 from sparsejax.compiler.nodes.conv import DEPTHWISE
+from sparsejax.compiler.nodes.known import KNOWN
 from sparsejax.compiler.nodes.layer import PRODUCT
 
 # Fields of a step that are written as they are, unless they have their default.
@@ -46,9 +47,14 @@ def weights_of(program: Program, sizes: Sequence[Size], step: Step) -> Weights |
     if step.weights == NONE:
         return None
     taps = math.prod(step.window)
-    cols = {PRODUCT: sizes[step.inputs[0]][0] // step.groups * taps, DEPTHWISE: taps}.get(
-        step.op, 1
-    )
+    cols = 1
+    if step.op == PRODUCT:
+        cols = sizes[step.inputs[0]][0] // step.groups * taps
+    elif step.op == DEPTHWISE:
+        cols = taps
+    elif step.op == KNOWN:
+        (rows,) = step.channels
+        cols = rows * sizes[step.output][2]
     rows = sizes[step.output][0]
     matrix = program.floats[step.weights :][: rows * cols].reshape(rows, cols)
     return Weights(matrix, program.floats[step.bias :][:rows])

@@ -24,8 +24,11 @@ from sparsejax.compiler.nodes.channels import Channels
 from sparsejax.compiler.nodes.concat import Concat
 from sparsejax.compiler.nodes.conv import Conv
 from sparsejax.compiler.nodes.elementwise import Elementwise
+from sparsejax.compiler.nodes.join import Join
+from sparsejax.compiler.nodes.known import KNOWN, Known
 from sparsejax.compiler.nodes.linear import Linear
 from sparsejax.compiler.nodes.mean import Mean
+from sparsejax.compiler.nodes.moments import Moments
 from sparsejax.compiler.nodes.norm import Norm
 from sparsejax.compiler.nodes.pad import Pad
 from sparsejax.compiler.nodes.pick import Pick
@@ -109,6 +112,8 @@ class _Raising:
             inputs = [self.emit(Elementwise("mul"), gated, inputs[0].shape)]
         if step.residual != NONE:
             inputs.append(self.values[step.residual])
+        if step.op == KNOWN:
+            inputs = [self.values[self.steps[0].output]]
         self.emit(OPS[step.op](self, step), inputs, self.values[step.output])
         if step.layout != NO_PRODUCT:
             self.layouts[self.nodes[-1]] = step.layout
@@ -192,6 +197,19 @@ def _attention(to: _Raising, step: Step) -> Attention:
     return Attention(channels, size, value_size, length, NAMES["mask"][mask], *numbers)
 
 
+def _known(to: _Raising, step: Step) -> Known:
+    matrix, bias = to.weights(step)
+    channels, _, width = to.sizes[step.output]
+    shape = (channels, -1) if to.rows else (channels, -1, width)
+    return Known(np.moveaxis((matrix + bias[:, None]).reshape(shape), 0, -1))
+
+
+def _moments(to: _Raising, step: Step) -> Moments:
+    matrix, bias = to.weights(step)
+    scale, shift = (array[: len(array) // 2] for array in (matrix[:, 0], bias))
+    return Moments(scale, shift, step.activation.low, next(iter(step.channels)), to.last)
+
+
 OPS: dict[str, Callable[[_Raising, Step], Any]] = {
     "product": _product,
     "depthwise": _depthwise,
@@ -207,5 +225,9 @@ OPS: dict[str, Callable[[_Raising, Step], Any]] = {
     "rms_norm": _norm,
     "attention": _attention,
     "softmax": lambda to, step: Softmax(to.axis),
+    "known": _known,
+    "join": lambda to, step: Join(to.last),
+    "moments": _moments,
+    "rewrap": lambda to, step: Reshape(to.values[step.output].shape),
     "flatten": lambda to, step: Reshape(to.values[step.output].shape),
 }

@@ -5,6 +5,7 @@ from typing import Any
 
 Pairs = tuple[tuple[int, int], tuple[int, int]]  # (top, bottom), (left, right)
 FIRST, LAST = 1, 3
+MIN_ROWS = 32  # fewer rows run faster together with those of other sequences
 EITHER = frozenset((FIRST, LAST))
 TO_LAST, TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 
@@ -22,6 +23,11 @@ def sides(channels_last: bool) -> tuple[int, int]:
 def one_a_channel(shape: tuple, axis: int) -> tuple[int, ...]:
     """The shape of one number for each image and channel."""
     return tuple(size if i in (0, axis) else 1 for i, size in enumerate(shape))
+
+
+def one_a_pixel(shape: tuple, axis: int) -> tuple[int, ...]:
+    """The shape of one number for each pixel of an image, or each row."""
+    return tuple(1 if i == axis else size for i, size in enumerate(shape))
 
 
 def spatial(pair: Sequence, rest: Any, channels_last: bool) -> tuple:

@@ -1,6 +1,7 @@
 """Inputs one after the other along their channels."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,8 @@ import jax.numpy as jnp
 from sparsejax.compiler.engine.program import Builder
 from sparsejax.compiler.graph.edit import Edit, is_float
 from sparsejax.compiler.graph.graph import Node
-from sparsejax.compiler.graph.images import is_channel
+from sparsejax.compiler.graph.images import EITHER, FIRST, LAST, is_channel
+from sparsejax.compiler.nodes.join import Join
 from sparsejax.compiler.nodes.op import ChannelsOp, Rules
 from sparsejax.compiler.nodes.primitive import Primitive
 
@@ -24,6 +26,18 @@ class Concat(ChannelsOp):
     def __str__(self) -> str:
         """Axis."""
         return f"Concat axis {self.axis}"
+
+    def channel_axes(self, node: Node) -> frozenset[int]:
+        """Of images, what may be channels in one order are rows in the other."""
+        return (
+            EITHER
+            if (self.axis, len(node.outputs[0].shape)) == (FIRST, 4)
+            else frozenset((self.axis,))
+        )
+
+    def settled(self, axis: int, shape: tuple[int, ...]) -> Any:
+        """Images below each other where what looked like channels are rows."""
+        return Join() if (self.axis, len(shape), axis) == (FIRST, 4, LAST) else self
 
     def evaluate(self, *inputs: jax.Array) -> list[jax.Array]:
         return [jnp.concatenate(inputs, self.axis)]

@@ -10,7 +10,7 @@ from sparsejax.compiler.engine.program import Builder
 from sparsejax.compiler.graph.activation import IDENTITY, Activation
 from sparsejax.compiler.graph.edit import Edit, is_float, made
 from sparsejax.compiler.graph.graph import FLOAT32, Node, Value, broadcasts
-from sparsejax.compiler.graph.images import EITHER, FIRST, LAST, one_a_channel
+from sparsejax.compiler.graph.images import EITHER, one_a_channel, one_a_pixel
 from sparsejax.compiler.graph.op import MappingType
 from sparsejax.compiler.nodes.layer import Layer
 from sparsejax.compiler.nodes.op import RegionOp, Rules, last_axis, with_activation
@@ -27,7 +27,8 @@ class Elementwise(RegionOp):
 
     Attributes:
         kind: "add", "sub", "mul" or "max" of [a, b], or "identity" of [a]. b has a's shape, or is
-            one number per image and channel: (N, 1, 1, C) or (N, C, 1, 1).
+            one number per image and channel, (N, 1, 1, C) or (N, C, 1, 1), or one per pixel or row,
+            (..., 1) or (N, 1, H, W).
         activation: of the result.
     """
 
@@ -47,7 +48,8 @@ class Elementwise(RegionOp):
             return last_axis(node)
         if all(other == x for other in others):
             return EITHER
-        return frozenset(axis for axis in EITHER if others[0] == one_a_channel(x, axis))
+        laid = (one_a_channel, one_a_pixel)
+        return frozenset(a for a in EITHER if any(others[0] == shape(x, a) for shape in laid))
 
     def before_change(self, to_last: bool) -> "Elementwise":
         return self
@@ -76,7 +78,8 @@ class Elementwise(RegionOp):
         output = node.outputs[0]
         if self.kind != "mul" or self.activation or output in to.region.outputs or to.region.rows:
             return False
-        if to.sizes[to.ids[node.inputs[1]]][1:] != (1, 1):
+        a, b = (to.sizes[to.ids[value]] for value in node.inputs)
+        if b != (a[0], 1, 1):
             return False
         users = [user for user in to.region.nodes if output in user.inputs]
         return all(
@@ -103,10 +106,13 @@ def to_elementwise(edit: Edit, node: Node) -> bool:
 
 
 def is_gate(x: Value, gate: Value) -> bool:
-    """Is `gate` one number for each image and channel of `x`?"""
-    if len(x.shape) != 4 or len(gate.shape) != 4:
+    """Is `gate` one number for each image and channel of `x`, or for each pixel or row?"""
+    rank = len(x.shape)
+    if len(gate.shape) != rank or rank < 2:
         return False
-    return gate.shape in (one_a_channel(x.shape, FIRST), one_a_channel(x.shape, LAST))
+    if rank != 4:
+        return gate.shape == one_a_pixel(x.shape, rank - 1)
+    return any(gate.shape in (one_a_channel(x.shape, a), one_a_pixel(x.shape, a)) for a in EITHER)
 
 
 def broadcast_gate(edit: Edit, node: Node) -> bool:

@@ -7,11 +7,12 @@ import numpy as np
 
 from sparsejax.compiler.graph.edit import Edit, made
 from sparsejax.compiler.graph.graph import Node, Value
+from sparsejax.compiler.graph.images import MIN_ROWS
 from sparsejax.compiler.nodes.attention import Attention
 from sparsejax.compiler.nodes.op import Rules
 from sparsejax.compiler.nodes.pairs import ONE, Layout, Operand, is_product, layouts, values_of
 from sparsejax.compiler.nodes.reshape import Reshape
-from sparsejax.compiler.nodes.rows import Found, Rows
+from sparsejax.compiler.nodes.rows import Found, Rows, leading_ones
 from sparsejax.compiler.nodes.scores import Scores, mask_rows, scores_before
 from sparsejax.compiler.nodes.softmax import Softmax
 from sparsejax.compiler.nodes.transpose import Transpose
@@ -32,6 +33,8 @@ def to_attention(edit: Edit, node: Node) -> bool:
         return False
     v, order = values
     shape = node.inputs[0].shape
+    there = {*q.axes, *k.axes}
+    order = [axis if axis == "size" or axis in there else ONE for axis in order]
     for layout in layouts(len(shape), q, k):
         nodes = _attention(edit, scores, (q, k, v), layout, shape, order)
         if nodes is not None:
@@ -89,17 +92,23 @@ def _attention(
     """
     keys, length = len(shape) - 1, shape[layout.query]
     heads = tuple(shape[axis] for axis in layout.heads)
-    if shape[keys] != length or length == 1 or 0 in shape:
+    if length == 1 or 0 in shape:
         return None
-    rows = Rows(edit, (*(shape[axis] for axis in layout.batch), length))
+    batch = tuple(shape[axis] for axis in layout.batch)
+    if shape[keys] != length and (len(batch) != 1 or max(length, shape[keys]) < MIN_ROWS):
+        return None
+    ones = 0 if batch else leading_ones(edit, operands[0].value, length)
+    lead = (*(1,) * ones, *batch)
+    rows = Rows(edit, (*lead, length), ones)
+    others = Rows(edit, (*lead, shape[keys]), ones, rows.nodes)
     ends = ((layout.query, "sum"), (keys, "sum"), (keys, "size"))
     found: list[Found] = []
-    for operand, end in zip(operands, ends, strict=True):
-        each = rows.of(operand, (*layout.batch, *layout.heads, *end), heads)
+    for operand, end, own in zip(operands, ends, (rows, others, others), strict=True):
+        each = own.of(operand, (*layout.batch, *layout.heads, *end), heads)
         if each is None:
             return None
         found.append(each)
-    mask = mask_rows(scores, layout, shape, rows)
+    mask = mask_rows(scores, layout, shape, rows, found[0].rows)
     if mask is None or found[2].factor != 1:
         return None
     sizes = [
@@ -111,7 +120,7 @@ def _attention(
     inputs = [*(each.rows for each in found), *mask[1]]
     attention = made(op, inputs, (*rows.lead, first.shape[1] * sizes[2]))
     have = [*layout.batch, layout.query, *layout.heads, "size"]
-    split = dict(zip(have, (*rows.lead, *heads, sizes[2]), strict=True))
+    split = dict(zip(have, (*batch, length, *heads, sizes[2]), strict=True))
     back = _in_order(attention, split, [axis for axis in order if axis != ONE])
     return back and [*rows.nodes, attention, *back]
 

@@ -95,7 +95,9 @@ def to_linear(edit: Edit, node: Node) -> bool:
     if not np.isfinite(array).all():
         return edit.refuse(node, "weights are not finite")
     own, other = (1, 0) if on_left else (0, 1)
-    axes = Axes(x, contracted[own], batch[own]), Axes(weights, contracted[other], batch[other])
+    pairs = sorted(zip(contracted[own], contracted[other], strict=True))  # as they lie in x
+    summed = [i for i, _ in pairs], [i for _, i in pairs]
+    axes = Axes(x, summed[0], batch[own]), Axes(weights, summed[1], batch[other])
     return edit.replace(node, *_layer(node, *axes, on_left))
 
 

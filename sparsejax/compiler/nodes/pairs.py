@@ -40,17 +40,21 @@ def is_product(node: Node) -> bool:
     return not known and is_float(*node.inputs, *node.outputs)
 
 
-def operands_of(node: Node, order: Sequence[int]) -> tuple[Operand, Operand]:
-    """Both operands: their axes by where the product's output, in `order`, has them; else "sum"."""
+def operands_of(node: Node, order: Sequence[int | None]) -> tuple[Operand, Operand]:
+    """Both operands: their axes by where the product's output, in `order`, has them.
+
+    "sum" for the axis that is summed over, ONE for those that the order leaves out.
+    """
+    label = lambda place: order.index(place) if place in order else ONE
     _, batch = node.op.equation.params["dimension_numbers"]  # type: ignore[attr-defined]
     found = []
     begin = len(batch[0])
     for side, value in enumerate(node.inputs):
         axes: list[Any] = ["sum"] * len(value.shape)
         for place, axis in enumerate(map(int, batch[side])):
-            axes[axis] = order.index(place)
+            axes[axis] = label(place)
         for place, axis in enumerate(_free(node, side), begin):
-            axes[axis] = order.index(place)
+            axes[axis] = label(place)
         begin += len(_free(node, side))
         found.append(Operand(value, axes))
     return found[0], found[1]
@@ -91,15 +95,16 @@ def _free(node: Node, side: int) -> list[int]:
 
 
 def layouts(rank: int, q: Operand, k: Operand) -> Iterator[Layout]:
-    """What the axes of the scores may be."""
+    """What the axes of the scores may be, but for those of length 1 that no operand has."""
     keys = rank - 1
+    there = sorted(a for a in {*q.axes, *k.axes} if isinstance(a, int) and a != keys)
     shared = [axis for axis in range(keys) if axis in q.axes and axis in k.axes]
     own = [axis for axis in range(keys) if axis in q.axes and axis not in k.axes]
-    if keys in q.axes or q.axes.count("sum") != 1 or sorted([*shared, *own]) != list(range(keys)):
+    if keys in q.axes or q.axes.count("sum") != 1 or sorted([*shared, *own]) != there:
         return
     for query, count in itertools.product(own, range(min(len(shared), 1), -1, -1)):
         batch = tuple(shared[:count])
-        heads = tuple(a for a in range(keys) if a not in batch and a != query)
+        heads = tuple(a for a in there if a not in batch and a != query)
         yield Layout(batch, heads, query)
 
 

@@ -73,7 +73,8 @@ class Pick(ImageOp):
 
     def lower(self, node: Node, to: Builder) -> None:
         """One step; of whole channels where no pixel moves."""
-        if self.keeps_pixels():
+        sides = [to.region.size(value)[1:] for value in (node.inputs[0], node.outputs[0])]
+        if self.keeps_pixels() and sides[0] == sides[1]:
             return to.add(node, CHANNELS, channels=self.channels[:, 0])
         numbers = (*self.rows.T, *self.columns.T, *self.channels.T)
         return to.add(node, PICK, channels=np.concatenate(numbers))

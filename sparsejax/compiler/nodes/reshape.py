@@ -11,7 +11,7 @@ from sparsejax.compiler.graph.images import EITHER, one_a_channel
 from sparsejax.compiler.graph.op import MappingType
 from sparsejax.compiler.nodes.op import NEITHER, RegionOp
 
-FLATTEN = "flatten"  # in xla_ops/engine/codes.def
+FLATTEN, REWRAP = "flatten", "rewrap"  # in xla_ops/engine/codes.def
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,13 @@ class Reshape(RegionOp):
         return f"Reshape {self.shape}"
 
     def channel_axes(self, node: Node) -> frozenset[int]:
-        """Flattened images have been in either order; vectors become 1x1 images in one."""
+        """Flattened images have been in either order; vectors become 1x1 images in one.
+
+        Images of another height and width keep their batch and channels.
+        """
         before, after = node.inputs[0].shape, node.outputs[0].shape
+        if len(before) == len(after) == 4 and before[0] == after[0]:
+            return frozenset(axis for axis in EITHER if before[axis] == after[axis])
         if len(before) == 4 and len(after) == 2:
             return EITHER
         if (len(before), len(after)) != (2, 4):
@@ -50,5 +55,7 @@ class Reshape(RegionOp):
         if to.sizes[source] == size:
             to.ids[node.outputs[0]] = source
             return
+        if to.sizes[source][0] == size[0]:
+            return to.add(node, REWRAP)
         assert size == (math.prod(to.sizes[source]), 1, 1), f"no step for {self}"
         to.add(node, FLATTEN, channels_last=to.region.channels_last)

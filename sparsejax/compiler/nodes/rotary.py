@@ -1,19 +1,16 @@
 """Rotary positions: channels that turn in pairs, by angles that are known for each row."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from sparsejax.compiler.graph import fold
 from sparsejax.compiler.graph.edit import Edit, constant_of, grown, is_float, made
-from sparsejax.compiler.graph.graph import FLOAT32, Node, Value
-from sparsejax.compiler.graph.op import MappingType
+from sparsejax.compiler.graph.graph import Node, Value
 from sparsejax.compiler.nodes.channels import Channels
 from sparsejax.compiler.nodes.elementwise import Elementwise
+from sparsejax.compiler.nodes.known import known_beside
 from sparsejax.compiler.nodes.op import Rules
 from sparsejax.compiler.nodes.primitive import Primitive
 from sparsejax.compiler.nodes.reshape import Reshape
@@ -23,38 +20,6 @@ MAX_NODES = 16
 MAX_PROBED = 1 << 22  # elements
 LAST = ("concatenate", "add", "sub")  # what it may end with
 LINEAR = ("mul", "neg", "slice", "split", *LAST)
-
-
-@dataclass(frozen=True, eq=False)
-class Table:
-    """Known numbers for each row and channel, the same for the whole batch; never in a region.
-
-    Attributes:
-        numbers: (rows, channels).
-        batch: how often they are repeated in front.
-    """
-
-    numbers: np.ndarray
-    batch: int
-
-    @property
-    def name(self) -> str:
-        """The kind."""
-        return "Table"
-
-    @property
-    def effects(self) -> bool:
-        return False
-
-    def __str__(self) -> str:
-        """Shape."""
-        return f"Table {self.numbers.shape}"
-
-    def evaluate(self) -> list[jax.Array]:
-        return [jnp.broadcast_to(self.numbers, (self.batch, *self.numbers.shape))]
-
-    def mapping(self, node: Node) -> MappingType:
-        return MappingType.ONE_TO_ONE
 
 
 def to_rotary(edit: Edit, node: Node) -> bool:
@@ -71,7 +36,7 @@ def to_rotary(edit: Edit, node: Node) -> bool:
             continue
         found = _turn_of(source, nodes, node.outputs[0])
         if found is not None:
-            return edit.replace(node, *_nodes(edit, source, *found))
+            return edit.replace(node, *_nodes(source, *found))
     return False
 
 
@@ -117,9 +82,7 @@ def _results(node: Node, inputs: Sequence[Any]) -> list[np.ndarray] | None:
     return moved or fold.in_numpy(node.op.equation, inputs, double=True)
 
 
-def _nodes(
-    edit: Edit, source: Value, own: np.ndarray, partner: np.ndarray, across: np.ndarray
-) -> list[Node]:
+def _nodes(source: Value, own: np.ndarray, partner: np.ndarray, across: np.ndarray) -> list[Node]:
     """own x + across x[partner], on rows of all heads."""
     batch, length, heads, size = source.shape
     shape = (batch, length, heads * size)
@@ -128,9 +91,7 @@ def _nodes(
     other = made(Channels(index, 2), rows.outputs, shape)
     nodes, terms = [rows, other], []
     for numbers, x in ((own, rows), (across, other)):
-        table = Table(numbers.reshape(shape[1:]).astype(np.float32), batch)
-        known = Node(table, [], [Value(shape, FLOAT32)])
-        edit.graph.reasons[known] = "known numbers, an input of the region"
+        known = known_beside(numbers.reshape(shape[1:]), rows.outputs[0])
         term = made(Elementwise("mul"), [*x.outputs, *known.outputs], shape)
         nodes += [known, term]
         terms += term.outputs

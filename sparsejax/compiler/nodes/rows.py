@@ -29,11 +29,23 @@ class Found(NamedTuple):
 
 @dataclass
 class Rows:
-    """Values as channels of rows, (*batch, length, channels)."""
+    """Values as channels of rows, (*ones, *batch, length, channels).
+
+    Attributes:
+        edit: the graph.
+        lead: all sizes but that of the channels.
+        ones: how many axes of length 1 are in front of the batch.
+        nodes: that make the rows.
+    """
 
     edit: Edit
     lead: tuple[int, ...]
+    ones: int = 0
     nodes: list[Node] = field(default_factory=list)
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        return self.lead[self.ones : -1]
 
     def of(self, operand: Operand, order: Sequence[Any], heads: Sequence[int]) -> Found | None:
         """The rows that an operand is made of, and where its heads begin.
@@ -51,7 +63,7 @@ class Rows:
             laid = places.transpose(*rest, *kept)[(0,) * len(rest)]
             missing = tuple(i for i, axis in enumerate(order) if axis not in operand.axes)
             laid = np.expand_dims(laid, missing)
-            count = len(self.lead) - 1
+            count = len(self.batch)
             laid = np.broadcast_to(laid, (*laid.shape[:count], *heads, *laid.shape[-2:]))
             laid = laid.reshape(math.prod(self.lead[:-1]), -1, *laid.shape[-2:])
             first = _first_channels(laid, source.size // math.prod(self.lead))
@@ -65,6 +77,13 @@ class Rows:
             return value
         self.nodes.append(made(Reshape(whole), [value], whole))
         return self.nodes[-1].outputs[0]
+
+
+def leading_ones(edit: Edit, value: Value, length: int) -> int:
+    """How many axes of length 1, and no others, stand before the rows that a value is made of."""
+    shape = _sources(edit, value)[0][0].shape
+    alone = len(shape) > 1 and shape[-2] == length and all(size == 1 for size in shape[:-2])
+    return len(shape) - 2 if alone else 0
 
 
 def _first_channels(places: np.ndarray, channels: int) -> np.ndarray | None:

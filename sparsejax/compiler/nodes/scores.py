@@ -1,5 +1,6 @@
 """What stands between the first product of attention and the softmax: a factor and a mask."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -7,12 +8,16 @@ import jax
 import numpy as np
 from jax import lax
 
-from sparsejax.compiler.graph.edit import Edit, constant_of, is_float
+from sparsejax.compiler.graph.edit import Edit, constant_of, is_float, made
 from sparsejax.compiler.graph.graph import Node, Value
+from sparsejax.compiler.nodes.known import known_beside
 from sparsejax.compiler.nodes.pairs import Layout, Operand, is_product, number, operands_of
 from sparsejax.compiler.nodes.primitive import Primitive
+from sparsejax.compiler.nodes.reshape import Reshape
 from sparsejax.compiler.nodes.rows import MOST_MOVES, Rows
 from sparsejax.compiler.nodes.transpose import Transpose
+
+MAX_KNOWN = 1 << 22  # numbers of a mask
 
 
 @dataclass
@@ -36,9 +41,9 @@ class Scores:
 
 def scores_before(edit: Edit, value: Value) -> tuple[Scores, Operand, Operand] | None:
     """The product behind a softmax's input, with what is done to it: queries and keys."""
-    scores, order = Scores(), list(range(len(value.shape)))
+    scores, order = Scores(), list(range(len(value.shape)))  # type: Scores, list[int | None]
     while True:
-        node = edit.sole_writer(value, Primitive, Transpose)
+        node = edit.sole_writer(value, Primitive, Transpose, Reshape)
         if node is None:
             return None
         if is_product(node):
@@ -46,23 +51,37 @@ def scores_before(edit: Edit, value: Value) -> tuple[Scores, Operand, Operand] |
             last = len(order) - 1
             return (scores, k, q) if last in q.axes else (scores, q, k)
         if isinstance(node.op, Transpose):
-            if scores.mask is not None:  # whose axes are those of the softmax
-                return None
-            order = [node.op.permutation[axis] for axis in order]
+            order = [None if axis is None else node.op.permutation[axis] for axis in order]
             value = node.inputs[0]
-            continue
-        before = _one_back(edit, node, scores)
-        if before is None:
-            return None
-        value = before
+        elif isinstance(node.op, Reshape):
+            places = _places_before(node.inputs[0].shape, value.shape)
+            if places is None:
+                return None
+            order = [None if axis is None else places[axis] for axis in order]
+            value = node.inputs[0]
+        else:
+            # A mask is laid out as the softmax is.
+            before = _one_back(edit, node, scores, may_mask=order == [*range(len(order))])
+            if before is None:
+                return None
+            value = before
 
 
-def _one_back(edit: Edit, node: Node, scores: Scores) -> Value | None:
+def _places_before(before: Sequence[int], after: Sequence[int]) -> list[int | None] | None:
+    """The axes before a reshape of axes of length 1 alone; None for those that were not there."""
+    long = [axis for axis, size in enumerate(before) if size != 1]
+    if [before[axis] for axis in long] != [size for size in after if size != 1]:
+        return None
+    kept = iter(long)
+    return [None if size == 1 else next(kept) for size in after]
+
+
+def _one_back(edit: Edit, node: Node, scores: Scores, *, may_mask: bool) -> Value | None:
     """The scores before a factor or a mask, which is noted."""
     name, shape = node.op.name, node.outputs[0].shape
     if name in ("mul", "div") and len(node.inputs) == 2:
         return _before_factor(node, scores)
-    if scores.mask is not None or scores.scale != 1:  # one mask, which is not scaled
+    if scores.mask is not None or scores.scale != 1 or not may_mask:  # one, which is not scaled
         return None
     if name == "add":
         for x, other in (node.inputs, node.inputs[::-1]):
@@ -93,7 +112,7 @@ def _before_factor(node: Node, scores: Scores) -> Value | None:
 def _leads_to_product(edit: Edit, value: Value) -> bool:
     for _ in range(MOST_MOVES):
         node = edit.writer.get(value)
-        if node is None or not isinstance(node.op, Primitive | Transpose):
+        if node is None or not isinstance(node.op, Primitive | Transpose | Reshape):
             return False
         if is_product(node):
             return True
@@ -105,45 +124,86 @@ def _leads_to_product(edit: Edit, value: Value) -> bool:
 
 
 def mask_rows(
-    scores: Scores, layout: Layout, shape: Sequence[int], rows: Rows
+    scores: Scores, layout: Layout, shape: Sequence[int], rows: Rows, like: Value
 ) -> tuple[str, list[Value]] | None:
-    """The kind of a mask and its rows."""
+    """The kind of a mask and its rows.
+
+    Args:
+        scores: with the mask.
+        layout: of the scores' axes.
+        shape: of the scores.
+        rows: of the queries.
+        like: rows of the queries.
+    """
     if scores.mask is None:
         return "none", []
     array = constant_of(scores.mask)
-    length = shape[layout.query]
     if array is not None:
-        return _known_mask(scores, np.broadcast_to(array, tuple(shape)), layout)
+        return _known_mask(scores, np.broadcast_to(array, tuple(shape)), layout, rows, like)
     value = _unrepeated(rows.edit, scores.mask, len(shape))
-    if value is None or any(value[1][axis] != 1 for axis in layout.heads):
+    if value is None or value[1][-1] != shape[-1]:
         return None
     source, laid = value
-    if laid[-1] != length:
-        return None
     kind = "add" if scores.adds else "select"
-    wide = laid[layout.query] == length and length > 1
-    batch = rows.lead[:-1]
-    kept = tuple(laid[axis] for axis in layout.batch)
-    numbers = _as_numbers(source, scores, rows)
-    ends = (length, length) if wide else (length, 1)
-    numbers = rows.shaped(numbers, (*kept, *ends))
-    if kept != batch:
-        repeat = lambda x: lax.broadcast_in_dim(x, (*batch, *ends), tuple(range(len(ends) + 1)))
-        numbers = _equations(repeat, numbers, rows.nodes)
+    wide = laid[layout.query] > 1 or any(laid[axis] > 1 for axis in layout.heads)
+    numbers = _laid_out(_as_numbers(source, scores, rows), laid, layout, shape, rows)
     return f"{kind}_{'queries' if wide else 'keys'}", [numbers]
 
 
+def _laid_out(
+    numbers: Value, laid: Sequence[int], layout: Layout, shape: Sequence[int], rows: Rows
+) -> Value:
+    """Numbers of the scores as rows of queries, for each head if they differ, or as rows of keys.
+
+    Args:
+        numbers: any axes of the scores, the others being of length 1.
+        laid: their sizes along all axes of the scores.
+        layout, shape: of the scores.
+        rows: of the queries.
+    """
+    batch = [laid[axis] for axis in layout.batch]
+    heads, keys = [laid[axis] for axis in layout.heads], shape[-1]
+    apart = any(size > 1 for size in heads)
+    query = shape[layout.query] if apart or laid[layout.query] > 1 else 1
+    order = (*layout.batch, layout.query, *layout.heads, len(shape) - 1)
+
+    order = (*order, *(axis for axis in range(len(shape)) if axis not in order))
+    turned = made(Transpose(order), [rows.shaped(numbers, laid)], [laid[axis] for axis in order])
+    rows.nodes.append(turned)
+    own = [shape[axis] for axis in layout.heads] if apart else [1] * len(heads)
+    numbers = rows.shaped(turned.outputs[0], (*batch, laid[layout.query], *heads, keys))
+    whole = (*rows.batch, query, *own, keys)
+    if numbers.shape != whole:
+        repeat = lambda x: lax.broadcast_in_dim(x, whole, tuple(range(len(whole))))
+        numbers = _equations(repeat, numbers, rows.nodes)
+    ends = (query, math.prod(own) * keys) if query > 1 else (keys, 1)
+    return rows.shaped(numbers, (*rows.lead[: rows.ones], *rows.batch, *ends))
+
+
 def _known_mask(
-    scores: Scores, array: np.ndarray, layout: Layout
+    scores: Scores, array: np.ndarray, layout: Layout, rows: Rows, like: Value
 ) -> tuple[str, list[Value]] | None:
-    """A constant mask: that of causal attention, or one that does nothing."""
-    if scores.adds:
+    """A constant mask: that of causal attention, one that does nothing, or numbers for each row."""
+    kept = array if scores.adds or not scores.inverted else ~array
+    if not scores.adds:
+        if kept.all():
+            return "none", []
+        last = np.moveaxis(kept, layout.query, -2)
+        queries, keys = last.shape[-2:]
+        if queries == keys and (last == np.tri(queries, dtype=bool)).all():
+            return "causal", []
+    order = (*layout.batch, *(a for a in range(array.ndim) if array.shape[a] == 1))
+    rest = [a for a in (layout.query, *layout.heads, array.ndim - 1) if a not in order]
+    others = [a for a in range(array.ndim) if a not in rest]
+    numbers = kept.transpose(*others, *rest).reshape(-1, *(array.shape[a] for a in rest))
+    if not (numbers == numbers[:1]).all() or numbers[0].size > MAX_KNOWN:
         return None
-    kept = ~array if scores.inverted else array
-    if kept.all():
-        return "none", []
-    last = np.moveaxis(kept, layout.query, -2)
-    return ("causal", []) if (last == np.tri(last.shape[-1], dtype=bool)).all() else None
+    each = numbers[0].reshape(array.shape[layout.query], -1, array.shape[-1])
+    if (each == each[:, :1]).all():
+        each = each[:, :1]
+    table = known_beside(each.reshape(len(each), -1).astype(np.float32), like)
+    rows.nodes.append(table)
+    return f"{'add' if scores.adds else 'select'}_queries", table.outputs
 
 
 def _unrepeated(edit: Edit, value: Value, rank: int) -> tuple[Value, list[int]] | None:

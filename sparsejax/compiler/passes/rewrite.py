@@ -2,10 +2,10 @@
 
 from sparsejax.compiler.graph.edit import Edit, Rule
 from sparsejax.compiler.graph.graph import Graph
-from sparsejax.compiler.nodes import KINDS
+from sparsejax.compiler.nodes import KINDS, known
 from sparsejax.compiler.nodes.control import Control
 from sparsejax.compiler.nodes.op import RegionOp
-from sparsejax.compiler.passes import axis_orders, fuse_activation, shapes, turns
+from sparsejax.compiler.passes import axis_orders, fuse_activation, sequences, shapes, turns
 from sparsejax.compiler.passes.channel_axes import channel_axes
 
 SHAPES: tuple[Rule, ...] = (
@@ -29,9 +29,10 @@ def rewrite(graph: Graph) -> Graph:
     edit = Edit(graph)
     edit.sweep([rule for kind in KINDS for rule in kind.sampled], backward=True)
     edit.sweep((fuse_activation.to_activation,), backward=True)
-    for rules in PHASES:
-        while edit.sweep(rules):
-            pass
+    _sweep(edit)
+    if sequences.to_images(edit):
+        _sweep(edit)
+    known.share(edit)
     edit.finish()
     _settle(graph)
     for node in graph.nodes:
@@ -41,6 +42,12 @@ def rewrite(graph: Graph) -> Graph:
                 rewrite(body)
     graph.prune()
     return graph
+
+
+def _sweep(edit: Edit) -> None:
+    for rules in PHASES:
+        while edit.sweep(rules):
+            pass
 
 
 def _settle(graph: Graph) -> None:

@@ -19,7 +19,7 @@ from sparsejax.jaxprs import moves
 MAX_NODES = 16
 MAX_PROBED = 1 << 22  # elements
 LAST = ("concatenate", "add", "sub")  # what it may end with
-LINEAR = ("mul", "neg", "slice", "split", *LAST)
+LINEAR = ("mul", "neg", "slice", "split", "stack", *LAST)
 
 
 def to_rotary(edit: Edit, node: Node) -> bool:
@@ -29,9 +29,9 @@ def to_rotary(edit: Edit, node: Node) -> bool:
         return False
     if not 0 < node.outputs[0].size <= MAX_PROBED:
         return False
-    joins = lambda other: other.op.name in LINEAR
+    joins = lambda other: other.op.name in LINEAR or isinstance(other.op, Reshape)
     for (source, *more), nodes in grown(edit, node, joins, most=MAX_NODES):
-        joined = any(other.op.name == "concatenate" for other in nodes)
+        joined = any(other.op.name in ("concatenate", "stack") for other in nodes)
         if more or not joined or source.shape != shape or not is_float(source):
             continue
         found = _turn_of(source, nodes, node.outputs[0])
@@ -77,7 +77,11 @@ def _computed(
 
 
 def _results(node: Node, inputs: Sequence[Any]) -> list[np.ndarray] | None:
+    if isinstance(node.op, Reshape):
+        return [inputs[0].reshape(node.op.shape)]
     assert isinstance(node.op, Primitive)
+    if node.op.name == "stack":
+        return [np.stack(inputs, node.op.equation.params["axis"])]
     moved = moves.moved(node.op.equation, inputs)
     return moved or fold.in_numpy(node.op.equation, inputs, double=True)
 

@@ -118,6 +118,14 @@ def rotary_by_halves(x):
     return x * jnp.cos(angles) + turned * jnp.sin(angles)
 
 
+def rotary_by_pairs(x):
+    """As in Hugging Face's GPT-J."""
+    angles = np.arange(x.shape[1])[:, None] * 100.0 ** -np.arange(0, 1, 2 / x.shape[-1])
+    angles = np.repeat(angles, 2, -1).astype(np.float32)[None, :, None]
+    turned = jnp.stack((-x[..., 1::2], x[..., ::2]), -1).reshape(x.shape)
+    return x * jnp.cos(angles) + turned * jnp.sin(angles)
+
+
 def llama(p, x, turn=rotary):
     q, k = turn(heads(x @ p["q"], 3)), turn(heads(x @ p["k"][:, :4], 1))
     k, v = (jnp.repeat(y, 3, -2) for y in (k, heads(x @ p["v"][:, :4], 1)))
@@ -161,7 +169,7 @@ def test_attention_is_in_the_region_of_its_layers(name):
     assert_close(fast(*inputs), jax.jit(function)(P, *inputs))
 
 
-@pytest.mark.parametrize("turn", [rotary, rotary_by_halves])
+@pytest.mark.parametrize("turn", [rotary, rotary_by_halves, rotary_by_pairs])
 def test_rotary_positions_are_in_the_region(turn):
     function = lambda p, x: llama(p, x, turn)
     graph = rewritten(function, P, X)

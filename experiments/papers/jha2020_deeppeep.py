@@ -22,8 +22,7 @@ is not expected to hold here.
 
 Cost: 8 minutes on one core for what the program tells, 30 for times, on a machine that does nothing
 else, and 6 trainings of 90 s. Expected: the program tells more than times, pruning changes neither,
-and a whole network that is one call tells nothing but its times; what is left in XLA, such as the
-softmax of subspace attention, is still seen.
+and a whole network that is one call tells nothing but its times.
 """
 
 from experiments.models.compact import groups_of_4, groups_of_8

@@ -22,13 +22,29 @@ const system = {
   clock_time_get: () => NOT_SUPPORTED,
 };
 
+const compiled = new Map(); // by the kernels' name, for all networks of this thread
+
 /** The exports of a fresh instance; a network that faults takes only its own down. */
 export async function instance(kernels) {
-  const url = new URL(`./sparsejax-${kernels}.wasm`, import.meta.url);
-  const module = await WebAssembly.compile(await bytesOf(url));
-  const {exports} = await WebAssembly.instantiate(module, {wasi_snapshot_preview1: system});
+  if (!compiled.has(kernels)) {
+    const module = compile(new URL(`./sparsejax-${kernels}.wasm`, import.meta.url));
+    compiled.set(kernels, module);
+    module.catch(() => compiled.delete(kernels));
+  }
+  const {exports} = await WebAssembly.instantiate(await compiled.get(kernels), {wasi_snapshot_preview1: system});
   exports._initialize();
   return exports;
+}
+
+/** The module, compiled while it arrives where the engine can. */
+async function compile(url) {
+  if (url.protocol === "file:" || !WebAssembly.compileStreaming) return WebAssembly.compile(await bytesOf(url));
+  try {
+    return await WebAssembly.compileStreaming(fetch(url));
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    return WebAssembly.compile(await bytesOf(url)); // of a server that calls it something else
+  }
 }
 
 /** The bytes behind a URL or path, or those that are given. */

@@ -165,11 +165,14 @@ class Writer {
     return text + "}";
   }
 
-  std::string weights(size_t i, const Step& s) {
-    const int64_t rows = draft_.values[s.output].channels;
+  int64_t weights_per_channel(const Step& s) const {
+    if (s.op == Op::kKnown) return known_floats(s, draft_.values[s.output]);
     const int64_t taps = s.window.kernel_y * s.window.kernel_x;
-    const int64_t channels = draft_.values[s.inputs[0]].channels / s.groups;
-    const int64_t cols = taps * (s.op == Op::kProduct ? channels : 1);
+    return s.op == Op::kProduct ? taps * draft_.values[s.inputs[0]].channels / s.groups : taps;
+  }
+
+  std::string weights(size_t i, const Step& s) {
+    const int64_t rows = draft_.values[s.output].channels, cols = weights_per_channel(s);
     const std::string own = std::to_string(i);
     const float* floats = draft_.floats.data();
     const Encoded kept = Encoder(floats + s.weights, rows, cols).encode(c_);

@@ -375,9 +375,10 @@ class Reference {
       double mean = 0, variance = 0;
       for (int64_t i = 0; i < count * pixels; i++) mean += x[i] / n;
       for (int64_t i = 0; i < count * pixels; i++) variance += (x[i] - mean) * (x[i] - mean) / n;
-      const double scale = weight(s.weights + c) / std::sqrt(variance + s.activation.low);
-      out.at[c] = scale;
-      out.at[channels + c] = weight(s.bias + c) - mean * scale;
+      const double factor = 1 / std::sqrt(variance + s.activation.low);
+      const int64_t own = channels + c;
+      out.at[c] = weight(s.weights + c) * factor + weight(s.bias + c);
+      out.at[own] = weight(s.weights + own) * mean + weight(s.bias + own);
     }
     const double steep = longest_row(s, out.size.channels, 1) / std::sqrt(s.activation.low);
     const double most = from.most() + from.error;

@@ -63,10 +63,13 @@ class MomentsRun : StripRun {
                             n;
     const double factor = 1 / std::sqrt(variance + epsilon_of(step_));
     for (int64_t c = begin; c < begin + count; c++) {
-      const double scale = floats(step_.weights)[c] * factor;
-      out_[c] = static_cast<float>(scale);
-      out_[channels_ + c] = static_cast<float>(floats(step_.bias)[c] - mean * scale);
+      write(c, factor);
+      write(channels_ + c, mean);
     }
+  }
+
+  void write(int64_t c, double moment) const {
+    out_[c] = static_cast<float>(floats(step_.weights)[c] * moment + floats(step_.bias)[c]);
   }
 
   const int64_t channels_;

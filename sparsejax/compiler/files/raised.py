@@ -206,8 +206,7 @@ def _known(to: _Raising, step: Step) -> Known:
 
 def _moments(to: _Raising, step: Step) -> Moments:
     matrix, bias = to.weights(step)
-    scale, shift = (array[: len(array) // 2] for array in (matrix[:, 0], bias))
-    return Moments(scale, shift, step.activation.low, next(iter(step.channels)), to.last)
+    return Moments(matrix[:, 0], bias, step.activation.low, next(iter(step.channels)), to.last)
 
 
 OPS: dict[str, Callable[[_Raising, Step], Any]] = {

@@ -1,20 +1,17 @@
 """Rotary positions: channels that turn in pairs, by angles that are known for each row."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from sparsejax.compiler.graph import fold
-from sparsejax.compiler.graph.edit import Edit, constant_of, grown, is_float, made
+from sparsejax.compiler.graph.edit import Edit, grown, is_float, made
 from sparsejax.compiler.graph.graph import Node, Value
 from sparsejax.compiler.nodes.channels import Channels
 from sparsejax.compiler.nodes.elementwise import Elementwise
 from sparsejax.compiler.nodes.known import known_beside
 from sparsejax.compiler.nodes.op import Rules
-from sparsejax.compiler.nodes.primitive import Primitive
 from sparsejax.compiler.nodes.reshape import Reshape
-from sparsejax.jaxprs import moves
+from sparsejax.compiler.nodes.sampled import computed
 
 MAX_NODES = 16
 MAX_PROBED = 1 << 22  # elements
@@ -34,14 +31,14 @@ def to_rotary(edit: Edit, node: Node) -> bool:
         joined = any(other.op.name in ("concatenate", "stack") for other in nodes)
         if more or not joined or source.shape != shape or not is_float(source):
             continue
-        found = _turn_of(source, nodes, node.outputs[0])
+        found = _turn_of(source, nodes)
         if found is not None:
             return edit.replace(node, *_nodes(source, *found))
     return False
 
 
 def _turn_of(
-    source: Value, nodes: Sequence[Node], output: Value
+    source: Value, nodes: Sequence[Node]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """What channels are multiplied by, their partners, and what these are multiplied by."""
     size = source.shape[-1]
@@ -51,7 +48,7 @@ def _turn_of(
     random = np.random.default_rng(0).normal(size=source.shape)
     for partner in ((channel + size // 2) % size, channel ^ 1):
         first = np.broadcast_to(np.where(channel < partner, 1.0, 0.0), source.shape)
-        one, two, other = (_computed(source, nodes, output, x) for x in (first, 1 - first, random))
+        one, two, other = (computed(source, nodes, x) for x in (first, 1 - first, random))
         if one is None or two is None or other is None:
             return None
         own, across = np.where(first, one, two), np.where(first, two, one)
@@ -60,30 +57,6 @@ def _turn_of(
         if alike and np.abs(expected - other).max() <= 1e-6 * np.abs(expected).max():
             return own[0], partner, across[0]
     return None
-
-
-def _computed(
-    source: Value, nodes: Sequence[Node], output: Value, x: np.ndarray
-) -> np.ndarray | None:
-    """What the nodes make of an array, in float64; None where NumPy cannot tell."""
-    values: dict[Value, Any] = {source: x}
-    for node in reversed(nodes):
-        inputs = [constant_of(v) if v.constant is not None else values[v] for v in node.inputs]
-        results = None if any(i is None for i in inputs) else _results(node, inputs)
-        if results is None:
-            return None
-        values |= dict(zip(node.outputs, results, strict=True))
-    return np.asarray(values[output])
-
-
-def _results(node: Node, inputs: Sequence[Any]) -> list[np.ndarray] | None:
-    if isinstance(node.op, Reshape):
-        return [inputs[0].reshape(node.op.shape)]
-    assert isinstance(node.op, Primitive)
-    if node.op.name == "stack":
-        return [np.stack(inputs, node.op.equation.params["axis"])]
-    moved = moves.moved(node.op.equation, inputs)
-    return moved or fold.in_numpy(node.op.equation, inputs, double=True)
 
 
 def _nodes(source: Value, own: np.ndarray, partner: np.ndarray, across: np.ndarray) -> list[Node]:

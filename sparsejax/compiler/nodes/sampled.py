@@ -14,6 +14,7 @@ from sparsejax.compiler.nodes.affine import along_one_axis
 from sparsejax.compiler.nodes.primitive import Primitive
 from sparsejax.compiler.nodes.reshape import Reshape
 from sparsejax.compiler.nodes.transpose import Transpose
+from sparsejax.jaxprs import moves
 
 MAX_NODES = 32  # of one function; flax's layer norm has 16
 OTHERS = ("integer_pow", "convert_element_type")
@@ -165,6 +166,37 @@ def _is_elementwise(node: Node) -> bool:
     if not isinstance(node.op, Primitive) or len(node.outputs) != 1 or node.op.effects:
         return False
     return node.op.name in fold.ELEMENTWISE or node.op.name in OTHERS
+
+
+def computed(source: Value, nodes: Sequence[Node], x: np.ndarray) -> np.ndarray | None:
+    """What nodes make of a whole array, in float64; None where NumPy cannot tell.
+
+    Args:
+        source: what the array stands for.
+        nodes: that lead from it to the output of the first, from the last to the first.
+        x: (*source.shape,).
+    """
+    values: dict[Value, Any] = {source: x}
+    for node in reversed(nodes):
+        inputs = [constant_of(v) if v.constant is not None else values[v] for v in node.inputs]
+        results = None if any(i is None for i in inputs) else _results(node, inputs)
+        if results is None:
+            return None
+        values |= dict(zip(node.outputs, results, strict=True))
+    return np.asarray(values[nodes[0].outputs[0]])
+
+
+def _results(node: Node, inputs: Sequence[Any]) -> list[np.ndarray] | None:
+    if isinstance(node.op, Reshape):
+        return [inputs[0].reshape(node.op.shape)]
+    assert isinstance(node.op, Primitive)
+    params = node.op.equation.params
+    if node.op.name == "stack":
+        return [np.stack(inputs, params["axis"])]
+    if node.op.name in REDUCTIONS:
+        return [REDUCTIONS[node.op.name](inputs[0], tuple(map(int, params["axes"])))]
+    moved = moves.moved(node.op.equation, inputs)
+    return moved or fold.in_numpy(node.op.equation, inputs, double=True)
 
 
 def near(actual: np.ndarray, expected: np.ndarray) -> bool:

@@ -65,7 +65,7 @@ CASES = {
     "linear": (Linear(weights(6, 3), weights(3)), VECTOR),
     "mean": (Mean(), IMAGE),
     "mean, kept": (Mean(keepdims=True), IMAGE),
-    "moments": (Moments(weights(6), weights(6), 1e-3, 3), IMAGE),
+    "moments": (Moments(weights(12), weights(12), 1e-3, 3), IMAGE),
     "norm": (Norm(weights(6), weights(6), 1e-3, LAST), IMAGE),
     "norm without mean": (Norm(weights(6), weights(6), 1e-3, LAST, centred=False), IMAGE),
     "softmax": (Softmax(LAST), IMAGE),

@@ -204,7 +204,7 @@ class Growth {
     for (int64_t part : {2, 3, 7})
       if (keys == height && length % part == 0 && c_.percent(30)) length /= part;
     auto mask = static_cast<Mask>(c_.below(kNumMasks));
-    if (mask == Mask::kCausal && keys != height) mask = Mask::kNone;
+    if (is_causal(mask) && keys != height) mask = Mask::kNone;
     if (mask != Mask::kNone && mask != Mask::kCausal) {
       const bool of_keys = is_of_keys(mask);
       const int64_t own = of_keys ? 1 : keys == height ? length : keys;

@@ -340,6 +340,7 @@ class Reference {
     const double number = is_of_keys(heads.mask)
                               ? mask.at[key]
                               : mask.at[(first + key % keys) * mask.size.height + query];
+    if (heads.mask == Mask::kAddCausal) return key <= query ? score + number : fill;
     if (heads.mask == Mask::kAddKeys || heads.mask == Mask::kAddQueries) return score + number;
     return number != 0 ? score : fill;
   }

@@ -108,7 +108,7 @@ const std::vector<Damage>& damages() {
       {"a head reaches", [](Draft& d) { d.steps[kAttention].channels[10] = 4; }},
       {"a head reaches", [](Draft& d) { d.steps[kAttention].channels[1] = 7; }},
       {"no such mask", [](Draft& d) { d.steps[kAttention].channels[4] = 0; }},
-      {"no such mask", [](Draft& d) { d.steps[kAttention].channels[4] = 6; }},
+      {"no such mask", [](Draft& d) { d.steps[kAttention].channels[4] = kNumMasks; }},
       {"no such mask", [](Draft& d) { d.steps[kAttention].channels[4] = -1; }},
       {"no such mask", [](Draft& d) { d.steps[kAttention].inputs.pop_back(); }},
       {"mask does not fit", [](Draft& d) { d.steps[kAttention].channels[4] = 2; }},

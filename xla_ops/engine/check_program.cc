@@ -183,7 +183,7 @@ class Checker {
     return need(out().width == 1 && out().height % heads.length == 0 &&
                     key_rows % (out().height / heads.length) == 0,
                 "attention needs whole sequences") &&
-           need(heads.mask != Mask::kCausal || key_rows == out().height,
+           need(!is_causal(heads.mask) || key_rows == out().height,
                 "causal attention needs as many keys as queries") &&
            need(out().channels == heads.count * heads.value_size,
                 "attention's heads do not add up") &&

@@ -64,6 +64,9 @@ struct Masked {
     for (int i = 0; i < kPair; i++)
       seen[i / kLanes][i % kLanes] = static_cast<float>(c.last_seen + first + i);
   }
+  SPARSEJAX_INLINE auto sees(int64_t key, int half) const {
+    return splat<Vec>(static_cast<float>(key)) <= seen[half];
+  }
   SPARSEJAX_INLINE Vec operator()(int64_t key, Vec score, int half) const {
     score *= call.scale;
     const float* mask = call.mask + key * call.mask_pitch;
@@ -72,13 +75,15 @@ struct Masked {
       case Mask::kNone:
         return score;
       case Mask::kCausal:
-        return splat<Vec>(static_cast<float>(key)) <= seen[half] ? score : fill;
+        return sees(key, half) ? score : fill;
       case Mask::kAddKeys:
         return score + *mask;
       case Mask::kSelectKeys:
         return *mask != 0.f ? score : fill;
       case Mask::kAddQueries:
         return score + load<Vec>(mask + query + half * kLanes);
+      case Mask::kAddCausal:
+        return sees(key, half) ? score + load<Vec>(mask + query + half * kLanes) : fill;
       case Mask::kSelectQueries:
         return load<Vec>(mask + query + half * kLanes) != 0.f ? score : fill;
     }

@@ -12,6 +12,7 @@ constexpr int64_t kNumMasks = 0
 #define MASK(name, code) +1
 #include "kernels/codes.def"
     ;
+constexpr bool is_causal(Mask mask) { return mask == Mask::kCausal || mask == Mask::kAddCausal; }
 constexpr bool is_of_keys(Mask mask) { return mask == Mask::kAddKeys || mask == Mask::kSelectKeys; }
 
 // q[size][q_pitch] and mask[keys][mask_pitch] may be read for 32 floats from each query on;

@@ -27,7 +27,7 @@ class Attention(RegionOp):
         length: of a sequence: the last axis but one.
         mask: "none", "causal", or what the fourth input has: "add_keys" and "select_keys" one
             number for each key (..., length, 1); "add_queries" and "select_queries" one for each
-            query and key (..., length, length), or for each head, too.
+            query and key (..., length, length), or for each head, too; "add_causal" selects then.
         scale: of the scores.
         fill: the score of what the mask leaves out.
     """
@@ -81,6 +81,8 @@ class Attention(RegionOp):
         else:
             split = (*numbers.shape[:-1], -1, self.length)
             numbers = jnp.swapaxes(numbers.reshape(split), -2, -3)
+        if self.mask == "add_causal":
+            return jnp.where(np.tri(self.length, dtype=bool), scores + numbers, fill)
         if self.mask.startswith("add"):
             return scores + numbers
         return jnp.where(numbers != 0, scores, fill)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
@@ -30,6 +30,7 @@ class Scores:
         adds: is it added?
         inverted: does it select where it is 0?
         fill: of what it leaves out.
+        bias: that is added before a mask selects.
     """
 
     scale: float = 1.0
@@ -37,6 +38,7 @@ class Scores:
     adds: bool = False
     inverted: bool = False
     fill: float = 0.0
+    bias: Value | None = None
 
 
 def scores_before(edit: Edit, value: Value) -> tuple[Scores, Operand, Operand] | None:
@@ -81,14 +83,17 @@ def _one_back(edit: Edit, node: Node, scores: Scores, *, may_mask: bool) -> Valu
     name, shape = node.op.name, node.outputs[0].shape
     if name in ("mul", "div") and len(node.inputs) == 2:
         return _before_factor(node, scores)
-    if scores.mask is not None or scores.scale != 1 or not may_mask:  # one, which is not scaled
+    if scores.adds or scores.bias or scores.scale != 1 or not may_mask:  # one, which is not scaled
         return None
     if name == "add":
         for x, other in (node.inputs, node.inputs[::-1]):
             if x.constant is None and x.shape == shape and _leads_to_product(edit, x):
-                scores.mask, scores.adds = other, True
+                if scores.mask is None:
+                    scores.mask, scores.adds = other, True
+                else:
+                    scores.bias = other
                 return x
-    if name == "select_n" and len(node.inputs) == 3:
+    if scores.mask is None and name == "select_n" and len(node.inputs) == 3:
         which, *cases = node.inputs
         for x, other, inverted in ((cases[1], cases[0], False), (cases[0], cases[1], True)):
             fill = number(other)
@@ -138,6 +143,8 @@ def mask_rows(
     if scores.mask is None:
         return "none", []
     array = constant_of(scores.mask)
+    if scores.bias is not None:
+        return _biased_mask(scores, scores.bias, layout, shape, rows, like)
     if array is not None:
         return _known_mask(scores, np.broadcast_to(array, tuple(shape)), layout, rows, like)
     value = _unrepeated(rows.edit, scores.mask, len(shape))
@@ -204,6 +211,20 @@ def _known_mask(
     table = known_beside(each.reshape(len(each), -1).astype(np.float32), like)
     rows.nodes.append(table)
     return f"{'add' if scores.adds else 'select'}_queries", table.outputs
+
+
+def _biased_mask(
+    scores: Scores, bias: Value, layout: Layout, shape: Sequence[int], rows: Rows, like: Value
+) -> tuple[str, list[Value]] | None:
+    """The rows of known numbers that are added before the mask of causal attention selects."""
+    unbiased = replace(scores, bias=None)
+    mask = mask_rows(unbiased, layout, shape, rows, like)
+    numbers = constant_of(bias)
+    if mask is None or mask[0] != "causal" or numbers is None:
+        return None
+    added = Scores(mask=bias, adds=True)
+    found = _known_mask(added, np.broadcast_to(numbers, tuple(shape)), layout, rows, like)
+    return found and ("add_causal", found[1])
 
 
 def _unrepeated(edit: Edit, value: Value, rank: int) -> tuple[Value, list[int]] | None:

@@ -97,6 +97,10 @@ def windowed(p, x):
     return plain(p, x, lambda s: jnp.where(np.tri(LENGTH, k=2) - np.tri(LENGTH, k=-3) > 0, s, -1e9))
 
 
+def alibi(p, x):
+    return plain(p, x, lambda s: jnp.where(TRIANGLE, s + p["bias"], -jnp.inf))
+
+
 def of_jax(p, x):
     q, k, v = (heads(x @ p[name]) for name in "qkv")
     return jax.nn.dot_product_attention(q, k, v, is_causal=True).reshape(x.shape) @ p["o"]
@@ -149,6 +153,7 @@ ATTENTIONS = {
     "biased": (biased, (X,), "add_queries"),
     "biased and padded": (biased_and_padded, (X, SEEN), "add_queries"),
     "windowed": (windowed, (X,), "select_queries"),
+    "alibi": (alibi, (X,), "add_causal"),
     "of jax": (of_jax, (X,), "causal"),
     "inverted": (inverted, (X, SEEN), "select_keys"),
 }

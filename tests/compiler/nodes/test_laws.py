@@ -46,6 +46,10 @@ CASES = {
         Attention(np.array([[0, 3], [0, 2], [1, 4]]), 3, 2, 5, "causal", 0.5, -1e30),
         *(LINE, LINE, LINE),
     ),
+    "attention, biased": (
+        Attention(np.array([[0, 3], [0, 2], [1, 4]]), 3, 2, 5, "add_causal", 0.5, -1e30),
+        *(LINE, LINE, LINE, (2, 5, 10)),
+    ),
     "attention to others": (
         Attention(np.array([[0, 3], [0, 2], [1, 4]]), 3, 2, 5, "none", 0.5, 0.0),
         *((2, 5, 1, 6), (2, 7, 1, 6), (2, 7, 1, 6)),

@@ -4,10 +4,10 @@ Nearly all of the suite's time is XLA compiling programs that run once or twice:
 level 0, and without the fusion emitters where they can be left out, that takes a third of the time.
 JAX makes an MLIR context for each program that it lowers and keeps it, and the more are alive, the
 longer takes the next (20 ms of a small program's 40 without others, 60 with 1,000): here all share
-one. What a user's process compiles is what `make demo` compiles.
+one, but for what is compiled while another program is lowered.
+What a user's process compiles is what `make demo` compiles.
 """
 
-import functools
 import gc
 import importlib.metadata
 import os
@@ -16,6 +16,7 @@ import tempfile
 import jax
 import pytest
 from jax._src.interpreters import mlir
+from jaxlib.mlir import ir
 
 QUICK_TO_COMPILE = [
     "--xla_backend_optimization_level=0",
@@ -29,7 +30,9 @@ os.environ.setdefault("XLA_FLAGS", " ".join([DEVICES, *QUICK_TO_COMPILE]))
 _folder = tempfile.TemporaryDirectory()
 os.environ.setdefault("SPARSEJAX_CACHE", f"{_folder.name}/times.json")
 
-mlir.make_ir_context = functools.cache(mlir.make_ir_context)
+_new_context = mlir.make_ir_context
+_shared_context = _new_context()
+mlir.make_ir_context = lambda: _new_context() if ir.Context.current else _shared_context
 
 _compiled = 0
 _compiled_before = 0  # of which no program is alive

@@ -99,7 +99,7 @@ GRAPHS = {
     "swish": (lambda p, x: jax.nn.silu(conv(x, p["pointwise"])), ["silu"]),
     "x plus x": (lambda p, x: (lambda y: y + y)(conv(x, p["pointwise"])), [""]),
     "scalar chain": (lambda p, x: 3.0 - conv(x, p["pointwise"]) / 2.0 * 4.0, [""]),
-    "divided by": (lambda p, x: 1.0 / (2.0 + jnp.abs(conv(x, p["pointwise"]))), ["leaky_relu(-1)"]),
+    "divided by": (lambda p, x: 1.0 / (2.0 + jnp.abs(conv(x, p["pointwise"]))), [""]),
     "two paths": (two_paths, [""]),
     "output is also used": (
         lambda p, x: (lambda y: (y, jax.nn.relu(y)))(conv(x, p["pointwise"])),

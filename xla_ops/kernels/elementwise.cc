@@ -8,50 +8,61 @@
 namespace sparsejax::SPARSEJAX_TARGET {
 namespace {
 
-// out = f(value(i)) by whole vectors; `Value` gives the vector at float i.
-template <class Value>
-struct Map {
+// out = f(value(i)) by whole vectors, U at a time: while one waits for a product, the others go on.
+template <int U, class F, class Value>
+SPARSEJAX_INLINE void map(const F& f, const Value& value, int64_t n, float* out) {
+  int64_t i = 0;
+  for (; i + U * kLanes <= n; i += U * kLanes) {
+    Vec made[U];
+    for (int u = 0; u < U; u++) made[u] = f(value(i + u * kLanes));
+    for (int u = 0; u < U; u++) store(out + i + u * kLanes, made[u]);
+  }
+  for (; i < n; i += kLanes) store(out + i, f(value(i)));
+}
+
+struct Activate {
   const ActivationCall& activation;
-  const Value& value;
+  const float* x;
   int64_t n;
   float* out;
   template <Function function, int U>
   SPARSEJAX_INLINE void step(int64_t i) const {
-    apply_in_step<function, U>([&](int u) { return value(i + u * kLanes); }, out + i);
+    apply_in_step<function, U>([&](int u) { return load<Vec>(x + i + u * kLanes); }, out + i);
   }
   template <Function function>
   void run() const {
-    const Vec low = splat<Vec>(activation.low), high = splat<Vec>(activation.high);
-    int64_t i = 0;
     if constexpr (in_step(function)) {
+      int64_t i = 0;
       for (; i + 4 * kLanes <= n; i += 4 * kLanes) step<function, 4>(i);
       for (; i < n; i += kLanes) step<function, 1>(i);
       return;
     }
-    // two at a time: while one vector waits for a product, the other goes on
-    for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
-      const Vec a = apply<function, Vec>(value(i), low, high);
-      const Vec b = apply<function, Vec>(value(i + kLanes), low, high);
-      store(out + i, a);
-      store(out + i + kLanes, b);
-    }
-    for (; i < n; i += kLanes) store(out + i, apply<function, Vec>(value(i), low, high));
+    const Vec low = splat<Vec>(activation.low), high = splat<Vec>(activation.high);
+    map<2>([=](Vec v) { return apply<function, Vec>(v, low, high); },
+           [this](int64_t i) { return load<Vec>(x + i); }, n, out);
   }
 };
 
-template <class Value>
-void map(const ActivationCall& activation, const Value& value, int64_t n, float* out) {
-  dispatch(activation.function, Map<Value>{activation, value, n, out});
+void activate(const ActivationCall& activation, const float* x, int64_t n, float* out) {
+  dispatch(activation.function, Activate{activation, x, n, out});
 }
 
-void activate(const ActivationCall& activation, const float* x, int64_t n, float* out) {
-  map(activation, [=](int64_t i) { return load<Vec>(x + i); }, n, out);
+// out = the activation of value(i). What is not cut off takes a second pass: the functions would be
+// built anew for each kind of value otherwise, and the values themselves are cheap.
+template <class Value>
+SPARSEJAX_INLINE void activated(const ActivationCall& activation, const Value& value, int64_t n,
+                                float* out) {
+  const bool cut = activation.function == Function::kClamp;
+  const Vec low = splat<Vec>(cut ? activation.low : -__builtin_inff());
+  const Vec high = splat<Vec>(cut ? activation.high : __builtin_inff());
+  map<4>([=](Vec v) { return clamp_numbers(v, low, high); }, value, n, out);
+  if (!cut && activation.function != Function::kIdentity) activate(activation, out, n, out);
 }
 
 void affine(const ActivationCall& activation, const float* x, float scale, float shift, int64_t n,
             float* out) {
   const Vec a = splat<Vec>(scale), b = splat<Vec>(shift);
-  map(activation, [=](int64_t i) { return a * load<Vec>(x + i) + b; }, n, out);
+  activated(activation, [=](int64_t i) { return a * load<Vec>(x + i) + b; }, n, out);
 }
 
 // NaN if one of them is; of two zeros the positive one.
@@ -60,34 +71,22 @@ SPARSEJAX_INLINE Vec maximum(Vec a, Vec b) {
   return a == b ? (Vec)((IntsOf<Vec>)a & (IntsOf<Vec>)b) : larger;
 }
 
-// The sums themselves are one cheap pass; the functions would be built four
-// times otherwise.
 template <class Right>
 void combine(Binary op, const ActivationCall& activation, const float* a, const Right& right,
              int64_t n, float* out) {
-  const ActivationCall none = {Function::kIdentity, 0.f, 0.f};
-  const bool cut = activation.function == Function::kClamp;
-  const Vec low = splat<Vec>(cut ? activation.low : -__builtin_inff());
-  const Vec high = splat<Vec>(cut ? activation.high : __builtin_inff());
   const auto all = [&](const auto& f) {
-    for (int64_t i = 0; i < n; i += kLanes)
-      store(out + i, clamp_numbers(f(load<Vec>(a + i), right(i)), low, high));
+    activated(activation, [&](int64_t i) { return f(load<Vec>(a + i), right(i)); }, n, out);
   };
   switch (op) {
     case Binary::kAdd:
-      all([](Vec x, Vec y) { return x + y; });
-      break;
+      return all([](Vec x, Vec y) { return x + y; });
     case Binary::kSub:
-      all([](Vec x, Vec y) { return x - y; });
-      break;
+      return all([](Vec x, Vec y) { return x - y; });
     case Binary::kMul:
-      all([](Vec x, Vec y) { return x * y; });
-      break;
+      return all([](Vec x, Vec y) { return x * y; });
     case Binary::kMax:
-      all([](Vec x, Vec y) { return maximum(x, y); });
-      break;
+      return all([](Vec x, Vec y) { return maximum(x, y); });
   }
-  if (!cut && activation.function != none.function) activate(activation, out, n, out);
 }
 
 void binary(Binary op, const ActivationCall& activation, const float* a, const float* b, int64_t n,

@@ -18,12 +18,6 @@ std::vector<int64_t> sizes_of(const std::vector<Port>& ports) {
   return sizes;
 }
 
-// Where the items from `first` on lie; the vectors are kept for the thread's next run.
-struct Pointers {
-  std::vector<const float*> operands;
-  std::vector<float*> results;
-};
-
 }  // namespace
 
 ProgramRuns::ProgramRuns(SavedProgram saved, std::shared_ptr<Stores> stores)
@@ -70,8 +64,7 @@ void ProgramRuns::run(const Team& team, int64_t items, const float* const* opera
   const std::shared_ptr<Executable> last = rest > 0 ? executable(rest) : nullptr;
   in_parts(team, parts, [&](int64_t part, const Team& helpers) {
     thread_local Pointers pointers;
-    pointers.operands.clear();
-    pointers.results.clear();
+    pointers.clear();
     const int64_t first = part * unit_;
     for (size_t i = 0; i < input_floats_.size(); i++)
       pointers.operands.push_back(operands[i] + first * input_floats_[i]);

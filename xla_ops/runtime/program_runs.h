@@ -18,6 +18,17 @@ void in_parts(const Team& team, int64_t parts, const F& f) {
   }
 }
 
+// What a run reads and writes. Kept for a thread's next run, so that they are allocated once.
+struct Pointers {
+  std::vector<const float*> operands;
+  std::vector<float*> results;
+
+  void clear() {
+    operands.clear();
+    results.clear();
+  }
+};
+
 class ProgramRuns {
  public:
   ProgramRuns(SavedProgram saved, std::shared_ptr<Stores> stores);

@@ -44,13 +44,12 @@ class Run {
 
  private:
   void call(const Sequence& sequence, const Part& part) const {
-    static thread_local std::vector<const float*> operands;  // so that they are allocated once
-    static thread_local std::vector<float*> results;
-    operands.clear();
-    results.clear();
-    for (int64_t value : part.inputs) operands.push_back(at(sequence, value));
-    for (int64_t value : part.outputs) results.push_back(at(sequence, value));
-    programs_[part.program]->run(team_, items_ * part.repeats, operands.data(), results.data());
+    static thread_local Pointers pointers;
+    pointers.clear();
+    for (int64_t value : part.inputs) pointers.operands.push_back(at(sequence, value));
+    for (int64_t value : part.outputs) pointers.results.push_back(at(sequence, value));
+    programs_[part.program]->run(team_, items_ * part.repeats, pointers.operands.data(),
+                                 pointers.results.data());
   }
 
   void loop(const Sequence& sequence, const Part& part) const {

@@ -144,24 +144,12 @@ sparsejax_status check_run(const sparsejax_model& model, int64_t batch,
   return SPARSEJAX_OK;
 }
 
-// The caller's buffers; the vectors are kept for the thread's next run.
-struct Pointers {
-  std::vector<const float*> operands;
-  std::vector<float*> results;
-
-  void set(const sparsejax_model& model, const sparsejax_buffer* inputs,
-           const sparsejax_buffer* outputs) {
-    operands.clear();
-    results.clear();
-    for (size_t i = 0; i < model.inputs.size(); i++) operands.push_back(inputs[i].data);
-    for (size_t i = 0; i < model.outputs.size(); i++) results.push_back(outputs[i].data);
-  }
-};
-
 void run_items(sparsejax_model& model, const ThreadPool& pool, int64_t batch,
                const sparsejax_buffer* inputs, const sparsejax_buffer* outputs) {
   thread_local Pointers pointers;
-  pointers.set(model, inputs, outputs);
+  pointers.clear();
+  for (size_t i = 0; i < model.inputs.size(); i++) pointers.operands.push_back(inputs[i].data);
+  for (size_t i = 0; i < model.outputs.size(); i++) pointers.results.push_back(outputs[i].data);
   const Team team(pool, batch < pool.num_threads ? kPieces : pool.num_threads);
   model.run(team, batch, pointers.operands.data(), pointers.results.data());
 }

@@ -139,7 +139,9 @@ class _Sequence:
                 self.view(part)
             elif items.is_join(part):
                 self.join(part)
-            elif region := _region(graph, part):
+            else:
+                region = _region(graph, part)
+                assert region is not None, f"{part.op.name} cannot run"
                 self.call(region)
 
     def same(self, node: Node) -> None:

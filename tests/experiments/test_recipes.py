@@ -10,10 +10,10 @@ import sparsejax as sj
 from experiments.recipes import DenseOptimizer, Setup, elastic, initial, soft, version
 from experiments.runs.records import describe
 
-RANDOM = np.random.default_rng(0)
+RNG = np.random.default_rng(0)
 PARAMS = {
-    "a/kernel": jnp.asarray(RANDOM.normal(size=(6, 4)), jnp.float32),
-    "b/kernel": jnp.asarray(RANDOM.normal(size=(4, 4)), jnp.float32),
+    "a/kernel": jnp.asarray(RNG.normal(size=(6, 4)), jnp.float32),
+    "b/kernel": jnp.asarray(RNG.normal(size=(4, 4)), jnp.float32),
 }
 BATCH = (jnp.linspace(-2.0, 3.0, 60).reshape(10, 6), jnp.arange(10) % 3)
 RATE = 4e-3

@@ -8,6 +8,7 @@ import numpy as np
 from sparsejax.compiler.graph.edit import Edit, made
 from sparsejax.compiler.graph.graph import Node, Value
 from sparsejax.compiler.graph.images import MIN_ROWS
+from sparsejax.compiler.nodes.affine import Affine
 from sparsejax.compiler.nodes.attention import Attention
 from sparsejax.compiler.nodes.op import Rules
 from sparsejax.compiler.nodes.pairs import ONE, Layout, Operand, is_product, layouts, values_of
@@ -109,7 +110,7 @@ def _attention(
             return None
         found.append(each)
     mask = mask_rows(scores, layout, shape, rows, found[0].rows)
-    if mask is None or found[2].factor != 1:
+    if mask is None:
         return None
     sizes = [
         each.value.shape[each.axes.index(end[1])] for each, end in zip(operands, ends, strict=True)
@@ -118,18 +119,21 @@ def _attention(
     scale = scores.scale * found[0].factor * found[1].factor
     op = Attention(first, sizes[0], sizes[2], length, mask[0], scale, scores.fill)
     inputs = [*(each.rows for each in found), *mask[1]]
-    attention = made(op, inputs, (*rows.lead, first.shape[1] * sizes[2]))
+    nodes = [made(op, inputs, (*rows.lead, first.shape[1] * sizes[2]))]
+    if found[2].factor != 1:
+        times = Affine(np.full(1, found[2].factor), np.zeros(1))
+        nodes.append(made(times, nodes[0].outputs, nodes[0].outputs[0].shape))
     have = [*layout.batch, layout.query, *layout.heads, "size"]
     split = dict(zip(have, (*batch, length, *heads, sizes[2]), strict=True))
-    back = _in_order(attention, split, [axis for axis in order if axis != ONE])
-    return back and [*rows.nodes, attention, *back]
+    back = _in_order(nodes[-1], split, [axis for axis in order if axis != ONE])
+    return back and [*rows.nodes, *nodes, *back]
 
 
-def _in_order(attention: Node, split: dict[Any, int], order: Sequence[Any]) -> list[Node] | None:
+def _in_order(heads: Node, split: dict[Any, int], order: Sequence[Any]) -> list[Node] | None:
     """The output cut into axes of these sizes, which come in another order, or not if of length 1.
 
     Args:
-        attention: whose output it is.
+        heads: whose output it is.
         split: size of each axis.
         order: of the axes.
     """
@@ -137,7 +141,7 @@ def _in_order(attention: Node, split: dict[Any, int], order: Sequence[Any]) -> l
         return None
     have = [axis for axis in split if axis in order]
     shape = [split[axis] for axis in have]
-    parts = made(Reshape(tuple(shape)), attention.outputs, shape)
+    parts = made(Reshape(tuple(shape)), heads.outputs, shape)
     turn = Transpose(tuple(have.index(axis) for axis in order))
     return [parts, made(turn, parts.outputs, [split[axis] for axis in order])]
 

@@ -51,10 +51,10 @@ def normed(params, x):
 
 
 def attended(params, x):
-    y = x @ params["in"]
+    y = x @ params["in"] / 2
     heads = [y[..., i : i + 16].reshape(*y.shape[:-1], 2, 8) for i in (0, 16, 24)]
     scores = jax.numpy.einsum("bqhd,bkhd->bhqk", *heads[:2])
-    y = jax.numpy.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores), heads[2])
+    y = jax.numpy.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores / 8**0.5), heads[2])
     return y.reshape(*y.shape[:2], 16) @ params["out"][:16]
 
 

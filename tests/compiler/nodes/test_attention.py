@@ -60,6 +60,11 @@ def fused(p, x):
     return (weights @ v).transpose(0, 2, 1, 3).reshape(x.shape) @ p["o"]
 
 
+def scaled(p, x):
+    """A factor of queries, keys and values."""
+    return attend(*(heads(y) for y in jnp.split(x @ p["qkv"] / 2, 3, -1))) @ p["o"]
+
+
 def grouped(p, x):
     """Two heads of queries for each of keys."""
     q, k, v = heads(x @ p["q"], 4), heads(x @ p["k"][:, :6], 2), heads(x @ p["v"][:, :6], 2)
@@ -146,6 +151,7 @@ ATTENTIONS = {
     "linen, keys masked": (of_linen(), (X, SEEN[:, None, None]), "select_keys"),
     "nnx": (of_nnx(), (X,), "none"),
     "fused": (fused, (X,), "none"),
+    "scaled": (scaled, (X,), "none"),
     "grouped": (grouped, (X,), "none"),
     "padded": (padded, (X, SEEN), "add_keys"),
     "causal": (causal, (X,), "causal"),

@@ -14,6 +14,7 @@ import os
 import sys
 import tempfile
 import zlib
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -26,9 +27,22 @@ QUICK_TO_COMPILE = [
     "--xla_llvm_disable_expensive_passes=true",
 ]
 if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones end at an unknown flag
-    QUICK_TO_COMPILE.append("--xla_cpu_use_fusion_emitters=false")
+    QUICK_TO_COMPILE += [
+        "--xla_cpu_use_fusion_emitters=false",
+        "--xla_cpu_parallel_codegen_split_count=1",
+        "--xla_cpu_enable_concurrency_optimized_scheduler=false",
+    ]
 DEVICES = "--xla_force_host_platform_device_count=4"
 os.environ.setdefault("XLA_FLAGS", " ".join([DEVICES, *QUICK_TO_COMPILE]))
+# What was compiled once is read from there by the other worker, by programs that tests start, and
+# at the next run.
+PROGRAMS = {
+    "jax_compilation_cache_dir": str(Path(__file__).parents[1] / "build" / "test-programs"),
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+}
+for _name, _value in PROGRAMS.items():
+    os.environ.setdefault(_name.upper(), str(_value))
+    jax.config.update(_name, type(_value)(os.environ[_name.upper()]))
 # What compile measures is kept for this process alone, not in the user's cache.
 _folder = tempfile.TemporaryDirectory()
 os.environ.setdefault("SPARSEJAX_CACHE", f"{_folder.name}/times.json")
@@ -37,12 +51,15 @@ _new_context = mlir.make_ir_context
 _shared_context = _new_context()
 mlir.make_ir_context = lambda: _new_context() if ir.Context.current else _shared_context
 
+_generators: list[np.random.Generator] = []  # that modules of the tests draw from
 _compiled = 0
 _compiled_before = 0  # of which no program is alive
 
 
 def pytest_collection_finish():
     """What was imported stays: the collector, 7 % of the time, need not look at it again."""
+    modules = [module for name, module in sys.modules.items() if name.startswith("tests.")]
+    _generators.extend(module.RNG for module in modules if hasattr(module, "RNG"))
     gc.freeze()
     gc.set_threshold(50_000, 10, 20)
 
@@ -61,9 +78,8 @@ def few_programs_alive():
 def own_numbers(request):
     """What a test draws hangs on its name alone, not on the tests before it in the process."""
     own = np.random.default_rng(zlib.crc32(request.node.nodeid.encode())).bit_generator.state
-    for name, module in list(sys.modules.items()):
-        if name.startswith("tests.") and hasattr(module, "RNG"):
-            module.RNG.bit_generator.state = own
+    for generator in _generators:
+        generator.bit_generator.state = own
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+import sparsejax as sj
 from experiments.papers import suite
 from experiments.runs.table import Job
 from experiments.settings.classify import Classify
@@ -93,7 +94,8 @@ def recipes():
 
 
 @pytest.mark.parametrize("setting", list(recipes()))
-def test_every_recipe_of_the_papers_trains_and_meets_its_target(setting, tmp_path):
+def test_every_recipe_of_the_papers_trains_and_meets_its_target(setting, tmp_path, monkeypatch):
+    monkeypatch.setattr(sj.training.Checkpoints, "save", lambda *args, **options: None)
     options = {"net": small_net, "data": bright_half, "prunable": "hidden/kernel"}
     result = dataclasses.replace(SMALL, **options, **own(setting)).run(job(tmp_path))
     assert result["accuracy"] > 0.4

@@ -1,14 +1,13 @@
 """Why no file can hold a function."""
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 
 from sparsejax.compiler.compiled import CompiledFunction, Version
 from sparsejax.compiler.files import trees
-from sparsejax.compiler.files.needed import Part, needed, with_graphs
+from sparsejax.compiler.files.needed import needed, with_graphs
 from sparsejax.compiler.files.sequence import can_run
 from sparsejax.compiler.graph.graph import Node
 from sparsejax.compiler.nodes.control import Cond, Control, While
@@ -28,10 +27,10 @@ class Refusal(NamedTuple):
 
 def refusal(fast: CompiledFunction) -> Refusal | None:
     """Why no file can hold the function; None where one can."""
-    made = fast._first()
+    made, left = _judged(fast)
     graph = made.graph
     parts = needed(made.schedule, set(graph.outputs))
-    if left := _left(made, parts):
+    if left:
         return Refusal(
             left,
             "save needs a function of which nothing stays in XLA, but for loops of which it is "
@@ -52,8 +51,26 @@ def refusal(fast: CompiledFunction) -> Refusal | None:
     )
 
 
-def _left(made: Version, parts: Sequence[Part]) -> list[str]:
+def _judged(fast: CompiledFunction) -> tuple[Version, list[str]]:
+    """The version for the example, or for two items where only that can be saved, and what is left.
+
+    Under `jax.vmap` a loop over one item is written with other moves than one over several.
+    """
+    made = fast._first()
+    left = _left(made)
+    shapes = [leaf.shape for leaf in jax.tree.leaves(fast._example)]
+    if not left or any(len(shape) < 2 or shape[0] != 1 for shape in shapes):
+        return made, left
+    try:
+        two = fast._for_batch(2)
+    except Exception:  # of any kind: the user's function met another size
+        return made, left
+    return (made, left) if _left(two) else (two, [])
+
+
+def _left(made: Version) -> list[str]:
     """What no file can hold, and why."""
+    parts = needed(made.schedule, set(made.graph.outputs))
     names: Counter[str] = Counter()
     reasons: dict[str, str] = {}
     for graph, part in with_graphs(made.graph, parts):

@@ -13,7 +13,7 @@ import pytest
 import sparsejax as sj
 from benchmarks.web.browser import BROWSER, browsed
 from sparsejax.ops import _ffi
-from tests.compiler.files.functions import CALLS
+from tests.compiler.files.functions import CALLS, recurrent
 from tests.compiler.files.other_readers import TOLERANCE, Case, cases, difference
 
 ROOT = Path(__file__).parents[3]
@@ -105,15 +105,22 @@ READERS = {
 }
 
 
+FILES = {
+    "images": CALLS["images"],
+    "loops": (lambda p, x: recurrent(p, x)["all"], *CALLS["loops"][1:]),
+}
+
+
+@pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize(
     "reader",
     [pytest.param(name, marks=[pytest.mark.browser] * (name == "browser")) for name in READERS],
 )
-def test_one_file_is_the_same_in_five_readers(reader, tmp_path):
+def test_one_file_is_the_same_in_five_readers(reader, file, tmp_path):
     read, here, needed = READERS[reader]
     if not here:
         pytest.skip(f"needs {needed}")
-    function, params, inputs = CALLS["images"]
+    function, params, inputs = FILES[file]
     (x,) = inputs(1)
     fast = sj.compile(function, params, x, tune=False)
     sj.save(fast, tmp_path / "net")

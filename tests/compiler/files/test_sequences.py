@@ -3,6 +3,7 @@
 import json
 import re
 
+import equinox as eqx
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -52,6 +53,19 @@ def over_time(params, x):
     """The first axis is time, and there are no items."""
     turn = lambda h, x: (jnp.tanh(x @ params["in"] + h @ params["own"]),) * 2
     return lax.scan(turn, jnp.zeros(16), x)[1] @ params["own"]
+
+
+def test_a_loop_under_vmap_is_saved_by_an_example_of_one():
+    params, rest = eqx.partition(eqx.nn.GRUCell(6, 8, key=jax.random.key(0)), eqx.is_array)
+
+    def mapped(params, x):
+        cell = eqx.combine(params, rest)
+        turn = lambda h, x: (cell(x, h),) * 2
+        return jax.vmap(lambda item: lax.scan(turn, jnp.zeros(8), item)[1])(x)
+
+    _, loaded = saved(mapped, params, X[:1])
+    assert loaded.inputs[0].shape == ("batch", 7, 6)
+    assert_close(loaded(X), jax.jit(mapped)(params, X))
 
 
 def counted(params, x):

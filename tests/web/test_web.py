@@ -7,8 +7,10 @@ import shutil
 import subprocess
 import urllib.parse
 import zlib
+from operator import contains
 from pathlib import Path
 
+import jax
 import matplotlib.image
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 RUN = ROOT / "tests" / "web" / "run.mjs"
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(
-    len(list((ROOT / "web" / "src").glob("*.wasm"))) < 2,
+    len(list((ROOT / "web" / "src").glob("*.wasm"))) < 4,
     reason="the modules are not built: make web",
 )
 in_node = pytest.mark.skipif(NODE is None, reason="no node on PATH")
@@ -33,12 +35,14 @@ def in_browser(test):
     return pytest.mark.browser(pytest.mark.skipif(BROWSER is None, reason=reason)(test))
 
 
-def saved(file, name="rows"):
+def saved(file, name="rows", times=1):
+    """Saves a network, its weights `times` what they were: an input, and what Python finds."""
     function, params, inputs = CALLS[name]
+    params = jax.tree.map(lambda weights: times * weights, params)
     (x,) = inputs(3)
     fast = sj.compile(function, params, x, tune=False)
     sj.save(fast, file)
-    return x, np.asarray(fast(x))
+    return x, jax.tree.map(np.asarray, fast(x))
 
 
 def test_modules_are_small():
@@ -70,11 +74,29 @@ def test_bad_input_gets_a_sentence_in_node(tmp_path):
         assert done.returncode == 1 and said in done.stderr, done.stderr
 
 
+# When a thread fails -> what stands in helper.js for what it has, and what is said.
+FAULTS = {
+    "start": ("instance(module, memory)", "instance(module)", "got no further thread: "),
+    "call": ("value = stack", "value = 16", "ran out of memory or met a fault"),
+}
+
+
+def failing(folder, when):
+    """The package with a thread that fails, and what is said then."""
+    before, after, said = FAULTS[when]
+    source = shutil.copytree(ROOT / "web/src", folder / when)
+    shutil.copy(ROOT / "web/package.json", folder)
+    helper = (source / "helper.js").read_text()
+    assert before in helper
+    (source / "helper.js").write_text(helper.replace(before, after))
+    return source, said
+
+
 @in_browser
 def test_a_browser_computes_what_jax_does_in_a_worker(tmp_path):
     x, expected = saved(tmp_path / "net", "images")
     x.tofile(tmp_path / "input")
-    found, unknown, damaged, shared, wrong = browsed("tests/web/page.html", tmp_path)
+    found, unknown, damaged = browsed("tests/web/page.html", tmp_path)
     assert found["info"]["kernels"] in ("simd", "relaxed") and found["info"]["inputs"]
     for output in found["outputs"]:
         actual = np.array(output, np.float32).reshape(expected.shape)
@@ -83,11 +105,119 @@ def test_a_browser_computes_what_jax_does_in_a_worker(tmp_path):
     assert found["seen"][-1] == [size, size]
     assert unknown.startswith("TypeError: run needs a Float32Array for each of")
     assert damaged.startswith("sparsejax: ")
-    one, half = np.array(found["outputs"][0]), len(found["outputs"][0])
-    assert shared["threads"] == 2 and len(shared["outputs"]) == 3 * half
-    for item in range(2):  # of three, which two workers share
-        np.testing.assert_array_equal(shared["outputs"][item * half :][:half], one)
-    assert "as many items as the others, got 7" in wrong
+
+
+@in_browser
+def test_threads_of_a_browser_share_calls_or_items(tmp_path):
+    for name, kind in (("net", "images"), ("other", "rows of attention")):
+        x, expected = saved(tmp_path / name, kind)
+        x.tofile(tmp_path / f"{name}-input")
+    faults = [failing(tmp_path, when)[1] for when in FAULTS]
+    one, *said = browsed("tests/web/threads.html", tmp_path)
+    assert all(map(contains, said[:2], faults)), said[:2]
+    check_threads(one, expected, True, *said[2:7])  # which share each call
+    check_threads(one, expected, False, *said[7:])  # workers, which share items
+
+
+def check_threads(one, other, isolated, shared, wrong, damaged, *closed):
+    """Two networks that ran at a time on two threads each, and what went wrong."""
+    assert (shared["threads"], shared["isolated"]) == (2, isolated)
+    for i, output in enumerate(shared["outputs"]):  # of two alike items and another, or of one item
+        assert output[: len(one)] == one and len(output) == (1 if i % 2 else 3) * len(one)
+        assert i % 2 or output[len(one) :][: len(one)] == one
+    for output in shared["others"]:
+        actual = np.array(output, np.float32).reshape(other.shape)
+        np.testing.assert_allclose(actual, other, atol=TOLERANCE * np.abs(other).max())
+    assert "as many items as the others, got 7" in wrong and damaged.startswith("sparsejax: ")
+    assert closed == ("sparsejax's worker failed: the network was closed.",) * 2
+
+
+THREADS = """
+const [source, file, input, ...more] = process.argv.slice(1);
+const {load} = await import(source), {readFileSync} = await import("node:fs");
+const x = new Float32Array(Uint8Array.from(readFileSync(input)).buffer), said = [];
+const first = async (net, input) => [...Object.values(await net.run(input))[0]];
+const failed = (done) => done.then(() => "", ({message}) => message);
+SCRIPT
+console.log(JSON.stringify(said));
+"""
+SHARED = """
+for (const threads of [1, 3, 16]) {
+  const net = await load(file, {threads}), other = await load(more[0], {threads});
+  for (let i = 0; i < 6; i++) await Promise.all([net.run(x), other.run(x)]);
+  const outputs = [await first(net, x), await first(other, x)];
+  net.close();
+  said.push([net.info.threads, ...outputs, await failed(net.run(x)), await first(other, x)]);
+}
+globalThis.crossOriginIsolated = false;
+said.push((await load(file, {threads: 3})).info.threads);
+"""
+REFUSED = """
+said.push(await failed(load(file, {threads: 257})));
+said.push(await failed(load(readFileSync(file).subarray(0, 200), {threads: 3})));
+const {Memory} = WebAssembly;
+WebAssembly.Memory = function (sizes) { return new Memory({...sizes, maximum: 512}); };
+said.push(await failed(load(file, {threads: 64})));
+const net = await load(file, {threads: 3});
+said.push(await failed(net.run(new Float32Array(24e6))), await failed(net.run(x)));
+WebAssembly.Memory = function () { throw new RangeError("no"); };
+said.push(await failed(load(file, {threads: 3})));
+"""
+FAULT = """
+let net;
+const often = async () => {
+  net ??= await load(file, {threads: 3});
+  for (let i = 0; i < 1e5; i++) await net.run(x);
+};
+said.push(await failed(often()), await failed(often()));
+"""
+
+
+def in_threads(script, *arguments, source=ROOT / "web/src"):
+    """What a script says in Node, which ends by itself."""
+    whole = THREADS.replace("SCRIPT", script)
+    command = [NODE, "--input-type=module", "-e", whole, source / "index.js", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@in_node
+@pytest.mark.parametrize(("name", "times"), [("images", 1), ("loops", 400)])
+def test_threads_share_a_call_and_change_no_bit(name, times, tmp_path):
+    x, _ = saved(tmp_path / "net", name)
+    saved(tmp_path / "other", name, times=-1)
+    np.concatenate([x] * times).tofile(tmp_path / "input")
+    *said, apart = in_threads(SHARED, *(tmp_path / file for file in ("net", "input", "other")))
+    assert apart == 1
+    _, one, other, *_ = said[0]
+    assert one != other
+    for threads, found in zip((1, 3, 16), said, strict=True):
+        assert found == [threads, one, other, "the network was closed", other]
+
+
+@in_node
+def test_what_threads_cannot_do_is_said_in_a_sentence(tmp_path):
+    x, _ = saved(tmp_path / "net")
+    x.tofile(tmp_path / "input")
+    many, damaged, stacks, batch, good, memory = in_threads(
+        REFUSED, tmp_path / "net", tmp_path / "input"
+    )
+    assert many == "load needs threads of 1 to 256, got 257."
+    assert damaged.startswith("sparsejax: ")
+    assert stacks.startswith("sparsejax got no further thread: sparsejax found no memory for")
+    assert batch == "sparsejax found no memory for 96000000 bytes." and good == ""
+    assert memory.startswith("sparsejax found no 2 GiB of addresses for threads to share (no)")
+
+
+@in_node
+@pytest.mark.parametrize("when", FAULTS)
+def test_a_thread_that_fails_takes_its_network_down_with_a_sentence(when, tmp_path):
+    source, said = failing(tmp_path, when)
+    x, _ = saved(tmp_path / "net", "images")
+    x.tofile(tmp_path / "input")
+    for message in in_threads(FAULT, tmp_path / "net", tmp_path / "input", source=source):
+        assert said in message
 
 
 # What is missing -> how a page would find it so, and what is said.

@@ -11,7 +11,10 @@ export interface Port {
 export interface Info {
   /** "relaxed" where multiplications and additions fuse, else "simd". */
   kernels: "relaxed" | "simd";
-  /** Workers, each with a network of its own; 1 where there are none. */
+  /**
+   * Threads that share each call in Node and on pages that are cross-origin isolated; on others workers,
+   * each with a network of its own; 1 where there are none.
+   */
   threads: number;
   inputs: Port[];
   outputs: Port[];
@@ -21,11 +24,11 @@ export interface Network {
   readonly info: Info;
   /**
    * The outputs by name. Inputs are Float32Arrays by name, or one array where there is one input;
-   * their length says how many items there are. A call goes to the least busy worker, the items of
-   * a batch to all of them.
+   * their length says how many items there are. All threads share a call; where memory cannot be shared
+   * it goes to the least busy worker, the items of a batch to all of them.
    */
   run(inputs: Record<string, Float32Array> | Float32Array): Promise<Record<string, Float32Array>>;
-  /** Ends the worker, and with it the calls under way. */
+  /** Ends the threads, and with them the calls under way; later ones are refused. */
   close(): void;
 }
 
@@ -34,7 +37,7 @@ export interface Options {
   onProgress?: (progress: {loaded: number; total?: number}) => void;
   /** Run in a worker, so that a page never freezes; true where there are workers. */
   worker?: boolean;
-  /** Workers to share items and calls; 1. One item takes one thread. */
+  /** Threads, 1 to 256; 1. Without a worker a page has one. */
   threads?: number;
 }
 

@@ -22,21 +22,21 @@ const system = {
   clock_time_get: () => NOT_SUPPORTED,
 };
 
-const compiled = new Map(); // by the kernels' name, for all networks of this thread
+/** Can threads share memory here? Browsers ask for two headers of the page. */
+export const canShare = () => typeof SharedArrayBuffer === "function" && globalThis.crossOriginIsolated !== false;
 
-/** The exports of a fresh instance; a network that faults takes only its own down. */
-export async function instance(kernels) {
-  if (!compiled.has(kernels)) {
-    const module = compile(new URL(`./sparsejax-${kernels}.wasm`, import.meta.url));
-    compiled.set(kernels, module);
-    module.catch(() => compiled.delete(kernels));
+const compiled = new Map(); // by name, for all networks of this thread
+
+/** The compiled module, while it arrives where the engine can. */
+export function moduleOf(name) {
+  if (!compiled.has(name)) {
+    const module = compile(new URL(`./sparsejax-${name}.wasm`, import.meta.url));
+    compiled.set(name, module);
+    module.catch(() => compiled.delete(name));
   }
-  const {exports} = await WebAssembly.instantiate(await compiled.get(kernels), {wasi_snapshot_preview1: system});
-  exports._initialize();
-  return exports;
+  return compiled.get(name);
 }
 
-/** The module, compiled while it arrives where the engine can. */
 async function compile(url) {
   if (url.protocol === "file:" || !WebAssembly.compileStreaming) return WebAssembly.compile(await bytesOf(url));
   try {
@@ -45,6 +45,28 @@ async function compile(url) {
     if (!(error instanceof TypeError)) throw error;
     return WebAssembly.compile(await bytesOf(url)); // of a server that calls it something else
   }
+}
+
+/** Memory for several threads; web/build.py has its sizes. */
+export function sharedMemory() {
+  try {
+    return new WebAssembly.Memory({initial: 256, maximum: 32768, shared: true});
+  } catch ({message}) {
+    throw new RangeError(`sparsejax found no 2 GiB of addresses for threads to share (${message}); load the network with threads: 1.`);
+  }
+}
+
+/** An instance; a network that faults takes only its own down. */
+export async function instance(module, memory) {
+  const imports = {wasi_snapshot_preview1: system, env: {memory}};
+  return (await WebAssembly.instantiate(module, imports)).exports;
+}
+
+/** A worker, of browsers or of Node. */
+export async function workerAt(url) {
+  if (typeof Worker === "function") return new Worker(url, {type: "module"});
+  const {Worker: Thread} = await import("node:worker_threads");
+  return new Thread(url, {execArgv: []}); // which might be for the program alone, as --input-type is
 }
 
 /** The bytes behind a URL or path, or those that are given. */

@@ -1,14 +1,32 @@
 /* A network in one instance of the runtime: the C interface of sparsejax.h, in JavaScript's words. */
 
-import {instance, kernelsHere} from "./modules.js";
+import {canShare, instance, kernelsHere, moduleOf, sharedMemory, workerAt} from "./modules.js";
 
 const ANY_BATCH = -1n;
 const POINTER = 4, PORT = 24, BUFFER = 8;
+const STACK = 1 << 20; // bytes of a thread
 
-/** The network in the bytes of a file that sparsejax.save wrote. */
-export async function networkOf(bytes) {
-  const kernels = kernelsHere();
-  return new Network(await instance(kernels), kernels, bytes);
+/** The network in the bytes of a file that sparsejax.save wrote; with several threads where these can share memory. */
+export async function networkOf(bytes, threads = 1) {
+  const kernels = kernelsHere(), several = threads > 1 && canShare();
+  const module = await moduleOf(several ? `${kernels}-threads` : kernels);
+  const memory = several ? sharedMemory() : undefined;
+  const exports = await instance(module, memory);
+  exports._initialize();
+  const network = new Network({memory, ...exports}, kernels, bytes);
+  if (several) await network.share(module, threads);
+  return network;
+}
+
+/** Resolves when a helper began, and rejects when it cannot. */
+function answered(helper, message) {
+  return new Promise((resolve, reject) => {
+    const failed = (error) => reject(error.message ? error : new Error("it could not be started"));
+    const heard = ({error}) => (error ? reject(new Error(error)) : resolve());
+    if (helper.on) helper.on("message", heard).on("error", failed);
+    else Object.assign(helper, {onmessage: ({data}) => heard(data), onerror: failed});
+    helper.postMessage(message);
+  });
 }
 
 class Network {
@@ -17,6 +35,7 @@ class Network {
   #batch = 0;
   #buffers; // pointers of inputs and outputs for the batch that ran last
   #broken = "";
+  #helpers = []; // workers
 
   constructor(exports, kernels, bytes) {
     this.#c = exports;
@@ -29,6 +48,32 @@ class Network {
     const inputs = this.#ports(exports.sparsejax_num_inputs(this.#model), exports.sparsejax_input);
     const outputs = this.#ports(exports.sparsejax_num_outputs(this.#model), exports.sparsejax_output);
     this.info = {kernels, threads: 1, inputs, outputs};
+  }
+
+  /** Starts the other threads of `threads`. */
+  async share(module, threads) {
+    const {memory, __tls_size: storage} = this.#c;
+    const begin = async () => {
+      const stack = this.#memory(STACK) + STACK, own = this.#memory(storage.value + 16);
+      const helper = await workerAt(new URL("./helper.js", import.meta.url));
+      this.#helpers.push(helper);
+      await answered(helper, {module, memory, stack, storage: (own + 15) & ~15});
+      helper.unref?.(); // Node may end when nothing else is left to do
+    };
+    const begun = await Promise.allSettled(Array.from({length: threads - 1}, begin));
+    const failed = begun.find(({reason}) => reason);
+    if (failed) {
+      this.close();
+      throw new Error(`sparsejax got no further thread: ${failed.reason.message}`);
+    }
+    if (this.#c.sparsejax_set_threads(this.#model, threads)) throw this.#error();
+    this.info.threads = threads;
+  }
+
+  /** Ends the other threads. */
+  close() {
+    for (const helper of this.#helpers) helper.terminate();
+    this.#broken = "the network was closed";
   }
 
   /** The outputs by name for inputs by name, Float32Arrays both. */
@@ -142,6 +187,7 @@ class Network {
     try {
       return call();
     } catch (fault) {
+      this.close();
       this.#broken = `sparsejax ran out of memory or met a fault (${fault.message}); load the network again.`;
       throw new Error(this.#broken);
     }

@@ -1,14 +1,15 @@
-/* Workers with a network each: calls go to the least busy one, and the items of a batch to all. */
+/* Workers: one with a network of several threads where these can share memory, else each with a network of its own, to
+   which calls and the items of a batch go. */
 
-import {joined} from "./modules.js";
+import {canShare, joined} from "./modules.js";
 
 export class Pool {
   #workers;
 
   static async of(bytes, threads) {
-    const pool = new Pool(Array.from({length: threads}, () => new End()));
+    const shared = canShare(), pool = new Pool(Array.from({length: shared ? 1 : threads}, () => new End()));
     try {
-      const [info] = await Promise.all(pool.#workers.map((worker) => worker.ask({load: bytes})));
+      const [info] = await Promise.all(pool.#workers.map((worker) => worker.ask({load: bytes, threads: shared ? threads : 1})));
       pool.info = {...info, threads};
       return pool;
     } catch (error) {
@@ -56,6 +57,7 @@ class End {
   #thread = new Worker(new URL("./worker.js", import.meta.url), {type: "module"});
   #waiting = new Map();
   #next = 0;
+  #failed = "";
 
   constructor() {
     this.#thread.onmessage = ({data: {id, value, error}}) => {
@@ -72,6 +74,7 @@ class End {
 
   ask(message) {
     return new Promise((resolve, reject) => {
+      if (this.#failed) throw new Error(this.#failed);
       this.#waiting.set(this.#next, {resolve, reject});
       this.#thread.postMessage({id: this.#next++, ...message});
     });
@@ -83,7 +86,8 @@ class End {
   }
 
   #fail(why) {
-    for (const {reject} of this.#waiting.values()) reject(new Error(`sparsejax's worker failed: ${why}.`));
+    this.#failed = `sparsejax's worker failed: ${why}.`;
+    for (const {reject} of this.#waiting.values()) reject(new Error(this.#failed));
     this.#waiting.clear();
   }
 }

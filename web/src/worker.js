@@ -4,9 +4,9 @@ import {networkOf} from "./network.js";
 
 let network;
 
-onmessage = async ({data: {id, load, run}}) => {
+onmessage = async ({data: {id, load, threads, run}}) => {
   try {
-    if (load) network = await networkOf(load);
+    if (load) network = await networkOf(load, threads);
     postMessage({id, value: load ? network.info : network.run(run)});
   } catch ({name, message}) {
     postMessage({id, error: {name, message}});

@@ -16,7 +16,8 @@ using namespace sparsejax;
 
 namespace {
 
-constexpr int64_t kMostThreads = 256;
+constexpr bool kHasThreads = SPARSEJAX_THREADS || SPARSEJAX_SHARED_MEMORY;
+constexpr int64_t kMostThreads = kHasThreads ? 256 : 1;
 constexpr int64_t kMostScratch = int64_t{1} << 29;  // floats of a run on one thread, 2 GiB
 
 thread_local char last_error[512] = "";
@@ -210,8 +211,8 @@ sparsejax_status sparsejax_output(const sparsejax_model* model, int32_t index,
 
 sparsejax_status sparsejax_set_threads(sparsejax_model* model, int32_t threads) {
   if (!model) return fail(SPARSEJAX_BAD_ARGUMENT, "there is no model");
-  if (threads < 1 || threads > (SPARSEJAX_THREADS ? kMostThreads : 1))
-    return fail(SPARSEJAX_BAD_ARGUMENT, SPARSEJAX_THREADS
+  if (threads < 1 || threads > kMostThreads)
+    return fail(SPARSEJAX_BAD_ARGUMENT, kHasThreads
                                             ? "threads need to be 1 to 256"
                                             : "this build has no threads: 1 is all there is");
   return guarded([&] {

@@ -1,13 +1,8 @@
-// parallel_for and Team of a build without threads.
+// Team of a build without threads.
 #pragma once
 #include "threads/thread_pool.h"
 
 namespace sparsejax {
-
-template <class F>
-void parallel_for(const ThreadPool&, int64_t n, const F& f) {
-  for (int64_t i = 0; i < n; i++) f(i);
-}
 
 class Team {
  public:

@@ -13,6 +13,13 @@
 #include <mutex>
 #include <thread>
 #endif
+// WebAssembly that shares its memory with instances on other threads, which JavaScript makes.
+#if defined(__wasm_atomics__) && !SPARSEJAX_THREADS
+#define SPARSEJAX_SHARED_MEMORY 1
+#include <atomic>
+#else
+#define SPARSEJAX_SHARED_MEMORY 0
+#endif
 
 namespace sparsejax {
 
@@ -20,6 +27,31 @@ namespace sparsejax {
 using Mutex = std::mutex;
 using Lock = std::lock_guard<std::mutex>;
 inline int64_t num_machine_threads() { return std::thread::hardware_concurrency(); }
+inline void let_others_run() { std::this_thread::yield(); }
+#elif SPARSEJAX_SHARED_MEMORY
+inline void let_others_run() {  // for 50 us
+  int32_t never = 0;
+  __builtin_wasm_memory_atomic_wait32(&never, 0, 50000);
+}
+class Mutex {
+ public:
+  void lock() {
+    while (held_.exchange(true, std::memory_order_acquire)) let_others_run();
+  }
+  void unlock() { held_.store(false, std::memory_order_release); }
+
+ private:
+  std::atomic<bool> held_{false};
+};
+class Lock {
+ public:
+  explicit Lock(Mutex& mutex) : mutex_(mutex) { mutex_.lock(); }
+  ~Lock() { mutex_.unlock(); }
+
+ private:
+  Mutex& mutex_;
+};
+inline int64_t num_machine_threads() { return 1; }
 #else
 struct Mutex {};
 struct Lock {

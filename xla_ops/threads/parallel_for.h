@@ -2,7 +2,16 @@
 #pragma once
 #include "threads/machine.h"
 #if !SPARSEJAX_THREADS
-#include "threads/alone.h"
+#include "threads/thread_pool.h"
+
+namespace sparsejax {
+
+template <class F>
+void parallel_for(const ThreadPool&, int64_t n, const F& f) {
+  for (int64_t i = 0; i < n; i++) f(i);
+}
+
+}  // namespace sparsejax
 #else
 #include <algorithm>
 #include <atomic>

@@ -36,8 +36,10 @@ class Thrown {
   }
 
  private:
+#ifdef __cpp_exceptions
   std::atomic_flag kept_ = ATOMIC_FLAG_INIT;
   std::exception_ptr error_;
+#endif
 };
 
 }  // namespace sparsejax

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.special import erf, erfc, expit
+import scipy  # whose parts are imported when they are called
 
 
 def _select(which: np.ndarray, *cases: np.ndarray) -> np.ndarray:
@@ -31,8 +31,8 @@ ELEMENTWISE: dict[str, Callable] = {
     "cos": np.cos,
     "div": np.divide,
     "eq": np.equal,
-    "erf": erf,
-    "erfc": erfc,
+    "erf": lambda x: scipy.special.erf(x),
+    "erfc": lambda x: scipy.special.erfc(x),
     "exp": np.exp,
     "expm1": np.expm1,
     "ge": np.greater_equal,
@@ -41,7 +41,7 @@ ELEMENTWISE: dict[str, Callable] = {
     "le": np.less_equal,
     "log": np.log,
     "log1p": np.log1p,
-    "logistic": expit,
+    "logistic": lambda x: scipy.special.expit(x),
     "lt": np.less,
     "max": maximum,
     "min": minimum,

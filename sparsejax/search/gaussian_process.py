@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from jaxtyping import Float, Int
-from scipy.linalg import cho_factor, cho_solve
 
 from sparsejax.search.samplers import Sampler, Trial
 from sparsejax.search.space import Choice, Interval, Space, check_space, drawn
@@ -80,8 +80,8 @@ def fit(
     for length in LENGTHS:
         for noise in NOISES:
             kernel = np.exp(-distances / length) + noise * np.eye(len(points))
-            factor = cho_factor(kernel, lower=True)
-            weights = cho_solve(factor, scores)
+            factor = scipy.linalg.cho_factor(kernel, lower=True)
+            weights = scipy.linalg.cho_solve(factor, scores)
             likelihood = -0.5 * scores @ weights - np.log(np.diag(factor[0])).sum()
             if likelihood > best:
                 best, found = likelihood, Fitted(points, factor, weights, length)
@@ -97,7 +97,7 @@ def expected_improvement(
 
     near = np.exp(-_distances(space, points, fitted.points) / fitted.length)
     mean = near @ fitted.weights
-    spent = np.sum(near * cho_solve(fitted.factor, near.T).T, axis=1)
+    spent = np.sum(near * scipy.linalg.cho_solve(fitted.factor, near.T).T, axis=1)
     deviation = np.sqrt(np.maximum(1.0 - spent, 1e-12))
     lift = (mean - best) / deviation
     return deviation * (lift * norm.cdf(lift) + norm.pdf(lift))

@@ -7,8 +7,8 @@ from statistics import fmean, variance
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import scipy
 from jaxtyping import Array, Float
-from scipy.special import stdtrit
 
 from sparsejax.doors import PLAN, checked
 from sparsejax.masks.global_threshold import cut_globally
@@ -169,5 +169,5 @@ def _difference(
     degrees = sum(errors) ** 2 / sum(
         e**2 / (len(values) - 1) for e, values in zip(errors, (one, other), strict=True)
     )
-    half = float(stdtrit(degrees, 0.5 + confidence / 2)) * error
+    half = float(scipy.special.stdtrit(degrees, 0.5 + confidence / 2)) * error
     return difference, (difference - half, difference + half)

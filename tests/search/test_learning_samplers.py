@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy
 
 import sparsejax as sj
 from sparsejax.search import gaussian_process as processes
@@ -66,7 +67,7 @@ def test_the_process_goes_through_what_it_knows_and_expects_nothing_there():
 def test_expected_improvement_by_hand():
     # One trial with score 0, kernel 1 + 1e-4 there; a point that differs in all names: k = e^-2.
     space, points = {"x": ("a", "b")}, np.array([[0]])
-    factor = processes.cho_factor(np.array([[1.0]]), lower=True)
+    factor = scipy.linalg.cho_factor(np.array([[1.0]]), lower=True)
     fitted = processes.Fitted(points, factor, np.array([0.5]), 0.5)
     gain = processes.expected_improvement(fitted, space, np.array([[1]]), best=0.2)
     k = np.exp(-2.0)

@@ -28,8 +28,6 @@ class Refusal(NamedTuple):
 def refusal(fast: CompiledFunction) -> Refusal | None:
     """Why no file can hold the function; None where one can."""
     made, left = _judged(fast)
-    graph = made.graph
-    parts = needed(made.schedule, set(graph.outputs))
     if left:
         return Refusal(
             left,
@@ -37,6 +35,8 @@ def refusal(fast: CompiledFunction) -> Refusal | None:
             f"known how often they run, got in XLA {'; '.join(left)}; leave that out, or pass "
             "allow_xla=True for what JAX alone runs.",
         )
+    graph = made.graph
+    parts = needed(made.schedule, set(graph.outputs))
     names = trees.input_names(jax.tree.structure(fast._example))
     read = {v for part in parts for v in part.inputs} | set(graph.outputs)
     unused = [name for name, v in zip(names, graph.inputs, strict=True) if v not in read]

@@ -302,7 +302,7 @@ void run_model(sparsejax_model* model) { results_of(model, {}); }
 void run_any_file(const uint8_t* bytes, size_t size) {
   const std::vector<uint8_t> tight(bytes, bytes + size);
   Model read;
-  if (!read_model(tight.data(), static_cast<int64_t>(size), read).empty()) return;
+  if (!read_model(tight.data(), static_cast<int64_t>(size), kernels().isa, read).empty()) return;
   if (!is_small(read)) return;
   sparsejax_model* model = nullptr;
   if (sparsejax_load(tight.data(), size, &model) != SPARSEJAX_OK) return;

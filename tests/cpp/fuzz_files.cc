@@ -47,7 +47,8 @@ void run_limited(const uint8_t* bytes, size_t size) {
   bool small = false;
   limited("reading", size, kReading, [&] {
     Model read;
-    small = read_model(tight.data(), static_cast<int64_t>(size), read).empty() && is_small(read);
+    small = read_model(tight.data(), static_cast<int64_t>(size), kernels().isa, read).empty() &&
+            is_small(read);
   });
   if (!small) return;
   sparsejax_model* model = nullptr;

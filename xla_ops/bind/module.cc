@@ -60,8 +60,9 @@ auto array(std::vector<T> vector) {
 // The programs in a file, words and floats of each, and the JSON of its graph.
 nb::tuple read_model(const nb::bytes& file) {
   sparsejax::Model model;
-  const std::string wrong = sparsejax::read_model(static_cast<const uint8_t*>(file.data()),
-                                                  static_cast<int64_t>(file.size()), model);
+  const std::string wrong =
+      sparsejax::read_model(static_cast<const uint8_t*>(file.data()),
+                            static_cast<int64_t>(file.size()), sparsejax::kernels().isa, model);
   if (!wrong.empty()) throw std::invalid_argument(wrong);
   nb::list programs;
   for (sparsejax::SavedProgram& saved : model.programs)

@@ -38,16 +38,39 @@ int64_t cached_cols(double part, int64_t tile, int64_t pitch, const ProductKerne
   return std::max<int64_t>(1, part * cache_bytes() * sets / std::max<int64_t>(64, bytes));
 }
 
+#ifdef __wasm__
+constexpr bool kWasm = true;
+#else
+constexpr bool kWasm = false;
+#endif
+
+// Rows whose sums are in registers together (product_blocks.cc).
+double rows_at_once(const ProductLayout& layout) {
+  return kWasm && layout.storage == Storage::kBlocks && layout.tile > 3 ? 2 : layout.block;
+}
+
+// Cycles in which the instructions of a nonzero can begin, 5.5 a cycle. Only engines of WebAssembly
+// may need longest for that: they load x on its own, take 11 more for each tile, and have no
+// register left for one of 4 x 3 sums.
+double issue_cycles(double vectors, double tiles, const ProductLayout& layout) {
+  if (!kWasm) return 0;
+  if (layout.storage == Storage::kRows) return (2 * vectors + 11 * tiles) / 5.5;
+  if (layout.tile == 3 && layout.block > 2) return 0.58 * vectors;
+  return (vectors + (vectors + 11 * tiles) / rows_at_once(layout)) / 5.5;
+}
+
 // Cycles of a row on all tiles: two products and two loads a cycle, weights among them, and a
 // latency of 4 in each chain of sums.
 double row_cycles(const Shape& shape, const ProductLayout& layout, double product_cost,
                   int64_t lanes) {
   const double vectors = divide_up(shape.pixels, lanes);
-  const double tiles = std::ceil(vectors / layout.tile), block = layout.block;
+  const double tiles = std::ceil(vectors / layout.tile);
+  const double block = rows_at_once(layout);
   const bool rows = layout.storage == Storage::kRows;
   const double multiplications = 0.5 * vectors, chains = 4.2 * tiles / block;
   const double loads = rows ? 0.5 * vectors + 0.35 * tiles : 0.55 * (vectors / block + tiles);
-  const double product = std::max(std::max(multiplications, loads), chains);
+  const double product = std::max(
+      {multiplications, loads, chains, issue_cycles(vectors, tiles, layout)});
   const double chunks = divide_up(shape.cols, layout.chunk_cols);
   return chunks * (6 * tiles + 2 * vectors) + shape.nonzeros * product * product_cost;
 }

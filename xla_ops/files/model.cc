@@ -25,9 +25,9 @@ bool check_whole(Json graph, Problem& problem) {
                       "; in Python sj.load(path, allow_xla=True) reads it");
 }
 
-std::string read_one(const Container& container, Json graph, Model& model) {
+std::string read_one(const Container& container, Json graph, bool keeps_layouts, Model& model) {
   model.programs.resize(1);
-  const std::string wrong = read_program(container, graph, "", model.programs[0]);
+  const std::string wrong = read_program(container, graph, "", keeps_layouts, model.programs[0]);
   model.inputs = model.programs[0].inputs;
   model.outputs = model.programs[0].outputs;
   return wrong;
@@ -58,7 +58,8 @@ std::vector<int64_t> item_sizes(const std::vector<Port>& ports, bool batch_free,
   return sizes;
 }
 
-std::string read_sequence(const Container& container, Json graph, Model& model) {
+std::string read_sequence(const Container& container, Json graph, bool keeps_layouts,
+                          Model& model) {
   Problem problem("file");
   model.is_sequence = true;
   read_ports(graph, "inputs", model.inputs, problem);
@@ -69,7 +70,7 @@ std::string read_sequence(const Container& container, Json graph, Model& model) 
     if (!wrong.empty()) return;
     const std::string prefix = std::to_string(model.programs.size()) + "/";
     model.programs.emplace_back();
-    wrong = read_program(container, program, prefix, model.programs.back());
+    wrong = read_program(container, program, prefix, keeps_layouts, model.programs.back());
     for (const Port& port : model.programs.back().inputs)
       problem.need(!port.shape.empty() && port.shape[0] == kBatch, "a program has no free batch");
   });
@@ -88,7 +89,7 @@ std::string read_sequence(const Container& container, Json graph, Model& model) 
 
 }  // namespace
 
-std::string read_model(const uint8_t* bytes, int64_t size, Model& model) {
+std::string read_model(const uint8_t* bytes, int64_t size, const std::string& isa, Model& model) {
   Problem problem("file");
   Container container;
   if (!read_container(bytes, size, container, problem)) return problem.text();
@@ -103,8 +104,10 @@ std::string read_model(const uint8_t* bytes, int64_t size, Model& model) {
   const Json graph = document.root();
   if (problem.found() || !check_version(graph, problem) || !check_whole(graph, problem))
     return problem.text();
-  const bool one = graph.member("sequence").kind() == JsonKind::kMissing;
-  return one ? read_one(container, graph, model) : read_sequence(container, graph, model);
+  const bool keeps_layouts = graph.member("layouts").text() == isa;
+  return graph.member("sequence").kind() == JsonKind::kMissing
+             ? read_one(container, graph, keeps_layouts, model)
+             : read_sequence(container, graph, keeps_layouts, model);
 }
 
 }  // namespace sparsejax

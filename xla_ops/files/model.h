@@ -1,5 +1,6 @@
 // A compiled function in a file: safetensors, with "sparsejax" in its metadata, the graph as JSON:
 //   "version" of what wrote it, "reader", the oldest that can read it, and "writer"
+//   "layouts" the instruction set that those of the steps are for; others choose their own
 //   "inputs"  [{"name", "shape", "dtype"}], in the order of the operands; "outputs" likewise. A
 //             shape begins with "batch" where any number of items may stand.
 // and, of a function that is one program,
@@ -36,7 +37,8 @@ struct Model {
 };
 
 // What is wrong with the file, as "file: ..."; empty if nothing is. What is allocated is at most
-// kMostExpansion bytes and a few for each byte of the file.
-[[nodiscard]] std::string read_model(const uint8_t* bytes, int64_t size, Model& model);
+// kMostExpansion bytes and a few for each byte of the file. isa: the instruction set to run it.
+[[nodiscard]] std::string read_model(const uint8_t* bytes, int64_t size, const std::string& isa,
+                                     Model& model);
 
 }  // namespace sparsejax

@@ -12,11 +12,12 @@ namespace {
 
 class Reader {
  public:
-  Reader(const Container& container, Json graph, std::string prefix, SavedProgram& saved,
-         Problem& problem)
+  Reader(const Container& container, Json graph, std::string prefix, bool keeps_layouts,
+         SavedProgram& saved, Problem& problem)
       : container_(container),
         graph_(graph),
         prefix_(std::move(prefix)),
+        keeps_layouts_(keeps_layouts),
         saved_(saved),
         problem_(problem),
         fields_(problem) {}
@@ -104,7 +105,8 @@ class Reader {
     drafted.groups = fields_.number(step, "groups", 1);
     add({fields_.number(step, "residual", kNone), fields_.number(step, "gate", kNone),
          drafted.groups, fields_.code(step, "storage", kStorages)});
-    add(fields_.list_of(4, step, "layout", 0));
+    const std::vector<int64_t> layout = fields_.list_of(4, step, "layout", 0);
+    add(keeps_layouts_ ? layout : std::vector<int64_t>(4));
     add({has_order(drafted.op), fields_.code(step, "pooling", kPoolings),
          fields_.code(step, "binary", kBinaries)});
     add_weights(step.member("weights"), drafted);
@@ -260,6 +262,7 @@ class Reader {
   const Container& container_;
   const Json graph_;
   const std::string prefix_;  // of its tensors
+  const bool keeps_layouts_;
   SavedProgram& saved_;
   Problem& problem_;
   Fields fields_;
@@ -295,9 +298,9 @@ int64_t item_floats(const Port& port) {
 }
 
 std::string read_program(const Container& container, Json graph, const std::string& prefix,
-                         SavedProgram& saved) {
+                         bool keeps_layouts, SavedProgram& saved) {
   Problem problem("file");
-  Reader reader(container, graph, prefix, saved, problem);
+  Reader reader(container, graph, prefix, keeps_layouts, saved, problem);
   reader.read();
   if (problem.found()) return problem.text();
   const std::string refused =

@@ -31,7 +31,9 @@ void read_ports(Json graph, const char* side, std::vector<Port>& ports, Problem&
 int64_t item_floats(const Port& port);
 
 // What is wrong with it; empty if nothing is. Its tensors have names that begin with `prefix`.
+// Without its layouts, all but the storage of weights is left to whoever packs them.
 [[nodiscard]] std::string read_program(const Container& container, Json graph,
-                                       const std::string& prefix, SavedProgram& saved);
+                                       const std::string& prefix, bool keeps_layouts,
+                                       SavedProgram& saved);
 
 }  // namespace sparsejax

@@ -27,8 +27,8 @@ void rows_pass(const Strip& strip, const Cut& cut, int64_t row) {
 template <class V, int K, int step>
 void plane(const Strip& strip, int64_t out_rows, const Cut& cut) {
   int64_t row = 0;
-  if (step == 1 && cut.vectors == 1)
-    for (; out_rows - row >= 7 && out_rows - row != 8; row += 7)
+  if constexpr (step == 1 && lanes_of<V> > 4)  // strips of 4 columns have few rows
+    for (; cut.vectors == 1 && out_rows - row >= 7 && out_rows - row != 8; row += 7)
       rows_pass<V, K, step, 7>(strip, cut, row);
   for (; out_rows - row >= 4 && out_rows - row != 5; row += 4)
     rows_pass<V, K, step, 4>(strip, cut, row);

@@ -18,6 +18,20 @@ SPARSEJAX_INLINE void add_column(const float* w, const V* in, V (*sum)[T]) {
   if constexpr (r + 1 < R) add_column<T, R, r + 1>(w, in, sum);
 }
 
+// A column of 2 rows: two weights and one vector of x at a time beside the sums.
+template <int T, class V>
+SPARSEJAX_INLINE void add_two(const float* w, const float* x, V (*sum)[T]) {
+  const V first = splat<V>(w[0]), second = splat<V>(w[1]);
+#pragma GCC unroll 16
+  for (int t = 0; t < T; t++) {
+    const V in = load<V>(x + t * lanes_of<V>);
+    sum[0][t] += first * in;
+    sum[1][t] += second * in;
+    load_behind(sum[0][t], x);
+    load_behind(sum[1][t], x);
+  }
+}
+
 // Rows [part, part + R) of blocks of B rows: each load of x feeds R products.
 template <int T, int R, int B, class V>
 SPARSEJAX_INLINE void part_tile(const ProductChunk& chunk, const Tile& tile, int part) {
@@ -38,10 +52,14 @@ SPARSEJAX_INLINE void part_tile(const ProductChunk& chunk, const Tile& tile, int
       for (int32_t i = 0; i < runs.count; i++, w += B) {
         const float* x = column<V>(tile, *number++);
         if constexpr (kByElement) x = as_is(x);  // one addition for all loads
-        V in[T];
+        if constexpr (kWasm && R == 2) {
+          add_two<T>(w, x, sum);
+        } else {
+          V in[T];
 #pragma GCC unroll 16
-        for (int t = 0; t < T; t++) in[t] = load<V>(x + t * lanes_of<V>);
-        add_column<T, R, 0>(w, in, sum);
+          for (int t = 0; t < T; t++) in[t] = load<V>(x + t * lanes_of<V>);
+          add_column<T, R, 0>(w, in, sum);
+        }
       }
 #pragma GCC unroll 8
       for (int r = 0; r < R; r++) finish_row<T>(tile, row[r], sum[r]);
@@ -49,14 +67,16 @@ SPARSEJAX_INLINE void part_tile(const ProductChunk& chunk, const Tile& tile, int
   }
 }
 
-// On 16 registers, 4 x 3 twice beats 8 x 1.
+// On 16 registers, 4 x 3 twice beats 8 x 1; on 15 without operands from memory 2 x 6 beats both.
 constexpr int kMostRows = kManyRegisters ? 8 : 4;
-constexpr int kMostVectors[9] = {
-    0, 0, kManyRegisters ? 8 : 4, 0, kByElement ? 6 : kManyRegisters ? 5 : 3, 0, 0, 0, 3};
+constexpr int kTwoRows = kManyRegisters ? 8 : kWasm ? 6 : 4;
+constexpr int kFourRows = kByElement || kWasm ? 6 : kManyRegisters ? 5 : 3;
+constexpr int kMostVectors[9] = {0, 0, kTwoRows, 0, kFourRows, 0, 0, 0, 3};
 
 template <int T, int B, class V>
 void blocks_tile(ProductChunk chunk, Tile tile) {
-  constexpr int R = B < kMostRows ? B : kMostRows;
+  constexpr int kMost = kWasm && T > 3 ? 2 : kMostRows;
+  constexpr int R = B < kMost ? B : kMost;
   for (int part = 0; part < B; part += R) part_tile<T, R, B, V>(chunk, tile, part);
 }
 

@@ -6,10 +6,8 @@ namespace {
 
 template <int T, class V>
 SPARSEJAX_INLINE void add_nonzero(const float* x, V weight, V* sum) {
-#ifdef __aarch64__  // after the sums so far: loads for more nonzeros would make GCC spill
 #pragma GCC unroll 16
-  for (int t = 0; t < T; t++) asm("" : "+r"(x), "+w"(sum[t]));
-#endif
+  for (int t = 0; t < T; t++) load_behind(sum[t], x);
 #pragma GCC unroll 16
   for (int t = 0; t < T; t++) sum[t] += weight * load<V>(x + t * lanes_of<V>);
 }
@@ -117,7 +115,7 @@ void parts_tile(ProductChunk chunk, Tile tile) {
 template <int R>
 constexpr int kSums = kByElement       ? 24
                       : kManyRegisters ? 28
-                      : R == 1         ? 14
+                      : R == 1         ? (kWasm ? 12 : 14)
                                        : 12;
 template <int R>
 constexpr int kMost = kSums<R> / R < 14 ? kSums<R> / R : 14;

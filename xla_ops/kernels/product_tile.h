@@ -46,6 +46,24 @@ constexpr bool kByElement = true;
 constexpr bool kByElement = false;
 #endif
 
+// Engines of WebAssembly have 15 registers on x86-64, and take no operand from memory.
+#ifdef __wasm__
+constexpr bool kWasm = true;
+#else
+constexpr bool kWasm = false;
+#endif
+
+// Keeps what is loaded from x behind the sum so far: compilers would load for more nonzeros at a
+// time and spill.
+template <class V>
+SPARSEJAX_INLINE void load_behind([[maybe_unused]] V& sum, [[maybe_unused]] const float*& x) {
+#if defined(__aarch64__)
+  asm("" : "+r"(x), "+w"(sum));
+#elif defined(__wasm__)
+  asm("" : "+r"(x), "+r"(sum));
+#endif
+}
+
 // A column of x.
 template <class V>
 SPARSEJAX_INLINE const float* column(const Tile& tile, uint16_t number) {

@@ -6,8 +6,13 @@
 namespace sparsejax {
 namespace {
 
-// As compile has them; results depend on neither.
+// As compile has them; results depend on neither. Two strips of a small map are for two threads,
+// which WebAssembly seldom has.
+#ifdef __wasm__
+constexpr PlanOptions kPlan = {112, 0};
+#else
 constexpr PlanOptions kPlan = {112, 400};
+#endif
 // Rows run together, where their values take no more than 16 MB.
 constexpr int64_t kMostRows = 1024, kMostRowFloats = int64_t{1} << 22;
 constexpr size_t kMostPrograms = 8;  // of other numbers of rows, kept

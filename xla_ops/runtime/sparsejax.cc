@@ -177,8 +177,8 @@ sparsejax_status sparsejax_load(const void* bytes, size_t size, sparsejax_model*
       return fail(SPARSEJAX_FAILED,
                   "this CPU has none of the instruction sets that the library was built for");
     Model read;
-    const std::string wrong =
-        read_model(static_cast<const uint8_t*>(bytes), static_cast<int64_t>(size), read);
+    const std::string wrong = read_model(static_cast<const uint8_t*>(bytes),
+                                         static_cast<int64_t>(size), kernels().isa, read);
     if (!wrong.empty()) return fail(SPARSEJAX_BAD_FILE, wrong.c_str());
     std::unique_ptr<sparsejax_model> made(new sparsejax_model(std::move(read)));
     if (made->is_greedy()) return fail(SPARSEJAX_BAD_FILE, "file: a run takes more than 2 GiB");

@@ -127,6 +127,7 @@ def _packed(
     input_tree, output_tree = structures
     graph = {
         **head(reader),
+        "layouts": _ffi.instruction_set(),
         "inputs": _named(ports[0], trees.input_names(input_tree)),
         "outputs": _named(ports[1], trees.names(output_tree, "output")),
         "input_tree": trees.to_json(input_tree, "inputs"),

@@ -23,6 +23,7 @@ from sparsejax.compiler.graph.interpret import interpreter
 from sparsejax.compiler.nodes.concat import Concat
 from sparsejax.ops import _ffi
 from sparsejax.ops._ffi import CODES
+from sparsejax.patterns.layout import Layout
 from tests.compiler.engine.test_engine import Random
 from tests.compiler.files.functions import (
     CALLS,
@@ -96,6 +97,20 @@ def test_random_programs_come_back_to_the_bit(seed):
     if seed < 6:
         x = np.random.default_rng(seed).normal(size=random.input.shape).astype(np.float32)
         assert_raised(region, file, x)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_layouts_are_left_that_another_instruction_set_was_given(seed):
+    random = Random(seed, channels_last=True).grow(6)
+    region = random.head()
+    file = file_of(region, random.layouts)
+    elsewhere = edited(file, lambda graph: graph.update(layouts="another"))
+    ((words, _),), _ = _ffi.read_model(elsewhere)
+    storages = {node: Layout(layout.storage, 0) for node, layout in random.layouts.items()}
+    np.testing.assert_array_equal(words, lower(region, storages).words)
+    x = np.random.default_rng(seed).normal(size=random.input.shape).astype(np.float32)
+    here, there = (LoadedFunction(each)(x)[0] for each in (file, elsewhere))
+    np.testing.assert_allclose(there, here, atol=1e-6 * np.abs(here).max())
 
 
 def saved(function, params, *example, dtype=np.float32):

@@ -69,8 +69,8 @@ double row_cycles(const Shape& shape, const ProductLayout& layout, double produc
   const bool rows = layout.storage == Storage::kRows;
   const double multiplications = 0.5 * vectors, chains = 4.2 * tiles / block;
   const double loads = rows ? 0.5 * vectors + 0.35 * tiles : 0.55 * (vectors / block + tiles);
-  const double product = std::max(
-      {multiplications, loads, chains, issue_cycles(vectors, tiles, layout)});
+  const double product =
+      std::max({multiplications, loads, chains, issue_cycles(vectors, tiles, layout)});
   const double chunks = divide_up(shape.cols, layout.chunk_cols);
   return chunks * (6 * tiles + 2 * vectors) + shape.nonzeros * product * product_cost;
 }

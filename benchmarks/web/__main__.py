@@ -4,7 +4,8 @@
 
 MobileNet-v1 and v2 1.0/224, batch 1, float32, random weights, zeros in the 1x1 convolutions. The
 peers, onnxruntime-web and TensorFlow.js on WebAssembly (XNNPACK) and in plain JavaScript, are
-installed by npm into build/web-peers and run the same dense network. Outputs are compared first;
+installed by npm into build/web-peers and run the same dense network, as is a Node that has what
+browsers have. Outputs are compared first;
 calls take turns, a figure is the median of 30, a ratio the median within a turn, to the fastest
 peer; the first result counts from the file's bytes on, with all that has to be compiled for it.
 """
@@ -34,6 +35,7 @@ from sparsejax.compiler.passes.trace import trace
 HERE, FOLDER = Path(__file__).parent, ROOT / "build" / "web-peers"
 TENSORFLOW = [f"@tensorflow/tfjs-{part}@^4.22" for part in ("core", "backend-wasm", "backend-cpu")]
 PEERS = ["onnxruntime-web@^1.20", *TENSORFLOW]
+NODE = "node@^24"  # older ones do not fuse multiplications and additions
 CASES = ((DENSE, 0.0), (UNSTRUCTURED, 0.8), (UNSTRUCTURED, 0.9), (UNSTRUCTURED, 0.95), (BLOCK, 0.9))
 TOLERANCE = 1e-5  # of the largest output
 PATIENCE = 600  # seconds for a page
@@ -49,18 +51,20 @@ def main() -> None:
     if len(list((ROOT / "web" / "src").glob("*.wasm"))) < 2:
         sys.exit("benchmarks.web needs the modules: run `make web`.")
     FOLDER.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["npm", "install", "--silent", "--prefix", str(FOLDER), *PEERS], check=True)
+    install = ["npm", "install", "--silent", "--prefix", str(FOLDER), NODE, *PEERS]
+    subprocess.run(install, check=True)
     results = {name: of_net(name) for name in options.nets}
     for name, places in results.items():
         for place, found in places.items():
             print(table(f"{name}, {place}", found))
-    publish({"cpu": cpu_name(), "peers": PEERS, **results}, options.json)
+    publish({"cpu": cpu_name(), "node": NODE, "peers": PEERS, **results}, options.json)
 
 
 def of_net(name: str) -> dict[str, Any]:
     """Milliseconds of each case and of the peers, and ratios, by where they ran."""
     files = write(name)
-    command = ["node", str(HERE / "run.mjs"), str(FOLDER), *files]
+    node = FOLDER / "node_modules" / ".bin" / "node"
+    command = [str(node), str(HERE / "run.mjs"), str(FOLDER), *files]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     places = {"node": json.loads(done.stdout.splitlines()[-1])}
     if BROWSER is not None:

@@ -36,7 +36,7 @@ def openvino(model, x, threads):
         "INFERENCE_NUM_THREADS": threads,
     }
     request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
-    request.set_input_tensor(openvino.Tensor(x, shared_memory=True))
+    request.set_input_tensor(openvino.Tensor(x))  # a copy, as x may be gone by then
 
     def call():
         request.infer()

@@ -9,6 +9,7 @@ import numpy as np
 from sparsejax.compiler.build import Built, build
 from sparsejax.compiler.court import CLEAR, Court, Group, signature
 from sparsejax.compiler.graph.graph import Graph, Node, Region
+from sparsejax.compiler.layouts.select import is_product
 from sparsejax.compiler.layouts.tune import Chooser
 from sparsejax.compiler.nodes.control import While, graphs
 from sparsejax.compiler.nodes.primitive import Primitive
@@ -18,6 +19,7 @@ from sparsejax.compiler.shelf import Shelf
 from sparsejax.jaxprs.calls import functions_of
 
 MARGIN = 1.05  # by which XLA must be faster, so that noise decides nothing
+NO_ZEROS = 0.97  # the same for a function without zeros to skip, which is worth keeping if faster
 LARGE = 0.15  # of the time of all regions, from which on XLA is tried for equal layers
 MOST_OUTLIERS = 3  # kinds of them
 WORTH_A_TRIAL = 1.3  # times faster by itself in XLA
@@ -70,8 +72,12 @@ def hand_back(court: Court, chooser: Chooser) -> Verdict:
         if without * MARGIN < now:
             reason = f"with it in XLA the function is {now / without:.2f}x faster"
             best, given = without, given | dict.fromkeys(group, reason)
-    if jitted * MARGIN < best:
+    if jitted * (MARGIN if _skips_zeros(court.built) else NO_ZEROS) < best:
         reason = f"jax.jit of the whole function is {fast / jitted:.2f}x faster"
+        if fast < jitted * MARGIN:
+            reason = (
+                "there are no zeros to skip, and jax.jit of the whole function is about as fast"
+            )
         given = {region: reason for group in groups for region in group}
         return Verdict(given, jitted, jitted, len(untried), jitted, plain=True)
     return Verdict(given, best, jitted, len(untried), court.outside(tuple(given)))
@@ -102,6 +108,12 @@ def outliers(court: Court, chooser: Chooser) -> list[Node]:
         if court.alone(kinds[key][0]) * WORTH_A_TRIAL < micros[kinds[key][0]]
         for node in kinds[key]
     ]
+
+
+def _skips_zeros(built: Built) -> bool:
+    """Is any weight of a product in the regions zero?"""
+    products = (n for region in built.calls for n in region.nodes if is_product(n))
+    return any(not np.all(node.op.matrix()) for node in products)  # type: ignore[attr-defined]
 
 
 def _groups(built: Built, chooser: Chooser) -> list[Group]:

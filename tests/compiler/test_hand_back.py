@@ -88,6 +88,16 @@ def test_what_is_about_as_fast_stays(races, xla):
     assert f"{1e6 * xla:,.0f} by jax.jit alone" in str(report)
 
 
+@pytest.mark.parametrize("jitted, regions", [(1.0, 0), (1.02, 0), (1.05, 1)])
+def test_without_zeros_about_as_fast_is_not_enough(races, jitted, regions):
+    forged, _ = races
+    forged += [(1.0, jitted), (1.0, 1.1)]
+    params = jax.tree.map(jnp.ones_like, PARAMS)
+    report = sj.compile(one_region, params, X).report()
+    assert report.num_regions == regions
+    assert regions or "no zeros to skip" in report.layers[0].reason
+
+
 def test_folded_layers_may_be_faster_than_both(races):
     forged, _ = races
     forged += [(1.0, 1.2), (1.0, 0.8)]

@@ -271,7 +271,8 @@ def compile(
             jax.jit of it, and without one kind of region after the other, for at most 10 s of CPU
             time: what XLA runs faster by 5 % goes back to it, and a function without zeros that is
             not faster here by 3 %. Times are kept in $SPARSEJAX_CACHE or the user's cache folder,
-            and for the process alone if that is "off". False: by a model of the kernels, which is fitted to the machine once (0.1 s).
+            and for the process alone if that is "off". False: by a model of the kernels, which is
+            fitted to the machine once (0.1 s).
         precision: "float32" computes models in bfloat16 and float16, which else stay in XLA, in
             float32: only their results are rounded to what they were, by 2^-9 of them (float16:
             2^-12). Where they differ from the model's own, these were rounded at each step.

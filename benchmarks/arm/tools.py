@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -50,6 +51,28 @@ def compiler() -> str:
     if not shutil.which("gcc"):
         raise MissingError("no gcc for qemu's plugin: apt-get install gcc")
     return PREFIX
+
+
+def cross_options() -> list[str]:
+    """What CMake is told to build for aarch64."""
+    compilers = (f"C_COMPILER={PREFIX}gcc", f"CXX_COMPILER={PREFIX}g++")
+    system = ("SYSTEM_NAME=Linux", "SYSTEM_PROCESSOR=aarch64", "BUILD_TYPE=Release")
+    return [f"-DCMAKE_{each}" for each in (*system, *compilers)]
+
+
+def cmake(*arguments: str) -> None:
+    """Run CMake; end with what it says when it fails.
+
+    Raises:
+        MissingError: there is no CMake.
+    """
+    own = Path(sys.prefix) / "bin" / "cmake"
+    program = str(own) if own.exists() else shutil.which("cmake")
+    if program is None:
+        raise MissingError("no cmake: pip install cmake")
+    done = subprocess.run([program, *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"cmake {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
 
 
 def emulator() -> Program:

@@ -1,11 +1,14 @@
-"""The counts on ARM are compared with the baseline, and loops are found in a listing."""
+"""Counts on ARM are compared with the baseline, loops are found in listings, MNN is asked for."""
 
 import json
 
 import pytest
 
+from benchmarks import kernel_groups
 from benchmarks.arm import __main__ as arm
-from benchmarks.arm.count import innermost_loop
+from benchmarks.arm import mnn
+from benchmarks.arm.count import Bench, innermost_loop
+from benchmarks.arm.tools import MissingError, Program
 
 LISTING = [
     "fmla\tv0.4s, v1.4s, v2.4s",  # the outer loop
@@ -62,3 +65,26 @@ def test_counts_of_another_compiler_are_not_compared(baseline, capsys):
 
 def test_a_layer_is_judged_by_its_leanest_way():
     assert arm.leanest(counts(1.0)["counts"], "1x1", "4x4x4") == {arm.COUNTED: 2.0}
+
+
+def mnn_checkout(folder, version):
+    header = folder / "include" / "MNN" / "MNNDefine.h"
+    header.parent.mkdir(parents=True)
+    numbers = zip(("MAJOR", "MINOR", "PATCH"), version.split("."), strict=True)
+    header.write_text("".join(f"#define MNN_VERSION_{name} {x}\n" for name, x in numbers))
+    return folder
+
+
+def test_mnn_of_another_version_than_its_converter_is_not_built(tmp_path):
+    with pytest.raises(MissingError, match=r"is no checkout of MNN: git clone .*alibaba/MNN"):
+        mnn.build(tmp_path)
+    older = mnn_checkout(tmp_path, "2.9.10")
+    assert mnn.version(older) == "2.9.10"
+    with pytest.raises(MissingError, match=rf"MNN {mnn.WANTED} is needed, got 2\.9\.10: git clone"):
+        mnn.build(older)
+
+
+def test_mnn_is_not_counted_without_a_checkout(tmp_path):
+    bench = Bench(Program("qemu-aarch64"), None, {})
+    assert "--mnn names no checkout" in kernel_groups.mnn_rows(bench, {}, {}, None)
+    assert "is no checkout of MNN" in kernel_groups.mnn_rows(bench, {}, {}, tmp_path)

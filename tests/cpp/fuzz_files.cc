@@ -2,12 +2,15 @@
 // one, else by seeds 0, 1, 2, ...: most inputs are files themselves, one kind of four is choices
 // that make a file, damage it perhaps, and know what it must compute. Whatever a file says, reading
 // and loading it ask for no more than the header says, and a run of a small one does no harm.
-#include <sanitizer/allocator_interface.h>
-
 #include <atomic>
 #include <cstdlib>
 
 #include "files.h"
+
+// As sanitizer/allocator_interface.h has them, which clang brings and g++ does not.
+extern "C" int __sanitizer_install_malloc_and_free_hooks(
+    void (*malloc_hook)(const volatile void*, size_t), void (*free_hook)(const volatile void*));
+extern "C" size_t __sanitizer_get_allocated_size(const volatile void*);
 
 namespace sparsejax::test {
 namespace {

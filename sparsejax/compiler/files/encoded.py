@@ -43,7 +43,7 @@ def encoded(
     rows = math.prod(region.outputs[0].shape[1:-1])
     steps, tensors = _program(region, rows, layouts, dtype)
     reader = GROUPS if any("groups" in step for step in steps["steps"]) else 1
-    ports = _ports(region.inputs, True), _ports(region.outputs, True)
+    ports = _ports(region.inputs, 2), _ports(region.outputs, 2)
     return _packed(reader, ports, (input_tree, output_tree), steps, tensors)
 
 
@@ -82,8 +82,8 @@ def encoded_sequence(
         programs.append(shapes | steps)
     if made.whole.constants:
         tensors["constants"] = np.concatenate(made.whole.constants)
-    free = made.whole.batch > 1
-    ports = _ports(made.graph.inputs, free), _ports(made.graph.outputs, free)
+    rank = 1 if made.whole.batch > 1 else math.inf
+    ports = _ports(made.graph.inputs, rank), _ports(made.graph.outputs, rank)
     contents = {"programs": programs, "sequence": made.sequence}
     return _packed(SEQUENCES, ports, structures, contents, tensors)
 
@@ -151,9 +151,9 @@ def _items(region: Region) -> str:
     return "channels_last" if region.channels_last else "channels_first"
 
 
-def _ports(values: Sequence[Value], batch_free: bool) -> list[Shape]:
-    free = lambda shape: batch_free and len(shape) > 1
-    return [["batch", *v.shape[1:]] if free(v.shape) else list(v.shape) for v in values]
+def _ports(values: Sequence[Value], least: float) -> list[Shape]:
+    """The shapes of inputs or outputs; the batch of those with so many axes is free."""
+    return [["batch", *v.shape[1:]] if len(v.shape) >= least else list(v.shape) for v in values]
 
 
 def _shapes(values: Sequence[Value], region: Region, rows: int) -> list[dict[str, Any]]:

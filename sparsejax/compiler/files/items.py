@@ -133,6 +133,12 @@ def view_of(node: Node, outer: int, batch: int) -> View:
     return View(begin, _joined([*digits[:place], *digits[place + 1 :]]), before)
 
 
+def axis_of_items(value: Value, outer: int, batch: int) -> int | None:
+    """The axis that items lie along, None where there is one item."""
+    found = [axis for axis, digits in enumerate(_axes(value, outer, batch)) if THE_BATCH in digits]
+    return found[0] if found else None
+
+
 def is_all(view: View, floats: int) -> bool:
     """Is it the whole input, as it is?"""
     return view.begin == 0 and view.digits in ([Digit(floats, 1)], [])

@@ -59,7 +59,7 @@ def _judged(fast: CompiledFunction) -> tuple[Version, list[str]]:
     made = fast._first()
     left = _left(made)
     shapes = [leaf.shape for leaf in jax.tree.leaves(fast._example)]
-    if not left or any(len(shape) < 2 or shape[0] != 1 for shape in shapes):
+    if not left or max(map(len, shapes)) < 2 or any(shape[:1] != (1,) for shape in shapes):
         return made, left
     try:
         two = fast._for_batch(2)

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sparsejax.compiler.files import items
+from sparsejax.compiler.files import arithmetic, items
 from sparsejax.compiler.files.items import Apart
 from sparsejax.compiler.files.needed import Loop, Part
 from sparsejax.compiler.graph.graph import Graph, Node, Region, Value
 from sparsejax.compiler.graph.images import FIRST
 from sparsejax.compiler.nodes.reshape import Reshape
+from sparsejax.compiler.nodes.transpose import Transpose
 from sparsejax.compiler.passes.channel_axes import channel_axes
 from sparsejax.compiler.regions.split import form_of
 
@@ -38,6 +39,13 @@ class Sequences:
     batch: int
     programs: list[Called] = field(default_factory=list)
     constants: list[np.ndarray] = field(default_factory=list)
+
+    def program(self, region: Region, rows: int = 1) -> int:
+        """The number of a program, which equal calls share."""
+        called = Called(region, rows)
+        if called not in self.programs:
+            self.programs.append(called)
+        return self.programs.index(called)
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
@@ -78,7 +86,8 @@ def can_run(graph: Graph, part: Part) -> bool:
     if not isinstance(part, Node):
         return True
     moves = isinstance(part.op, Reshape) or items.is_view(part) or items.is_join(part)
-    return moves or _region(graph, part) is not None
+    computes = arithmetic.is_reduction(part) or arithmetic.formula_of(part)
+    return bool(moves or computes or _region(graph, part))
 
 
 def _region(graph: Graph, node: Node) -> Region | None:
@@ -133,16 +142,24 @@ class _Sequence:
                 self.loop(part)
             elif isinstance(part, Region):
                 self.call(part)
-            elif isinstance(part.op, Reshape):
-                self.same(part)
-            elif items.is_view(part):
-                self.view(part)
-            elif items.is_join(part):
-                self.join(part)
             else:
-                region = _region(graph, part)
-                assert region is not None, f"{part.op.name} cannot run"
-                self.call(region)
+                self.node(graph, part)
+
+    def node(self, graph: Graph, part: Node) -> None:
+        if isinstance(part.op, Reshape):
+            self.same(part)
+        elif items.is_view(part):
+            self.view(part)
+        elif items.is_join(part):
+            self.join(part)
+        elif arithmetic.is_reduction(part):
+            self.reduced(part)
+        elif formula := arithmetic.formula_of(part):
+            self.each_number(part, formula)
+        else:
+            region = _region(graph, part)
+            assert region is not None, f"{part.op.name} cannot run"
+            self.call(region)
 
     def same(self, node: Node) -> None:
         (value,), (output,) = node.inputs, node.outputs
@@ -150,17 +167,27 @@ class _Sequence:
 
     def view(self, node: Node) -> None:
         (value,), (output,) = node.inputs, node.outputs
-        view = items.view_of(node, self.outers[value], self.whole.batch)
-        if items.is_all(view, self.values[self.ids[value]]):
-            self.ids[output], self.outers[output] = self.ids[value], view.outer
-            return
-        digits = [number for digit in view.digits for number in digit]
-        made = {
-            "view": digits,
-            "inputs": [self.ids[value]],
-            "outputs": [self.enter(output, view.outer)],
-        }
+        made = self.viewed(node, self.ids[value], self.outers[value])
+        self.ids[output], self.outers[output] = made
+
+    def viewed(self, node: Node, number: int, outer: int) -> tuple[int, int]:
+        """The number of a view of a value with the shape of the node's input, and its outer."""
+        view = items.view_of(node, outer, self.whole.batch)
+        if items.is_all(view, self.values[number]):
+            return number, view.outer
+        digits = [count for digit in view.digits for count in digit]
+        floats = items.item_floats(node.outputs[0], self.whole.batch)
+        made = {"view": digits, "inputs": [number], "outputs": [self.new(floats)]}
         self.parts.append(made | ({"begin": view.begin} if view.begin else {}))
+        return len(self.values) - 1, view.outer
+
+    def transposed(
+        self, value: Value, number: int, outer: int, order: Sequence[int]
+    ) -> tuple[Value, int, int]:
+        """A value with its axes in another order, its number and its outer."""
+        after = Value(tuple(value.shape[axis] for axis in order), value.dtype)
+        node = Node(Transpose(tuple(order)), [value], [after])
+        return after, *self.viewed(node, number, outer)
 
     def join(self, node: Node) -> None:
         outers = [self.outers[value] for value in node.inputs]
@@ -178,8 +205,52 @@ class _Sequence:
             items.check_whole(value, outer, self.whole.batch, unit)
         inputs = [self.id_of(value, outer) for value in region.inputs]
         outputs = [self.enter(value, outer) for value in region.outputs]
-        self.parts.append({"call": len(self.whole.programs), "inputs": inputs, "outputs": outputs})
-        self.whole.programs.append(Called(region, rows))
+        self.run(self.whole.program(region, rows), inputs, outputs)
+
+    def run(self, program: int, inputs: list[int], outputs: list[int]) -> None:
+        self.parts.append({"call": program, "inputs": inputs, "outputs": outputs})
+
+    def each_number(self, node: Node, formula: arithmetic.Formula) -> None:
+        """A program of one number, for all of an array."""
+        (output,) = node.outputs
+        outer = next(self.outers[v] for v in node.inputs if v.constant is None)
+        inputs = [self.like(value, output, outer) for value in node.inputs]
+        program = self.whole.program(arithmetic.numbers(formula, len(inputs)))
+        self.run(program, inputs, [self.enter(output, outer)])
+
+    def like(self, value: Value, output: Value, outer: int) -> int:
+        """The number of a value, a constant in the shape of the output."""
+        if value.constant is None:
+            return self.id_of(value, outer)
+        array, floats = np.asarray(value.constant), items.item_floats(output, self.whole.batch)
+        if (array == array.flat[0]).all():
+            one = self.constant(array.ravel()[:1])
+            ends = {"inputs": [one], "outputs": [self.new(floats)]}
+            self.parts.append({"view": [floats, 0], **ends})
+            return len(self.values) - 1
+        whole = np.broadcast_to(array, output.shape)
+        return self.id_of(Value(output.shape, value.dtype, whole), outer)
+
+    def reduced(self, node: Node) -> None:
+        """A program of what is reduced; that lies together, or else comes first."""
+        (value,), (output,), batch = node.inputs, node.outputs, self.whole.batch
+        axes = sorted(node.op.equation.params["axes"])  # type: ignore[attr-defined]
+        number, outer = self.ids[value], self.outers[value]
+        if axes and axes[-1] - axes[0] >= len(axes):
+            order = [*axes, *(a for a in range(len(value.shape)) if a not in axes)]
+            value, number, outer = self.transposed(value, number, outer, order)
+            axes = list(range(len(axes)))
+        own = items.axis_of_items(value, outer, batch)
+        if own in axes:
+            raise Apart(f"{node.op.name} goes along the axis of the items")
+        length = math.prod(value.shape[axis] for axis in axes)
+        behind = math.prod(value.shape[axes[-1] + 1 :]) if axes else 1
+        is_behind = bool(axes) and own is not None and own > axes[-1]
+        channels = behind // batch if is_behind else behind
+        kind = arithmetic.REDUCTIONS[node.op.name]
+        program = self.whole.program(arithmetic.reduction(kind, length, channels))
+        made = self.enter(output, outer // length if is_behind else outer)
+        self.run(program, [number], [made])
 
     def loop(self, loop: Loop) -> None:
         """Where the items lie in constants that are carried or scanned is found by trying."""

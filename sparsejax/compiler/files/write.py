@@ -50,7 +50,7 @@ def save(
             faster there runs in the kernels from a file.
         path: of the file.
         values: in which precision weights are stored; biases are float32. With "float32" what is
-            loaded computes the same bits on the example's shapes.
+            loaded computes the same bits on the example's shapes, but for sums that XLA runs here.
         allow_xla: write a function of which something stays in XLA, a sort say, too: the file says
             what, and beside it, with the suffix `.stablehlo`, is the whole function as a program
             for XLA (`jax.export`), which JAX alone runs, with dense weights.
@@ -110,8 +110,8 @@ def _in_sequence(fast: CompiledFunction) -> InSequence:
 
 def _of_items(fast: CompiledFunction, shapes: list[tuple[int, ...]]) -> InSequence:
     """The function of any batch; of one item it is not told what its axis is, but of two."""
-    batches = {shape[0] if len(shape) > 1 else 0 for shape in shapes}
-    if len(batches) != 1 or 0 in batches:
+    batches = {shape[0] if shape else 0 for shape in shapes}
+    if len(batches) != 1 or 0 in batches or max(map(len, shapes)) < 2:
         raise Apart("its inputs have no first axis of one size")
     (batch,) = batches
     if batch > 1:

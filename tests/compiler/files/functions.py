@@ -13,6 +13,11 @@ def drawn(*shape, zeros=0.0):
     return weights.astype(np.float32)
 
 
+def masked(items, steps):
+    """1 for some first steps of each item, 0 for the others."""
+    return (np.arange(steps) < RNG.integers(1, steps + 1, (items, 1))).astype(np.float32)
+
+
 def damaged(rng, file):
     """The file with some bytes changed, or cut off."""
     data = bytearray(file)
@@ -89,7 +94,23 @@ def recurrent(params, x):
 
 LOOPS = {"in": drawn(6, 16, zeros=0.5), "own": drawn(16, 16, zeros=0.9), "out": drawn(32, 5)}
 
+
 # name -> function, params, inputs for a batch
+def states(params, inputs):
+    """Steps that a mask leaves out change nothing; what classifiers make of all states."""
+
+    def turn(h, step):
+        x, mask = step[0], step[1][:, None]
+        h = mask * jax.numpy.tanh(x @ params["in"] + h @ params["own"]) + (1 - mask) * h
+        return h, h
+
+    x, mask = (array.swapaxes(0, 1) for array in (inputs["x"], inputs["mask"]))
+    _, ys = jax.lax.scan(turn, jax.numpy.zeros((x.shape[1], 16)), (x, mask))
+    masked = (ys * mask[..., None]).sum(0)
+    head = (ys.mean(0) + jax.numpy.minimum(masked, 0.5)) @ params["own"]
+    return {"head": head, "most": ys.max(0), "least": ys.min((0, 2)), "steps": mask.sum(0)}
+
+
 CALLS = {
     "images": (convolution, NET, lambda n: (drawn(n, 17, 15, 3),)),
     "channels first": (channels_first, NET, lambda n: (drawn(n, 3, 6, 5),)),
@@ -98,5 +119,6 @@ CALLS = {
     "rows and norms": (normed, ROWS, lambda n: (drawn(n, 5, 24),)),
     "rows of attention": (attended, ROWS, lambda n: (drawn(n, 5, 24),)),
     "loops": (recurrent, LOOPS, lambda n: (drawn(n, 7, 6),)),
+    "states": (states, LOOPS, lambda n: ({"x": drawn(n, 7, 6), "mask": masked(n, 7)},)),
     "trees": (trees, NET, lambda n: ({"image": drawn(n, 9, 8, 3), "bias": [drawn(n, 12)]},)),
 }

@@ -17,7 +17,7 @@ import sparsejax as sj
 from sparsejax.compiler.files.read import LoadedFunction
 from sparsejax.compiler.files.write import to_bytes
 from sparsejax.ops import _ffi
-from tests.compiler.files.functions import LOOPS, damaged, drawn, recurrent
+from tests.compiler.files.functions import LOOPS, damaged, drawn, masked, recurrent, states
 
 X = drawn(2, 7, 6)
 
@@ -30,6 +30,18 @@ def saved(function, params, x):
 def assert_close(actual, expected):
     for a, b in zip(*map(jax.tree.leaves, (actual, expected)), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5)
+
+
+def test_states_over_time_are_reduced_for_any_number_of_items():
+    x = {"x": X, "mask": masked(2, 7)}
+    _, loaded = saved(states, LOOPS, jax.tree.map(lambda leaf: leaf[:1], x))
+    assert [port.shape for port in loaded.outputs] == [
+        ("batch", 16),
+        ("batch",),
+        ("batch", 16),
+        ("batch",),
+    ]
+    assert_close(loaded(x), jax.jit(states)(LOOPS, x))
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ from sparsejax.compiler.nodes.op import (
 )
 from sparsejax.compiler.nodes.primitive import Primitive
 from sparsejax.compiler.nodes.reshape import Reshape
+from sparsejax.compiler.nodes.transpose import Transpose
 
 MAX_COMPARED = 1 << 20  # elements of a constant that are looked at for equal rows
 LARGEST = np.finfo(np.float32).max
@@ -93,22 +94,64 @@ def to_affine(edit: Edit, node: Node) -> bool:
         return False
     if node.op.name == "div" and first:
         return False
+    nodes = _nodes(edit, node.op.name, x, array, first)
+    return nodes is not None and edit.replace(node, *nodes)
+
+
+def _nodes(edit: Edit, name: str, x: Value, array: np.ndarray, first: bool) -> list[Node] | None:
+    """x and a constant added, multiplied, ...; the constant may be the first of both."""
     found = along_one_axis(array, x.shape)
-    before = None
-    if found is None:
-        before = edit.sole_writer(x, Reshape)
-        found = _before_split(array, x.shape, before)
-    if found is None:
-        return False
-    axis, numbers = found
+    before = edit.sole_writer(x, Reshape)
+    earlier = None if found and found[0] < 0 else _before_split(array, x.shape, before)
+    if not (earlier or found):
+        return None
+    axis, numbers = earlier or found  # type: ignore[misc]
     with np.errstate(all="ignore"):  # what is not finite is left to XLA below
-        scale, shift = _scale_and_shift(node.op.name, numbers.astype(np.float64), first)
+        scale, shift = _scale_and_shift(name, numbers.astype(np.float64), first)
     if not (_fits(scale) and _fits(shift)):
-        return False
-    if before is None:
-        return edit.replace(node, _affine(x, scale, shift, axis))
+        return None
+    if before is None or not earlier:
+        return [_affine(x, scale, shift, axis)]
     inner = _affine(before.inputs[0], scale, shift, axis)
-    return edit.replace(node, inner, made(before.op, inner.outputs, x.shape))
+    return [inner, made(before.op, inner.outputs, x.shape)]
+
+
+def to_scaled(edit: Edit, node: Node) -> bool:
+    """A product that sums over nothing, with numbers for axes of x: `einsum("bhqk,h->bhqk")`."""
+    if not isinstance(node.op, Primitive) or node.op.name != "dot_general":
+        return False
+    (contracted, batch) = node.op.equation.params["dimension_numbers"]
+    own = 0 if constant_of(node.inputs[0]) is not None else 1
+    other, x = node.inputs[own], node.inputs[1 - own]
+    array = constant_of(other)
+    if contracted[0] or array is None or len(batch[own]) != array.ndim:
+        return False
+    if x.constant is not None or not is_float(x, *node.outputs) or array.dtype.kind not in "fi":
+        return False
+    axes = [int(axis) for axis in batch[1 - own]]
+    as_in_x = [int(axis) for _, axis in sorted(zip(axes, batch[own], strict=True))]
+    sides = [size if axis in axes else 1 for axis, size in enumerate(x.shape)]
+    nodes = _nodes(edit, "mul", x, array.transpose(as_in_x).reshape(sides), False)
+    if nodes is None:
+        return False
+    order = (*axes, *(axis for axis in range(len(x.shape)) if axis not in axes))
+    turned = made(Transpose(order), nodes[-1].outputs, node.outputs[0].shape)
+    return edit.replace(node, *nodes, turned)
+
+
+def factor_of(node: Node) -> tuple[int, np.ndarray] | None:
+    """The numbers that a node multiplies by and the axis that they are of, -1 for a single one."""
+    op: Any = node.op
+    if isinstance(op, Affine):
+        return None if op.activation or op.shift.any() else (op.axis, op.scale)
+    if not isinstance(op, Primitive) or op.name != "mul" or not is_float(*node.inputs):
+        return None
+    for x, other in (node.inputs, node.inputs[::-1]):
+        array = constant_of(other)
+        if array is not None and x.constant is None and x.shape == node.outputs[0].shape:
+            found = along_one_axis(array, x.shape)
+            return found if found and _fits(found[1]) else None
+    return None
 
 
 def _affine(x: Value, scale: np.ndarray, shift: np.ndarray, axis: int) -> Node:
@@ -139,6 +182,8 @@ def _before_split(
     if before is None or array.ndim != len(shape):
         return None
     last = before.inputs[0].shape[-1] if before.inputs[0].shape else 0
+    if last == shape[-1]:
+        return None
     for axis in range(len(shape)):
         if math.prod(shape[axis:]) == last and all(n == 1 for n in array.shape[:axis]):
             numbers = np.broadcast_to(array, (*array.shape[:axis], *shape[axis:]))
@@ -245,4 +290,4 @@ def _of_inputs(op: Layer, numbers: np.ndarray) -> np.ndarray:
 
 
 MERGED = (merge_affine, into_layer_before)
-RULES = Rules((to_affine, merge_affine), MERGED, (*MERGED, into_layer_behind))
+RULES = Rules((to_affine, merge_affine), MERGED, (*MERGED, into_layer_behind), sampled=(to_scaled,))

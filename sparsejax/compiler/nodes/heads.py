@@ -8,7 +8,7 @@ import numpy as np
 from sparsejax.compiler.graph.edit import Edit, made
 from sparsejax.compiler.graph.graph import Node, Value
 from sparsejax.compiler.graph.images import MIN_ROWS
-from sparsejax.compiler.nodes.affine import Affine
+from sparsejax.compiler.nodes.affine import Affine, factor_of
 from sparsejax.compiler.nodes.attention import Attention
 from sparsejax.compiler.nodes.op import Rules
 from sparsejax.compiler.nodes.pairs import ONE, Layout, Operand, is_product, layouts, values_of
@@ -28,8 +28,8 @@ def to_attention(edit: Edit, node: Node) -> bool:
     if found is None or weights is None:
         return False
     scores, q, k = found
-    product = weights[2]
-    values = values_of(*weights)
+    product, factors = weights[2:]
+    values = values_of(*weights[:3])
     if values is None:
         return False
     v, order = values
@@ -37,7 +37,7 @@ def to_attention(edit: Edit, node: Node) -> bool:
     there = {*q.axes, *k.axes}
     order = [axis if axis == "size" or axis in there else ONE for axis in order]
     for layout in layouts(len(shape), q, k):
-        nodes = _attention(edit, scores, (q, k, v), layout, shape, order)
+        nodes = _attention(edit, scores, (q, k, v), layout, shape, order, factors)
         if nodes is not None:
             out = product.outputs[0].shape
             nodes.append(made(Reshape(out), nodes[-1].outputs, out))
@@ -45,18 +45,30 @@ def to_attention(edit: Edit, node: Node) -> bool:
     return False
 
 
-def _weights(edit: Edit, value: Value) -> tuple[Value, list[Any], Node] | None:
-    """What the second product reads of a softmax's output, the axes that they are, the product."""
+def _weights(
+    edit: Edit, value: Value
+) -> tuple[Value, list[Any], Node, dict[Any, np.ndarray]] | None:
+    """What the second product reads of a softmax's output.
+
+    Returns:
+        the value, the axes of the scores that its own are, the product, and what it is multiplied
+        by before, by axis.
+    """
     labels: list[Any] = list(range(len(value.shape)))
+    factors: dict[Any, np.ndarray] = {}
     while (node := _sole_reader(edit, value)) is not None:
         if is_product(node):
-            return value, labels, node
+            return value, labels, node, factors
         shape = node.outputs[0].shape
         if isinstance(node.op, Transpose):
             labels = [labels[axis] for axis in node.op.permutation]
         elif isinstance(node.op, Reshape) and _same(value.shape, shape):
             long = iter([a for a, size in zip(labels, value.shape, strict=True) if size != 1])
             labels = [ONE if size == 1 else next(long) for size in shape]
+        elif (factor := factor_of(node)) is not None:
+            axis, numbers = factor
+            label = labels[axis] if numbers.size > 1 else ONE
+            factors[label] = factors.get(label, 1.0) * numbers
         else:
             return None
         value = node.outputs[0]
@@ -80,6 +92,7 @@ def _attention(
     layout: Layout,
     shape: Sequence[int],
     order: Sequence[Any],
+    factors: dict[Any, np.ndarray],
 ) -> list[Node] | None:
     """The nodes that compute the second product's output, None if the axes are others.
 
@@ -90,7 +103,10 @@ def _attention(
         layout: of the scores' axes.
         shape: of the scores.
         order: of the axes of the output.
+        factors: of what the softmax gives, by axis.
     """
+    if not {*factors} <= {ONE, *layout.heads}:
+        return None
     keys, length = len(shape) - 1, shape[layout.query]
     heads = tuple(shape[axis] for axis in layout.heads)
     if length == 1 or 0 in shape:
@@ -120,13 +136,27 @@ def _attention(
     op = Attention(first, sizes[0], sizes[2], length, mask[0], scale, scores.fill)
     inputs = [*(each.rows for each in found), *mask[1]]
     nodes = [made(op, inputs, (*rows.lead, first.shape[1] * sizes[2]))]
-    if found[2].factor != 1:
-        times = Affine(np.full(1, found[2].factor), np.zeros(1))
-        nodes.append(made(times, nodes[0].outputs, nodes[0].outputs[0].shape))
+    times = _times(factors, layout.heads, heads, sizes[2]) * found[2].factor
+    if (times != 1).any():
+        affine = Affine(times, -np.zeros(times.shape), len(rows.lead))
+        nodes.append(made(affine, nodes[0].outputs, nodes[0].outputs[0].shape))
     have = [*layout.batch, layout.query, *layout.heads, "size"]
     split = dict(zip(have, (*batch, length, *heads, sizes[2]), strict=True))
     back = _in_order(nodes[-1], split, [axis for axis in order if axis != ONE])
     return back and [*rows.nodes, *nodes, *back]
+
+
+def _times(
+    factors: dict[Any, np.ndarray], axes: Sequence[int], heads: Sequence[int], size: int
+) -> np.ndarray:
+    """The factors of the output's channels: `size` for each of the heads, or a single one."""
+    times = np.ones((1,) * len(axes))
+    for label, numbers in factors.items():
+        shape = [-1 if axis == label else 1 for axis in axes]
+        times = times * np.asarray(numbers, np.float64).reshape(shape)
+    if times.size == 1:
+        return times.reshape(1)
+    return np.repeat(np.broadcast_to(times, heads).reshape(-1), size)
 
 
 def _in_order(heads: Node, split: dict[Any, int], order: Sequence[Any]) -> list[Node] | None:

@@ -30,14 +30,24 @@ def heads(x, count=HEADS):
     return x.reshape(*x.shape[:-1], count, -1)
 
 
-def attend(q, k, v, mask=lambda scores: scores):
+def attend(q, k, v, mask=lambda scores: scores, times=lambda weights: weights):
     scores = mask(jnp.einsum("...qhd,...khd->...hqk", q, k) / 2)
-    out = jnp.einsum("...hqk,...khd->...qhd", jax.nn.softmax(scores), v)
+    out = jnp.einsum("...hqk,...khd->...qhd", times(jax.nn.softmax(scores)), v)
     return out.reshape(*out.shape[:-2], -1)
 
 
-def plain(p, x, mask=lambda scores: scores):
-    return attend(*(heads(x @ p[name]) for name in "qkv"), mask) @ p["o"]
+def plain(p, x, mask=lambda scores: scores, times=lambda weights: weights):
+    return attend(*(heads(x @ p[name]) for name in "qkv"), mask, times) @ p["o"]
+
+
+def of_heads(numbers):
+    """What the weights of each head are multiplied by, as Hugging Face's BERT does."""
+    return lambda p, x: plain(p, x, times=lambda w: jnp.einsum("...hqk,h->...hqk", w, numbers))
+
+
+def halved(p, x):
+    numbers = np.array([0.5, 0, 2], np.float32)[:, None, None]
+    return plain(p, x, times=lambda weights: 0.5 * (weights * numbers))
 
 
 def of_linen(**options):
@@ -153,6 +163,9 @@ ATTENTIONS = {
     "fused": (fused, (X,), "none"),
     "scaled": (scaled, (X,), "none"),
     "grouped": (grouped, (X,), "none"),
+    "heads are kept": (of_heads(np.ones(HEADS, np.int32)), (X,), "none"),
+    "heads are weighed": (of_heads(np.array([0.5, 0, 2], np.float32)), (X,), "none"),
+    "heads are halved": (halved, (X,), "none"),
     "padded": (padded, (X, SEEN), "add_keys"),
     "causal": (causal, (X,), "causal"),
     "causal and padded": (causal_and_padded, (X, SEEN), "select_queries"),
@@ -200,6 +213,7 @@ def test_rotary_positions_are_in_the_region(turn):
         ),
         lambda p, x: plain(p, x, lambda s: s + s.mean(1, keepdims=True)),
         lambda p, x: plain(p, x, lambda s: 3 * jnp.where(TRIANGLE, s, -1.0)),
+        lambda p, x: plain(p, x, times=lambda w: w * np.arange(LENGTH, dtype=np.float32)),
         lambda p, x: plain(p, x, lambda s: s + np.arange(LENGTH, dtype=np.float32)[:, None]),
         lambda p, x: attend(*(heads(x @ p[n])[:, :, ::-1] for n in "qkv"))[..., ::-1],
     ],

@@ -66,6 +66,27 @@ def test_weights_that_are_not_finite_stay_in_xla():
     assert list(graph.reasons.values()) == ["weights are not finite"]
 
 
+@pytest.mark.parametrize("spec", ["bhwc,c->bhwc", "c,bhwc->bhwc", "bhwc,->bhwc"])
+def test_a_product_that_sums_over_nothing_is_a_scale(spec):
+    def fn(p, x):
+        numbers = jnp.arange(8) if spec.count("c") == 3 else 3.0
+        sides = (numbers, conv(x, p["one"])) if spec[0] == "c" else (conv(x, p["one"]), numbers)
+        return jnp.einsum(spec, *sides)
+
+    assert kinds(assert_same(fn, P, X)) == ["Conv"]
+
+
+@pytest.mark.parametrize(
+    "numbers", [np.arange(4)[:, None], np.arange(2), np.arange(8).reshape(4, 2)]
+)
+def test_numbers_for_each_head_go_into_the_layer_before_them(numbers):
+    def fn(p, x):
+        heads = (x @ p["square"]).reshape(*x.shape[:-1], 4, 2)
+        return (heads * numbers.astype(np.float32)[None, None]).reshape(x.shape)
+
+    assert kinds(assert_same(fn, {"square": P["one"][0, 0]}, ROWS)) == ["Linear"]
+
+
 def test_options_of_a_convolution_are_kept():
     fn = lambda p, x: norm(conv(x, p["grouped"], (2, 1), feature_group_count=4), p)
     (node,) = rewritten(fn, {"layer": P, **P}, X).nodes

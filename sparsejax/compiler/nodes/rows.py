@@ -99,20 +99,21 @@ def _first_channels(places: np.ndarray, channels: int) -> np.ndarray | None:
 
 def _sources(edit: Edit, value: Value) -> list[tuple[Value, np.ndarray, float]]:
     """What a value may have been moved from, the farthest first, and where its elements lay."""
-    chain: list[Node] = []
+    chain, values = [], [value]  # type: list[Node], list[Value]
     while len(chain) < MOST_MOVES:
-        node = edit.writer.get(value if not chain else _moved_value(chain[-1]))
-        if node is None or len(node.outputs) != 1 or not _moves(node):
+        node = edit.writer.get(values[-1])
+        if node is None or not _moves(node):
             break
         chain.append(node)
+        values.append(_moved_value(node))
     found = []
     for count in range(len(chain), -1, -1):
-        source = _moved_value(chain[count - 1]) if count else value
+        source = values[count]
         if source.size > MAX_TRACED or not is_float(source):
             continue
         places: np.ndarray | None = np.arange(source.size).reshape(source.shape)
-        for node in reversed(chain[:count]):
-            places = None if places is None else _moved(node, places)
+        for node, moved in reversed([*zip(chain, values)][:count]):
+            places = None if places is None else _moved(node, node.outputs.index(moved), places)
         if places is not None:
             found.append((source, places, math.prod(map(_factor, chain[:count]))))
     return found
@@ -123,7 +124,7 @@ def _moves(node: Node) -> bool:
         return True
     if not isinstance(node.op, Primitive):
         return False
-    if node.op.name in ("slice", "broadcast_in_dim"):
+    if node.op.name in ("slice", "split", "broadcast_in_dim"):
         return len(node.inputs) == 1
     places = {"mul": (0, 1), "div": (1,)}.get(node.op.name, ())
     return any(number(node.inputs[place]) for place in places)
@@ -140,7 +141,8 @@ def _factor(node: Node) -> float:
     return 1.0 if found is None else found if node.op.name == "mul" else 1 / found
 
 
-def _moved(node: Node, places: np.ndarray) -> np.ndarray | None:
+def _moved(node: Node, output: int, places: np.ndarray) -> np.ndarray | None:
+    """Where the elements of an output lay that others had at these places."""
     if isinstance(node.op, Reshape):
         return places.reshape(node.op.shape)
     if isinstance(node.op, Transpose):
@@ -149,4 +151,4 @@ def _moved(node: Node, places: np.ndarray) -> np.ndarray | None:
     if len(node.inputs) == 2:
         return places
     found = moves.moved(node.op.equation, [places])
-    return None if found is None else found[0]
+    return None if found is None else found[output]

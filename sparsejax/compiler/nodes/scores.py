@@ -28,6 +28,7 @@ class Scores:
         scale: of the scores.
         mask: that is added, or selects where it is not 0.
         adds: is it added?
+        subtracted: is it added with the other sign?
         inverted: does it select where it is 0?
         fill: of what it leaves out.
         bias: that is added before a mask selects.
@@ -36,6 +37,7 @@ class Scores:
     scale: float = 1.0
     mask: Value | None = None
     adds: bool = False
+    subtracted: bool = False
     inverted: bool = False
     fill: float = 0.0
     bias: Value | None = None
@@ -85,11 +87,13 @@ def _one_back(edit: Edit, node: Node, scores: Scores, *, may_mask: bool) -> Valu
         return _before_factor(node, scores)
     if scores.adds or scores.bias or scores.scale != 1 or not may_mask:  # one, which is not scaled
         return None
-    if name == "add":
-        for x, other in (node.inputs, node.inputs[::-1]):
+    if name in ("add", "sub"):
+        for x, other in (node.inputs, node.inputs[::-1]) if name == "add" else (node.inputs,):
             if x.constant is None and x.shape == shape and _leads_to_product(edit, x):
                 if scores.mask is None:
-                    scores.mask, scores.adds = other, True
+                    scores.mask, scores.adds, scores.subtracted = other, True, name == "sub"
+                elif name == "sub":
+                    return None
                 else:
                     scores.bias = other
                 return x
@@ -146,6 +150,7 @@ def mask_rows(
     if scores.bias is not None:
         return _biased_mask(scores, scores.bias, layout, shape, rows, like)
     if array is not None:
+        array = -array if scores.subtracted else array
         return _known_mask(scores, np.broadcast_to(array, tuple(shape)), layout, rows, like)
     value = _unrepeated(rows.edit, scores.mask, len(shape))
     if value is None or value[1][-1] != shape[-1]:
@@ -243,9 +248,11 @@ def _as_numbers(value: Value, scores: Scores, rows: Rows) -> Value:
 
     def function(x: jax.Array) -> jax.Array:
         x = lax.bitwise_not(x) if scores.inverted else x
-        return lax.convert_element_type(x, np.float32)
+        x = lax.convert_element_type(x, np.float32)
+        return lax.neg(x) if scores.subtracted else x
 
-    return value if is_float(value) else _equations(function, value, rows.nodes)
+    as_it_is = is_float(value) and not scores.subtracted
+    return value if as_it_is else _equations(function, value, rows.nodes)
 
 
 def _equations(function: Callable, value: Value, nodes: list[Node]) -> Value:

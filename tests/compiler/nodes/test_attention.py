@@ -86,6 +86,20 @@ def padded(p, x, seen):
     return plain(p, x, lambda s: s + jnp.where(seen[:, None, None, :], 0, -1e9))
 
 
+def padded_off(p, x, seen):
+    """As Hugging Face's DistilBERT."""
+    return plain(p, x, lambda s: s - 1e9 * (1.0 - seen[:, None, None, :].astype(jnp.float32)))
+
+
+def unbiased(p, x):
+    return plain(p, x, lambda s: s - p["bias"])
+
+
+def interleaved(p, x):
+    """Queries, keys and values of a head beside each other: Hugging Face's BLOOM, GPT-NeoX."""
+    return attend(*jnp.split(heads(x @ p["qkv"]), 3, -1)) @ p["o"]
+
+
 def causal(p, x):
     return plain(p, x, lambda s: jnp.where(jnp.tril(jnp.ones((LENGTH,) * 2, bool)), s, -jnp.inf))
 
@@ -167,6 +181,9 @@ ATTENTIONS = {
     "heads are weighed": (of_heads(np.array([0.5, 0, 2], np.float32)), (X,), "none"),
     "heads are halved": (halved, (X,), "none"),
     "padded": (padded, (X, SEEN), "add_keys"),
+    "padded off": (padded_off, (X, SEEN), "add_keys"),
+    "interleaved": (interleaved, (X,), "none"),
+    "unbiased": (unbiased, (X,), "add_queries"),
     "causal": (causal, (X,), "causal"),
     "causal and padded": (causal_and_padded, (X, SEEN), "select_queries"),
     "biased": (biased, (X,), "add_queries"),

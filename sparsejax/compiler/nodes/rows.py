@@ -112,7 +112,7 @@ def _sources(edit: Edit, value: Value) -> list[tuple[Value, np.ndarray, float]]:
         if source.size > MAX_TRACED or not is_float(source):
             continue
         places: np.ndarray | None = np.arange(source.size).reshape(source.shape)
-        for node, moved in reversed([*zip(chain, values)][:count]):
+        for node, moved in reversed([*zip(chain[:count], values[:count], strict=True)]):
             places = None if places is None else _moved(node, node.outputs.index(moved), places)
         if places is not None:
             found.append((source, places, math.prod(map(_factor, chain[:count]))))

@@ -12,6 +12,7 @@ SHAPES: tuple[Rule, ...] = (
     shapes.merge,
     shapes.sink,
     shapes.sink_pair,
+    shapes.sink_rows,
     shapes.mean_keeps,
     axis_orders.sink_order,
 )

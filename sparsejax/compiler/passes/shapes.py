@@ -8,7 +8,9 @@ from sparsejax.compiler.graph.edit import Edit, is_float, made
 from sparsejax.compiler.graph.graph import Node
 from sparsejax.compiler.nodes.affine import Affine
 from sparsejax.compiler.nodes.elementwise import Elementwise
+from sparsejax.compiler.nodes.linear import Linear
 from sparsejax.compiler.nodes.mean import Mean
+from sparsejax.compiler.nodes.norm import Norm
 from sparsejax.compiler.nodes.reshape import Reshape
 from sparsejax.compiler.nodes.transpose import Transpose
 
@@ -109,6 +111,26 @@ def sink_pair(edit: Edit, node: Node) -> bool:
         return False
     inner = made(node.op, [a, b], a.shape)
     return edit.replace(node, inner, made(pair[0].op, inner.outputs, node.outputs[0].shape))
+
+
+def sink_rows(edit: Edit, node: Node) -> bool:
+    """Rows that were put below each other, as (tokens, channels), are sequences or images again."""
+    op: Any = node.op
+    if not isinstance(op, Linear | Norm) or len(node.inputs) != 1:
+        return False
+    before = edit.writer.get(node.inputs[0])
+    if before is None or not isinstance(before.op, Reshape):
+        return False
+    x, rows = before.inputs[0], node.inputs[0].shape
+    if len(x.shape) != len(rows) + 1 or len(x.shape) > 4 or x.shape[-1] != rows[-1]:
+        return False
+    if isinstance(op, Norm):
+        if op.axis != len(rows) - 1:
+            return False
+        op = replace(op, axis=len(x.shape) - 1)
+    shape = node.outputs[0].shape
+    inner = made(op, [x], (*x.shape[:-1], shape[-1]))
+    return edit.replace(node, inner, made(Reshape(shape), inner.outputs, shape))
 
 
 def mean_keeps(edit: Edit, node: Node) -> bool:

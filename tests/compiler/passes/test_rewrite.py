@@ -87,6 +87,21 @@ def test_numbers_for_each_head_go_into_the_layer_before_them(numbers):
     assert kinds(assert_same(fn, {"square": P["one"][0, 0]}, ROWS)) == ["Linear"]
 
 
+@pytest.mark.parametrize("sides", [(2, 3), (2, 1, 5)])
+def test_rows_put_below_each_other_are_what_they_were(sides):
+    """As Hugging Face's OPT does around its perceptrons, Wav2Vec2 between its convolutions."""
+
+    def fn(p, x):
+        rows = x.reshape(*sides[:-2], -1, 8)
+        rows = rows + jax.nn.relu(jax.nn.standardize(rows) @ p) @ p
+        return rows.reshape(x.shape) @ p
+
+    x = np.random.default_rng(0).normal(size=(*sides, 8)).astype(np.float32)
+    layer = "Conv" if len(sides) > 2 else "Linear"
+    expected = ["Norm", f"{layer} + relu", f"{layer} + x", layer]
+    assert kinds(assert_same(fn, P["one"][0, 0], x)) == expected
+
+
 def test_options_of_a_convolution_are_kept():
     fn = lambda p, x: norm(conv(x, p["grouped"], (2, 1), feature_group_count=4), p)
     (node,) = rewritten(fn, {"layer": P, **P}, X).nodes

@@ -77,7 +77,8 @@ def bottleneck(conv: Conv, x: Array, features: int, stride: int, ratio: int) -> 
     """ResNet: 1x1, 3x3 and 1x1 with fewer channels within, beside them the identity."""
     y = nn.relu(conv(x, features // ratio))
     y = conv(nn.relu(conv(y, features // ratio, 3, stride)), features)
-    return nn.relu(y + (x if x.shape == y.shape else conv(x, features, 1, stride)))
+    as_it_is = stride == 1 and x.shape[-1] == features  # for images of any size
+    return nn.relu(y + (x if as_it_is else conv(x, features, 1, stride)))
 
 
 def attended(conv: Conv, x: Array, features: int, stride: int, groups: int) -> Array:

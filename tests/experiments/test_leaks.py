@@ -25,6 +25,14 @@ JOB = Job(0, True, None, Path(), lambda *_: None)
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.__name__)
+def test_networks_take_larger_images_than_they_were_made_for(family):
+    net = BlockNet(Skeleton((8,) * 5, (2,) * 5), family, FAMILIES[family][0])
+    small, large = (jax.ShapeDtypeStruct((1, side, side, 3), np.float32) for side in (8, 64))
+    variables = jax.eval_shape(net.init, jax.random.key(0), small)
+    assert jax.eval_shape(net.apply, variables, large).shape == (1, 10)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.__name__)
 def test_each_setting_is_another_network(family):
     counts = set()
     for setting in FAMILIES[family]:

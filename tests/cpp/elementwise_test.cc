@@ -2,6 +2,7 @@
 // values, sums and maxima with NaN, changes of layout of every small size.
 #include "kernels/elementwise.h"
 
+#include "files/codes.h"
 #include "testing.h"
 
 namespace sparsejax::test {
@@ -77,6 +78,14 @@ float combined(Binary op, float a, float b) {
       return a * b;
     case Binary::kMax:
       return std::isnan(a) || std::isnan(b) ? NAN : std::max(a, b);
+    case Binary::kDiv:
+      return a / b;
+    case Binary::kLessEqual:
+      return a <= b;
+    case Binary::kKeep:
+      return b != 0 ? a : 0;
+    case Binary::kQuotient:
+      return std::trunc(a / b);
   }
   return NAN;
 }
@@ -84,7 +93,8 @@ float combined(Binary op, float a, float b) {
 void test_binary(const Kernels& kernels, int64_t n) {
   const Floats a = rounded(n), b = rounded(n);
   for (const Function function : {Function::kIdentity, Function::kClamp, Function::kLeakyRelu})
-    for (const Binary op : {Binary::kAdd, Binary::kSub, Binary::kMul, Binary::kMax}) {
+    for (const Code& code : kBinaries) {
+      const auto op = static_cast<Binary>(code.code);
       const ActivationCall activation = {function, kLow, kHigh};
       Floats both(n), number(n), got(a.size()), in_place = b;
       for (int64_t i = 0; i < n; i++) {

@@ -80,7 +80,7 @@ class Sequencer {
 
   void grow(int64_t parts) {
     for (; parts > 0; parts--) {
-      switch (c_.below(depth_ > 0 ? 6 : 5)) {
+      switch (c_.below(depth_ > 0 ? 7 : 6)) {
         case 0:
           call(any());
           break;
@@ -95,6 +95,9 @@ class Sequencer {
           break;
         case 4:
           add(R"("constant":)" + std::to_string(c_.below(8)), {}, {channels_});
+          break;
+        case 5:
+          take(any(), any());
           break;
         default:
           loop();
@@ -144,6 +147,17 @@ class Sequencer {
     add(R"("join":)" + std::to_string(pieces), {value, other}, {values_[value] + values_[other]});
   }
 
+  // Rows of a value, or of a constant, at what another value says.
+  void take(int64_t table, int64_t index) {
+    const bool known = c_.below(2);
+    if (values_[index] * channels_ > 500) return;
+    const int64_t rows = known ? 1 + c_.below(8) : values_[table] / channels_;
+    std::string what = R"("take":)" + std::to_string(rows) + R"(,"floats":)" +
+                       std::to_string(channels_) + (c_.below(2) ? R"(,"fill":true)" : "");
+    if (known) what += R"(,"constant":)" + std::to_string(c_.below(8));
+    add(what, known ? Numbers{index} : Numbers{table, index}, {values_[index] * channels_});
+  }
+
   void loop() {
     const int64_t shared = any(), carried = any(), scanned = any();
     const int64_t rows = values_[scanned] / channels_;
@@ -176,7 +190,7 @@ std::vector<uint8_t> looped_file(Choices& choices) {
     return R"({"name":"p","dtype":"float32","shape":["batch",)" + std::to_string(floats) + "]}";
   };
   const Programs programs(channels);
-  return programs.file(R"({"version":3,"reader":3,"inputs":[)" + port(rows * channels) + "," +
+  return programs.file(R"({"version":4,"reader":4,"inputs":[)" + port(rows * channels) + "," +
                        port(channels) + R"(],"outputs":[)" + port(sequence.floats(made)) +
                        R"(],"programs":[)" + programs.text() + R"(],"sequence":)" +
                        sequence.text({made}) + "}");

@@ -64,7 +64,7 @@ Step read_step(Words& words, int64_t num_values, int64_t num_floats) {
   step.layout.num_parts = words.take(0, 64, "a number of parts");
   step.channels_last = words.take(0, 1, "whether channels are last") == 1;
   step.pooling = static_cast<Pooling>(words.take(0, 2, "a pooling"));
-  step.binary = static_cast<Binary>(words.take(0, 3, "a binary operation"));
+  step.binary = static_cast<Binary>(words.take(0, 7, "a binary operation"));
   step.weights = words.take(kNone, num_floats, "the begin of weights");
   step.bias = words.take(kNone, num_floats, "the begin of a bias");
   step.argument = words.take(kNone, kMostSide, "an argument");

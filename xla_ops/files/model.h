@@ -23,7 +23,8 @@
 
 namespace sparsejax {
 
-constexpr int64_t kFormatVersion = 3;  // 2: groups, 3: several programs, and loops
+// 2: groups, 3: several programs, and loops, 4: takes, comparisons, whole numbers and truth values
+constexpr int64_t kFormatVersion = 4;
 
 struct Model {
   std::vector<Port> inputs, outputs;

@@ -284,7 +284,8 @@ void read_ports(Json graph, const char* side, std::vector<Port>& ports, Problem&
       port.shape.push_back(batch ? kBatch : size.number());
       problem.need(batch || size.number() >= 1, "a shape has sizes below 1");
     });
-    problem.need(entry.member("dtype").text() == "float32",
+    const std::string dtype = entry.member("dtype").text();
+    problem.need(dtype == "float32" || dtype == "int32" || dtype == "bool",
                  "an input or output is of a type that this reader does not know");
     ports.push_back(port);
   });

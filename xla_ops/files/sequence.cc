@@ -84,6 +84,8 @@ void SequenceReader::read_part(Json json, Sequence& sequence) {
     read_view(json, sequence, part);
   } else if (is("join")) {
     read_join(json, sequence, part);
+  } else if (is("take")) {
+    read_take(json, sequence, part);
   } else if (is("constant")) {
     read_constant(json, sequence, part);
   } else {
@@ -188,9 +190,37 @@ void SequenceReader::read_constant(Json json, const Sequence& sequence, Part& pa
   part.kind = Part::kConstant;
   part.begin = Fields(problem_).number(json, "constant", kNone);
   if (need(part.inputs.empty() && part.outputs.size() == 1, "a constant is one value"))
-    need(part.begin >= 0 && part.begin <= num_constants_ &&
-             sequence.values[part.outputs[0]].floats <= num_constants_ - part.begin,
-         "a constant is not in the file");
+    check_constant(part.begin, sequence.values[part.outputs[0]].floats);
+}
+
+void SequenceReader::read_take(Json json, const Sequence& sequence, Part& part) {
+  part.kind = Part::kTake;
+  part.rows = Fields(problem_).number(json, "take", 0);
+  part.floats = Fields(problem_).number(json, "floats", 0);
+  part.begin = Fields(problem_).number(json, "constant", kNone);
+  part.fill = json.member("fill").kind() == JsonKind::kTrue;
+  const bool is_constant = json.member("constant").kind() != JsonKind::kMissing;
+  const size_t count = is_constant ? 1 : 2;
+  if (!need(part.inputs.size() == count && part.outputs.size() == 1,
+            "a take needs a table, indices and one output") ||
+      !need(part.rows >= 1 && part.floats >= 1 && part.rows <= kMostItemFloats / part.floats,
+            "a take's table has no size"))
+    return;
+  const int64_t table = part.rows * part.floats;
+  const int64_t indices = sequence.values[part.inputs.back()].floats;
+  int64_t tables = 1;
+  if (is_constant)
+    check_constant(part.begin, table);
+  else
+    tables = items_in(sequence.values[part.inputs[0]].floats, table);
+  need(tables > 0 && indices % tables == 0 && indices <= kMostItemFloats / part.floats &&
+           sequence.values[part.outputs[0]].floats == indices * part.floats,
+       "a take's sizes do not fit");
+}
+
+void SequenceReader::check_constant(int64_t begin, int64_t floats) {
+  need(begin >= 0 && begin <= num_constants_ && floats <= num_constants_ - begin,
+       "a constant is not in the file");
 }
 
 }  // namespace sparsejax

@@ -12,6 +12,11 @@
 //   {"join": parts, "inputs", "outputs"}: the first of so many parts of each input, then the
 //   second...
 //   {"constant": begin, "outputs"}: the same for all items, from the tensor "constants"
+//   {"take": rows, "floats", "inputs": [x, indices], "outputs"}: x holds tables of so many rows of
+//   so
+//     many floats, and there are equally many indices for each table: the rows at these; of an
+//     index outside the nearest row, or NaN with "fill". With a "constant" the only table begins
+//     there, and there is no x
 // A sequence is {"values": [floats], "parts", "outputs"}; the first values are what it is given.
 #pragma once
 #include "files/saved_program.h"
@@ -21,7 +26,7 @@ namespace sparsejax {
 struct Sequence;
 
 struct Part {
-  enum Kind { kCall, kLoop, kView, kJoin, kConstant };
+  enum Kind { kCall, kLoop, kView, kJoin, kConstant, kTake };
   struct Axis {
     int64_t count, stride;
   };
@@ -30,7 +35,9 @@ struct Part {
   int64_t program, repeats;              // of a call, and its items for each item of the batch
   int64_t turns, shared, carried;        // of a loop
   bool reverse;
-  int64_t begin;               // of a view or constant
+  int64_t begin;         // of a view, constant or constant table, else kNone
+  int64_t rows, floats;  // of a table, and of a row
+  bool fill;
   int64_t pieces;              // of each input of a join
   std::vector<Axis> axes;      // of a view
   std::vector<Sequence> body;  // one of a loop
@@ -72,6 +79,8 @@ class SequenceReader {
   void read_view(Json json, const Sequence& sequence, Part& part);
   void read_join(Json json, const Sequence& sequence, Part& part);
   void read_constant(Json json, const Sequence& sequence, Part& part);
+  void read_take(Json json, const Sequence& sequence, Part& part);
+  void check_constant(int64_t begin, int64_t floats);
   void count_work(int64_t floats);
 
   const std::vector<SavedProgram>& programs_;

@@ -49,13 +49,13 @@ void activate(const ActivationCall& activation, const float* x, int64_t n, float
 
 // out = the activation of value(i). What is not cut off takes a second pass: the functions would be
 // built anew for each kind of value otherwise, and the values themselves are cheap.
-template <class Value>
+template <int U = 4, class Value>
 SPARSEJAX_INLINE void activated(const ActivationCall& activation, const Value& value, int64_t n,
                                 float* out) {
   const bool cut = activation.function == Function::kClamp;
   const Vec low = splat<Vec>(cut ? activation.low : -__builtin_inff());
   const Vec high = splat<Vec>(cut ? activation.high : __builtin_inff());
-  map<4>([=](Vec v) { return clamp_numbers(v, low, high); }, value, n, out);
+  map<U>([=](Vec v) { return clamp_numbers(v, low, high); }, value, n, out);
   if (!cut && activation.function != Function::kIdentity) activate(activation, out, n, out);
 }
 
@@ -69,6 +69,16 @@ void affine(const ActivationCall& activation, const float* x, float scale, float
 SPARSEJAX_INLINE Vec maximum(Vec a, Vec b) {
   const Vec larger = ((a > b) | (a != a)) ? a : b;
   return a == b ? (Vec)((IntsOf<Vec>)a & (IntsOf<Vec>)b) : larger;
+}
+
+// Without what is behind the point, of numbers below 2^24: larger ones stay, as they have nothing
+// there.
+SPARSEJAX_INLINE Vec whole(Vec x) {
+  const Vec least = splat<Vec>(-0x1p24f), most = splat<Vec>(0x1p24f);
+  const auto inside = (x > least) & (x < most);
+  const Vec cut =
+      __builtin_convertvector(__builtin_convertvector(inside ? x : Vec{}, IntsOf<Vec>), Vec);
+  return inside ? cut : x;
 }
 
 template <class Right>
@@ -86,17 +96,43 @@ void combine(Binary op, const ActivationCall& activation, const float* a, const 
       return all([](Vec x, Vec y) { return x * y; });
     case Binary::kMax:
       return all([](Vec x, Vec y) { return maximum(x, y); });
+    default:
+      return;
   }
+}
+
+// What stands between layers alone is one loop: 3 KB less than a loop each. `step` 0: b is a
+// vector.
+void rare(Binary op, const ActivationCall& activation, const float* a, const float* b, int64_t step,
+          int64_t n, float* out) {
+  const auto value = [=](int64_t i) {
+    const Vec x = load<Vec>(a + i), y = load<Vec>(b + i * step);
+    switch (op) {
+      case Binary::kDiv:
+        return x / y;
+      case Binary::kLessEqual:
+        return x <= y ? splat<Vec>(1) : Vec{};
+      case Binary::kKeep:
+        return y != Vec{} ? x : Vec{};
+      default:
+        return whole(x / y);
+    }
+  };
+  activated<1>(activation, value, n, out);
 }
 
 void binary(Binary op, const ActivationCall& activation, const float* a, const float* b, int64_t n,
             float* out) {
+  if (op > Binary::kMax) return rare(op, activation, a, b, 1, n, out);
   combine(op, activation, a, [=](int64_t i) { return load<Vec>(b + i); }, n, out);
 }
 
 void binary_number(Binary op, const ActivationCall& activation, const float* a, float b, int64_t n,
                    float* out) {
   const Vec right = splat<Vec>(b);
+  float numbers[kLanes];
+  store(numbers, right);
+  if (op > Binary::kMax) return rare(op, activation, a, numbers, 0, n, out);
   combine(op, activation, a, [=](int64_t) { return right; }, n, out);
 }
 

@@ -2,6 +2,7 @@
 #include "runtime/sequence_runs.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 namespace sparsejax {
@@ -37,6 +38,9 @@ class Run {
           break;
         case Part::kConstant:
           constant(sequence, part);
+          break;
+        case Part::kTake:
+          take(sequence, part);
           break;
       }
     }
@@ -126,6 +130,30 @@ class Run {
     for (int64_t item = 0; item < items_; item++)
       std::memcpy(at(sequence, part.outputs[0]) + item * floats,
                   model_.constants.data() + part.begin, floats * sizeof(float));
+  }
+
+  void take(const Sequence& sequence, const Part& part) const {
+    const int64_t table = part.rows * part.floats;
+    const bool is_constant = part.begin != kNone;
+    const float* const first =
+        is_constant ? model_.constants.data() + part.begin : at(sequence, part.inputs[0]);
+    const int64_t tables = is_constant ? 1 : sequence.values[part.inputs[0]].floats / table;
+    const int64_t indices = sequence.values[part.inputs.back()].floats, own = indices / tables;
+    const float* const index = at(sequence, part.inputs.back());
+    float* to = at(sequence, part.outputs[0]);
+    for (int64_t i = 0; i < items_ * indices; i++, to += part.floats) {
+      const float row = index[i], last = static_cast<float>(part.rows - 1);
+      const bool inside = row >= 0 && row <= last;
+      if (part.fill && !inside) {
+        std::fill_n(to, part.floats, NAN);
+        continue;
+      }
+      // An index that is no number is the first.
+      const int64_t nearest = inside ? static_cast<int64_t>(row) : row > 0 ? part.rows - 1 : 0;
+      const int64_t from =
+          (is_constant ? 0 : i / own * part.rows) + std::min(nearest, part.rows - 1);
+      std::memcpy(to, first + from * part.floats, part.floats * sizeof(float));
+    }
   }
 
   const Model& model_;

@@ -38,7 +38,8 @@ typedef enum sparsejax_status {
 
 typedef struct sparsejax_model sparsejax_model;
 
-/* An input or output: float32, in C order. Lives as long as the model. */
+/* An input or output: floats in C order, whole numbers and truth values (0 or 1) in JAX, too. Lives
+ * as long as the model. */
 typedef struct sparsejax_port {
   const char* name; /* the path in the arguments, or in what is returned */
   int32_t rank;

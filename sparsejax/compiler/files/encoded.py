@@ -13,15 +13,17 @@ from sparsejax.compiler.engine.lower import lower, with_rows
 from sparsejax.compiler.engine.program import read_steps
 from sparsejax.compiler.files import trees
 from sparsejax.compiler.files.graph import written
-from sparsejax.compiler.files.sequence import Sequences
+from sparsejax.compiler.files.values import Sequences
 from sparsejax.compiler.graph.graph import Graph, Node, Region, Value
+from sparsejax.compiler.nodes.elementwise import IN_FILES
 from sparsejax.ops import _ffi
 from sparsejax.patterns.layout import Layout
 
-VERSION = 3  # of files written here; xla_ops/files/model.h
+VERSION = 4  # of files written here; xla_ops/files/model.h
 GROUPS = 2  # the oldest reader that knows groups of channels
 SEQUENCES = 3  # the oldest that knows several programs, and loops
-Shape = list[int | str]
+NUMBERS = 4  # the oldest that knows lookups, comparisons, whole numbers and truth values
+Port = dict[str, Any]
 
 
 def encoded(
@@ -85,7 +87,20 @@ def encoded_sequence(
     rank = 1 if made.whole.batch > 1 else math.inf
     ports = _ports(made.graph.inputs, rank), _ports(made.graph.outputs, rank)
     contents = {"programs": programs, "sequence": made.sequence}
-    return _packed(SEQUENCES, ports, structures, contents, tensors)
+    return _packed(_reader(ports, contents), ports, structures, contents, tensors)
+
+
+def _reader(ports: tuple[list[Port], list[Port]], contents: Mapping[str, Any]) -> int:
+    """The oldest that can read a sequence."""
+    new = any(port["dtype"] != "float32" for side in ports for port in side)
+    steps = (step for program in contents["programs"] for step in program["steps"])
+    new = new or any(step.get("binary") in IN_FILES for step in steps)
+    return NUMBERS if new or _takes(contents["sequence"]) else SEQUENCES
+
+
+def _takes(sequence: Mapping[str, Any]) -> bool:
+    """Is anything looked up?"""
+    return any("take" in p or ("body" in p and _takes(p["body"])) for p in sequence["parts"])
 
 
 def _program(
@@ -110,7 +125,7 @@ def _program(
 
 def _packed(
     reader: int,
-    ports: tuple[list[Shape], list[Shape]],
+    ports: tuple[list[Port], list[Port]],
     structures: tuple[Any, Any],
     contents: Mapping[str, Any],
     tensors: Mapping[str, np.ndarray],
@@ -119,7 +134,7 @@ def _packed(
 
     Args:
         reader: the oldest that can read it.
-        ports: the shapes of inputs and outputs.
+        ports: inputs and outputs.
         structures: the trees of these.
         contents: what is in the graph beside them.
         tensors: by name.
@@ -151,9 +166,10 @@ def _items(region: Region) -> str:
     return "channels_last" if region.channels_last else "channels_first"
 
 
-def _ports(values: Sequence[Value], least: float) -> list[Shape]:
-    """The shapes of inputs or outputs; the batch of those with so many axes is free."""
-    return [["batch", *v.shape[1:]] if len(v.shape) >= least else list(v.shape) for v in values]
+def _ports(values: Sequence[Value], least: float) -> list[Port]:
+    """Inputs or outputs, the batch of those with at least so many axes free."""
+    free = lambda shape: ["batch", *shape[1:]] if len(shape) >= least else list(shape)
+    return [{"shape": free(v.shape), "dtype": np.dtype(v.dtype).name} for v in values]
 
 
 def _shapes(values: Sequence[Value], region: Region, rows: int) -> list[dict[str, Any]]:
@@ -163,8 +179,5 @@ def _shapes(values: Sequence[Value], region: Region, rows: int) -> list[dict[str
     return [{"shape": ["batch", *shape], "dtype": "float32"} for shape in shapes]
 
 
-def _named(shapes: Sequence[Shape], names: Sequence[str]) -> list[dict[str, Any]]:
-    return [
-        {"name": name, "shape": shape, "dtype": "float32"}
-        for name, shape in zip(names, shapes, strict=True)
-    ]
+def _named(ports: Sequence[Port], names: Sequence[str]) -> list[Port]:
+    return [{"name": name, **port} for name, port in zip(names, ports, strict=True)]

@@ -123,11 +123,25 @@ def view_of(node: Node, outer: int, batch: int) -> View:
     """What of its input a node's output is."""
     axes = _axes(node.inputs[0], outer, batch)
     begin, changed = _changed(node, axes)
-    digits = [digit for axis in changed for digit in axis]
+    return _view(node.op.name, begin, changed, batch)
+
+
+def spread(value: Value, shape: tuple[int, ...], outer: int, batch: int) -> View:
+    """A value along the axes of a shape of which it has one number, or all where it is one."""
+    axes = _axes(value, outer, batch) if value.shape else [[]] * len(shape)
+    sizes = value.shape or (1,) * len(shape)
+    wide = [
+        [Digit(n, 0)] if n != own else axis for n, own, axis in zip(shape, sizes, axes, strict=True)
+    ]
+    return _view("broadcasting", 0, wide, batch)
+
+
+def _view(name: str, begin: int, axes: Axes, batch: int) -> View:
+    digits = [digit for axis in axes for digit in axis]
     if batch == 1:
         return View(begin, _joined(digits), 1)
     if THE_BATCH not in digits:
-        raise Apart(f"{node.op.name} leaves items out")
+        raise Apart(f"{name} leaves items out")
     place = digits.index(THE_BATCH)
     before = math.prod(digit.size for digit in digits[:place])
     return View(begin, _joined([*digits[:place], *digits[place + 1 :]]), before)

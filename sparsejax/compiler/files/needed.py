@@ -1,8 +1,9 @@
 """What of a schedule the outputs need: of loops, what is carried for nobody falls away."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from sparsejax.compiler.files.taken import Taken, taken_of
 from sparsejax.compiler.graph.graph import Graph, Node, Region, Value
 from sparsejax.compiler.nodes.control import Scan
 
@@ -46,20 +47,26 @@ class Loop(NamedTuple):
         return self.node.op
 
 
-Part = Region | Node | Loop
+Part = Region | Node | Loop | Taken
 
 
 def needed(schedule: Sequence[Region | Node], outputs: set[Value]) -> list[Part]:
-    """The parts that the outputs need, loops as `Loop`."""
+    """The parts that the outputs need, loops as `Loop`, lookups as `Taken`."""
     wanted, parts = set(outputs), []  # type: tuple[set[Value], list[Part]]
+    writer = {v: part for part in schedule if isinstance(part, Node) for v in part.outputs}
     for part in reversed(schedule):
         if not wanted.intersection(part.outputs) and not _has_effects(part):
             continue
-        is_loop = isinstance(part, Node) and isinstance(part.op, Scan) and not part.op.effects
-        own = _loop(part, wanted) if is_loop else part
+        own = _told(part, wanted, writer) if isinstance(part, Node) else part
         wanted.update(own.inputs)
         parts.append(own)
     return parts[::-1]
+
+
+def _told(node: Node, wanted: set[Value], writer: Mapping[Value, Node]) -> Part:
+    if isinstance(node.op, Scan) and not node.op.effects:
+        return _loop(node, wanted)
+    return taken_of(node, writer) or node
 
 
 def with_graphs(graph: Graph, parts: Sequence[Part]) -> Iterator[tuple[Graph, Part]]:

@@ -34,6 +34,8 @@ def running(sequence: Mapping[str, Any], calls: Sequence[Call], constants: np.nd
             elif "join" in part:
                 pieces = [x.reshape(len(x), part["join"], -1) for x in read]
                 made = [jnp.concatenate(pieces, 2).reshape(len(inputs[0]), -1)]
+            elif "take" in part:
+                made = [_taken(part, read, constants)]
             else:
                 floats = sequence["values"][part["outputs"][0]]
                 own = constants[part["constant"] :][:floats]
@@ -64,8 +66,9 @@ def of_ports(call: Call, ports: Ports) -> Call:
 
     def run(*arrays: Array) -> list[Array]:
         batch = ports.batch_of(arrays)
-        made = call(*(x.reshape(batch, -1) for x in arrays))
-        return [y.reshape(p.sizes(batch)) for y, p in zip(made, ports.outputs, strict=True)]
+        made = call(*(x.reshape(batch, -1).astype(np.float32) for x in arrays))
+        pairs = zip(made, ports.outputs, strict=True)
+        return [y.reshape(p.sizes(batch)).astype(p.dtype) for y, p in pairs]
 
     return run
 
@@ -96,3 +99,19 @@ def _view(part: Mapping[str, Any], x: Array) -> Array:
         places = places[..., None] + np.arange(count) * (stride // unit)
     rows = x.reshape(len(x), -1, unit)
     return jnp.take(rows, places.ravel(), axis=1).reshape(len(x), -1)
+
+
+def _taken(part: Mapping[str, Any], read: Sequence[Array], constants: np.ndarray) -> Array:
+    rows, floats, index = part["take"], part["floats"], read[-1]
+    inside = (index >= 0) & (index <= rows - 1)
+    places = jnp.clip(index, 0, rows - 1).astype(np.int32)
+    if "constant" in part:
+        made = jnp.asarray(constants[part["constant"] :][: rows * floats]).reshape(rows, floats)[
+            places
+        ]
+    else:
+        tables = read[0].reshape(len(index), -1, rows, floats)
+        own = places.reshape(len(index), tables.shape[1], -1, 1)
+        made = jnp.take_along_axis(tables, own, 2).reshape(*index.shape, floats)
+    made = jnp.where(inside[..., None], made, np.nan) if part.get("fill") is True else made
+    return made.reshape(len(index), -1)

@@ -15,7 +15,8 @@ from sparsejax.compiler.files.exported import write_exported
 from sparsejax.compiler.files.items import Apart
 from sparsejax.compiler.files.needed import needed
 from sparsejax.compiler.files.refusal import refusal
-from sparsejax.compiler.files.sequence import Sequences, sequence_of
+from sparsejax.compiler.files.sequence import sequence_of
+from sparsejax.compiler.files.values import Sequences
 from sparsejax.compiler.graph.graph import Node, Region
 from sparsejax.doors import Need, checked
 from sparsejax.patterns.layout import Layout
@@ -45,9 +46,9 @@ def save(
     warning says where the batch is not free, too, as items meet or have no axis of their own.
 
     Args:
-        fast: from `sj.compile`: layers, what stands between them, and loops of which it is known
-            how often they run, as in recurrent networks. What was given back to XLA because it is
-            faster there runs in the kernels from a file.
+        fast: from `sj.compile`: layers, what stands between them, lookups of rows, and loops of
+            which it is known how often they run, as in recurrent networks. What was given back to
+            XLA because it is faster there runs in the kernels from a file.
         path: of the file.
         values: in which precision weights are stored; biases are float32. With "float32" what is
             loaded computes the same bits on the example's shapes, but for sums that XLA runs here.

@@ -18,7 +18,19 @@ from sparsejax.compiler.nodes.primitive import Primitive
 from sparsejax.compiler.nodes.reshape import Reshape
 
 AFFINE, BINARY = "affine", "binary"  # in xla_ops/engine/codes.def
-IN_JAX = {"add": jnp.add, "sub": jnp.subtract, "mul": jnp.multiply, "max": jnp.maximum}
+IN_JAX: dict[str, Any] = {
+    "add": jnp.add,
+    "sub": jnp.subtract,
+    "mul": jnp.multiply,
+    "max": jnp.maximum,
+}
+# That stand in files alone: XLA runs them between regions.
+IN_FILES: dict[str, Any] = {
+    "div": jnp.divide,
+    "less_equal": lambda a, b: (a <= b).astype(a.dtype),
+    "keep": lambda a, b: jnp.where(b != 0, a, 0),
+    "quotient": lambda a, b: jnp.trunc(a / b),
+}
 
 
 @dataclass(frozen=True)
@@ -26,9 +38,10 @@ class Elementwise(RegionOp):
     """activation(a kind b).
 
     Attributes:
-        kind: "add", "sub", "mul" or "max" of [a, b], or "identity" of [a]. b has a's shape, or is
-            one number per image and channel, (N, 1, 1, C) or (N, C, 1, 1), or one per pixel or row,
-            (..., 1) or (N, 1, H, W).
+        kind: "add", "sub", "mul" or "max" of [a, b], in files also "div", "less_equal" (1 or 0),
+            "keep" (a where b is not 0, else 0) and "quotient", or "identity" of [a]. b has a's
+            shape, or is one number per image and channel, (N, 1, 1, C) or (N, C, 1, 1), or one per
+            pixel or row, (..., 1) or (N, 1, H, W).
         activation: of the result.
     """
 
@@ -55,7 +68,9 @@ class Elementwise(RegionOp):
         return self
 
     def evaluate(self, a: jax.Array, *b: jax.Array) -> list[jax.Array]:
-        return [self.activation(a if self.kind == "identity" else IN_JAX[self.kind](a, *b))]
+        if self.kind != "identity":
+            a = (IN_JAX | IN_FILES)[self.kind](a, *b)
+        return [self.activation(a)]
 
     def mapping(self, node: Node) -> MappingType:
         return MappingType.ONE_TO_MANY if broadcasts(node) else MappingType.ONE_TO_ONE

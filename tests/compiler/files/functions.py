@@ -111,6 +111,28 @@ def states(params, inputs):
     return {"head": head, "most": ys.max(0), "least": ys.min((0, 2)), "steps": mask.sum(0)}
 
 
+def lengths(params, inputs):
+    """Tokens in both directions, as many of each item as its length says."""
+    turn = lambda h, x: (jax.numpy.tanh(x @ params["in"] + h @ params["own"]),) * 2
+    count, steps = inputs["length"], jax.numpy.arange(7)
+    there = steps < count[:, None]
+    back = (steps[::-1] + count[:, None]) % 7  # the last of each item comes first
+    x = jax.numpy.take(params["tokens"], inputs["tokens"], axis=0)
+    found = []
+    for way in (x, jax.numpy.take_along_axis(x, back[:, :, None], 1)):
+        _, ys = jax.lax.scan(turn, jax.numpy.zeros((len(x), 16)), way.swapaxes(0, 1))
+        last = ys[count - 1, jax.numpy.arange(len(x))]
+        most = jax.numpy.where(there.T[..., None], ys, -jax.numpy.inf).max(0)
+        mean = jax.numpy.where(there.T[..., None], ys, 0).sum(0) / there.sum(1)[:, None]
+        found.append((last + most + mean) @ params["own"])
+    return {"states": found, "left": 7 - there.sum(1), "all": there.all(1)}
+
+
+def _lengths(items):
+    tokens = RNG.integers(-5, 5, (items, 7)).astype(np.int32)  # from the end, too
+    return ({"length": RNG.integers(1, 8, items).astype(np.int32), "tokens": tokens},)
+
+
 CALLS = {
     "images": (convolution, NET, lambda n: (drawn(n, 17, 15, 3),)),
     "channels first": (channels_first, NET, lambda n: (drawn(n, 3, 6, 5),)),
@@ -120,5 +142,6 @@ CALLS = {
     "rows of attention": (attended, ROWS, lambda n: (drawn(n, 5, 24),)),
     "loops": (recurrent, LOOPS, lambda n: (drawn(n, 7, 6),)),
     "states": (states, LOOPS, lambda n: ({"x": drawn(n, 7, 6), "mask": masked(n, 7)},)),
+    "lengths": (lengths, LOOPS | {"tokens": drawn(5, 6)}, _lengths),
     "trees": (trees, NET, lambda n: ({"image": drawn(n, 9, 8, 3), "bias": [drawn(n, 12)]},)),
 }

@@ -17,7 +17,16 @@ import sparsejax as sj
 from sparsejax.compiler.files.read import LoadedFunction
 from sparsejax.compiler.files.write import to_bytes
 from sparsejax.ops import _ffi
-from tests.compiler.files.functions import LOOPS, damaged, drawn, masked, recurrent, states
+from tests.compiler.files.functions import (
+    CALLS,
+    LOOPS,
+    damaged,
+    drawn,
+    lengths,
+    masked,
+    recurrent,
+    states,
+)
 
 X = drawn(2, 7, 6)
 
@@ -42,6 +51,53 @@ def test_states_over_time_are_reduced_for_any_number_of_items():
         ("batch",),
     ]
     assert_close(loaded(x), jax.jit(states)(LOOPS, x))
+
+
+def test_lengths_and_tokens_are_whole_numbers_for_any_number_of_items():
+    params, x = LOOPS | {"tokens": drawn(5, 6)}, CALLS["lengths"][2](3)[0]
+    fast, loaded = saved(lengths, params, jax.tree.map(lambda leaf: leaf[:1], x))
+    ports = [str(port) for port in (*loaded.inputs, *loaded.outputs)]
+    assert ports == [
+        "int32[batch]",
+        "int32[batch, 7]",
+        "bool[batch]",
+        "int32[batch]",
+        "float32[batch, 16]",
+        "float32[batch, 16]",
+    ]
+    expected = jax.jit(lengths)(params, x)
+    assert_close(loaded(x), expected)
+    assert_close(loaded.in_jax(x), expected)
+    file = to_bytes(fast, np.float32)
+    assert json.loads(_ffi.read_model(file)[1])["reader"] == 4
+
+
+TRUTHS = jnp.logical_and, jnp.logical_or, jnp.logical_xor
+# name -> dtype of two arrays, and what a file has to make of them as JAX does
+NUMBERS = {
+    "comparisons": (np.float32, lambda a, b: [a < b, a <= b, a > b, a >= b, a == b, a != b]),
+    "floats": (np.float32, lambda a, b: [a / b, jnp.minimum(a, b), abs(a), jnp.clip(a, -b, b)]),
+    "chosen": (np.float32, lambda a, b: [jnp.where(a > b, 1 / a, b), jnp.where(a != a, b, a)]),
+    "whole": (np.int32, lambda a, b: [lax.div(a, b + 9), lax.rem(a, b + 9), a % 3, a.astype(bool)]),
+    "truths": (np.int32, lambda a, b: [f(a > 0, b > 0) for f in TRUTHS] + [~(a > 0)]),
+    "reduced": (np.int32, lambda a, b: [a.sum(1), b.min(1), (a > b).any(1), (a > b).all(1)]),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_arithmetic_between_layers_is_that_of_jax(name):
+    dtype, function = NUMBERS[name]
+    a, b = (np.round(3 * drawn(3, 5)).astype(dtype) for _ in range(2))
+    if dtype == np.float32:
+        a[0], b[:, 0] = [0, np.inf, -np.inf, np.nan, 1], [0, 1, np.nan]
+    weights = {"w": drawn(6, 2)}
+    both = lambda params, x: (x["layer"] @ params["w"], function(x["a"], x["b"]))
+    x = {"a": a, "b": b, "layer": drawn(3, 6)}
+    _, loaded = saved(both, weights, x)
+    pair = loaded(x), jax.jit(both)(weights, x)
+    for actual, expected in zip(*map(jax.tree.leaves, pair), strict=True):
+        assert actual.dtype == expected.dtype
+        np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +248,42 @@ def test_a_sequence_that_could_not_be_run_is_named(name, file):
     edit, message = EDITS[name]
     with pytest.raises(ValueError, match=message):
         LoadedFunction(edited(file, edit))
+
+
+@pytest.fixture(scope="module")
+def looked_up():
+    params, x = LOOPS | {"tokens": drawn(5, 6)}, CALLS["lengths"][2](1)
+    return to_bytes(sj.compile(lengths, params, *x, tune=False), np.float32)
+
+
+TAKES = {
+    "no rows": ({"take": 0}, "a take's table has no size"),
+    "many rows": ({"take": 10**12}, "a take's table has no size"),
+    "floats": ({"floats": 5}, "a take's sizes do not fit"),
+    "no floats": ({"floats": -1}, "a take's table has no size"),
+    "constant": ({"constant": 10**6}, "a constant is not in the file"),
+    "before": ({"constant": -1}, "a constant is not in the file"),
+    "inputs": ({"inputs": []}, "a take needs a table, indices and one output"),
+}
+
+
+@pytest.mark.parametrize("name", TAKES)
+def test_a_lookup_that_could_not_be_run_is_named(name, looked_up):
+    change, message = TAKES[name]
+    with pytest.raises(ValueError, match=message):
+        LoadedFunction(edited(looked_up, lambda g, s, loop: of_kind(s, "take").update(change)))
+
+
+def test_an_index_outside_is_the_nearest_or_none():
+    params, index = {"table": drawn(4, 3), "w": drawn(3, 2)}, np.array([[-9, 0, 3, 99]], np.int32)
+
+    def function(params, x):
+        rows = lambda mode: jnp.take(params["table"], x, axis=0, mode=mode)
+        return rows("clip"), rows("fill") @ params["w"]
+
+    _, loaded = saved(function, params, index)
+    assert_close(loaded(index), jax.jit(function)(params, index))
+    assert_close(loaded.in_jax(index), jax.jit(function)(params, index))
 
 
 def test_damaged_sequences_say_so_or_load(file):

@@ -36,9 +36,10 @@ def cases(folder: Path) -> Iterator[Case]:
             sj.save(sj.compile(function, params, *x, tune=False), path, values=values)
             paths = [path.with_suffix(f".{values}.{i}") for i in range(len(jax.tree.leaves(x)))]
             for array, own in zip(jax.tree.leaves(x), paths, strict=True):
-                own.write_bytes(np.asarray(array).tobytes())
+                own.write_bytes(np.asarray(array, np.float32).tobytes())
             outputs = jax.tree.leaves(sj.load(path)(*x))
-            yield Case(path, paths, np.concatenate([np.ravel(y) for y in outputs]))
+            floats = [np.ravel(y).astype(np.float32) for y in outputs]
+            yield Case(path, paths, np.concatenate(floats))
 
 
 def difference(command: Sequence[str], case: Case) -> float:

@@ -103,9 +103,12 @@ def picture_of(path: Path, port: Port) -> np.ndarray:
 def difference(loaded: LoadedFunction) -> float:
     """By how much the kernels differ from plain JAX on random inputs, of the largest output."""
     rng = np.random.default_rng(0)
-    arrays = [rng.normal(size=p.sizes(1)).astype(np.float32) for p in loaded.inputs]
-    args = jax.tree.unflatten(loaded.input_tree, arrays)
-    meant, actual = (jax.tree.leaves(run(*args)) for run in (loaded.in_jax, loaded))
+    whole = lambda port: rng.integers(1, 3, port.sizes(1))  # of tokens, lengths, masks
+    normal = lambda port: rng.normal(size=port.sizes(1))
+    draw = lambda port: (normal if port.dtype == "float32" else whole)(port).astype(port.dtype)
+    args = jax.tree.unflatten(loaded.input_tree, map(draw, loaded.inputs))
+    leaves = lambda run: [np.asarray(leaf, np.float32) for leaf in jax.tree.leaves(run(*args))]
+    meant, actual = leaves(loaded.in_jax), leaves(loaded)
     scale = max(float(np.abs(array).max()) for array in meant)
     errors = (float(np.abs(a - b).max()) for a, b in zip(actual, meant, strict=True))
     return max(errors) / max(scale, 1e-30)

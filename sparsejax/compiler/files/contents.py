@@ -1,5 +1,6 @@
 """What a file holds, as a table."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -152,12 +153,12 @@ def _of_step(tensors: Mapping[str, np.ndarray], number: int) -> dict[str, np.nda
 def _layer(
     values: Sequence, step: Mapping[str, Any], parts: Mapping[str, np.ndarray]
 ) -> StoredLayer:
-    inputs, outputs = values[step["inputs"][0]][0], values[step["output"]][0]
+    outputs, *pixels = values[step["output"]]
+    inputs = values[step["inputs"][0]][0] if step.get("inputs") else outputs
     window = step.get("window", (1, 1))
     groups = step.get("groups", 1)
-    cols = {"product": inputs // groups, "depthwise": 1, "affine": 1}[step["op"]] * int(
-        np.prod(window)
-    )
+    of_input = inputs // groups if step["op"] == "product" else 1  # else its own channel alone
+    cols = of_input * math.prod(pixels if step["op"] == "known" else window)
     form, block = step["weights"].get("form", "all"), step["weights"].get("block", 1)
     rows = f", {block} rows" if block > 1 else ""
     return StoredLayer(

@@ -10,6 +10,7 @@ from PIL import Image
 
 import sparsejax as sj
 from sparsejax import __main__ as command_line
+from tests.compiler.files.functions import CALLS
 from tests.compiler.files.test_other_readers import without_end
 
 RNG = np.random.default_rng(0)
@@ -65,6 +66,16 @@ def test_check_compares_with_plain_jax(monkeypatch, capsys, file):
     monkeypatch.setattr(command_line, "TOLERANCE", -1)
     with pytest.raises(SystemExit, match="computes what differs by"):
         call(monkeypatch, capsys, "check", file)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_files_of_every_kind_are_shown_and_checked(monkeypatch, capsys, name, tmp_path):
+    function, params, inputs = CALLS[name]
+    sj.save(sj.compile(function, params, *inputs(2), tune=False), tmp_path / "net")
+    assert call(monkeypatch, capsys, "inspect", tmp_path / "net").count("float32") > 2
+    assert "is sound, and within" in call(monkeypatch, capsys, "check", tmp_path / "net")
+    for layer in sj.load(tmp_path / "net").report().layers:
+        assert 0 <= layer.sparsity < 1 and layer.dense_bytes > 0
 
 
 def test_what_is_wrong_is_one_sentence(monkeypatch, capsys, file, tmp_path):

@@ -8,8 +8,9 @@
 #include "files.h"
 
 // As sanitizer/allocator_interface.h has them, which clang brings and g++ does not.
-extern "C" int __sanitizer_install_malloc_and_free_hooks(
-    void (*malloc_hook)(const volatile void*, size_t), void (*free_hook)(const volatile void*));
+extern "C" int __sanitizer_install_malloc_and_free_hooks(void (*malloc_hook)(const volatile void*,
+                                                                             size_t),
+                                                         void (*free_hook)(const volatile void*));
 extern "C" size_t __sanitizer_get_allocated_size(const volatile void*);
 
 namespace sparsejax::test {

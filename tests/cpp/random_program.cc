@@ -229,7 +229,8 @@ class Growth {
     int64_t b = find([&](const ImageSize& s) { return s == other; });
     if (b == kNone) b = x;
     Step& step = d_.add(Op::kBinary, in, {x, b});
-    step.binary = static_cast<Binary>(c_.below(4));
+    // Those behind it jump: a rounding would become another number.
+    step.binary = static_cast<Binary>(c_.below(static_cast<int64_t>(Binary::kMax) + 1));
     step.activation = activation();
   }
 

@@ -57,14 +57,14 @@ Step read_step(Words& words, int64_t num_values, int64_t num_floats) {
   step.residual = words.take(kNone, num_values - 1, "a residual");
   step.gate = words.take(kNone, num_values - 1, "a gate");
   step.groups = words.take(1, kMostSide, "a number of groups");
-  step.layout.storage = static_cast<Storage>(words.take(0, 2, "a storage"));
+  step.layout.storage = static_cast<Storage>(words.take(0, kNumStorages - 1, "a storage"));
   step.layout.block = words.take(0, 8, "a block");
   step.layout.tile = words.take(0, 16, "a tile");
   step.layout.chunk_cols = words.take(0, kMostSide, "a chunk");
   step.layout.num_parts = words.take(0, 64, "a number of parts");
   step.channels_last = words.take(0, 1, "whether channels are last") == 1;
-  step.pooling = static_cast<Pooling>(words.take(0, 2, "a pooling"));
-  step.binary = static_cast<Binary>(words.take(0, 7, "a binary operation"));
+  step.pooling = static_cast<Pooling>(words.take(0, kNumPoolings - 1, "a pooling"));
+  step.binary = static_cast<Binary>(words.take(0, kNumBinaries - 1, "a binary operation"));
   step.weights = words.take(kNone, num_floats, "the begin of weights");
   step.bias = words.take(kNone, num_floats, "the begin of a bias");
   step.argument = words.take(kNone, kMostSide, "an argument");

@@ -37,6 +37,10 @@ enum class Pooling : int64_t {
 #define POOLING(name, code) k##name = code,
 #include "engine/codes.def"
 };
+constexpr int64_t kNumPoolings = 0
+#define POOLING(name, code) +1
+#include "engine/codes.def"
+    ;
 
 // Does a step compute each pixel from the same pixel of its inputs alone? A product does if it has
 // no window.

@@ -11,6 +11,10 @@ enum class Binary : int64_t {
 #define BINARY(name, code) k##name = code,
 #include "kernels/codes.def"
 };
+constexpr int64_t kNumBinaries = 0
+#define BINARY(name, code) +1
+#include "kernels/codes.def"
+    ;
 
 struct ElementwiseKernels {
   void (*activate)(const ActivationCall& activation, const float* x, int64_t n, float* out);

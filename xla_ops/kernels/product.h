@@ -31,6 +31,10 @@ enum class Storage : int64_t {
 #define STORAGE(name, code) k##name = code,
 #include "kernels/codes.def"
 };
+constexpr int64_t kNumStorages = 0
+#define STORAGE(name, code) +1
+#include "kernels/codes.def"
+    ;
 
 struct ProductRun {
   int32_t count;   // nonzeros (kRows) or columns (kBlocks) of each group in the run

@@ -113,7 +113,7 @@ def outliers(court: Court, chooser: Chooser) -> list[Node]:
 def _skips_zeros(built: Built) -> bool:
     """Is any weight of a product in the regions zero?"""
     products = (n for region in built.calls for n in region.nodes if is_product(n))
-    return any(not np.all(node.op.matrix()) for node in products)  # type: ignore[attr-defined]
+    return any(not np.all(node.op.weights) for node in products)  # type: ignore[attr-defined]
 
 
 def _groups(built: Built, chooser: Chooser) -> list[Group]:

@@ -38,12 +38,6 @@ int64_t cached_cols(double part, int64_t tile, int64_t pitch, const ProductKerne
   return std::max<int64_t>(1, part * cache_bytes() * sets / std::max<int64_t>(64, bytes));
 }
 
-#ifdef __wasm__
-constexpr bool kWasm = true;
-#else
-constexpr bool kWasm = false;
-#endif
-
 // Rows whose sums are in registers together (product_blocks.cc).
 double rows_at_once(const ProductLayout& layout) {
   return kWasm && layout.storage == Storage::kBlocks && layout.tile > 3 ? 2 : layout.block;

@@ -12,11 +12,10 @@
 //   {"join": parts, "inputs", "outputs"}: the first of so many parts of each input, then the
 //   second...
 //   {"constant": begin, "outputs"}: the same for all items, from the tensor "constants"
-//   {"take": rows, "floats", "inputs": [x, indices], "outputs"}: x holds tables of so many rows of
-//   so
-//     many floats, and there are equally many indices for each table: the rows at these; of an
-//     index outside the nearest row, or NaN with "fill". With a "constant" the only table begins
-//     there, and there is no x
+//   {"take": rows, "floats", "inputs": [x, indices], "outputs"}: x holds tables of so many rows,
+//     each of so many floats, and there are equally many indices for each table: the rows at these;
+//     of an index outside the nearest row, or NaN with "fill". With a "constant" the only table
+//     begins there, and there is no x
 // A sequence is {"values": [floats], "parts", "outputs"}; the first values are what it is given.
 #pragma once
 #include "files/saved_program.h"

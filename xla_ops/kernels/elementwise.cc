@@ -130,9 +130,11 @@ void binary(Binary op, const ActivationCall& activation, const float* a, const f
 void binary_number(Binary op, const ActivationCall& activation, const float* a, float b, int64_t n,
                    float* out) {
   const Vec right = splat<Vec>(b);
-  float numbers[kLanes];
-  store(numbers, right);
-  if (op > Binary::kMax) return rare(op, activation, a, numbers, 0, n, out);
+  if (op > Binary::kMax) {
+    float numbers[kLanes];
+    store(numbers, right);
+    return rare(op, activation, a, numbers, 0, n, out);
+  }
   combine(op, activation, a, [=](int64_t) { return right; }, n, out);
 }
 

@@ -22,6 +22,14 @@ namespace sparsejax {
 
 constexpr int64_t kFewPixels = 16;  // of a strip whose pitch may be 4, 8 or 16
 
+// Engines of WebAssembly have 15 registers on x86-64, and take no operand from memory: kernels and
+// the model that chooses among them heed it.
+#ifdef __wasm__
+constexpr bool kWasm = true;
+#else
+constexpr bool kWasm = false;
+#endif
+
 // Columns of a chunk: kernels multiply the numbers of four at once by a quarter of the pitch.
 constexpr int64_t most_chunk_cols(int64_t x_pitch) {
   return x_pitch < 4 ? 65536 : 65535 / (x_pitch / 4) + 1;

@@ -46,13 +46,6 @@ constexpr bool kByElement = true;
 constexpr bool kByElement = false;
 #endif
 
-// Engines of WebAssembly have 15 registers on x86-64, and take no operand from memory.
-#ifdef __wasm__
-constexpr bool kWasm = true;
-#else
-constexpr bool kWasm = false;
-#endif
-
 // Keeps what is loaded from x behind the sum so far: compilers would load for more nonzeros at a
 // time and spill.
 template <class V>

@@ -88,8 +88,6 @@ def to_linear(edit: Edit, node: Node) -> bool:
     array = constant_of(weights)
     if array is None or x.constant is not None:
         return edit.refuse(node, "both sides are computed")
-    if len(batch[0]) == array.ndim:  # a factor for each, see affine.py
-        return False
     if not is_float(x, weights, *node.outputs):
         return edit.refuse(node, not_float32(node))
     if batch[0] and len(x.shape) - len(batch[0]) - len(contracted[0]) != 3:

@@ -76,8 +76,6 @@ def to_group_norm(edit: Edit, node: Node) -> bool:
 
 def _joins(node: Node, size: int) -> bool:
     """Is it arithmetic, a sum or a move of float32? Of maxima, that of a variance and zero."""
-    if node.op.name == "select_n":  # of jnp.var, which asks a known number
-        return number_of(node.inputs[0]) is not None and is_float(*node.inputs[1:])
     if not is_float(*node.inputs, *node.outputs):
         return False
     if node.op.name == "max":

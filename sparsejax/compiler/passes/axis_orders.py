@@ -1,6 +1,6 @@
-"""Changes of axis order, NHWC to NCHW or back, moved behind what can work in either."""
+"""Changes of axis order, NHWC to NCHW or back, moved to where they part no regions."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sparsejax.compiler.graph.edit import Edit, made
 from sparsejax.compiler.graph.graph import Node, Value
@@ -52,3 +52,45 @@ def sink_order(edit: Edit, node: Node) -> bool:
     order = TO_LAST if first.to_last else TO_FIRST
     inner = made(op, inputs, [shape[order.index(axis)] for axis in range(4)])
     return edit.replace(node, inner, made(Transpose(order), inner.outputs, shape))
+
+
+def raise_order(edit: Edit, node: Node) -> bool:
+    """A change between nodes on images moves ahead of all that lead to it, where it parts none."""
+    value = node.outputs[0]
+    change = change_of(edit, value) if isinstance(node.op, Transpose) else None
+    if change is None or not any(_on_images(reader) for reader in edit.readers.get(value, ())):
+        return False
+    above = _above(edit, node, change.to_last)
+    order, back = (TO_LAST, TO_FIRST) if change.to_last else (TO_FIRST, TO_LAST)
+    for other in above:
+        op: Any = other.op
+        turned = [made(Transpose(order), [v], [v.shape[i] for i in order]) for v in other.inputs]
+        shape = other.outputs[0].shape
+        inner = made(
+            op.before_change(not change.to_last),
+            [v.outputs[0] for v in turned],
+            [shape[axis] for axis in order],
+        )
+        edit.replace(other, *turned, inner, made(Transpose(back), inner.outputs, shape))
+    return bool(above)
+
+
+def _on_images(node: Node) -> bool:
+    return isinstance(node.op, RegionOp)
+
+
+def _above(edit: Edit, node: Node, to_last: bool) -> list[Node]:
+    """All nodes on images that lead to a change of order; none if one has to stay behind it."""
+    found, reached = [], [node]
+    while reached:
+        for value in reached.pop().inputs:
+            writer = edit.writer.get(value)
+            if writer is None or not isinstance(writer.op, RegionOp) or writer in found:
+                continue
+            if value in edit.outputs or writer.op.before_change(not to_last) is None:
+                return []
+            found.append(writer)
+            reached.append(writer)
+    members = {node, *found}
+    readers = {reader for other in found for reader in edit.readers[other.outputs[0]]}
+    return found if readers <= members else []

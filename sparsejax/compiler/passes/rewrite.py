@@ -33,6 +33,8 @@ def rewrite(graph: Graph) -> Graph:
     _sweep(edit)
     if sequences.to_images(edit):
         _sweep(edit)
+    if edit.sweep((axis_orders.raise_order,)):
+        edit.sweep((shapes.merge,))
     known.share(edit)
     edit.finish()
     _settle(graph)

@@ -10,6 +10,7 @@ from jax.extend import core
 
 from sparsejax import tree
 from sparsejax.compiler.graph import fold
+from sparsejax.compiler.graph.edit import constant_of
 from sparsejax.compiler.graph.graph import Graph, Node, Value
 from sparsejax.compiler.nodes.primitive import Primitive
 from sparsejax.compiler.nodes.reshape import Reshape
@@ -160,8 +161,18 @@ def _added(graph: Graph, equation: Any, inputs: list[Value]) -> list[Value]:
         op = Transpose(tuple(int(axis) for axis in equation.params["permutation"]))
     elif name == "copy":
         return [inputs[0]]
+    elif name == "select_n" and (which := _one_case(inputs[0])) is not None:
+        return [inputs[1 + which]]
     graph.nodes.append(Node(op, inputs, outputs))
     return outputs
+
+
+def _one_case(value: Value) -> int | None:
+    """Which case a known array chooses everywhere, None if it is not one."""
+    which = constant_of(value)
+    if which is None or which.size == 0 or (which != which.flat[0]).any():
+        return None
+    return int(which.flat[0])
 
 
 def _is_reshape(equation: Any, inputs: list[Value]) -> bool:

@@ -127,6 +127,15 @@ def test_single_numbers_stay_numbers():
     assert_same(lambda p, x: (x.mean() * 2.0 + 1.0, -x.sum(), jnp.tanh(x.max()) * 3), P, X)
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_choice_that_is_the_same_everywhere_is_none(kept):
+    every = np.full(ROWS.shape[:2], kept)[..., None]
+    graph = assert_same(lambda p, x: jnp.where(every, x, -x) @ p["square"], P, ROWS)
+    assert kinds(graph) == ["Linear"]
+    some = np.arange(5)[:, None] > 2
+    assert "select_n" in kinds(assert_same(lambda p, x: jnp.where(some, x, -x), P, ROWS))
+
+
 def test_the_later_of_two_layers_takes_the_sum():
     fn = lambda p, x: conv(x, p["other"]) + conv(conv(x, p["one"]), p["full"])
     *_, last = rewritten(fn, P, X).nodes

@@ -11,6 +11,7 @@ from sparsejax.compiler.regions.split import split
 from tests.compiler.graphs import assert_close, assert_same, regions, rewritten, stepwise
 
 X = jax.random.normal(jax.random.key(0), (2, 5, 6, 8))
+SQUARE = jax.random.normal(jax.random.key(2), (2, 8, 6, 6))
 ROWS = jax.random.normal(jax.random.key(1), (3, 4, 8))
 RNG = np.random.default_rng(0)
 P = {
@@ -85,6 +86,19 @@ def mixed_layouts(p, x):
     return jax.nn.relu(z * 2.0)
 
 
+def patches(p, x):
+    """Rows of NCHW images, by a layer of NHWC images that the residual skips."""
+    x = x.transpose(0, 2, 3, 1)
+    y = jax.nn.relu(conv(x, p["one"])) + x
+    rows = jnp.concatenate([jnp.zeros((2, 1, 8)), y.reshape(2, 36, 8)], 1)
+    return jax.nn.relu(rows @ p["matrix"])
+
+
+def patches_twice(p, x):
+    y = conv(x.transpose(0, 2, 3, 1), p["one"])
+    return jax.nn.relu(y.reshape(2, 36, 8) @ p["matrix"]), foreign(y.transpose(0, 3, 1, 2))
+
+
 def form(region):
     return "rows" if region.rows else "images"
 
@@ -101,6 +115,8 @@ GRAPHS = {
     "head": (head, X, [(3, "images", 1)]),
     "squeezed": (squeezed, X, [(4, "images", 1)]),
     "mixed layouts": (mixed_layouts, X, [(2, "images", 1)]),
+    "patches": (patches, SQUARE, [(7, "images", 1)]),
+    "patches twice": (patches_twice, SQUARE, None),
     "no layer": (lambda p, x: jax.nn.relu(x * p["scale"]) + x, X, []),
     "one number": (lambda p, x: x[0, 0] @ p["matrix"], ROWS, [(1, "rows", 1)]),
     "no images": (lambda p, x: conv(x[:0], p["conv"]) + 1, X, []),

@@ -13,6 +13,7 @@ inline constexpr ImageSize kImage = {4, 6, 5}, kPixel = {4, 1, 1};
 enum : size_t { kX, kG, kProduct, kDepthwise, kPool, kMean, kAffine, kBinary, kConcat, kChannels,
                 kPad, kFlatten, kPick, kLayerNorm, kRmsNorm, kSoftmax,
                 kSequences, kAttention, kKnown, kJoin, kRewrap, kMoments,
+                kNumbers, kCached,
                 kFirstOutput };
 // clang-format on
 
@@ -67,6 +68,12 @@ inline Draft valid() {
   d.add(Op::kRewrap, {6, 6, 3}, {kJoin});
   d.add(Op::kMoments, {12, 1, 1}, {kRewrap}).channels = {2};
   weigh(d, d.steps.back(), 12, 12);
+  d.add(Op::kChannels, {1, 9, 1}, {kSequences}).channels = {5};
+  d.add(
+       Op::kCachedAttention, {4, 9, 1},
+       {kSequences, kSequences, kSequences, kSequences, kNumbers, kSequences, kNumbers, kSequences})
+      .channels = {2, 2, 2, 3, static_cast<int64_t>(Mask::kAddQueries), 0, 4, 0, 0, 0, 0, 2, 2,
+                   0, 4, 1, 2};
   number(d.add(Op::kOutput, {}, {kPad}), 0, 3);
   number(d.add(Op::kOutput, {}, {kFlatten}), 1, 1);
   number(d.add(Op::kOutput, {}, {kPick}), 2, 3);

@@ -89,6 +89,7 @@ class Growth {
     if (kind == 2) return depthwise(x);
     if (kind == 3) return pool(x);
     if (kind == 17) return known(x);
+    if (kind == 16 && size(x).width == 1) return cached_attention(x);
     if (kind >= 14 && kind <= 16 && size(x).width == 1) return attention(x);
     if (kind == 12) return norm(x);
     if (kind == 13) return void(d_.add(Op::kSoftmax, size(x), {x}));
@@ -216,6 +217,56 @@ class Growth {
       for (int64_t h = 0; h < count; h++)
         list.push_back(c_.below(channels(i) - (i < 2 ? head : values) + 1));
     Step& step = d_.add(Op::kAttention, {count * values, height, 1}, inputs);
+    step.channels = list;
+    step.activation = {Function::kIdentity, .5f, c_.percent(50) ? -1e38f : -2.f};
+  }
+
+  // Heads of any channels of values of as many rows, one of which has room for some keys.
+  void cached_attention(int64_t x) {
+    const int64_t height = size(x).height, count = c_.of({1, 2, 3}), wanted = c_.of({4, 1, 9, 17});
+    const auto beside = [&](auto fits) {
+      return find([&](const ImageSize& s) {
+        return s.width == 1 && s.height == height && fits(s.channels);
+      });
+    };
+    const auto any = [](int64_t) { return true; };
+    std::vector<int64_t> inputs = {x, beside(any), beside(any)};
+    const auto channels = [&](size_t input) { return size(inputs[input]).channels; };
+    int64_t head = std::min({wanted, channels(0), channels(1)});
+    int64_t values = std::min(wanted, channels(2));
+    const int64_t number = beside([](int64_t n) { return n == 1; });
+    if (number != kNone && c_.percent(60)) {
+      inputs.insert(inputs.end(), {beside(any), number, beside(any), number});
+      head = std::min(head, channels(CachedHeads::kNewKey));
+      values = std::min(values, channels(CachedHeads::kNewValue));
+    }
+    const int64_t key_step = c_.of({head, 1, 0, head + 1});
+    const int64_t value_step = c_.of({values, 1, 0, values + 1});
+    int64_t length = 1;
+    while (length < 70 && length * key_step + head <= channels(1) &&
+           length * value_step + values <= channels(2))
+      length++;
+    auto mask = static_cast<int64_t>(Mask::kNone);
+    if (c_.percent(40)) {
+      const int64_t own = beside([&](int64_t n) { return n == length || n == count * length; });
+      if (own != kNone) {
+        inputs.push_back(own);
+        mask = static_cast<int64_t>(c_.percent(50) ? Mask::kAddQueries : Mask::kSelectQueries);
+      }
+    }
+    std::vector<int64_t> list = {count, head, values, length, mask};
+    const auto begin = [&](size_t input, int64_t floats) {
+      for (int64_t h = 0; h < count; h++) list.push_back(c_.below(channels(input) - floats + 1));
+    };
+    begin(0, head);
+    begin(1, (length - 1) * key_step + head);
+    begin(2, (length - 1) * value_step + values);
+    list.insert(list.end(), {key_step, value_step});
+    Step& step = d_.add(Op::kCachedAttention, {count * values, height, 1}, inputs);
+    if (CachedHeads::has_new(step)) {
+      begin(CachedHeads::kNewKey, head);
+      begin(CachedHeads::kNewValue, values);
+    }
     step.channels = list;
     step.activation = {Function::kIdentity, .5f, c_.percent(50) ? -1e38f : -2.f};
   }

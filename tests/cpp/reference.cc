@@ -114,6 +114,8 @@ class Reference {
         return softmax(s, out);
       case Op::kAttention:
         return attention(s, out);
+      case Op::kCachedAttention:
+        return cached_attention(s, out);
       case Op::kKnown:
         return known(s, out);
       case Op::kJoin:
@@ -388,6 +390,64 @@ class Reference {
                 1e-6 * (1 + out.most());
   }
 
+  // Keys or values, all in a row of one input; a number says whose place the new one takes.
+  struct Kept {
+    size_t input, newest;
+    const int64_t *first, *new_first;
+    int64_t step;
+  };
+  double kept(const Step& s, const Kept& k, int64_t head, int64_t i, int64_t c, int64_t row) const {
+    const int64_t rows = in(s).size.height, last = CachedHeads(s).length - 1;
+    if (CachedHeads::has_new(s)) {
+      const double place = std::clamp(in(s, k.newest + 1).at[row], 0., static_cast<double>(last));
+      if (i == static_cast<int64_t>(place))
+        return in(s, k.newest).at[(k.new_first[head] + c) * rows + row];
+    }
+    return in(s, k.input).at[(k.first[head] + i * k.step + c) * rows + row];
+  }
+
+  void cached_attention(const Step& s, Image& out) const {
+    const CachedHeads heads(s);
+    const Kept keys = {1, CachedHeads::kNewKey, heads.keys, heads.new_keys, heads.key_step};
+    const Kept values = {2, CachedHeads::kNewValue, heads.values, heads.new_values,
+                         heads.value_step};
+    const int64_t rows = out.size.height, n = heads.length;
+    const size_t mask = s.inputs.size() - 1;
+    std::vector<double> weights(n);
+    for (int64_t h = 0; h < heads.count; h++)
+      for (int64_t row = 0; row < rows; row++) {
+        for (int64_t i = 0; i < n; i++) {
+          double score = 0;
+          for (int64_t c = 0; c < heads.size; c++)
+            score += in(s).at[(heads.queries[h] + c) * rows + row] * kept(s, keys, h, i, c, row);
+          weights[i] = score * s.activation.low;
+          if (!CachedHeads::has_mask(s)) continue;
+          const int64_t channel = (in(s, mask).size.channels == n ? 0 : h * n) + i;
+          const double number = in(s, mask).at[channel * rows + row];
+          if (heads.mask == Mask::kAddQueries) weights[i] += number;
+          if (heads.mask == Mask::kSelectQueries && number == 0) weights[i] = s.activation.high;
+        }
+        const double most = *std::max_element(weights.begin(), weights.end());
+        double sum = 0;
+        for (double& w : weights) sum += w = std::exp(w - most);
+        for (int64_t c = 0; c < heads.value_size; c++)
+          for (int64_t i = 0; i < n; i++)
+            out.at[(h * heads.value_size + c) * rows + row] +=
+                weights[i] / sum * kept(s, values, h, i, c, row);
+      }
+    Image k = in(s, 1), v = in(s, 2);
+    if (CachedHeads::has_new(s)) {
+      k = joined(k, in(s, CachedHeads::kNewKey)), v = joined(v, in(s, CachedHeads::kNewValue));
+      if (in(s, 4).error > 0 || in(s, 6).error > 0) k.error = INFINITY;  // another place
+    }
+    bound_attention(s, k, v, CachedHeads::has_mask(s) ? &in(s, mask) : nullptr, out);
+  }
+  static Image joined(Image a, const Image& b) {
+    a.at.insert(a.at.end(), b.at.begin(), b.at.end());
+    a.error = std::max(a.error, b.error);
+    return a;
+  }
+
   void attention(const Step& s, Image& out) const {
     const Heads heads(s);
     const Image &q = in(s), &k = in(s, 1), &v = in(s, 2);
@@ -412,13 +472,20 @@ class Reference {
             out.at[(h * heads.value_size + c) * rows + row] +=
                 weights[i] / sum * v.at[(heads.values[h] + c) * key_rows + start + i];
       }
-    const double extra = s.inputs.size() > 3 ? in(s, 3).error + 1e-6 * in(s, 3).most() : 0;
+    bound_attention(s, k, v, s.inputs.size() > 3 ? &in(s, 3) : nullptr, out);
+  }
+
+  void bound_attention(const Step& s, const Image& k, const Image& v, const Image* mask,
+                       Image& out) const {
+    const Heads heads(s);
+    const Image& q = in(s);
+    const double extra = mask ? mask->error + 1e-6 * mask->most() : 0;
     const double scores =
         static_cast<double>(heads.size) *
             (q.error * k.most() + k.error * (q.most() + q.error) + 1e-6 * q.most() * k.most()) +
         extra;
     out.error = v.error + (std::exp(2 * scores) - 1 + 1e-5) * (v.most() + v.error);
-    if (s.inputs.size() > 3 && in(s, 3).error > 0 &&
+    if (mask && mask->error > 0 &&
         (heads.mask == Mask::kSelectKeys || heads.mask == Mask::kSelectQueries))
       out.error = INFINITY;  // a number that is nearly 0 decides
   }

@@ -20,7 +20,7 @@ const std::vector<Damage>& damages() {
       {"a value is too large", [](Draft& d) { d.values[kX] = {3, 1 << 15, 1 << 15}; }},
       {"a step's kind", [](Draft& d) { d.steps[kX].op = static_cast<Op>(kNumOps); }},
       {"a step's kind", [](Draft& d) { d.steps[kX].op = static_cast<Op>(-1); }},
-      {"a step's output is 22", [](Draft& d) { d.steps[kX].output = 22; }},
+      {"a step's output is 24", [](Draft& d) { d.steps[kX].output = 24; }},
       {"a step's output is -2", [](Draft& d) { d.steps[kX].output = -2; }},
       {"a function", [](Draft& d) { d.steps[kAffine].activation.function = Function(12); }},
       {"a function", [](Draft& d) { d.steps[kAffine].activation.function = Function(-1); }},
@@ -119,6 +119,28 @@ const std::vector<Damage>& damages() {
          d.steps[kJoin].inputs = {kSequences, kSequences};
          std::swap(d.steps[kAttention], d.steps[kJoin]);
        }},
+      {"numbers for all heads", [](Draft& d) { d.steps[kCached].channels.pop_back(); }},
+      {"a size that is none", [](Draft& d) { d.steps[kCached].channels[3] = 0; }},
+      {"heads do not add up", [](Draft& d) { d.values[kCached].channels = 5; }},
+      {"keep its rows", [](Draft& d) { d.steps[kCached].inputs[1] = kX; }},
+      {"keep its rows", [](Draft& d) { d.values[kCached].height = 3; }},
+      {"lie nowhere", [](Draft& d) { d.steps[kCached].channels[11] = -1; }},
+      {"lie nowhere", [](Draft& d) { d.steps[kCached].channels[12] = INT64_MAX; }},
+      {"few or many inputs",
+       [](Draft& d) {
+         d.steps[kCached].inputs.resize(5);
+         d.steps[kCached].channels.resize(13);
+       }},
+      {"a head reaches", [](Draft& d) { d.steps[kCached].channels[11] = 3; }},
+      {"a head reaches", [](Draft& d) { d.steps[kCached].channels[10] = 1; }},
+      {"a head reaches", [](Draft& d) { d.steps[kCached].channels[3] = 4; }},
+      {"new key or value", [](Draft& d) { d.steps[kCached].channels[14] = 5; }},
+      {"new key or value", [](Draft& d) { d.steps[kCached].channels[15] = -1; }},
+      {"new key or value", [](Draft& d) { d.steps[kCached].inputs[6] = kSequences; }},
+      {"no such mask", [](Draft& d) { d.steps[kCached].channels[4] = 1; }},
+      {"no such mask", [](Draft& d) { d.steps[kCached].channels[4] = 2; }},
+      {"no such mask", [](Draft& d) { d.steps[kCached].inputs.pop_back(); }},
+      {"mask does not fit", [](Draft& d) { d.steps[kCached].inputs[7] = kNumbers; }},
       {"need a number of rows", [](Draft& d) { d.steps[kKnown].channels = {0}; }},
       {"need a number of rows", [](Draft& d) { d.steps[kKnown].channels = {INT64_MAX}; }},
       {"need a number of rows", [](Draft& d) { d.steps[kKnown].channels = {4, 4}; }},

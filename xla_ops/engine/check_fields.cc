@@ -47,6 +47,7 @@ constexpr Fields kFields[kNumOps] = {
     /* join      */ {1, kAny, o, o, o, o, o, o, o, o, o, o, o},
     /* rewrap    */ {1, 1,    o, o, o, o, o, o, o, o, o, o, o},
     /* moments   */ {1, 1,    o, o, o, x, o, o, o, o, o, o, x},
+    /* cached    */ {3, 8,    o, o, o, o, o, o, o, o, o, o, x},
 };
 // clang-format on
 

@@ -47,6 +47,8 @@ class Checker {
         return need(in() == out(), "a softmax must keep sizes");
       case Op::kAttention:
         return attention();
+      case Op::kCachedAttention:
+        return cached_attention();
       case Op::kKnown:
         return known();
       case Op::kJoin:
@@ -163,15 +165,23 @@ class Checker {
            need(there, "a choice of channels names one that is not there");
   }
 
-  bool attention() const {
+  // Are there so many numbers as `size_of` the number of heads, and may sizes be those of heads?
+  template <class F>
+  bool lists_heads(const F& size_of) const {
     const auto listed = static_cast<int64_t>(step_.channels.size());
     if (!need(listed > Heads::kFirst && step_.channels[0] > 0 && step_.channels[0] < kMostSide &&
-                  listed == Heads::list_size(step_.channels[0]),
+                  listed == size_of(step_.channels[0]),
               "attention needs numbers for all heads"))
       return false;
     const Heads heads(step_);
     for (int64_t side : {heads.size, heads.value_size, heads.length})
       if (!need(side > 0 && side < kMostSide, "attention has a size that is none")) return false;
+    return need(out().channels == heads.count * heads.value_size,
+                "attention's heads do not add up");
+  }
+  bool attention() const {
+    if (!lists_heads(Heads::list_size)) return false;
+    const Heads heads(step_);
     const int64_t key_rows = value(step_.inputs[1]).height;
     for (size_t i = 0; i < step_.inputs.size(); i++) {
       const bool of_keys = i == 1 || i == 2 || (i == 3 && is_of_keys(heads.mask));
@@ -185,8 +195,6 @@ class Checker {
                 "attention needs whole sequences") &&
            need(!is_causal(heads.mask) || key_rows == out().height,
                 "causal attention needs as many keys as queries") &&
-           need(out().channels == heads.count * heads.value_size,
-                "attention's heads do not add up") &&
            need(reads(heads.queries, heads.count, heads.size, 0) &&
                     reads(heads.keys, heads.count, heads.size, 1) &&
                     reads(heads.values, heads.count, heads.value_size, 2),
@@ -197,6 +205,35 @@ class Checker {
   bool reads(const int64_t* first, int64_t heads, int64_t size, int64_t input) const {
     const int64_t last = value(step_.inputs[input]).channels - size;
     return std::all_of(first, first + heads, [&](int64_t c) { return c >= 0 && c <= last; });
+  }
+  bool cached_attention() const {
+    if (!lists_heads([&](int64_t n) { return CachedHeads::list_size(step_, n); })) return false;
+    const CachedHeads heads(step_);
+    const int64_t count = heads.count, more = heads.length - 1;
+    const bool has_new = CachedHeads::has_new(step_), has_mask = CachedHeads::has_mask(step_);
+    for (int64_t id : step_.inputs)
+      if (!need(value(id).height == out().height && value(id).width == 1,
+                "attention must keep its rows"))
+        return false;
+    for (int64_t step : {heads.key_step, heads.value_step})
+      if (!need(step >= 0 && step < kMostSide, "keys or values lie nowhere")) return false;
+    const auto is_number = [&](size_t input) { return value(step_.inputs[input]).channels == 1; };
+    const bool may_mask = heads.mask == Mask::kAddQueries || heads.mask == Mask::kSelectQueries;
+    const int64_t masked = value(step_.inputs.back()).channels;
+    return need(step_.inputs.size() == (has_new ? CachedHeads::kWithNew : 3u) + has_mask,
+                "attention has too few or many inputs") &&
+           need(reads(heads.queries, count, heads.size, 0) &&
+                    reads(heads.keys, count, more * heads.key_step + heads.size, 1) &&
+                    reads(heads.values, count, more * heads.value_step + heads.value_size, 2),
+                "a head reaches out of its input") &&
+           need(!has_new ||
+                    (reads(heads.new_keys, count, heads.size, CachedHeads::kNewKey) &&
+                     reads(heads.new_values, count, heads.value_size, CachedHeads::kNewValue) &&
+                     is_number(CachedHeads::kNewKey + 1) && is_number(CachedHeads::kNewValue + 1)),
+                "a new key or value does not fit") &&
+           need(has_mask ? may_mask : heads.mask == Mask::kNone, "attention has no such mask") &&
+           need(!has_mask || masked == heads.length || masked == count * heads.length,
+                "attention's mask does not fit");
   }
   bool mask(const Heads& heads) const {
     const auto kind = static_cast<int64_t>(heads.mask);

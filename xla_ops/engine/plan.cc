@@ -52,6 +52,21 @@ std::vector<bool> in_passing(const Program& program) {
   return depthwise;
 }
 
+// Operands whose rows lie as they are read, by cached attention alone: its keys and values.
+void mark_in_place(const Program& program, Plan& plan) {
+  for (const Step& step : program.steps)
+    if (step.op == Op::kInput && step.channels_last) plan.values[step.output].in_place = true;
+  for (const Step& step : program.steps)
+    for_each_input(step, [&](int64_t value) {
+      const bool cached = step.op == Op::kCachedAttention &&
+                          std::count(step.inputs.begin() + 1, step.inputs.begin() + 3, value) ==
+                              std::count(step.inputs.begin(), step.inputs.end(), value);
+      plan.values[value].in_place &= cached;
+    });
+  for (Strips& strips : plan.values)
+    if (strips.in_place) strips.kept = true, strips.floats = 0;
+}
+
 // Values of one strip, those that are read as a whole, small maps, and what they are made from.
 void mark_kept(const Program& program, Plan& plan) {
   const std::vector<bool> passing = in_passing(program);
@@ -265,9 +280,11 @@ Plan make_plan(const Program& program, const PlanOptions& options) {
     if (program.steps[i].output != kNone)
       plan.maker[program.steps[i].output] = static_cast<int64_t>(i);
   mark_kept(program, plan);
+  mark_in_place(program, plan);
   for (size_t i = 0; i < program.steps.size(); i++) {
     const Step& step = program.steps[i];
-    if (step.output == kNone || plan.values[step.output].kept)
+    if (step.output == kNone ||
+        (plan.values[step.output].kept && !plan.values[step.output].in_place))
       plan.jobs.push_back({static_cast<int64_t>(i)});
   }
   plan_rings(program, plan);

@@ -57,6 +57,7 @@ inline bool is_pixelwise(Op op) {
     case Op::kRmsNorm:
     case Op::kSoftmax:
     case Op::kKnown:
+    case Op::kCachedAttention:
       return true;
     default:
       return false;
@@ -137,6 +138,27 @@ struct Heads {
   // Keys of a sequence, where all sequences have so many rows of queries and of keys.
   int64_t keys_of(int64_t query_rows, int64_t key_rows) const {
     return key_rows / (query_rows / length);
+  }
+};
+
+// The heads of an attention of one query a row, to `length` keys and values that lie in the same
+// row of the second and third input: from a key to the next there are `key_step` channels. Then
+// come, if the step has them, a new key and a new value, each followed by the number of the key
+// whose place it takes; and the mask, where there is one.
+struct CachedHeads : Heads {
+  int64_t key_step, value_step;
+  const int64_t *new_keys, *new_values;  // first channels, one for each head
+  explicit CachedHeads(const Step& step)
+      : Heads(step),
+        key_step(values[count]),
+        value_step(values[count + 1]),
+        new_keys(values + count + 2),
+        new_values(new_keys + count) {}
+  static constexpr size_t kNewKey = 3, kNewValue = 5, kWithNew = 7;  // places of inputs
+  static bool has_new(const Step& step) { return step.inputs.size() >= kWithNew; }
+  static bool has_mask(const Step& step) { return step.inputs.size() % 4 == 0; }
+  static int64_t list_size(const Step& step, int64_t heads) {
+    return Heads::list_size(heads) + 2 + (has_new(step) ? 2 * heads : 0);
   }
 };
 

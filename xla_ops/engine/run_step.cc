@@ -46,6 +46,8 @@ class StepRun : StripRun {
         return run_norm(frame_, step_, strip_, team_);
       case Op::kAttention:
         return run_attention(frame_, step_, strip_, team_);
+      case Op::kCachedAttention:
+        return run_cached_attention(frame_, step_, strip_, team_);
       case Op::kMoments:
         return run_moments(frame_, step_, team_);
       case Op::kKnown:

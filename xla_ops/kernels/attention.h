@@ -30,8 +30,25 @@ struct AttentionCall {
   float* scratch;  // 32 floats for each key
 };
 
+// One query of one head: key i begins at k[i * k_step] and value i at v[i * v_step], but for those
+// numbered new_k_at and new_v_at (or -1), which are new_k and new_v. Of masks there are kNone,
+// kAddQueries and kSelectQueries.
+struct QueryCall {
+  const float *q, *k, *v;  // q[size]
+  const float *new_k, *new_v;
+  const float* mask;  // one for each key; as many floats may be read as of scratch
+  int64_t k_step, v_step, new_k_at, new_v_at;
+  int64_t keys, size, v_size;
+  float scale, fill;
+  Mask kind;
+  float* out;      // [v_size]
+  float* scratch;  // query_scratch(keys) floats
+};
+constexpr int64_t query_scratch(int64_t keys) { return (keys + 31) / 32 * 32; }
+
 struct AttentionKernels {
   void (*attend)(const AttentionCall& call);
+  void (*attend_query)(const QueryCall& call);
 };
 
 }  // namespace sparsejax

@@ -15,6 +15,7 @@ from sparsejax.compiler.files import trees
 from sparsejax.compiler.files.graph import written
 from sparsejax.compiler.files.values import Sequences
 from sparsejax.compiler.graph.graph import Graph, Node, Region, Value
+from sparsejax.compiler.nodes.cached_attention import CACHED_ATTENTION
 from sparsejax.compiler.nodes.elementwise import IN_FILES
 from sparsejax.ops import _ffi
 from sparsejax.patterns.layout import Layout
@@ -22,7 +23,7 @@ from sparsejax.patterns.layout import Layout
 VERSION = 4  # of files written here; xla_ops/files/model.h
 GROUPS = 2  # the oldest reader that knows groups of channels
 SEQUENCES = 3  # the oldest that knows several programs, and loops
-NUMBERS = 4  # the oldest that knows lookups, comparisons, whole numbers and truth values
+NUMBERS = 4  # the oldest that knows lookups, comparisons, whole numbers, and one query's attention
 Port = dict[str, Any]
 
 
@@ -44,9 +45,8 @@ def encoded(
     """
     rows = math.prod(region.outputs[0].shape[1:-1])
     steps, tensors = _program(region, rows, layouts, dtype)
-    reader = GROUPS if any("groups" in step for step in steps["steps"]) else 1
     ports = _ports(region.inputs, 2), _ports(region.outputs, 2)
-    return _packed(reader, ports, (input_tree, output_tree), steps, tensors)
+    return _packed(_steps_reader(steps["steps"]), ports, (input_tree, output_tree), steps, tensors)
 
 
 class InSequence(NamedTuple):
@@ -93,9 +93,14 @@ def encoded_sequence(
 def _reader(ports: tuple[list[Port], list[Port]], contents: Mapping[str, Any]) -> int:
     """The oldest that can read a sequence."""
     new = any(port["dtype"] != "float32" for side in ports for port in side)
-    steps = (step for program in contents["programs"] for step in program["steps"])
-    new = new or any(step.get("binary") in IN_FILES for step in steps)
-    return NUMBERS if new or _takes(contents["sequence"]) else SEQUENCES
+    steps = [step for program in contents["programs"] for step in program["steps"]]
+    return max(SEQUENCES, NUMBERS * (new or _takes(contents["sequence"])), _steps_reader(steps))
+
+
+def _steps_reader(steps: Sequence[Mapping[str, Any]]) -> int:
+    """The oldest that knows all steps."""
+    new = (s["op"] == CACHED_ATTENTION or s.get("binary") in IN_FILES for s in steps)
+    return NUMBERS if any(new) else GROUPS if any("groups" in step for step in steps) else 1
 
 
 def _takes(sequence: Mapping[str, Any]) -> bool:

@@ -20,6 +20,7 @@ from sparsejax.compiler.graph.graph import FLOAT32, Node, Region, Size, Value
 from sparsejax.compiler.graph.images import Pairs, channel_axis
 from sparsejax.compiler.nodes.affine import Affine
 from sparsejax.compiler.nodes.attention import Attention
+from sparsejax.compiler.nodes.cached_attention import CachedAttention
 from sparsejax.compiler.nodes.channels import Channels
 from sparsejax.compiler.nodes.concat import Concat
 from sparsejax.compiler.nodes.conv import Conv
@@ -197,6 +198,22 @@ def _attention(to: _Raising, step: Step) -> Attention:
     return Attention(channels, size, value_size, length, NAMES["mask"][mask], *numbers)
 
 
+def _cached_attention(to: _Raising, step: Step) -> CachedAttention:
+    heads, size, value_size, length, mask, *lists = step.channels
+    first, (key_step, value_step), newest = np.split(np.array(lists), [3 * heads, 3 * heads + 2])
+    return CachedAttention(
+        first.reshape(3, heads),
+        (int(key_step), int(value_step)),
+        newest.reshape(2, heads) if newest.size else None,
+        size,
+        value_size,
+        length,
+        NAMES["mask"][mask],
+        step.activation.low,
+        step.activation.high,
+    )
+
+
 def _known(to: _Raising, step: Step) -> Known:
     matrix, bias = to.weights(step)
     channels, _, width = to.sizes[step.output]
@@ -223,6 +240,7 @@ OPS: dict[str, Callable[[_Raising, Step], Any]] = {
     "layer_norm": _norm,
     "rms_norm": _norm,
     "attention": _attention,
+    "cached_attention": _cached_attention,
     "softmax": lambda to, step: Softmax(to.axis),
     "known": _known,
     "join": lambda to, step: Join(to.last),

@@ -16,6 +16,13 @@ from sparsejax.ops._ffi import CODES
 ATTENTION = "attention"  # in xla_ops/engine/codes.def
 
 
+def heads_of(x: jax.Array, first: np.ndarray, size: int) -> jax.Array:
+    """(..., heads, size) of channels (..., channels) of which heads begin at `first`."""
+    if x.shape[-1] == len(first) * size and (np.diff(first, prepend=-size) == size).all():
+        return x.reshape(*x.shape[:-1], len(first), size)
+    return x[..., np.asarray(first[:, None] + np.arange(size), np.int32)]
+
+
 @dataclass(frozen=True, eq=False)
 class Attention(RegionOp):
     """softmax(scale q k^T, masked) v of each head; inputs [q, k, v] or [q, k, v, mask], of rows.
@@ -57,14 +64,10 @@ class Attention(RegionOp):
 
     def evaluate(self, *inputs: jax.Array) -> list[jax.Array]:
         sizes = (self.size, self.size, self.value_size)
-        channels = [
-            np.asarray(first[:, None] + np.arange(size), np.int32)
-            for first, size in zip(self.first, sizes, strict=True)
-        ]
         if inputs[0].ndim == 4:  # images of width 1
             (result,) = self.evaluate(*(x[:, :, 0] for x in inputs))
             return [result[:, :, None]]
-        q, k, v = (x[..., index] for x, index in zip(inputs[:3], channels, strict=True))
+        q, k, v = map(heads_of, inputs[:3], self.first, sizes)
         scores = jnp.einsum("...qhd,...khd->...hqk", q, k) * np.asarray(self.scale, q.dtype)
         weights = jax.nn.softmax(self._masked(scores, *inputs[3:]))
         result = jnp.einsum("...hqk,...khd->...qhd", weights, v)

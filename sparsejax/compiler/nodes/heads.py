@@ -10,11 +10,12 @@ from sparsejax.compiler.graph.graph import Node, Value
 from sparsejax.compiler.graph.images import MIN_ROWS
 from sparsejax.compiler.nodes.affine import Affine, factor_of
 from sparsejax.compiler.nodes.attention import Attention
+from sparsejax.compiler.nodes.cache import is_kept, of_one_query
 from sparsejax.compiler.nodes.op import Rules
-from sparsejax.compiler.nodes.pairs import ONE, Layout, Operand, is_product, layouts, values_of
+from sparsejax.compiler.nodes.pairs import ONE, Layout, is_product, layouts, values_of
 from sparsejax.compiler.nodes.reshape import Reshape
 from sparsejax.compiler.nodes.rows import Found, Rows, leading_ones
-from sparsejax.compiler.nodes.scores import Scores, mask_rows, scores_before
+from sparsejax.compiler.nodes.scores import Told, mask_rows, scores_before
 from sparsejax.compiler.nodes.softmax import Softmax
 from sparsejax.compiler.nodes.transpose import Transpose
 
@@ -36,8 +37,13 @@ def to_attention(edit: Edit, node: Node) -> bool:
     shape = node.inputs[0].shape
     there = {*q.axes, *k.axes}
     order = [axis if axis == "size" or axis in there else ONE for axis in order]
-    for layout in layouts(len(shape), q, k):
-        nodes = _attention(edit, scores, (q, k, v), layout, shape, order, factors)
+    told = Told(edit, scores, (q, k, v), shape, order, factors)
+    kept = is_kept(edit, k)
+    # An axis of length 1 is one query to a cache, elsewhere mostly none at all.
+    for layout in sorted(
+        layouts(len(shape), q, k), key=lambda each: kept != (shape[each.query] == 1)
+    ):
+        nodes = _attention(told, layout)
         if nodes is not None:
             out = product.outputs[0].shape
             nodes.append(made(Reshape(out), nodes[-1].outputs, out))
@@ -85,65 +91,56 @@ def _sole_reader(edit: Edit, value: Value) -> Node | None:
     return readers[0] if len(readers) == 1 and value not in edit.outputs else None
 
 
-def _attention(
-    edit: Edit,
-    scores: Scores,
-    operands: tuple[Operand, Operand, Operand],
-    layout: Layout,
-    shape: Sequence[int],
-    order: Sequence[Any],
-    factors: dict[Any, np.ndarray],
-) -> list[Node] | None:
-    """The nodes that compute the second product's output, None if the axes are others.
+def _attention(told: Told, layout: Layout) -> list[Node] | None:
+    """The nodes that compute the second product's output, None if the axes are others."""
+    if 0 in told.shape or not {*told.factors} <= {ONE, *layout.heads}:
+        return None
+    of_one = told.shape[layout.query] == 1
+    made_heads = of_one_query(told, layout) if of_one else _of_rows(told, layout)
+    if made_heads is None:
+        return None
+    nodes, value_size, factor = made_heads
+    batch, heads = told.sizes(layout.batch), told.sizes(layout.heads)
+    times = _times(told.factors, layout.heads, heads, value_size) * factor
+    if (times != 1).any():
+        shape = nodes[-1].outputs[0].shape
+        affine = Affine(times, -np.zeros(times.shape), len(shape) - 1)
+        nodes.append(made(affine, nodes[-1].outputs, shape))
+    have = [*layout.batch, layout.query, *layout.heads, "size"]
+    sizes = (*batch, told.shape[layout.query], *heads, value_size)
+    split = dict(zip(have, sizes, strict=True))
+    back = _in_order(nodes[-1], split, [axis for axis in told.order if axis != ONE])
+    return back and [*nodes, *back]
 
-    Args:
-        edit: the graph.
-        scores: between the products.
-        operands: queries, keys and values.
-        layout: of the scores' axes.
-        shape: of the scores.
-        order: of the axes of the output.
-        factors: of what the softmax gives, by axis.
-    """
-    if not {*factors} <= {ONE, *layout.heads}:
-        return None
-    keys, length = len(shape) - 1, shape[layout.query]
-    heads = tuple(shape[axis] for axis in layout.heads)
-    if length == 1 or 0 in shape:
-        return None
-    batch = tuple(shape[axis] for axis in layout.batch)
+
+def _of_rows(told: Told, layout: Layout) -> tuple[list[Node], int, float] | None:
+    """Attention of rows of queries, the size of a value's head, and what is left to multiply by."""
+    shape, edit = told.shape, told.edit
+    keys, length, heads = len(shape) - 1, shape[layout.query], told.sizes(layout.heads)
+    batch = told.sizes(layout.batch)
     if shape[keys] != length and (len(batch) != 1 or max(length, shape[keys]) < MIN_ROWS):
         return None
-    ones = 0 if batch else leading_ones(edit, operands[0].value, length)
+    ones = 0 if batch else leading_ones(edit, told.operands[0].value, length)
     lead = (*(1,) * ones, *batch)
     rows = Rows(edit, (*lead, length), ones)
     others = Rows(edit, (*lead, shape[keys]), ones, rows.nodes)
-    ends = ((layout.query, "sum"), (keys, "sum"), (keys, "size"))
+    ends = told.ends(layout)
     found: list[Found] = []
-    for operand, end, own in zip(operands, ends, (rows, others, others), strict=True):
+    for operand, end, own in zip(told.operands, ends, (rows, others, others), strict=True):
         each = own.of(operand, (*layout.batch, *layout.heads, *end), heads)
         if each is None:
             return None
         found.append(each)
-    mask = mask_rows(scores, layout, shape, rows, found[0].rows)
+    mask = mask_rows(told.scores, layout, shape, rows, found[0].rows)
     if mask is None:
         return None
-    sizes = [
-        each.value.shape[each.axes.index(end[1])] for each, end in zip(operands, ends, strict=True)
-    ]
+    size, value_size = told.head_sizes(layout)
     first = np.stack([each.first for each in found])
-    scale = scores.scale * found[0].factor * found[1].factor
-    op = Attention(first, sizes[0], sizes[2], length, mask[0], scale, scores.fill)
+    scale = told.scores.scale * found[0].factor * found[1].factor
+    op = Attention(first, size, value_size, length, mask[0], scale, told.scores.fill)
     inputs = [*(each.rows for each in found), *mask[1]]
-    nodes = [made(op, inputs, (*rows.lead, first.shape[1] * sizes[2]))]
-    times = _times(factors, layout.heads, heads, sizes[2]) * found[2].factor
-    if (times != 1).any():
-        affine = Affine(times, -np.zeros(times.shape), len(rows.lead))
-        nodes.append(made(affine, nodes[0].outputs, nodes[0].outputs[0].shape))
-    have = [*layout.batch, layout.query, *layout.heads, "size"]
-    split = dict(zip(have, (*batch, length, *heads, sizes[2]), strict=True))
-    back = _in_order(nodes[-1], split, [axis for axis in order if axis != ONE])
-    return back and [*rows.nodes, *nodes, *back]
+    node = made(op, inputs, (*rows.lead, first.shape[1] * value_size))
+    return [*rows.nodes, node], value_size, found[2].factor
 
 
 def _times(

@@ -1,7 +1,7 @@
 """Values traced to channels of rows, however they were moved."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -55,21 +55,34 @@ class Rows:
             order: of its axes: batch, heads, rows, channels; None where it has no such axis.
             heads: number of heads along each axis of these.
         """
+        for source, laid, factor in self.laid(operand, order, heads):
+            first = _first_channels(laid, source.size // math.prod(self.lead))
+            if first is not None and source.size % math.prod(self.lead) == 0:
+                return Found(self.shaped(source, (*self.lead, -1)), first, factor)
+        return None
+
+    def laid(
+        self, operand: Operand, order: Sequence[Any], heads: Sequence[int]
+    ) -> Iterator[tuple[Value, np.ndarray, float]]:
+        """What an operand may have been moved from, where its elements lay, and its factor.
+
+        The places are (items, heads, rows, channels); the arguments are those of `of`.
+        """
         for source, places, factor in _sources(self.edit, operand.value):
             kept = [operand.axes.index(axis) for axis in order if axis in operand.axes]
             rest = [axis for axis in range(places.ndim) if axis not in kept]
             if any(places.shape[axis] != 1 for axis in rest):
-                return None
+                return
             laid = places.transpose(*rest, *kept)[(0,) * len(rest)]
             missing = tuple(i for i, axis in enumerate(order) if axis not in operand.axes)
             laid = np.expand_dims(laid, missing)
             count = len(self.batch)
             laid = np.broadcast_to(laid, (*laid.shape[:count], *heads, *laid.shape[-2:]))
-            laid = laid.reshape(math.prod(self.lead[:-1]), -1, *laid.shape[-2:])
-            first = _first_channels(laid, source.size // math.prod(self.lead))
-            if first is not None and source.size % math.prod(self.lead) == 0:
-                return Found(self.shaped(source, (*self.lead, -1)), first, factor)
-        return None
+            yield (
+                source,
+                laid.reshape(math.prod(self.lead[:-1]), -1, *laid.shape[-2:]),
+                factor,
+            )
 
     def shaped(self, value: Value, shape: Sequence[int]) -> Value:
         whole = tuple(value.size // math.prod(self.lead) if n < 0 else n for n in shape)
@@ -81,9 +94,14 @@ class Rows:
 
 def leading_ones(edit: Edit, value: Value, length: int) -> int:
     """How many axes of length 1, and no others, stand before the rows that a value is made of."""
-    shape = _sources(edit, value)[0][0].shape
+    shape = farthest(edit, value).shape
     alone = len(shape) > 1 and shape[-2] == length and all(size == 1 for size in shape[:-2])
     return len(shape) - 2 if alone else 0
+
+
+def farthest(edit: Edit, value: Value) -> Value:
+    """What a value was moved from, as far as it can be followed."""
+    return _sources(edit, value)[0][0]
 
 
 def _first_channels(places: np.ndarray, channels: int) -> np.ndarray | None:

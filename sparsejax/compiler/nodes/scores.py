@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -43,6 +44,41 @@ class Scores:
     bias: Value | None = None
 
 
+class Told(NamedTuple):
+    """What is attended to, and how.
+
+    Attributes:
+        edit: the graph.
+        scores: between the two products.
+        operands: queries, keys and values.
+        shape: of the scores.
+        order: of the axes of the second product's output.
+        factors: of what the softmax gives, by axis.
+    """
+
+    edit: Edit
+    scores: Scores
+    operands: tuple[Operand, Operand, Operand]
+    shape: Sequence[int]
+    order: Sequence[Any]
+    factors: dict[Any, np.ndarray]
+
+    def sizes(self, axes: Sequence[int]) -> tuple[int, ...]:
+        """Of axes of the scores."""
+        return tuple(self.shape[axis] for axis in axes)
+
+    def ends(self, layout: Layout) -> tuple[tuple[Any, str], ...]:
+        """The axes of rows, and of a head's channels, of queries, keys and values."""
+        keys = len(self.shape) - 1
+        return (layout.query, "sum"), (keys, "sum"), (keys, "size")
+
+    def head_sizes(self, layout: Layout) -> tuple[int, int]:
+        """Channels of a head of queries and keys, and of values."""
+        each = zip(self.operands, self.ends(layout), strict=True)
+        sizes = [operand.value.shape[operand.axes.index(end[1])] for operand, end in each]
+        return sizes[0], sizes[2]
+
+
 def scores_before(edit: Edit, value: Value) -> tuple[Scores, Operand, Operand] | None:
     """The product behind a softmax's input, with what is done to it: queries and keys."""
     scores, order = Scores(), list(range(len(value.shape)))  # type: Scores, list[int | None]
@@ -52,6 +88,7 @@ def scores_before(edit: Edit, value: Value) -> tuple[Scores, Operand, Operand] |
             return None
         if is_product(node):
             q, k = operands_of(node, order)
+            scores = _unshifted(scores)
             last = len(order) - 1
             return (scores, k, q) if last in q.axes else (scores, q, k)
         if isinstance(node.op, Transpose):
@@ -69,6 +106,14 @@ def scores_before(edit: Edit, value: Value) -> tuple[Scores, Operand, Operand] |
             if before is None:
                 return None
             value = before
+
+
+def _unshifted(scores: Scores) -> Scores:
+    """Without a bias that is one number: a softmax takes no notice of it."""
+    shift = None if scores.bias is None else number(scores.bias)
+    if shift is None or not math.isfinite(shift):
+        return scores
+    return replace(scores, bias=None, fill=scores.fill - shift)
 
 
 def _places_before(before: Sequence[int], after: Sequence[int]) -> list[int | None] | None:
@@ -157,9 +202,15 @@ def mask_rows(
         return None
     source, laid = value
     kind = "add" if scores.adds else "select"
-    wide = laid[layout.query] > 1 or any(laid[axis] > 1 for axis in layout.heads)
+    wide = _of_queries(laid, layout, shape)
     numbers = _laid_out(_as_numbers(source, scores, rows), laid, layout, shape, rows)
     return f"{kind}_{'queries' if wide else 'keys'}", [numbers]
+
+
+def _of_queries(laid: Sequence[int], layout: Layout, shape: Sequence[int]) -> bool:
+    """Are a mask's numbers rows of queries, with one for each key? Those of a single query are."""
+    one = shape[layout.query] == 1
+    return one or laid[layout.query] > 1 or any(laid[axis] > 1 for axis in layout.heads)
 
 
 def _laid_out(
@@ -176,9 +227,9 @@ def _laid_out(
     batch = [laid[axis] for axis in layout.batch]
     heads, keys = [laid[axis] for axis in layout.heads], shape[-1]
     apart = any(size > 1 for size in heads)
-    query = shape[layout.query] if apart or laid[layout.query] > 1 else 1
+    wide = _of_queries(laid, layout, shape)
+    query = shape[layout.query] if wide else 1
     order = (*layout.batch, layout.query, *layout.heads, len(shape) - 1)
-
     order = (*order, *(axis for axis in range(len(shape)) if axis not in order))
     turned = made(Transpose(order), [rows.shaped(numbers, laid)], [laid[axis] for axis in order])
     rows.nodes.append(turned)
@@ -187,8 +238,8 @@ def _laid_out(
     whole = (*rows.batch, query, *own, keys)
     if numbers.shape != whole:
         repeat = lambda x: lax.broadcast_in_dim(x, whole, tuple(range(len(whole))))
-        numbers = _equations(repeat, numbers, rows.nodes)
-    ends = (query, math.prod(own) * keys) if query > 1 else (keys, 1)
+        numbers = equations(repeat, numbers, rows.nodes)
+    ends = (query, math.prod(own) * keys) if wide else (keys, 1)
     return rows.shaped(numbers, (*rows.lead[: rows.ones], *rows.batch, *ends))
 
 
@@ -252,10 +303,10 @@ def _as_numbers(value: Value, scores: Scores, rows: Rows) -> Value:
         return lax.neg(x) if scores.subtracted else x
 
     as_it_is = is_float(value) and not scores.subtracted
-    return value if as_it_is else _equations(function, value, rows.nodes)
+    return value if as_it_is else equations(function, value, rows.nodes)
 
 
-def _equations(function: Callable, value: Value, nodes: list[Node]) -> Value:
+def equations(function: Callable, value: Value, nodes: list[Node]) -> Value:
     """The output of a function of one value, whose equations become nodes."""
     closed = jax.make_jaxpr(function)(jax.ShapeDtypeStruct(value.shape, value.dtype))
     values = {closed.jaxpr.invars[0]: value}

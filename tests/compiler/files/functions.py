@@ -63,6 +63,19 @@ def attended(params, x):
     return y.reshape(*y.shape[:2], 16) @ params["out"][:16]
 
 
+def attended_from_one(params, inputs):
+    """As a decoder attends to keys and values that are given."""
+    q = (inputs["row"] @ params["in"][:, :16]).reshape(-1, 1, 2, 8)
+    scores = jax.numpy.einsum("bqhd,bkhd->bhqk", q, inputs["keys"])
+    y = jax.numpy.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores), inputs["values"])
+    return y.reshape(-1, 1, 16) @ params["out"][:16]
+
+
+def _kept(items):
+    kept = {name: drawn(items, 9, 2, 8) for name in ("keys", "values")}
+    return (kept | {"row": drawn(items, 1, 24)},)
+
+
 def channels_first(params, x):
     numbers = ("NCHW", "HWIO", "NCHW")
     y = jax.lax.conv_general_dilated(x, params["first"], (1, 1), "VALID", dimension_numbers=numbers)
@@ -140,6 +153,7 @@ CALLS = {
     "rows of rows": (perceptron, ROWS, lambda n: (drawn(n, 3, 24),)),
     "rows and norms": (normed, ROWS, lambda n: (drawn(n, 5, 24),)),
     "rows of attention": (attended, ROWS, lambda n: (drawn(n, 5, 24),)),
+    "one query": (attended_from_one, ROWS, _kept),
     "loops": (recurrent, LOOPS, lambda n: (drawn(n, 7, 6),)),
     "states": (states, LOOPS, lambda n: ({"x": drawn(n, 7, 6), "mask": masked(n, 7)},)),
     "lengths": (lengths, LOOPS | {"tokens": drawn(5, 6)}, _lengths),

@@ -165,6 +165,11 @@ def llama(p, x, turn=rotary):
     return attend(q, k, v, lambda s: jnp.where(TRIANGLE, s, -jnp.inf)) @ p["o"]
 
 
+def shifted(p, x, seen):
+    """A number is added to all scores, and a mask selects then."""
+    return plain(p, x, lambda s: jnp.where(seen[:, None, None, :], s + 3.0, 1.0))
+
+
 MASK = nn.make_attention_mask(SEEN, SEEN)
 # name -> function, inputs, kind of mask
 ATTENTIONS = {
@@ -191,6 +196,7 @@ ATTENTIONS = {
     "windowed": (windowed, (X,), "select_queries"),
     "alibi": (alibi, (X,), "add_causal"),
     "of jax": (of_jax, (X,), "causal"),
+    "shifted": (shifted, (X, SEEN), "select_keys"),
     "inverted": (inverted, (X, SEEN), "select_keys"),
 }
 

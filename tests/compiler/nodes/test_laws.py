@@ -15,6 +15,7 @@ from sparsejax.compiler.graph.images import LAST, TO_FIRST, TO_LAST
 from sparsejax.compiler.graph.op import MappingType
 from sparsejax.compiler.nodes.affine import Affine
 from sparsejax.compiler.nodes.attention import Attention
+from sparsejax.compiler.nodes.cached_attention import CachedAttention
 from sparsejax.compiler.nodes.channels import Channels
 from sparsejax.compiler.nodes.concat import Concat
 from sparsejax.compiler.nodes.conv import Conv
@@ -53,6 +54,29 @@ CASES = {
     "attention to others": (
         Attention(np.array([[0, 3], [0, 2], [1, 4]]), 3, 2, 5, "none", 0.5, 0.0),
         *((2, 5, 1, 6), (2, 7, 1, 6), (2, 7, 1, 6)),
+    ),
+    "cached attention": (
+        CachedAttention(
+            *(
+                np.array([[0, 3], [0, 2], [1, 4]]),
+                (6, 7),
+                None,
+                3,
+                2,
+                4,
+                "select_queries",
+                0.5,
+                -2.0,
+            )
+        ),
+        *(LINE, (2, 5, 24), (2, 5, 27), (2, 5, 4)),
+    ),
+    "cached attention, added to": (
+        CachedAttention(
+            np.array([[0, 3], [0, 2], [1, 4]]),
+            *((6, 7), np.array([[3, 0], [4, 1]]), 3, 2, 4, "add_queries", 0.5, 0.0),
+        ),
+        *(LINE, (2, 5, 24), (2, 5, 27), LINE, (2, 5, 1), LINE, (2, 5, 1), (2, 5, 8)),
     ),
     "channels": (Channels(np.array([4, 0, 1]), LAST), IMAGE),
     "concat": (Concat(LAST), IMAGE, IMAGE),

@@ -46,16 +46,16 @@ class Edit:
         self._drop_unread(node.inputs)
         return True
 
-    def bypass(self, node: Node, value: Value) -> bool:
-        """Let all that read a node's output read `value` instead."""
-        old = node.outputs[0]
-        for reader in self.readers.pop(old, []):
-            reader.inputs = [value if v is old else v for v in reader.inputs]
-            _append(self.readers.setdefault(value, []), reader)
-        if old in self.outputs:
-            self.outputs.remove(old)
-            self.outputs.add(value)
-            self.graph.outputs = [value if v is old else v for v in self.graph.outputs]
+    def bypass(self, node: Node, *values: Value) -> bool:
+        """Let all that read a node's outputs read these values instead."""
+        for old, value in zip(node.outputs, values, strict=True):
+            for reader in self.readers.pop(old, []):
+                reader.inputs = [value if v is old else v for v in reader.inputs]
+                _append(self.readers.setdefault(value, []), reader)
+            if old in self.outputs:
+                self.outputs.remove(old)
+                self.outputs.add(value)
+                self.graph.outputs = [value if v is old else v for v in self.graph.outputs]
         self._remove(node)
         self._drop_unread(node.inputs)
         return True

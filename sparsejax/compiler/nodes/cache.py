@@ -12,9 +12,9 @@ from sparsejax.compiler.graph.edit import Edit, is_float, made
 from sparsejax.compiler.graph.graph import Node, Value
 from sparsejax.compiler.nodes.cached_attention import CachedAttention
 from sparsejax.compiler.nodes.pairs import Layout, Operand
-from sparsejax.compiler.nodes.primitive import Primitive
+from sparsejax.compiler.nodes.primitive import Primitive, equations
 from sparsejax.compiler.nodes.rows import Rows, farthest
-from sparsejax.compiler.nodes.scores import Told, equations, mask_rows
+from sparsejax.compiler.nodes.scores import Told, mask_rows
 
 
 class Kept(NamedTuple):
@@ -136,4 +136,4 @@ def _as_rows(place: Value, rows: Rows) -> Value:
     def function(x: jax.Array) -> jax.Array:
         return lax.broadcast_in_dim(lax.convert_element_type(x, np.float32), (*rows.lead, 1), ())
 
-    return equations(function, place, rows.nodes)
+    return equations(function, [place], rows.nodes)[0]

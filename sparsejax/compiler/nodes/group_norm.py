@@ -94,7 +94,7 @@ def _norm_of(source: Value, nodes: Sequence[Node]) -> _GroupNorm | None:
     probes: list[tuple[np.ndarray, np.ndarray]] = []
     with np.errstate(all="ignore"):
         for x in _images(source.shape) if axes else ():
-            y = computed(source, nodes, x)
+            y = computed(nodes, {source: x})
             if y is None:
                 return None
             probes.append((x, y))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sparsejax.compiler.engine.program import Builder
-from sparsejax.compiler.graph.edit import Edit, made
+from sparsejax.compiler.graph.edit import made
 from sparsejax.compiler.graph.graph import Node, Value
 from sparsejax.compiler.graph.images import LAST
 from sparsejax.compiler.nodes.op import NEITHER, RegionOp, last_axis
@@ -52,17 +52,6 @@ class Known(RegionOp):
         bias = to.keep_once(np.zeros(channels))
         rows = (len(self.numbers),)
         to.add(node, KNOWN, inputs=(), weights=weights, bias=bias, channels=rows)
-
-
-def share(edit: Edit) -> None:
-    """Let one node make what several would: the angles of all layers, or their mask."""
-    made_by: dict[tuple, Value] = {}
-    for node in [node for slot in edit.slots for node in slot]:
-        if isinstance(node.op, Known):
-            key = (node.outputs[0].shape, node.op.numbers.tobytes())
-            first = made_by.setdefault(key, node.outputs[0])
-            if first is not node.outputs[0]:
-                edit.bypass(node, first)
 
 
 def known_beside(numbers: np.ndarray, like: Value) -> Node:

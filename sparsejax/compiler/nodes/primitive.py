@@ -1,13 +1,16 @@
 """Everything else: an equation of the jaxpr, which stays in XLA."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
+from jax.extend.core import Literal
 
 from sparsejax.compiler.graph import fold
 from sparsejax.compiler.graph.edit import is_float
-from sparsejax.compiler.graph.graph import Node, broadcasts
+from sparsejax.compiler.graph.graph import Node, Value, broadcasts
 from sparsejax.compiler.graph.images import sides
 from sparsejax.compiler.graph.op import MappingType
 
@@ -53,6 +56,20 @@ class Primitive:
         if found is None and broadcasts(node, grows=self.name == "broadcast_in_dim"):
             return MappingType.ONE_TO_MANY
         return found or MappingType.ONE_TO_ONE
+
+
+def equations(function: Callable, inputs: Sequence[Value], nodes: list[Node]) -> list[Value]:
+    """The outputs of a function of values, whose equations become nodes behind the others."""
+    closed = jax.make_jaxpr(function)(*(jax.ShapeDtypeStruct(v.shape, v.dtype) for v in inputs))
+    known = lambda array: Value(np.shape(array), np.asarray(array).dtype, np.asarray(array))
+    values = dict(zip(closed.jaxpr.constvars, map(known, closed.consts), strict=True))
+    values |= dict(zip(closed.jaxpr.invars, inputs, strict=True))
+    read = lambda atom: known(atom.val) if isinstance(atom, Literal) else values[atom]
+    for equation in closed.jaxpr.eqns:
+        written = [Value(v.aval.shape, v.aval.dtype) for v in equation.outvars]
+        values |= dict(zip(equation.outvars, written, strict=True))
+        nodes.append(Node(Primitive(equation), list(map(read, equation.invars)), written))
+    return list(map(read, closed.jaxpr.outvars))
 
 
 def reduction(node: Node, *names: str) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 """Equations along one axis as a function of rows, to be told by what it makes of them."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,15 +168,14 @@ def _is_elementwise(node: Node) -> bool:
     return node.op.name in fold.ELEMENTWISE or node.op.name in OTHERS
 
 
-def computed(source: Value, nodes: Sequence[Node], x: np.ndarray) -> np.ndarray | None:
-    """What nodes make of a whole array, in float64; None where NumPy cannot tell.
+def computed(nodes: Sequence[Node], arrays: Mapping[Value, np.ndarray]) -> np.ndarray | None:
+    """What nodes make of whole arrays, in float64; None where NumPy cannot tell.
 
     Args:
-        source: what the array stands for.
-        nodes: that lead from it to the output of the first, from the last to the first.
-        x: (*source.shape,).
+        nodes: that lead from these to the output of the first, from the last to the first.
+        arrays: for the values that they are made of.
     """
-    values: dict[Value, Any] = {source: x}
+    values: dict[Value, Any] = dict(arrays)
     for node in reversed(nodes):
         inputs = [constant_of(v) if v.constant is not None else values[v] for v in node.inputs]
         results = None if any(i is None for i in inputs) else _results(node, inputs)

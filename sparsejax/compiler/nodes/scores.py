@@ -1,7 +1,7 @@
 """What stands between the first product of attention and the softmax: a factor and a mask."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from sparsejax.compiler.graph.edit import Edit, constant_of, is_float, made
 from sparsejax.compiler.graph.graph import Node, Value
 from sparsejax.compiler.nodes.known import known_beside
 from sparsejax.compiler.nodes.pairs import Layout, Operand, is_product, number, operands_of
-from sparsejax.compiler.nodes.primitive import Primitive
+from sparsejax.compiler.nodes.primitive import Primitive, equations
 from sparsejax.compiler.nodes.reshape import Reshape
 from sparsejax.compiler.nodes.rows import MOST_MOVES, Rows
 from sparsejax.compiler.nodes.transpose import Transpose
@@ -238,7 +238,7 @@ def _laid_out(
     whole = (*rows.batch, query, *own, keys)
     if numbers.shape != whole:
         repeat = lambda x: lax.broadcast_in_dim(x, whole, tuple(range(len(whole))))
-        numbers = equations(repeat, numbers, rows.nodes)
+        numbers = equations(repeat, [numbers], rows.nodes)[0]
     ends = (query, math.prod(own) * keys) if wide else (keys, 1)
     return rows.shaped(numbers, (*rows.lead[: rows.ones], *rows.batch, *ends))
 
@@ -303,15 +303,4 @@ def _as_numbers(value: Value, scores: Scores, rows: Rows) -> Value:
         return lax.neg(x) if scores.subtracted else x
 
     as_it_is = is_float(value) and not scores.subtracted
-    return value if as_it_is else equations(function, value, rows.nodes)
-
-
-def equations(function: Callable, value: Value, nodes: list[Node]) -> Value:
-    """The output of a function of one value, whose equations become nodes."""
-    closed = jax.make_jaxpr(function)(jax.ShapeDtypeStruct(value.shape, value.dtype))
-    values = {closed.jaxpr.invars[0]: value}
-    for equation in closed.jaxpr.eqns:
-        output = equation.outvars[0]
-        values[output] = Value(output.aval.shape, output.aval.dtype)
-        nodes.append(Node(Primitive(equation), [values[equation.invars[0]]], [values[output]]))
-    return values[closed.jaxpr.outvars[0]]
+    return value if as_it_is else equations(function, [value], rows.nodes)[0]

@@ -2,10 +2,10 @@
 
 from sparsejax.compiler.graph.edit import Edit, Rule
 from sparsejax.compiler.graph.graph import Graph
-from sparsejax.compiler.nodes import KINDS, known
+from sparsejax.compiler.nodes import KINDS
 from sparsejax.compiler.nodes.control import Control
 from sparsejax.compiler.nodes.op import RegionOp
-from sparsejax.compiler.passes import axis_orders, fuse_activation, sequences, shapes, turns
+from sparsejax.compiler.passes import axis_orders, common, fuse_activation, sequences, shapes, turns
 from sparsejax.compiler.passes.channel_axes import channel_axes
 
 SHAPES: tuple[Rule, ...] = (
@@ -35,7 +35,7 @@ def rewrite(graph: Graph) -> Graph:
         _sweep(edit)
     if edit.sweep((axis_orders.raise_order,)):
         edit.sweep((shapes.merge,))
-    known.share(edit)
+    common.share(edit)
     edit.finish()
     _settle(graph)
     for node in graph.nodes:

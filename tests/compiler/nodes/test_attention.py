@@ -135,26 +135,30 @@ def of_jax(p, x):
     return jax.nn.dot_product_attention(q, k, v, is_causal=True).reshape(x.shape) @ p["o"]
 
 
-def rotary(x):
-    angles = np.arange(x.shape[1])[:, None] * 100.0 ** -np.arange(0, 1, 2 / x.shape[-1])
-    cos, sin = (f(angles).astype(np.float32)[None, :, None] for f in (np.cos, np.sin))
+def angles_of(x, places):
+    """Of channels, for rows at known places or at those that are an input."""
+    places = np.arange(x.shape[1])[None] if places is None else places
+    return (places[..., None] * 100.0 ** -np.arange(0, 1, 2 / x.shape[-1]))[:, :, None]
+
+
+def rotary(x, places=None):
+    angles = angles_of(x, places)
+    cos, sin = (f(angles).astype(np.float32) for f in (jnp.cos, jnp.sin))
     a, b = jnp.split(x, 2, -1)
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
 
 
-def rotary_by_halves(x):
+def rotary_by_halves(x, places=None):
     """As in Hugging Face's Llama."""
-    angles = np.arange(x.shape[1])[:, None] * 100.0 ** -np.arange(0, 1, 2 / x.shape[-1])
-    angles = np.concatenate([angles, angles], -1).astype(np.float32)[None, :, None]
+    angles = jnp.concatenate([angles_of(x, places)] * 2, -1)
     half = x.shape[-1] // 2
     turned = jnp.concatenate([-x[..., half:], x[..., :half]], -1)
     return x * jnp.cos(angles) + turned * jnp.sin(angles)
 
 
-def rotary_by_pairs(x):
+def rotary_by_pairs(x, places=None):
     """As in Hugging Face's GPT-J."""
-    angles = np.arange(x.shape[1])[:, None] * 100.0 ** -np.arange(0, 1, 2 / x.shape[-1])
-    angles = np.repeat(angles, 2, -1).astype(np.float32)[None, :, None]
+    angles = jnp.repeat(angles_of(x, places), 2, -1)
     turned = jnp.stack((-x[..., 1::2], x[..., ::2]), -1).reshape(x.shape)
     return x * jnp.cos(angles) + turned * jnp.sin(angles)
 
@@ -226,6 +230,23 @@ def test_rotary_positions_are_in_the_region(turn):
     fast = sj.compile(function, P, X, tune=False)
     assert_close(fast(X), jax.jit(function)(P, X))
     assert_close(jax.vmap(lambda x: fast(x[None])[0])(X), jax.jit(function)(P, X))
+
+
+@pytest.mark.parametrize("turn", [rotary, rotary_by_halves, rotary_by_pairs])
+def test_positions_may_be_an_input_and_all_layers_share_their_angles(turn):
+    def function(p, x, places):
+        for _ in range(2):
+            x = llama(p, x, lambda y: turn(y, places))
+        return x
+
+    places = np.array([range(LENGTH), range(3, 3 + LENGTH)], np.int32)
+    graph = rewritten(function, P, X, places)
+    (region,) = regions(graph)
+    assert len(region.inputs) == 1 + 2 * 2  # two factors for heads of queries, two for one of keys
+    fast = sj.compile(function, P, X, places, tune=False)
+    for more in (0, 5):
+        expected = jax.jit(function)(P, X, places + more)
+        assert_close(jax.jit(fast)(X, places + more), expected)
 
 
 @pytest.mark.parametrize(

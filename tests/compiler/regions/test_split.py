@@ -115,7 +115,7 @@ GRAPHS = {
     "head": (head, X, [(3, "images", 1)]),
     "squeezed": (squeezed, X, [(4, "images", 1)]),
     "mixed layouts": (mixed_layouts, X, [(2, "images", 1)]),
-    "patches": (patches, SQUARE, [(7, "images", 1)]),
+    "patches": (patches, SQUARE, [(6, "images", 1)]),
     "patches twice": (patches_twice, SQUARE, None),
     "no layer": (lambda p, x: jax.nn.relu(x * p["scale"]) + x, X, []),
     "one number": (lambda p, x: x[0, 0] @ p["matrix"], ROWS, [(1, "rows", 1)]),

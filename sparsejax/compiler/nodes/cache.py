@@ -13,7 +13,7 @@ from sparsejax.compiler.graph.graph import Node, Value
 from sparsejax.compiler.nodes.cached_attention import CachedAttention
 from sparsejax.compiler.nodes.pairs import Layout, Operand
 from sparsejax.compiler.nodes.primitive import Primitive, equations
-from sparsejax.compiler.nodes.rows import Rows, farthest
+from sparsejax.compiler.nodes.rows import Rows, farthest, sources_of
 from sparsejax.compiler.nodes.scores import Told, mask_rows
 
 
@@ -38,8 +38,8 @@ class Added(NamedTuple):
 
     cache: Value
     row: Value
-    place: Value
     first: np.ndarray
+    place: Value
 
 
 def is_kept(edit: Edit, operand: Operand) -> bool:
@@ -120,7 +120,22 @@ def _added(edit: Edit, kept: Kept, size: int, length: int, items: int) -> Added 
     follows = kept.step == math.prod(cache.shape[axis + 1 :])
     if not (inside and whole and follows) or places[axis - item].any():
         return None
-    return Added(cache, row, starts[axis], np.ravel_multi_index(places, row.shape[item:]))
+    first = np.ravel_multi_index(places, row.shape[item:])
+    return Added(cache, *_followed(edit, row, first, size, items), starts[axis])
+
+
+def _followed(
+    edit: Edit, row: Value, first: np.ndarray, size: int, items: int
+) -> tuple[Value, np.ndarray]:
+    """The rows that a row of each item was moved from, and where heads begin in these."""
+    index = first[:, None] + np.arange(size)
+    for source, places, factor in sources_of(edit, row):
+        each = places.reshape(items, -1)[:, index]
+        item = np.arange(items)[:, None, None] * (source.size // items)
+        expected = item + each[:1, :, :1] + np.arange(size)
+        if factor == 1 and source.size % items == 0 and np.array_equal(each, expected):
+            return source, each[0, :, 0]
+    return row, first
 
 
 def _update_of(edit: Edit, value: Value) -> Node | None:

@@ -68,7 +68,7 @@ class Rows:
 
         The places are (items, heads, rows, channels); the arguments are those of `of`.
         """
-        for source, places, factor in _sources(self.edit, operand.value):
+        for source, places, factor in sources_of(self.edit, operand.value):
             kept = [operand.axes.index(axis) for axis in order if axis in operand.axes]
             rest = [axis for axis in range(places.ndim) if axis not in kept]
             if any(places.shape[axis] != 1 for axis in rest):
@@ -101,7 +101,7 @@ def leading_ones(edit: Edit, value: Value, length: int) -> int:
 
 def farthest(edit: Edit, value: Value) -> Value:
     """What a value was moved from, as far as it can be followed."""
-    return _sources(edit, value)[0][0]
+    return sources_of(edit, value)[0][0]
 
 
 def _first_channels(places: np.ndarray, channels: int) -> np.ndarray | None:
@@ -115,7 +115,7 @@ def _first_channels(places: np.ndarray, channels: int) -> np.ndarray | None:
     return first
 
 
-def _sources(edit: Edit, value: Value) -> list[tuple[Value, np.ndarray, float]]:
+def sources_of(edit: Edit, value: Value) -> list[tuple[Value, np.ndarray, float]]:
     """What a value may have been moved from, the farthest first, and where its elements lay."""
     chain, values = [], [value]  # type: list[Node], list[Value]
     while len(chain) < MOST_MOVES:

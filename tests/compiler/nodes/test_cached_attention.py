@@ -21,7 +21,7 @@ def drawn(*shape):
     return RNG.normal(size=shape).astype(np.float32)
 
 
-P = {name: drawn(WIDTH, WIDTH) for name in "qkvo"}
+P = {name: drawn(WIDTH, WIDTH) for name in "qkvo"} | {"qkv": drawn(WIDTH, 3 * WIDTH)}
 X = drawn(BATCH, 1, WIDTH)
 CACHE = tuple(drawn(BATCH, LENGTH, HEADS, SIZE) for _ in "kv")
 AT = jnp.int32(4)
@@ -87,6 +87,13 @@ def by_heads(p, x, cache, at):
     return out.reshape(x.shape) @ p["o"], cache
 
 
+def interleaved(p, x, cache, at):
+    """Queries, keys and values of a head beside each other."""
+    q, k, v = jnp.split(heads(x @ p["qkv"]), 3, -1)
+    k, v = cache = added(cache[0], k, at, 1), added(cache[1], v, at, 1)
+    return attend(q, k, v, at) @ p["o"], cache
+
+
 def biased(p, x, cache, at):
     """Numbers for each head and key, added before the mask, in one."""
     bias = BIAS + jnp.where(jnp.arange(LENGTH) <= at, 0, -1e9)
@@ -144,6 +151,7 @@ STEPS = {
     "one head of keys": (one_head_of_keys, (X, ONE_HEAD, AT), True),
     "groups of one head": (groups_of_one_head, (X, ONE_HEAD, AT), True),
     "by heads": (by_heads, (X, HEAD_MAJOR, AT), True),
+    "interleaved": (interleaved, (X, CACHE, AT), True),
     "linen": (of_linen(), (X, CACHE, AT), True),
     "nnx": (of_nnx(), (X, CACHE, AT), True),
     "biased": (biased, (X, CACHE, AT), True),

@@ -27,12 +27,14 @@ class Rules(NamedTuple):
         fused: draw nodes of the kind into those around them.
         sampled: come before all others, which would take apart what these tell by its values; from
             the last node to the first.
+        first: come before these, which follow heads through what they make; in the same order.
     """
 
     named: tuple[Rule, ...] = ()
     joined: tuple[Rule, ...] = ()
     fused: tuple[Rule, ...] = ()
     sampled: tuple[Rule, ...] = ()
+    first: tuple[Rule, ...] = ()
 
 
 class RegionOp(abc.ABC):

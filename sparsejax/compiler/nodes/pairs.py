@@ -102,7 +102,9 @@ def layouts(rank: int, q: Operand, k: Operand) -> Iterator[Layout]:
     own = [axis for axis in range(keys) if axis in q.axes and axis not in k.axes]
     if keys in q.axes or q.axes.count("sum") != 1 or sorted([*shared, *own]) != there:
         return
-    for query, count in itertools.product(own, range(min(len(shared), 1), -1, -1)):
+    # The only axis that both have is that of the heads where a batch of 1 is left out.
+    counts = ((0,), (0, 1), (1, 0))[min(len(shared), 2)]
+    for query, count in itertools.product(own, counts):
         batch = tuple(shared[:count])
         heads = tuple(a for a in there if a not in batch and a != query)
         yield Layout(batch, heads, query)

@@ -28,6 +28,7 @@ PHASES: tuple[tuple[Rule, ...], ...] = (
 def rewrite(graph: Graph) -> Graph:
     """The graph, changed in place: no value of it is another than before, but for rounding."""
     edit = Edit(graph)
+    edit.sweep([rule for kind in KINDS for rule in kind.first], backward=True)
     edit.sweep([rule for kind in KINDS for rule in kind.sampled], backward=True)
     edit.sweep((fuse_activation.to_activation,), backward=True)
     _sweep(edit)

@@ -24,10 +24,12 @@ class Form(NamedTuple):
     Attributes:
         leading: the axes before the channels; of images the batch alone.
         axis: of the channels in images, 0 where no image was met.
+        rows_meet: do rows meet, which (rows, channels) would not as so many images?
     """
 
     leading: tuple[int, ...]
     axis: int
+    rows_meet: bool = False
 
 
 def split(graph: Graph, apart: Collection[Node] = ()) -> list[Region | Node]:
@@ -60,7 +62,8 @@ def join(a: Form | None, b: Form | None) -> Form | None:
         return None
     if 0 not in (a.axis, b.axis) and a.axis != b.axis:
         return None
-    return Form(a.leading, max(a.axis, b.axis))
+    both = Form(a.leading, max(a.axis, b.axis), a.rows_meet or b.rows_meet)
+    return None if both.axis and both.rows_meet else both
 
 
 def form_of(node: Node, axis: int | None) -> Form | None:
@@ -84,7 +87,7 @@ def form_of(node: Node, axis: int | None) -> Form | None:
     leading = {v.shape[:-1] for v in values}
     if len(leading) != 1 or 0 in ranks or max(ranks) - 1 not in node.op.channel_axes(node):
         return None
-    return Form(leading.pop(), 0)
+    return Form(leading.pop(), 0, node.op.rows_meet)
 
 
 def _sides(value: Value) -> tuple[int, ...]:

@@ -135,10 +135,17 @@ def of_jax(p, x):
     return jax.nn.dot_product_attention(q, k, v, is_causal=True).reshape(x.shape) @ p["o"]
 
 
+def of_matmul(p, x):
+    """Heads ahead of rows: `jnp.matmul` leaves out a batch of 1."""
+    q, k, v = (jnp.swapaxes(heads(x @ p[name]), -3, -2) for name in "qkv")
+    out = jnp.matmul(jax.nn.softmax(jnp.matmul(q, jnp.swapaxes(k, -1, -2)) / 2), v)
+    return jnp.swapaxes(out, -3, -2).reshape(x.shape) @ p["o"]
+
+
 def angles_of(x, places):
     """Of channels, for rows at known places or at those that are an input."""
-    places = np.arange(x.shape[1])[None] if places is None else places
-    return (places[..., None] * 100.0 ** -np.arange(0, 1, 2 / x.shape[-1]))[:, :, None]
+    places = np.arange(x.shape[-3]) if places is None else places
+    return (places[..., None] * 100.0 ** -np.arange(0, 1, 2 / x.shape[-1]))[..., None, :]
 
 
 def rotary(x, places=None):
@@ -156,17 +163,36 @@ def rotary_by_halves(x, places=None):
     return x * jnp.cos(angles) + turned * jnp.sin(angles)
 
 
-def rotary_by_pairs(x, places=None):
-    """As in Hugging Face's GPT-J."""
-    angles = jnp.repeat(angles_of(x, places), 2, -1)
+def pairs(x, angles):
+    angles = jnp.repeat(angles, 2, -1)
     turned = jnp.stack((-x[..., 1::2], x[..., ::2]), -1).reshape(x.shape)
     return x * jnp.cos(angles) + turned * jnp.sin(angles)
+
+
+def rotary_by_pairs(x, places=None):
+    """As in Hugging Face's GPT-J."""
+    return pairs(x, angles_of(x, places))
+
+
+def rotary_of_parts(x, places=None):
+    """As in V-JEPA 2 and DINOv3: heads ahead of rows, parts of a head, and not the first rows."""
+    places = np.arange(2, x.shape[-3]) if places is None else places[:, 2:]
+    angles = jnp.swapaxes(angles_of(x[..., ::2], places), -3, -2)
+    first, rest = jnp.split(jnp.swapaxes(x, -3, -2), [2], -2)
+    turned = jnp.concatenate([pairs(part, angles) for part in jnp.split(rest, 2, -1)], -1)
+    return jnp.swapaxes(jnp.concatenate([first, turned], -2), -3, -2)
 
 
 def llama(p, x, turn=rotary):
     q, k = turn(heads(x @ p["q"], 3)), turn(heads(x @ p["k"][:, :4], 1))
     k, v = (jnp.repeat(y, 3, -2) for y in (k, heads(x @ p["v"][:, :4], 1)))
     return attend(q, k, v, lambda s: jnp.where(TRIANGLE, s, -jnp.inf)) @ p["o"]
+
+
+def neox(p, x):
+    """Queries, keys and values of one product, which lie one behind the other."""
+    q, k, v = jnp.moveaxis((x @ p["qkv"]).reshape(*x.shape[:-1], 3, HEADS, -1), -3, 0)
+    return attend(rotary_by_halves(q), rotary_by_halves(k), v) @ p["o"]
 
 
 def shifted(p, x, seen):
@@ -200,6 +226,9 @@ ATTENTIONS = {
     "windowed": (windowed, (X,), "select_queries"),
     "alibi": (alibi, (X,), "add_causal"),
     "of jax": (of_jax, (X,), "causal"),
+    "of matmul": (of_matmul, (X,), "none"),
+    "of matmul, batch of 1": (of_matmul, (X[:1],), "none"),
+    "of matmul, no batch": (of_matmul, (X[0],), "none"),
     "shifted": (shifted, (X, SEEN), "select_keys"),
     "inverted": (inverted, (X, SEEN), "select_keys"),
 }
@@ -220,9 +249,12 @@ def test_attention_is_in_the_region_of_its_layers(name):
     assert_close(fast(*inputs), jax.jit(function)(P, *inputs))
 
 
-@pytest.mark.parametrize("turn", [rotary, rotary_by_halves, rotary_by_pairs])
+TURNS = [rotary, rotary_by_halves, rotary_by_pairs, rotary_of_parts]
+
+
+@pytest.mark.parametrize("turn", [*TURNS, None])
 def test_rotary_positions_are_in_the_region(turn):
-    function = lambda p, x: llama(p, x, turn)
+    function = (lambda p, x: llama(p, x, turn)) if turn else neox
     graph = rewritten(function, P, X)
     (region,) = regions(graph)
     assert sum(isinstance(node.op, Attention) for node in region.nodes) == 1
@@ -230,9 +262,11 @@ def test_rotary_positions_are_in_the_region(turn):
     fast = sj.compile(function, P, X, tune=False)
     assert_close(fast(X), jax.jit(function)(P, X))
     assert_close(jax.vmap(lambda x: fast(x[None])[0])(X), jax.jit(function)(P, X))
+    (region,) = regions(rewritten(function, P, X[0]))
+    assert [node.op for node in region.nodes if isinstance(node.op, Attention)]
 
 
-@pytest.mark.parametrize("turn", [rotary, rotary_by_halves, rotary_by_pairs])
+@pytest.mark.parametrize("turn", TURNS[:3])
 def test_positions_may_be_an_input_and_all_layers_share_their_angles(turn):
     def function(p, x, places):
         for _ in range(2):
@@ -247,6 +281,22 @@ def test_positions_may_be_an_input_and_all_layers_share_their_angles(turn):
     for more in (0, 5):
         expected = jax.jit(function)(P, X, places + more)
         assert_close(jax.jit(fast)(X, places + more), expected)
+
+
+def of_patches(p, x):
+    """The patches are the batch of a convolution, and then the rows of one sequence."""
+    x = jax.lax.conv_general_dilated(
+        x, p["patch"], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    return plain(p, x.reshape(x.shape[0], -1))
+
+
+def test_rows_that_meet_are_not_in_a_region_with_images():
+    params, x = P | {"patch": drawn(2, 2, 3, WIDTH)}, drawn(LENGTH, 2, 2, 3)
+    found = regions(rewritten(of_patches, params, x))
+    assert [region.rows for region in found] == [False, True]
+    fast = sj.compile(of_patches, params, x, tune=False)
+    assert_close(fast(x), jax.jit(of_patches)(params, x))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""What shrinking saves, and what Torch-Pruning makes of the same networks."""

@@ -1,13 +1,13 @@
-"""Group norm and instance norm over the pixels of images, told by their values."""
+"""Group norm and instance norm over the pixels of images or lines, told by their values."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from sparsejax.compiler.graph.edit import Edit, grown, is_float, made, number_of
 from sparsejax.compiler.graph.graph import Node, Value
-from sparsejax.compiler.graph.images import FIRST, LAST, one_a_channel
+from sparsejax.compiler.graph.images import FIRST, LAST, of_line, one_a_channel
 from sparsejax.compiler.nodes.affine import Affine
 from sparsejax.compiler.nodes.channels import Channels
 from sparsejax.compiler.nodes.elementwise import Elementwise
@@ -28,7 +28,10 @@ NAMES = (*ARITHMETIC, *ROOTS, "square", "integer_pow", "reduce_sum", REPEAT)
 
 @dataclass(frozen=True, eq=False)
 class _GroupNorm:
-    """(x - mean) / sqrt(variance + epsilon) * scale + shift, of images with an axis of channels."""
+    """(x - mean) / sqrt(variance + epsilon) * scale + shift, along all axes but the first.
+
+    The mean is of each group of channels, whose axis is 1 or the last; scale and shift of each.
+    """
 
     scale: np.ndarray
     shift: np.ndarray
@@ -38,6 +41,8 @@ class _GroupNorm:
 
     def nodes(self, x: Value) -> list[Node]:
         """The mean is subtracted first: x * factor - mean * factor would cancel."""
+        if len(x.shape) == 3:
+            return self._of_line(x)
         count, gate = self.scale.size, one_a_channel(x.shape, self.axis)
         scale = np.concatenate([self.scale, np.ones(count)])
         both = list(gate)
@@ -56,11 +61,18 @@ class _GroupNorm:
             nodes.append(made(shifted, scaled.outputs, x.shape))
         return nodes
 
+    def _of_line(self, x: Value) -> list[Node]:
+        last = self.axis == 2
+        shape = of_line(x.shape, last)
+        image = made(Reshape(shape), [x], shape)
+        nodes = replace(self, axis=LAST if last else FIRST).nodes(image.outputs[0])
+        return [image, *nodes, made(Reshape(x.shape), nodes[-1].outputs, x.shape)]
+
 
 def to_group_norm(edit: Edit, node: Node) -> bool:
     """The equations of a group norm, however they are spelled."""
     shape = node.outputs[0].shape if node.outputs else ()
-    if node.op.name not in ENDS or len(shape) != 4 or not is_float(*node.outputs):
+    if node.op.name not in ENDS or len(shape) not in (3, 4) or not is_float(*node.outputs):
         return False
     if not 0 < node.outputs[0].size <= MAX_PROBED:
         return False
@@ -90,7 +102,8 @@ def _norm_of(source: Value, nodes: Sequence[Node]) -> _GroupNorm | None:
     if len(sums) != 1 or not any(node.op.name in ROOTS for node in nodes):
         return None
     groups, rest = divmod(sums.pop(), source.shape[0])
-    axes = [axis for axis in (LAST, FIRST) if not rest and source.shape[axis] % groups == 0]
+    both = (len(source.shape) - 1, FIRST)
+    axes = [axis for axis in both if not rest and source.shape[axis] % groups == 0]
     probes: list[tuple[np.ndarray, np.ndarray]] = []
     with np.errstate(all="ignore"):
         for x in _images(source.shape) if axes else ():
@@ -110,7 +123,7 @@ def _images(shape: Sequence[int]) -> list[np.ndarray]:
     """Large ones, the same with the other sign, small ones, and any whose means are not 0."""
     rng = np.random.default_rng(0)
     x, other = rng.normal(size=(2, *shape))
-    for axis in (FIRST, LAST):
+    for axis in (FIRST, len(shape) - 1):
         each = one_a_channel(tuple(shape), axis)
         other = other * rng.uniform(0.1, 9, each) + rng.normal(size=each)
     return [x / SMALL, -x / SMALL, x * SMALL, other]

@@ -48,20 +48,29 @@ class Pad(ImageOp):
 
 def to_pad(edit: Edit, node: Node) -> bool:
     """pad with zeros over height and width."""
-    if not isinstance(node.op, Primitive) or node.op.name != "pad":
+    sides = pairs_of(node)
+    if sides is None or len(sides) != 4 or any(sides[0]):
         return False
-    value = constant_of(node.inputs[1])
-    sides = [tuple(map(int, side)) for side in node.op.equation.params["padding_config"]]
-    if value is None or np.any(value) or np.signbit(value).any() or len(sides) != 4:
+    last = not any(sides[3])
+    if not last and any(sides[1]):
         return False
-    plain = all(low >= 0 and high >= 0 and inside == 0 for low, high, inside in sides)
-    padded = [axis for axis, side in enumerate(sides) if any(side)]
-    last = set(padded) <= {1, 2}
-    if not plain or not is_float(*node.outputs) or not (last or set(padded) <= {2, 3}):
-        return False
-    (top, bottom, _), (left, right, _) = sides[1:3] if last else sides[2:4]
-    op = Pad(((top, bottom), (left, right)), channels_last=last)
+    op = Pad((sides[1], sides[2]) if last else (sides[2], sides[3]), channels_last=last)
     return edit.replace(node, Node(op, node.inputs[:1], node.outputs))
+
+
+def pairs_of(node: Node) -> list[tuple[int, int]] | None:
+    """How many zeros an equation puts ahead of and behind each axis, None if it is none that does.
+
+    Zeros of either sign between elements, and fewer than none, are none.
+    """
+    if not isinstance(node.op, Primitive) or node.op.name != "pad" or not is_float(*node.outputs):
+        return None
+    value = constant_of(node.inputs[1])
+    if value is None or np.any(value) or np.signbit(value).any():
+        return None
+    sides = [tuple(map(int, side)) for side in node.op.equation.params["padding_config"]]
+    plain = all(low >= 0 and high >= 0 and inside == 0 for low, high, inside in sides)
+    return [(low, high) for low, high, _ in sides] if plain else None
 
 
 def into_conv(edit: Edit, node: Node) -> bool:

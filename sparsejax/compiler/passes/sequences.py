@@ -23,6 +23,7 @@ from sparsejax.compiler.nodes.known import Known, known_beside
 from sparsejax.compiler.nodes.linear import Linear
 from sparsejax.compiler.nodes.mean import Mean
 from sparsejax.compiler.nodes.norm import Norm
+from sparsejax.compiler.nodes.pad import Pad, pairs_of
 from sparsejax.compiler.nodes.pick import pick_of
 from sparsejax.compiler.nodes.primitive import Primitive
 from sparsejax.compiler.nodes.reshape import Reshape
@@ -132,6 +133,8 @@ def _op_of_equation(node: Node) -> Any:
     if name == "concatenate" and int(params["dimension"]) == 1:
         fits = all(v.constant is None or _rows_of(v, v.shape) is not None for v in node.inputs)
         return Join() if fits else None
+    if name == "pad":
+        return _pad_of(node)
     if name in ("slice", "rev") and node.inputs[0].shape[2] == shape[2]:
         _, length, channels = node.inputs[0].shape
         index = np.arange(length)[None, :, None]
@@ -145,6 +148,14 @@ def _op_of_equation(node: Node) -> Any:
         fits = x.shape == shape and _rows_of(other, shape) is not None
         return Elementwise(name) if fits else None
     return None
+
+
+def _pad_of(node: Node) -> Pad | None:
+    """Zeros before and behind the rows."""
+    pairs = pairs_of(node)
+    if pairs is None or any(pairs[0]) or any(pairs[2]):
+        return None
+    return Pad((pairs[1], (0, 0)))
 
 
 def _moved_rows(name: str, params: dict, index: np.ndarray) -> np.ndarray:
@@ -187,7 +198,7 @@ def _on_images(node: Node) -> list[Node]:
         _image(v, nodes)
         if v.constant is None
         else _known(v, v.shape if isinstance(op, Join) else shape, _image(like, nodes), nodes)
-        for v in node.inputs
+        for v in (node.inputs[:1] if isinstance(op, Pad) else node.inputs)
     ]
     if isinstance(op, Elementwise) and node.inputs[0].constant is not None:
         inputs = inputs[::-1]

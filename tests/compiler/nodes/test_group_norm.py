@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 import sparsejax as sj
-from tests.compiler.graphs import assert_close, kinds, regions, rewritten
+from tests.compiler.graphs import assert_close, assert_same, kinds, regions, rewritten
 
 RNG = np.random.default_rng(0)
 CHANNELS = 8
@@ -68,6 +68,15 @@ def test_a_group_norm_is_told_however_it_is_spelled(name):
     if "bias" in used:
         np.testing.assert_allclose(graph.nodes[-1].op.shift, P["bias"], rtol=1e-6)
     assert [node.op.index[0] for node in graph.nodes[1:3]] == [0, CHANNELS]
+
+
+def test_lines_are_images_of_one_row():
+    x = images(4, 11, CHANNELS)
+    function = lambda p, x: linen(4)(p, x) @ np.eye(CHANNELS, 3, dtype=np.float32)
+    graph = assert_same(function, P, x)
+    assert [kind for kind in kinds(graph) if kind not in ("Reshape", "Linear", "Conv")] == KINDS[:5]
+    first = lambda p, x: equinox(p, x).transpose(0, 2, 1)
+    assert "Moments" in kinds(assert_same(first, P, x.transpose(0, 2, 1)))
 
 
 def centred(x):

@@ -72,6 +72,17 @@ def test_a_network_of_lines_is_one_region(name):
     assert set(graph.left) <= {"Reshape", "Transpose"}, graph.left
 
 
+def mixer(p, x):
+    """As Mamba's: rows of a layer, padded for a causal convolution."""
+    y = jnp.pad(x @ p["k"][0], ((0, 0), (2, 0), (0, 0)))
+    return jax.nn.silu(conv(y, p["depth"], padding="VALID", groups=8)) @ p["dense"]
+
+
+def test_rows_that_are_padded_for_a_convolution_are_in_its_region():
+    graph = assert_same(mixer, P, RNG.normal(size=(2, 33, 5)).astype(np.float32))
+    assert len(regions(graph)) == 1
+
+
 @pytest.mark.parametrize("size", [(1, 1, 1), (1, 12, 1), (2, 1, 5)])
 def test_lines_with_sides_of_one_are_right(size):
     params = P | {"k": weights(3, size[2], 8)}

@@ -28,6 +28,7 @@ from sparsejax.compiler.nodes.control import graphs
 from sparsejax.compiler.passes.laws import apply_laws
 from sparsejax.compiler.passes.rewrite import rewrite
 from sparsejax.compiler.passes.trace import Traced, constants, lift, trace, traced
+from sparsejax.compiler.precedents import Precedents, alike
 from sparsejax.compiler.regions.fusion import fuse
 from sparsejax.compiler.regions.profile import Profile
 from sparsejax.compiler.regions.split import split
@@ -81,6 +82,7 @@ class CompiledFunction:
         self._traces: Mapping[Any, Traced] = {}
         self._shelf = Shelf(self._params)
         self._making: dict[Any, threading.RLock] = {}
+        self._precedents = Precedents()
         self._example: tuple = ()
         self._fingerprint = ""
         self._lock = threading.Lock()  # of all dicts; nothing long is done under it
@@ -189,7 +191,9 @@ class CompiledFunction:
         verdict = Verdict({})
         if self._options.tune and may_run(graph):
             court = Court(known, graph, schedule, built, chooser)
-            court, verdict = judge(court, chooser, self._shelf)
+            tree, types = key
+            sizes = tree, alike([t[0] for t in types]), tuple(t[1:] for t in types)
+            court, verdict = self._precedents(sizes, court, chooser, self._shelf, judge)
             schedule, built = court.schedule, court.built
         calls = {r: call for r, call in built.calls.items() if r not in verdict.given}
         packed = {region: built.packed[region] for region in calls}
@@ -270,9 +274,10 @@ def compile(
             left to the next compile. Then the whole function is timed with inputs of noise against
             jax.jit of it, and without one kind of region after the other, for at most 10 s of CPU
             time: what XLA runs faster by 5 % goes back to it, and a function without zeros that is
-            not faster here by 3 %. Times are kept in $SPARSEJAX_CACHE or the user's cache folder,
-            and for the process alone if that is "off". False: by a model of the kernels, which is
-            fitted to the machine once (0.1 s).
+            not faster here by 3 %. What was found holds for all shapes whose sides lie between the
+            same powers of two, such as 5 to 8. Times are kept in $SPARSEJAX_CACHE or the user's
+            cache folder, and for the process alone if that is "off". False: by a model of the
+            kernels, which is fitted to the machine once (0.1 s).
         precision: "float32" computes models in bfloat16 and float16, which else stay in XLA, in
             float32: only their results are rounded to what they were, by 2^-9 of them (float16:
             2^-12). Where they differ from the model's own, these were rounded at each step.

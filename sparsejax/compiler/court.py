@@ -159,7 +159,7 @@ def with_weights(function: Callable, inputs: Sequence[jax.Array]) -> Callable[[]
     As constants of the program they would be copied into it, and take long to compile.
     """
     closed = jax.make_jaxpr(function)(*inputs)
-    weights = [jnp.asarray(array) for array in closed.consts]
+    weights = [jax.device_put(array) for array in closed.consts]  # in the memory of NumPy's view
     run = jax.jit(lambda weights, inputs: jax.core.eval_jaxpr(closed.jaxpr, weights, *inputs))
     return lambda: jax.block_until_ready(run(weights, inputs))
 

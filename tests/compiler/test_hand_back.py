@@ -2,7 +2,9 @@
 
 import gc
 import itertools
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -205,6 +207,52 @@ def test_new_shapes_are_timed_inside_of_jit(races):
     fast = sj.compile(one_region, PARAMS, X)
     np.testing.assert_allclose(jax.jit(fast)(X[:2]), one_region(PARAMS, X[:2]), atol=1e-5)
     assert len(races[1]) == 3
+
+
+@pytest.mark.parametrize(
+    "function, times",
+    [
+        (one_region, [(3.0, 2.0), (3.0, 2.5)]),  # all of it in XLA
+        (two_kinds, [(1.0, 3.0), (1.0, 2.0), (1.0, 0.8)]),  # one kind of region
+        (one_region, [(1.0, 0.9), (0.9, 2.0)]),  # a layer apart
+    ],
+)
+def test_what_was_found_holds_for_shapes_of_about_that_size(races, monkeypatch, function, times):
+    forged, run = races
+    forged += times
+    if times[0] == (1.0, 0.9):
+        in_xla = lambda self, node: 0.0 if node.op.path == "back" else 1e9
+        monkeypatch.setattr(court.Court, "alone", in_xla)
+    fast = sj.compile(function, PARAMS, X)
+    for rows in (5, 8):
+        x = RNG.normal(size=(rows, 24)).astype(np.float32)
+        np.testing.assert_allclose(jax.jit(fast)(x), function(PARAMS, x), atol=1e-5)
+        calls = lambda x: jax.jit(fast).lower(x).as_text().count("sparsejax")
+        assert calls(x) == calls(X)
+    assert len(run) == len(times)
+    forged += [(1.0, 2.0)] * 4
+    fast(RNG.normal(size=(9, 24)).astype(np.float32))  # of another size
+    assert len(run) > len(times)
+
+
+def test_one_function_is_timed_at_a_time(races, monkeypatch):
+    running, most = [], []
+
+    def race(*runs):
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.02)
+        running.pop()
+        return [1.0, 2.0][: len(runs)]
+
+    monkeypatch.setattr(court, "race", race)
+    fast = [sj.compile(one_region, PARAMS, X, tune=False) for _ in range(2)]
+    for each in fast:
+        each._options = each._options._replace(tune=True)
+    sizes = [np.ones((rows, 24), np.float32) for rows in (1, 2, 3, 9)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda pair: pair[0](pair[1]), itertools.product(fast, sizes)))
+    assert max(most) == 1 and len(most) >= 4
 
 
 def test_races_take_turns_and_end_when_the_case_is_clear(monkeypatch):

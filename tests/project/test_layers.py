@@ -36,7 +36,7 @@ COMPILER = [
     {"reports", "shelf"},
     {"build"},
     {"court"},
-    {"hand_back"},
+    {"hand_back", "precedents"},
     {"compiled"},
     {"files"},
     {"__init__"},

@@ -54,6 +54,20 @@ def sink_order(edit: Edit, node: Node) -> bool:
     return edit.replace(node, inner, made(Transpose(order), inner.outputs, shape))
 
 
+def turn_image(edit: Edit, node: Node) -> bool:
+    """Rows that are the pixels of NCHW images, flattened and turned, are those of NHWC images."""
+    if not isinstance(node.op, Transpose) or node.op.permutation != (0, 2, 1):
+        return False
+    before = edit.writer.get(node.inputs[0])
+    if before is None or not isinstance(before.op, Reshape):
+        return False
+    x, shape = before.inputs[0], node.outputs[0].shape
+    if len(x.shape) != 4 or x.shape[:2] != (shape[0], shape[2]) or 1 in x.shape[2:]:
+        return False
+    turned = made(Transpose(TO_LAST), [x], [x.shape[axis] for axis in TO_LAST])
+    return edit.replace(node, turned, made(Reshape(shape), turned.outputs, shape))
+
+
 def raise_order(edit: Edit, node: Node) -> bool:
     """A change between nodes on images moves ahead of all that lead to it, where it parts none."""
     value = node.outputs[0]

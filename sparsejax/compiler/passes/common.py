@@ -12,6 +12,7 @@ from sparsejax.compiler.nodes.known import Known
 from sparsejax.compiler.nodes.layer import Layer
 from sparsejax.compiler.nodes.op import RegionOp
 from sparsejax.compiler.nodes.primitive import Primitive
+from sparsejax.compiler.nodes.transpose import Transpose
 
 MAX_COMPARED = 1 << 16  # numbers of a constant
 
@@ -36,7 +37,7 @@ def _key(node: Node) -> Hashable:
     if isinstance(op, Known):  # whatever it stands beside
         return Known, shape, op.numbers.tobytes()
     inputs = tuple(map(_identity, node.inputs))
-    if isinstance(op, RegionOp) and not isinstance(op, Layer):
+    if isinstance(op, RegionOp | Transpose) and not isinstance(op, Layer):
         own = (getattr(op, field.name) for field in fields(op))  # type: ignore[arg-type]
         return type(op), shape, tuple(map(_field, own)), inputs
     if not isinstance(op, Primitive):

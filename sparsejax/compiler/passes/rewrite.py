@@ -15,6 +15,7 @@ SHAPES: tuple[Rule, ...] = (
     shapes.sink_rows,
     shapes.mean_keeps,
     axis_orders.sink_order,
+    axis_orders.turn_image,
 )
 # Activations come first: scales would tear hard_swish apart. Affine nodes meet each other before
 # they meet a layer, so that its weights are rounded once.

@@ -94,6 +94,15 @@ def patches(p, x):
     return jax.nn.relu(rows @ p["matrix"])
 
 
+def flattened(p, x):
+    """The same where channels stay first until images are rows."""
+    layout = ("NCHW", "HWIO", "NCHW")
+    y = lax.conv_general_dilated(x, p["one"], (1, 1), "SAME", dimension_numbers=layout)
+    y = jax.nn.relu(y) + x
+    rows = jnp.concatenate([jnp.zeros((2, 1, 8)), y.reshape(2, 8, 36).swapaxes(1, 2)], 1)
+    return jax.nn.relu(rows @ p["matrix"])
+
+
 def patches_twice(p, x):
     y = conv(x.transpose(0, 2, 3, 1), p["one"])
     return jax.nn.relu(y.reshape(2, 36, 8) @ p["matrix"]), foreign(y.transpose(0, 3, 1, 2))
@@ -116,6 +125,7 @@ GRAPHS = {
     "squeezed": (squeezed, X, [(4, "images", 1)]),
     "mixed layouts": (mixed_layouts, X, [(2, "images", 1)]),
     "patches": (patches, SQUARE, [(6, "images", 1)]),
+    "flattened": (flattened, SQUARE, [(6, "images", 1)]),
     "patches twice": (patches_twice, SQUARE, None),
     "no layer": (lambda p, x: jax.nn.relu(x * p["scale"]) + x, X, []),
     "one number": (lambda p, x: x[0, 0] @ p["matrix"], ROWS, [(1, "rows", 1)]),
@@ -144,6 +154,11 @@ def test_every_node_is_in_one_step_and_follows_what_it_reads(name):
         known.update(step.outputs)
         nodes += step.nodes if isinstance(step, Region) else [step]
     assert sorted(map(id, nodes)) == sorted(map(id, graph.nodes))
+
+
+def test_what_changes_the_order_ahead_of_a_region_is_one_for_all_that_read_it():
+    (region,) = regions(rewritten(flattened, P, SQUARE))
+    assert len(region.inputs) == 1
 
 
 def test_what_stayed_in_xla_is_named_with_its_reason():

@@ -1,7 +1,7 @@
 """What shrinking saves: parameters, multiply-adds and plain XLA time of whole networks.
 
     python -m benchmarks.shrink --json FILE [--draw FILE.svg] [--counts]
-    python -m benchmarks.shrink --peer --json benchmarks/results/shrink.json       (5 minutes)
+    python -m benchmarks.shrink --peer --json benchmarks/results/shrink.json       (10 minutes)
 
 Each group of channels loses 30 and 50 % of its units, least L1 norm first, in multiples of 8; with
 random weights, float32, one core, one image of 224 x 224 or 128 tokens. Times are of `jax.jit`.
@@ -73,7 +73,7 @@ def draw(results: Mapping[str, Any], file: str) -> None:
     import matplotlib
     from matplotlib.figure import Figure
 
-    matplotlib.rcParams["svg.hashsalt"] = "shrink"
+    matplotlib.rcParams.update({"svg.hashsalt": "shrink", "svg.fonttype": "none"})
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     for axis, kind in zip(axes, ("parameters", "multiply_adds"), strict=True):

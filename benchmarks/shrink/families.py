@@ -187,3 +187,52 @@ class SuperResolution(nn.Module):
         batch, height, width, _ = x.shape
         x = x.reshape(batch, height, width, -1, 2, 2).transpose(0, 1, 4, 2, 5, 3)
         return wide(3)(x.reshape(batch, 2 * height, 2 * width, -1))
+
+
+class Autoencoder(nn.Module):
+    """Three convolutions, a code of 256 numbers, and the way back."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """The image."""
+        for features in (64, 128, 256):
+            x = nn.elu(nn.Conv(features, (3, 3), 2)(x))
+        code = nn.Dense(256)(x.reshape(len(x), -1))
+        x = nn.relu(nn.Dense(x[0].size)(code)).reshape(x.shape)
+        for features in (128, 64):
+            x = nn.elu(nn.ConvTranspose(features, (2, 2), (2, 2))(x))
+        return nn.ConvTranspose(3, (2, 2), (2, 2))(x)
+
+
+class Pyramid(nn.Module):
+    """Lin et al., "Feature Pyramid Networks", CVPR 2017, on plain stages, with detectors."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Boxes and classes of all places of three levels."""
+        stages = []
+        for features in (64, 128, 256, 512):
+            x = nn.relu(norm()(conv(features, (3, 3), 2)(x)))
+            x = nn.relu(norm()(conv(features, (3, 3))(x)))
+            stages.append(x)
+        levels = [nn.Conv(256, (1, 1))(stage) for stage in stages[1:]]
+        for low in (1, 0):
+            levels[low] += jnp.repeat(jnp.repeat(levels[low + 1], 2, 1), 2, 2)
+        between, boxes, classes = (nn.Conv(n, (3, 3)) for n in (256, 36, 180))
+        levels = [nn.relu(between(level)) for level in levels]
+        flat = lambda head, n: [head(level).reshape(len(x), -1, n) for level in levels]
+        return jnp.concatenate(flat(boxes, 4), 1), jnp.concatenate(flat(classes, 20), 1)
+
+
+class TwoInputs(nn.Module):
+    """An image and a vector: features of one are gated by the other, and joined with it."""
+
+    @nn.compact
+    def __call__(self, inputs: tuple[jax.Array, jax.Array]) -> jax.Array:
+        """Logits."""
+        x, vector = inputs
+        for features in (64, 128):
+            x = nn.relu(norm()(conv(features, (3, 3), 2)(x)))
+        h = nn.relu(nn.Dense(256)(vector))
+        x = x.mean((1, 2)) * nn.sigmoid(nn.Dense(128)(h))
+        return nn.Dense(10)(nn.relu(nn.Dense(256)(jnp.concatenate([x, h], -1))))

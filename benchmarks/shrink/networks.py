@@ -18,7 +18,7 @@ from experiments.models.vgg import VGG16Linen
 
 IMAGE = jax.ShapeDtypeStruct((1, 224, 224, 3), np.float32)
 TOKENS = jax.ShapeDtypeStruct((1, 128), np.int32)
-MODELS: dict[str, tuple[Any, jax.ShapeDtypeStruct]] = {
+MODELS: dict[str, tuple[Any, Any]] = {
     "mobilenet_v1": (MobileNetV1Linen(), IMAGE),
     "mobilenet_v2": (MobileNetV2Linen(), IMAGE),
     "mobilenet_v3": (families.MobileNetV3(), IMAGE),
@@ -37,7 +37,14 @@ MODELS: dict[str, tuple[Any, jax.ShapeDtypeStruct]] = {
         families.SuperResolution(),
         jax.ShapeDtypeStruct((1, 48, 48, 3), np.float32),
     ),
+    "autoencoder": (
+        families.Autoencoder(),
+        jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32),
+    ),
+    "pyramid": (families.Pyramid(), IMAGE),
+    "two_inputs": (families.TwoInputs(), (IMAGE, jax.ShapeDtypeStruct((1, 64), np.float32))),
     "mixer": (series.Mixer(), IMAGE),
+    "swin": (series.Swin(), IMAGE),
     "bert": (series.Bert(), TOKENS),
     "gpt2": (GPT2Linen(), TOKENS),
 }
@@ -85,7 +92,7 @@ def shapes_of(name: str) -> tuple[Callable, Any, Any]:
     return model.apply, jax.eval_shape(model.init, jax.random.key(0), x), x
 
 
-def network(name: str) -> tuple[Callable, Any, np.ndarray]:
+def network(name: str) -> tuple[Callable, Any, Any]:
     """A function, random variables and an input."""
     rng = np.random.default_rng(0)
     apply, shapes, x = shapes_of(name)
@@ -94,6 +101,9 @@ def network(name: str) -> tuple[Callable, Any, np.ndarray]:
         scale = max(np.prod(leaf.shape[:-1]), 1) ** -0.5
         return rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32) * scale
 
-    tokens = np.issubdtype(x.dtype, np.integer)
-    values = rng.integers(0, 1000, x.shape) if tokens else rng.normal(size=x.shape)
-    return apply, jax.tree.map(weights, shapes), values.astype(x.dtype)
+    def values(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        if np.issubdtype(leaf.dtype, np.integer):
+            return rng.integers(0, 1000, leaf.shape).astype(leaf.dtype)
+        return rng.normal(size=leaf.shape).astype(np.float32)
+
+    return apply, jax.tree.map(weights, shapes), jax.tree.map(values, x)

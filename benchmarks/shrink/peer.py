@@ -30,6 +30,8 @@ SIDES = ("sparsejax", "Torch-Pruning")
 
 def are_heads(group: ChannelGroup, groups: Iterable[ChannelGroup]) -> bool:
     """Are the units heads or groups of a convolution: neighbours that other units lie across?"""
+    if group.name.endswith("query/kernel"):  # in linen they have an axis of their own
+        return True
     path, axis, positions = group.places[0]
     if positions.shape[1] == 1 or positions[0, 1] - positions[0, 0] > 1:
         return False
@@ -39,12 +41,10 @@ def are_heads(group: ChannelGroup, groups: Iterable[ChannelGroup]) -> bool:
 
 
 def kept(scores: np.ndarray, fraction: float) -> np.ndarray:
-    """Which units stay when a fraction goes and the rest is rounded down."""
-    size = len(scores)
-    count = int(size * (1 - fraction)) // MULTIPLE * MULTIPLE
-    if size < 2 * MULTIPLE or not count:  # so few are heads where these have an axis of their own
-        return np.ones(size, bool)
-    return np.isin(np.arange(size), np.argsort(scores, kind="stable")[-count:])
+    """Which units stay when a fraction goes and the rest is rounded down; all if that is none."""
+    count = int(len(scores) * (1 - fraction)) // MULTIPLE * MULTIPLE
+    ranked = np.argsort(scores, kind="stable")
+    return np.isin(np.arange(len(scores)), ranked[-count:])  # [-0:] is all
 
 
 def counts(apply: Any, variables: Any, x: np.ndarray) -> dict[str, int]:

@@ -41,6 +41,43 @@ class Mixer(nn.Module):
         return nn.Dense(1000)(nn.LayerNorm()(x).mean(1))
 
 
+class SwinLayer(nn.Module):
+    """Attention within windows of 7 x 7, moved by `shift`, and a perceptron."""
+
+    heads: int
+    shift: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """The same shape, (batch, height, width, features)."""
+        batch, height, width, features = x.shape
+        h = jnp.roll(nn.LayerNorm()(x), (-self.shift, -self.shift), (1, 2))
+        h = h.reshape(batch, height // 7, 7, width // 7, 7, features).swapaxes(2, 3)
+        shape = h.shape
+        h = nn.MultiHeadDotProductAttention(self.heads)(h.reshape(-1, 49, features))
+        h = h.reshape(shape).swapaxes(2, 3).reshape(x.shape)
+        x = x + jnp.roll(h, (self.shift, self.shift), (1, 2))
+        return x + nn.Dense(features)(nn.gelu(nn.Dense(4 * features)(nn.LayerNorm()(x))))
+
+
+class Swin(nn.Module):
+    """Liu et al., "Swin Transformer", ICCV 2021: Swin-T, with no bias by place, no masks."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Logits."""
+        x = nn.LayerNorm()(nn.Conv(96, (4, 4), (4, 4))(x))
+        for stage, layers in enumerate((2, 2, 6, 2)):
+            if stage:
+                batch, height, width, features = x.shape
+                x = x.reshape(batch, height // 2, 2, width // 2, 2, features)
+                x = x.transpose(0, 1, 3, 4, 2, 5).reshape(batch, height // 2, width // 2, -1)
+                x = nn.Dense(2 * features, use_bias=False)(nn.LayerNorm()(x))
+            for layer in range(layers):
+                x = SwinLayer(3 << stage, 3 * (layer % 2))(x)
+        return nn.Dense(1000)(nn.LayerNorm()(x).mean((1, 2)))
+
+
 SIZES = ((128, 512), (512, 256))
 State = tuple[jax.Array, jax.Array]
 

@@ -19,8 +19,8 @@ COUNTS = {"parameters": 2_500_000, "multiply_adds": 30_400_000}
 MISSING = {"failed": "Killed"}
 
 
-def group(*positions):
-    return ChannelGroup("kernel", len(positions), (Place("kernel", 0, np.array(positions)),))
+def group(*positions, name="kernel"):
+    return ChannelGroup(name, len(positions), (Place("kernel", 0, np.array(positions)),))
 
 
 def in_torch():
@@ -46,7 +46,7 @@ def test_what_stays_is_rounded_down_and_a_group_without_any_stays_whole():
     scores = np.arange(40.0)
     stays = peer.kept(scores, 0.3)  # 28, rounded down
     np.testing.assert_array_equal(np.flatnonzero(stays), np.arange(16, 40))
-    assert peer.kept(scores[:15], 0.3).all()
+    assert peer.kept(scores[:11], 0.3).all()
 
 
 def test_heads_are_neighbours_that_a_width_lies_across():
@@ -54,6 +54,8 @@ def test_heads_are_neighbours_that_a_width_lies_across():
     pixels, others = group([6, 7], [8, 9]), group([10], [11])
     groups = [heads, width, pixels, others]
     assert [peer.are_heads(own, groups) for own in groups] == [True, False, False, False]
+    own_axis = [group([0], [1], name=f"attention/query/kernel{end}") for end in ("", "#1")]
+    assert [peer.are_heads(own, own_axis) for own in own_axis] == [True, False]
 
 
 def test_a_worker_that_ends_early_leaves_the_stages_that_it_told():

@@ -202,3 +202,71 @@ class Generator(nn.Module):
     def forward(self, noise):
         x = self.project(noise).reshape(len(noise), -1, 4, 4)
         return torch.tanh(self.head(self.body(x)))
+
+
+class Autoencoder(nn.Module):
+    """Three convolutions, a code of 256 numbers, and the way back."""
+
+    def __init__(self):
+        super().__init__()
+        layers = []
+        for inputs, outputs in ((3, 64), (64, 128), (128, 256)):
+            layers += [nn.Conv2d(inputs, outputs, 3, 2, 1), nn.ELU()]
+        self.down = nn.Sequential(*layers, nn.Flatten(), nn.Linear(8 * 8 * 256, 256))
+        self.back = nn.Linear(256, 8 * 8 * 256)
+        up = (
+            nn.ConvTranspose2d(256, 128, 2, 2),
+            nn.ELU(),
+            nn.ConvTranspose2d(128, 64, 2, 2),
+            nn.ELU(),
+        )
+        self.up, self.head = nn.Sequential(*up), nn.ConvTranspose2d(64, 3, 2, 2)
+
+    def forward(self, x):
+        x = F.relu(self.back(self.down(x))).reshape(len(x), -1, 8, 8)
+        return self.head(self.up(x))
+
+
+class Pyramid(nn.Module):
+    """Plain stages, a feature pyramid on them, and the heads of a detector."""
+
+    def __init__(self):
+        super().__init__()
+        self.stages, inputs = nn.ModuleList(), 3
+        for outputs in (64, 128, 256, 512):
+            down = conv_norm(inputs, outputs, 3, 2, act=nn.ReLU)
+            self.stages.append(nn.Sequential(down, conv_norm(outputs, outputs, 3, act=nn.ReLU)))
+            inputs = outputs
+        self.sides = nn.ModuleList([nn.Conv2d(n, 256, 1) for n in (128, 256, 512)])
+        self.between = nn.Conv2d(256, 256, 3, padding=1)
+        self.heads = nn.ModuleList([nn.Conv2d(256, n, 3, padding=1) for n in (36, 180)])
+
+    def forward(self, x):
+        x, levels = self.stages[0](x), []
+        for stage, side in zip(self.stages[1:], self.sides, strict=True):
+            x = stage(x)
+            levels.append(side(x))
+        for low in (1, 0):
+            levels[low] = levels[low] + F.interpolate(levels[low + 1], scale_factor=2)
+        levels = [F.relu(self.between(level)) for level in levels]
+        flat = lambda x, n: x.permute(0, 2, 3, 1).reshape(len(x), -1, n)
+        return [
+            torch.cat([flat(head(level), n) for level in levels], 1)
+            for head, n in zip(self.heads, (4, 20), strict=True)
+        ]
+
+
+class TwoInputs(nn.Module):
+    """An image and a vector: features of one are gated by the other, and joined with it."""
+
+    def __init__(self):
+        super().__init__()
+        layers = conv_norm(3, 64, 3, 2, act=nn.ReLU), conv_norm(64, 128, 3, 2, act=nn.ReLU)
+        self.body, self.vector = nn.Sequential(*layers), nn.Linear(64, 256)
+        self.gate, self.mix = nn.Linear(256, 128), nn.Linear(128 + 256, 256)
+        self.head = nn.Linear(256, 10)
+
+    def forward(self, x, vector):
+        h = F.relu(self.vector(vector))
+        x = self.body(x).mean((2, 3)) * torch.sigmoid(self.gate(h))
+        return self.head(F.relu(self.mix(torch.cat([x, h], 1))))

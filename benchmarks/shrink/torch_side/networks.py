@@ -8,11 +8,14 @@ from functools import partial
 
 from convolutional import (
     VGG16,
+    Autoencoder,
     DenseNet121,
     Generator,
+    Pyramid,
     ResNet,
     SqueezeNet,
     SuperResolution,
+    TwoInputs,
     UNet,
 )
 from mobile import (
@@ -23,7 +26,7 @@ from mobile import (
     efficientnet_b0,
     mobilenet_v2,
 )
-from sequences import GPT2, Bert, Decoder, Mixer, Recurrent, ViT
+from sequences import GPT2, Bert, Decoder, Mixer, Recurrent, Swin, ViT
 from torch import nn
 
 
@@ -31,7 +34,7 @@ def outputs_of(model):
     """The layers whose outputs are those of the network."""
     if isinstance(model, Decoder):
         return [m for layer in model.layers for m in (layer.attention.o, layer.down)]
-    return [model.head]
+    return list(model.heads) if isinstance(model, Pyramid) else [model.head]
 
 
 IMAGE, TOKENS, SERIES = (1, 3, 224, 224), (1, 128), (64, 1, 128)
@@ -51,7 +54,11 @@ NETWORKS = {
     "unet": (UNet, (1, 3, 128, 128)),
     "generator": (Generator, (1, 100)),
     "super_resolution": (SuperResolution, (1, 3, 48, 48)),
+    "autoencoder": (Autoencoder, (1, 3, 64, 64)),
+    "pyramid": (Pyramid, IMAGE),
+    "two_inputs": (TwoInputs, IMAGE, (1, 64)),
     "mixer": (Mixer, IMAGE),
+    "swin": (Swin, IMAGE),
     "bert": (Bert, TOKENS),
     "gpt2": (GPT2, TOKENS),
     "lstm": (partial(Recurrent, nn.LSTM), SERIES),

@@ -102,6 +102,57 @@ class Mixer(nn.Module):
         return self.head(self.norm(x).mean(1))
 
 
+class SwinLayer(nn.Module):
+    """Attention within windows of 7 x 7, moved by `shift`, and a perceptron."""
+
+    def __init__(self, width, heads, shift):
+        super().__init__()
+        self.norm1, self.attention = nn.LayerNorm(width), Attention(width, heads)
+        self.norm2, self.mlp = nn.LayerNorm(width), Perceptron(width, 4 * width)
+        self.shift = shift
+
+    def forward(self, x):
+        batch, height, width, _ = x.shape
+        h = torch.roll(self.norm1(x), (-self.shift, -self.shift), (1, 2))
+        h = h.view(batch, height // 7, 7, width // 7, 7, -1).transpose(2, 3)
+        h = self.attention(h.reshape(batch * height * width // 49, 49, -1))
+        h = h.view(batch, height // 7, width // 7, 7, 7, -1).transpose(2, 3)
+        h = h.reshape(batch, height, width, -1)
+        x = x + torch.roll(h, (self.shift, self.shift), (1, 2))
+        return x + self.mlp(self.norm2(x))
+
+
+class Merge(nn.Module):
+    """Twice the features at half the sides, as in torchvision."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.norm, self.linear = nn.LayerNorm(4 * width), nn.Linear(4 * width, 2 * width, False)
+
+    def forward(self, x):
+        quarters = [x[:, row::2, col::2] for col in (0, 1) for row in (0, 1)]
+        return self.linear(self.norm(torch.cat(quarters, -1)))
+
+
+class Swin(nn.Module):
+    """Swin-T, with no bias by place and no masks."""
+
+    def __init__(self, width=96):
+        super().__init__()
+        self.stem, self.norm1, layers = nn.Conv2d(3, width, 4, 4), nn.LayerNorm(width), []
+        for stage, repeats in enumerate((2, 2, 6, 2)):
+            if stage:
+                layers.append(Merge(width << stage - 1))
+            sizes = width << stage, 3 << stage
+            layers += [SwinLayer(*sizes, 3 * (i % 2)) for i in range(repeats)]
+        self.layers = nn.Sequential(*layers)
+        self.norm2, self.head = nn.LayerNorm(8 * width), nn.Linear(8 * width, 1000)
+
+    def forward(self, x):
+        x = self.layers(self.norm1(self.stem(x).permute(0, 2, 3, 1)))
+        return self.head(self.norm2(x).mean((1, 2)))
+
+
 class BertLayer(nn.Module):
     """Norms behind."""
 

@@ -18,11 +18,11 @@ WEIGHTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.LSTM, nn.GRU)
 
 
 def built(name):
-    """A network with random weights, and an input."""
+    """A network with random weights, and its inputs."""
     torch.manual_seed(0)
-    model, shape = NETWORKS[name]
-    x = torch.randint(1000, shape) if shape == TOKENS else torch.randn(shape)
-    return model().eval(), x
+    model, *shapes = NETWORKS[name]
+    draw = lambda shape: torch.randint(1000, shape) if shape == TOKENS else torch.randn(shape)
+    return model().eval(), tuple(map(draw, shapes))
 
 
 def multiply_adds(module, x, y):
@@ -46,7 +46,7 @@ def counts(model, x):
 
     hooks = [m.register_forward_hook(hook) for m in model.modules() if isinstance(m, WEIGHTED)]
     with torch.no_grad():
-        model(x)
+        model(*x)
     for own in hooks:
         own.remove()
     parameters = sum(weights.numel() for weights in model.parameters())

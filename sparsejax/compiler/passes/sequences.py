@@ -4,6 +4,7 @@ A region of rows holds nothing but rows of one number. One of images may hold se
 lengths, their axes in another order, and the images that they were made of.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -49,7 +50,7 @@ def _groups(edit: Edit) -> Iterator[list[Node]]:
     group_of: dict[Value, list[Node]] = {}
     groups: list[list[Node]] = []
     for node in [node for slot in edit.slots for node in slot]:
-        if not _may(node):
+        if not _may(edit, node):
             continue
         values = [value for value in (*node.inputs, *node.outputs) if _is_sequence(value)]
         met = {id(group_of[value]): group_of[value] for value in values if value in group_of}
@@ -83,14 +84,15 @@ def _parts(node: Node) -> bool:
     return isinstance(node.op, Transpose) or node.op.name == "concatenate"
 
 
-def _may(node: Node) -> bool:
+def _may(edit: Edit, node: Node) -> bool:
     """Can the node be on images?"""
     if len(node.outputs) != 1 or not is_float(*node.inputs, *node.outputs) or node.op.effects:
         return False
     if not any(map(_is_sequence, (*node.inputs, *node.outputs))):
         return False
     if isinstance(node.op, Reshape):
-        return _is_outline(node.inputs[0].shape, node.outputs[0].shape)
+        before, after = node.inputs[0].shape, node.outputs[0].shape
+        return _is_outline(before, after) or _of_normed_heads(edit, node)
     computed = [value for value in (*node.inputs, *node.outputs) if value.constant is None]
     if isinstance(node.op, Primitive) and node.op.name == "reduce_sum":
         return tuple(node.op.equation.params["axes"]) == (1,)
@@ -103,6 +105,16 @@ def _is_outline(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
     """Does a reshape keep batch and channels, of sequences and images or vectors?"""
     ranks = {len(before), len(after)}
     return ranks in ({3, 4}, {2, 3}) and (before[0], before[-1]) == (after[0], after[-1])
+
+
+def _of_normed_heads(edit: Edit, node: Node) -> bool:
+    """Does a reshape cut channels into heads for a norm of each, or put these together again?"""
+    x, y = node.inputs[0], node.outputs[0]
+    if {len(x.shape), len(y.shape)} != {3, 4} or x.shape[:2] != y.shape[:2]:
+        return False
+    cut, norms = (y, edit.readers.get(y, [])) if len(y.shape) == 4 else (x, [edit.writer.get(x)])
+    alone = cut not in edit.outputs and len(norms) > 0
+    return alone and all(n and isinstance(n.op, Norm) and n.op.axis == 3 for n in norms)
 
 
 def _op_on_images(node: Node) -> Any:
@@ -183,6 +195,10 @@ def _on_images(node: Node) -> list[Node]:
     shape = node.outputs[0].shape
     if isinstance(node.op, Reshape):
         image = _image(node.inputs[0], nodes)
+        if not _is_outline(node.inputs[0].shape, shape):
+            image = _cut(image, shape, nodes)
+            _reshaped(image, shape, nodes)
+            return nodes
         if len(shape) == 3:
             image = _reshaped(image, (shape[0], shape[1], 1, shape[2]), nodes)
         _reshaped(image, shape, nodes)
@@ -212,6 +228,14 @@ def _image(value: Value, nodes: list[Node]) -> Value:
     if len(value.shape) != 3:
         return value
     return _reshaped(value, (*value.shape[:2], 1, value.shape[2]), nodes)
+
+
+def _cut(image: Value, shape: tuple[int, ...], nodes: list[Node]) -> Value:
+    """Rows (N, L, 1, C) with heads as pixels, (N, L, heads, size), or the other way around."""
+    sides = shape[1:] if len(shape) == 4 else (shape[1], 1, shape[2])
+    pick = pick_of(np.arange(math.prod(sides)).reshape(sides), image.shape[1:])
+    nodes.append(made(pick, [image], (shape[0], *sides)))
+    return nodes[-1].outputs[0]
 
 
 def _known(value: Value, shape: tuple[int, ...], like: Value, nodes: list[Node]) -> Value:

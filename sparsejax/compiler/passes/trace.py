@@ -163,6 +163,8 @@ def _added(graph: Graph, equation: Any, inputs: list[Value]) -> list[Value]:
         return [inputs[0]]
     elif name == "select_n" and (which := _one_case(inputs[0])) is not None:
         return [inputs[1 + which]]
+    elif name == "dynamic_update_slice" and inputs[1].shape == inputs[0].shape:
+        return [inputs[1]]  # wherever it is to begin, it is moved to fit
     graph.nodes.append(Node(op, inputs, outputs))
     return outputs
 

@@ -9,6 +9,7 @@ from flax import nnx
 
 import sparsejax as sj
 from sparsejax.compiler.nodes.attention import Attention
+from sparsejax.compiler.nodes.norm import Norm
 from tests.compiler.graphs import assert_close, regions, rewritten
 
 RNG = np.random.default_rng(0)
@@ -281,6 +282,22 @@ def test_positions_may_be_an_input_and_all_layers_share_their_angles(turn):
     for more in (0, 5):
         expected = jax.jit(function)(P, X, places + more)
         assert_close(jax.jit(fast)(X, places + more), expected)
+
+
+def normed(p, x):
+    """Queries and keys of each head are normed, as in Qwen 3 and Gemma 3, and then turned."""
+    norm = lambda y: y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + 1e-6)
+    q, k = (rotary(norm(heads(x @ p[name])) * p["k"][0, :4]) for name in "qk")
+    return attend(q, k, heads(x @ p["v"])) @ p["o"]
+
+
+def test_norms_of_heads_are_in_the_region():
+    x = drawn(2, 33, WIDTH)
+    graph = rewritten(normed, P, x)
+    (region,) = regions(graph)
+    assert sum(isinstance(node.op, Norm) for node in region.nodes) == 2
+    fast = sj.compile(normed, P, x, tune=False)
+    assert_close(fast(x), jax.jit(normed)(P, x))
 
 
 def of_patches(p, x):

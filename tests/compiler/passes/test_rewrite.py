@@ -136,6 +136,12 @@ def test_a_choice_that_is_the_same_everywhere_is_none(kept):
     assert "select_n" in kinds(assert_same(lambda p, x: jnp.where(some, x, -x), P, ROWS))
 
 
+def test_an_update_of_the_whole_is_what_it_is_updated_with():
+    update = lambda p, x, i: lax.dynamic_update_slice(0 * x, x @ p["square"], (i, 0, i))
+    graph = assert_same(update, P, ROWS, jnp.int32(2))
+    assert kinds(graph) == ["Linear"]
+
+
 def test_the_later_of_two_layers_takes_the_sum():
     fn = lambda p, x: conv(x, p["other"]) + conv(conv(x, p["one"]), p["full"])
     *_, last = rewritten(fn, P, X).nodes

@@ -165,12 +165,11 @@ class Checker {
            need(there, "a choice of channels names one that is not there");
   }
 
-  // Are there so many numbers as `size_of` the number of heads, and may sizes be those of heads?
-  template <class F>
-  bool lists_heads(const F& size_of) const {
+  // Are there numbers for all heads, and `more` for each and `others` behind them?
+  bool lists_heads(int64_t more, int64_t others) const {
     const auto listed = static_cast<int64_t>(step_.channels.size());
     if (!need(listed > Heads::kFirst && step_.channels[0] > 0 && step_.channels[0] < kMostSide &&
-                  listed == size_of(step_.channels[0]),
+                  listed == Heads::list_size(step_.channels[0]) + more * step_.channels[0] + others,
               "attention needs numbers for all heads"))
       return false;
     const Heads heads(step_);
@@ -180,7 +179,7 @@ class Checker {
                 "attention's heads do not add up");
   }
   bool attention() const {
-    if (!lists_heads(Heads::list_size)) return false;
+    if (!lists_heads(0, 0)) return false;
     const Heads heads(step_);
     const int64_t key_rows = value(step_.inputs[1]).height;
     for (size_t i = 0; i < step_.inputs.size(); i++) {
@@ -207,10 +206,10 @@ class Checker {
     return std::all_of(first, first + heads, [&](int64_t c) { return c >= 0 && c <= last; });
   }
   bool cached_attention() const {
-    if (!lists_heads([&](int64_t n) { return CachedHeads::list_size(step_, n); })) return false;
+    const bool has_new = CachedHeads::has_new(step_), has_mask = CachedHeads::has_mask(step_);
+    if (!lists_heads(has_new ? 2 : 0, 2)) return false;
     const CachedHeads heads(step_);
     const int64_t count = heads.count, more = heads.length - 1;
-    const bool has_new = CachedHeads::has_new(step_), has_mask = CachedHeads::has_mask(step_);
     for (int64_t id : step_.inputs)
       if (!need(value(id).height == out().height && value(id).width == 1,
                 "attention must keep its rows"))

@@ -56,13 +56,13 @@ std::vector<bool> in_passing(const Program& program) {
 void mark_in_place(const Program& program, Plan& plan) {
   for (const Step& step : program.steps)
     if (step.op == Op::kInput && step.channels_last) plan.values[step.output].in_place = true;
-  for (const Step& step : program.steps)
-    for_each_input(step, [&](int64_t value) {
-      const bool cached = step.op == Op::kCachedAttention &&
-                          std::count(step.inputs.begin() + 1, step.inputs.begin() + 3, value) ==
-                              std::count(step.inputs.begin(), step.inputs.end(), value);
-      plan.values[value].in_place &= cached;
-    });
+  for (const Step& step : program.steps) {
+    for (size_t i = 0; i < step.inputs.size(); i++)
+      if (step.op != Op::kCachedAttention || (i != 1 && i != 2))
+        plan.values[step.inputs[i]].in_place = false;
+    for (int64_t value : {step.residual, step.gate})
+      if (value != kNone) plan.values[value].in_place = false;
+  }
   for (Strips& strips : plan.values)
     if (strips.in_place) strips.kept = true, strips.floats = 0;
 }

@@ -145,7 +145,7 @@ struct Heads {
 // row of the second and third input: from a key to the next there are `key_step` channels. Then
 // come, if the step has them, a new key and a new value, each followed by the number of the key
 // whose place it takes; and the mask, where there is one.
-struct CachedHeads : Heads {
+struct CachedHeads : Heads {  // of a list with two steps behind it, and two numbers for each head
   int64_t key_step, value_step;
   const int64_t *new_keys, *new_values;  // first channels, one for each head
   explicit CachedHeads(const Step& step)
@@ -157,9 +157,6 @@ struct CachedHeads : Heads {
   static constexpr size_t kNewKey = 3, kNewValue = 5, kWithNew = 7;  // places of inputs
   static bool has_new(const Step& step) { return step.inputs.size() >= kWithNew; }
   static bool has_mask(const Step& step) { return step.inputs.size() % 4 == 0; }
-  static int64_t list_size(const Step& step, int64_t heads) {
-    return Heads::list_size(heads) + 2 + (has_new(step) ? 2 * heads : 0);
-  }
 };
 
 struct Program {

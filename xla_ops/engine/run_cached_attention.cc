@@ -18,11 +18,8 @@ class CachedAttentionRun : StripRun {
 
   // Rows and heads are shared out.
   void run() const {
-    const int64_t count = rows_ * heads_.count;
-    const int64_t work = count * heads_.length * (heads_.size + heads_.value_size);
-    const auto one = [&](int64_t i) { attend(first_row_ + i / heads_.count, i % heads_.count); };
-    if (team_.num_threads() > 1 && work >= kSmallWork) return team_.for_each(count, one);
-    for (int64_t i = 0; i < count; i++) one(i);
+    team_.for_each(rows_ * heads_.count,
+                   [&](int64_t i) { attend(first_row_ + i / heads_.count, i % heads_.count); });
   }
 
  private:
@@ -37,7 +34,8 @@ class CachedAttentionRun : StripRun {
   }
 
   // Copies `count` channels from `channel` on to `to`, which moves behind them; returns where.
-  static const float* gather(const Row& row, int64_t channel, int64_t count, float*& to) {
+  __attribute__((noinline)) static const float* gather(const Row& row, int64_t channel,
+                                                       int64_t count, float*& to) {
     for (int64_t c = 0; c < count; c++) to[c] = row.first[(channel + c) * row.step];
     to += count;
     return to - count;

@@ -1,10 +1,11 @@
 """Budgets in milliseconds against the times of the networks that are planned for them.
 
-    python -m benchmarks.budgets --json FILE [--nets mobilenet_v1 mobilenet_v2 resnet50]
+    python -m benchmarks.budgets --json FILE [--nets resnet18] [--budgets 10]
 
 For ten budgets between what a 95 % sparse and a dense network take, the plan is chosen by a latency
 table, weights are pruned by magnitude, and the compiled network is timed with the others in turns.
-Printed is what it takes of its budget. Random weights, float32, one core, one image of 224 x 224.
+Printed is what it takes of its budget. Random weights, float32, one core, one image of 224 x 224;
+of ResNets all convolutions but the first are pruned, of the others those of 1x1.
 """
 
 import argparse
@@ -29,11 +30,11 @@ from experiments.runs.cores import cpu_name
 from experiments.runs.timing import warm_ms
 from sparsejax.budgets.latency import pruned
 
-BUDGETS, TURNS = 10, 10
-NAMES = ("mobilenet_v1", "mobilenet_v2", "resnet50")
+TURNS = 10
+NAMES = ("mobilenet_v1", "mobilenet_v2", "resnet18")
 
 
-def of_net(name: str) -> dict[str, Any]:
+def of_net(name: str, num_budgets: int) -> dict[str, Any]:
     """The budgets of a network in milliseconds, the table's times and the measured ones."""
     net = NETS[name]()
     x, params, rules = input_of(net, 1), variables_of(net, DENSE, 0.0), {net.pruned: PATTERNS}
@@ -41,7 +42,7 @@ def of_net(name: str) -> dict[str, Any]:
     table = sj.budgets.LatencyTable.measure(net.apply, params, rules, x)
     seconds = time.perf_counter() - start
     ends = [sj.plan(params, {net.pruned: (PATTERNS[0], end)}, sparsity=0.0) for end in (0.95, 0.0)]
-    limits = np.linspace(*map(table.milliseconds_of, ends), BUDGETS + 1)[1:].tolist()
+    limits = np.linspace(*map(table.milliseconds_of, ends), num_budgets + 1)[1:].tolist()
     plans = [
         sj.plan(params, rules, budget=sj.budgets.milliseconds(limit, table)) for limit in limits
     ]
@@ -74,8 +75,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", help="file for the results")
     parser.add_argument("--nets", nargs="+", choices=NETS, default=NAMES)
+    parser.add_argument("--budgets", type=int, default=10, help="how many for each net")
     options = parser.parse_args()
-    results: Mapping[str, Any] = {name: of_net(name) for name in options.nets}
+    results: Mapping[str, Any] = {name: of_net(name, options.budgets) for name in options.nets}
     publish({"cpu": cpu_name(), **results}, options.json)
 
 

@@ -13,7 +13,7 @@ from benchmarks.peers.bars import BLOCK, DENSE, UNSTRUCTURED
 from experiments.models.efficientnet_b0 import EfficientNetB0Linen
 from experiments.models.mobilenet_v1 import MobileNetV1Linen, shifted_depthwise
 from experiments.models.mobilenet_v2 import MobileNetV2Linen
-from experiments.models.resnet import ResNet50Linen
+from experiments.models.resnet import ResNet18Linen, ResNet50Linen
 from experiments.models.variables import random_statistics
 
 PATTERNS: dict[str, sj.Pattern | None] = {
@@ -23,6 +23,7 @@ PATTERNS: dict[str, sj.Pattern | None] = {
 }
 
 POINTWISE = "(pointwise|expand|project|top)/kernel"  # the 1x1 convolutions
+RESIDUAL = r"(conv\d|shortcut)/kernel"  # all convolutions but the first
 
 
 class Net(NamedTuple):
@@ -88,7 +89,8 @@ NETS: dict[str, Callable[[], Net]] = {
     "mobilenet_v1": mobilenet_v1,
     "mobilenet_v2": lambda: _flax(MobileNetV2Linen(), POINTWISE),
     "efficientnet_b0": lambda: _flax(EfficientNetB0Linen(), POINTWISE),
-    "resnet50": lambda: _flax(ResNet50Linen(), r"(conv\d|shortcut)/kernel"),
+    "resnet18": lambda: _flax(ResNet18Linen(), RESIDUAL),
+    "resnet50": lambda: _flax(ResNet50Linen(), RESIDUAL),
     "linear 768-768": lambda: _linear(768, 768, (128, 768)),
     "linear 768-3072": lambda: _linear(768, 3072, (128, 768)),
     "linear 3072-768": lambda: _linear(3072, 768, (128, 3072)),

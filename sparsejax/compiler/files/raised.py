@@ -218,7 +218,7 @@ def _known(to: _Raising, step: Step) -> Known:
     matrix, bias = to.weights(step)
     channels, _, width = to.sizes[step.output]
     shape = (channels, -1) if to.rows else (channels, -1, width)
-    return Known(np.moveaxis((matrix + bias[:, None]).reshape(shape), 0, -1))
+    return Known(np.moveaxis((matrix + bias[:, None]).reshape(shape), 0, -1), to.last)
 
 
 def _moments(to: _Raising, step: Step) -> Moments:

@@ -9,7 +9,7 @@ import numpy as np
 from sparsejax.compiler.engine.program import Builder
 from sparsejax.compiler.graph.edit import made
 from sparsejax.compiler.graph.graph import Node, Value
-from sparsejax.compiler.graph.images import LAST
+from sparsejax.compiler.graph.images import channel_axis
 from sparsejax.compiler.nodes.op import NEITHER, RegionOp, last_axis
 
 KNOWN = "known"  # in xla_ops/engine/codes.def
@@ -21,9 +21,11 @@ class Known(RegionOp):
 
     Attributes:
         numbers: (rows, channels) of sequences, or (height, width, channels) of images.
+        channels_last: are images NHWC rather than NCHW?
     """
 
     numbers: np.ndarray
+    channels_last: bool = True
 
     def __str__(self) -> str:
         """Shape."""
@@ -35,7 +37,8 @@ class Known(RegionOp):
 
     def channel_axes(self, node: Node) -> frozenset[int]:
         if self.numbers.ndim == 3:
-            return frozenset((LAST,)) if len(node.inputs[0].shape) == 4 else NEITHER
+            axis = channel_axis(self.channels_last)
+            return frozenset((axis,)) if len(node.inputs[0].shape) == 4 else NEITHER
         return last_axis(node)
 
     def before_change(self, to_last: bool) -> None:
@@ -43,7 +46,8 @@ class Known(RegionOp):
 
     def evaluate(self, like: jax.Array) -> list[jax.Array]:
         items = like.shape[: like.ndim - (2 if self.numbers.ndim == 2 else 3)]
-        return [jnp.broadcast_to(jnp.asarray(self.numbers, like.dtype), items + self.numbers.shape)]
+        numbers = laid_out(self.numbers, self.channels_last)
+        return [jnp.broadcast_to(jnp.asarray(numbers, like.dtype), items + numbers.shape)]
 
     def lower(self, node: Node, to: Builder) -> None:
         """One step; equal numbers stand once in the program."""
@@ -54,7 +58,13 @@ class Known(RegionOp):
         to.add(node, KNOWN, inputs=(), weights=weights, bias=bias, channels=rows)
 
 
-def known_beside(numbers: np.ndarray, like: Value) -> Node:
+def laid_out(numbers: np.ndarray, channels_last: bool) -> np.ndarray:
+    """Of an image as the order of axes has them."""
+    return numbers if channels_last else np.moveaxis(numbers, -1, 0)
+
+
+def known_beside(numbers: np.ndarray, like: Value, channels_last: bool = True) -> Node:
     """A node of such numbers for each item of a value, all axes but these of which are items'."""
     items = like.shape[: len(like.shape) - (2 if numbers.ndim == 2 else 3)]
-    return made(Known(np.asarray(numbers, np.float32)), [like], (*items, *numbers.shape))
+    op = Known(np.asarray(numbers, np.float32), channels_last)
+    return made(op, [like], (*items, *laid_out(numbers, channels_last).shape))

@@ -47,7 +47,14 @@ class Pick(ImageOp):
         return f"Pick {height}x{width}x{channels}"
 
     def in_order(self, channels_last: bool) -> "Pick | None":
-        return self if channels_last == self.channels_last else None
+        if channels_last == self.channels_last:
+            return self
+        if any(map(np.any, (self.rows[:, 1:], self.columns[:, 1:], self.channels[:, 1:]))):
+            return None
+        # What picks along each axis by itself does so under other names of the axes.
+        axes = [self.rows[:, 0], self.columns[:, 0], self.channels[:, 0]]
+        by_name = (axes[1], axes[2], axes[0]) if self.channels_last else (axes[2], axes[0], axes[1])
+        return separable(*by_name, channels_last)
 
     def places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Row, column and channel of the input for each row, column and channel."""
@@ -78,6 +85,14 @@ class Pick(ImageOp):
             return to.add(node, CHANNELS, channels=self.channels[:, 0])
         numbers = (*self.rows.T, *self.columns.T, *self.channels.T)
         return to.add(node, PICK, channels=np.concatenate(numbers))
+
+
+def separable(
+    rows: np.ndarray, columns: np.ndarray, channels: np.ndarray, channels_last: bool
+) -> Pick:
+    """The pick that takes these rows, columns and channels."""
+    wide = lambda numbers, more: np.pad(numbers[:, None], ((0, 0), (0, more)))
+    return Pick(wide(rows, 1), wide(columns, 1), wide(channels, 2), channels_last)
 
 
 def pick_of(places: np.ndarray, shape: tuple[int, ...], channels_last: bool = True) -> Pick | None:

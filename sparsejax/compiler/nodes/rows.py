@@ -100,8 +100,9 @@ def leading_ones(edit: Edit, value: Value, length: int) -> int:
 
 
 def farthest(edit: Edit, value: Value) -> Value:
-    """What a value was moved from, as far as it can be followed."""
-    return sources_of(edit, value)[0][0]
+    """What a value was moved from, as far as it can be followed; itself if it is too large."""
+    found = sources_of(edit, value)
+    return found[0][0] if found else value
 
 
 def _first_channels(places: np.ndarray, channels: int) -> np.ndarray | None:

@@ -35,7 +35,7 @@ def _key(node: Node) -> Hashable:
         return None
     shape, op = node.outputs[0].shape, node.op
     if isinstance(op, Known):  # whatever it stands beside
-        return Known, shape, op.numbers.tobytes()
+        return Known, shape, op.channels_last, op.numbers.tobytes()
     inputs = tuple(map(_identity, node.inputs))
     if isinstance(op, RegionOp | Transpose) and not isinstance(op, Layer):
         own = (getattr(op, field.name) for field in fields(op))  # type: ignore[arg-type]

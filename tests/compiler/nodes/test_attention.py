@@ -334,6 +334,12 @@ def test_what_is_no_attention_of_rows_is_right_in_xla(function):
     assert_close(fast(X), jax.jit(function)(P, X))
 
 
+@pytest.mark.parametrize("shape", [(40, 40_000, WIDTH), (1_500_000, WIDTH)])
+def test_what_is_too_large_to_be_followed_stays_in_xla(shape):
+    x = jax.ShapeDtypeStruct(shape, np.float32)
+    assert "dot_general" in rewritten(plain, P, x).left or regions(rewritten(plain, P, x))
+
+
 def test_queries_of_other_sequences_are_in_one_region():
     x, y = drawn(BATCH, 9, WIDTH), drawn(BATCH, 33, WIDTH)
 

@@ -13,7 +13,7 @@ from flax import nnx
 from jax import lax
 
 import sparsejax as sj
-from sparsejax.compiler.layouts.tune import MOST_MEASURED
+from sparsejax.compiler.layouts import tune
 
 compiled = partial(sj.compile, tune=False)
 KEY = jax.random.key(0)
@@ -170,15 +170,14 @@ def test_a_plan_that_names_nothing_is_named():
         compiled(lambda p, x: x @ p["kernel"], {"kernel": params["other"]}, ROWS, plan=plan)
 
 
-def test_times_and_multiply_adds_are_of_one_call():
+def test_times_and_multiply_adds_are_of_one_call(monkeypatch):
+    monkeypatch.setattr(tune, "profile", lambda program, **_: [1e-6] * len(program.owners) * 3)
     kernel = np.random.default_rng(0).normal(size=(1, 1, 3, 8)).astype(np.float32)
     net = lambda p, x: lax.conv_general_dilated(
         x, p, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-    # The fastest of several measurements counts; then there are no more, and both have one time.
-    *_, one, four = (
-        sj.compile(net, kernel, np.repeat(IMAGES[:1], n, 0)).report().layers[0]
-        for n in (*[1] * (MOST_MEASURED + 1), 4)
+    one, four = (
+        sj.compile(net, kernel, np.repeat(IMAGES[:1], n, 0)).report().layers[0] for n in (1, 4)
     )
     assert (one.batch, four.batch) == (1, 4)
     assert four.multiply_adds == 4 * one.multiply_adds

@@ -5,13 +5,17 @@
 namespace sparsejax::SPARSEJAX_TARGET {
 namespace {
 
-SPARSEJAX_INLINE Vec4 folded(Vec4 v) { return v; }
-SPARSEJAX_INLINE Vec4 folded(Vec8 v) {
-  return __builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7);
-}
-SPARSEJAX_INLINE Vec4 folded(Vec16 v) {
-  return folded(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
-                __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
+// The sums of every fourth lane.
+template <class V>
+SPARSEJAX_INLINE Vec4 folded(V v) {
+  if constexpr (lanes_of<V> == 16) {
+    return folded<Vec8>(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+                        __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
+  } else if constexpr (lanes_of<V> == 8) {
+    return __builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7);
+  } else {
+    return v;
+  }
 }
 
 // The sums of neighbours: of a, then of b.

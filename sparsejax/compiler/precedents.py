@@ -26,7 +26,7 @@ class Precedent(NamedTuple):
         kinds: of all nodes; where they are others, nothing is known.
         apart: nodes that stayed out of the regions, with the reason.
         given: regions that went back to XLA, with the reason.
-        verdict: on that shape.
+        verdict: on that shape, without its regions, which it would keep alive.
     """
 
     kinds: list[str]
@@ -67,7 +67,7 @@ class Precedents:
             reasons, calls = court.graph.reasons, list(court.built.calls)
             apart = {i: reasons[n] for i, n in enumerate(nodes) if n in reasons and n not in before}
             given = {calls.index(region): reason for region, reason in verdict.given.items()}
-            self._found[key] = Precedent(kinds, apart, given, verdict)
+            self._found[key] = Precedent(kinds, apart, given, verdict._replace(given={}))
             _give_memory_back()
             return court, verdict
 

@@ -10,7 +10,7 @@ from sparsejax.compiler.engine.program import Builder
 from sparsejax.compiler.graph.activation import Activation
 from sparsejax.compiler.graph.graph import Node
 from sparsejax.compiler.graph.op import MappingType
-from sparsejax.compiler.nodes.op import RegionOp, last_axis
+from sparsejax.compiler.nodes.op import RowsOp
 from sparsejax.ops._ffi import CODES
 
 ATTENTION = "attention"  # in xla_ops/engine/codes.def
@@ -24,7 +24,7 @@ def heads_of(x: jax.Array, first: np.ndarray, size: int) -> jax.Array:
 
 
 @dataclass(frozen=True, eq=False)
-class Attention(RegionOp):
+class Attention(RowsOp):
     """softmax(scale q k^T, masked) v of each head; inputs [q, k, v] or [q, k, v, mask], of rows.
 
     Attributes:
@@ -55,12 +55,6 @@ class Attention(RegionOp):
     @property
     def rows_meet(self) -> bool:
         return True
-
-    def channel_axes(self, node: Node) -> frozenset[int]:
-        return last_axis(node)
-
-    def before_change(self, to_last: bool) -> None:
-        """None: there are no images."""
 
     def evaluate(self, *inputs: jax.Array) -> list[jax.Array]:
         sizes = (self.size, self.size, self.value_size)

@@ -11,14 +11,14 @@ from sparsejax.compiler.graph.activation import Activation
 from sparsejax.compiler.graph.graph import Node
 from sparsejax.compiler.graph.op import MappingType
 from sparsejax.compiler.nodes.attention import heads_of
-from sparsejax.compiler.nodes.op import RegionOp, last_axis
+from sparsejax.compiler.nodes.op import RowsOp
 from sparsejax.ops._ffi import CODES
 
 CACHED_ATTENTION = "cached_attention"  # in xla_ops/engine/codes.def
 
 
 @dataclass(frozen=True, eq=False)
-class CachedAttention(RegionOp):
+class CachedAttention(RowsOp):
     """softmax(scale q k^T, masked) v of each head and row, whose keys lie in the row itself.
 
     Inputs are rows (..., channels): [q, k, v], then, where a step of generation adds to its cache,
@@ -53,12 +53,6 @@ class CachedAttention(RegionOp):
         return (
             f"CachedAttention {heads}x{self.size} {self.value_size} {self.length}{new} {self.mask}"
         )
-
-    def channel_axes(self, node: Node) -> frozenset[int]:
-        return last_axis(node)
-
-    def before_change(self, to_last: bool) -> None:
-        """None: there are no images."""
 
     def evaluate(self, *inputs: jax.Array) -> list[jax.Array]:
         q, keys, values, *rest = inputs

@@ -127,6 +127,16 @@ class ChannelsOp(RegionOp):
         return replace(own, axis=axis_before(self.axis, to_last))
 
 
+class RowsOp(RegionOp):
+    """An op that knows rows alone, and no images."""
+
+    def channel_axes(self, node: Node) -> frozenset[int]:
+        return last_axis(node)
+
+    def before_change(self, to_last: bool) -> None:
+        """None: there are no images."""
+
+
 def axis_before(axis: int, to_last: bool) -> int:
     """The axis before a change of order."""
     return (TO_LAST if to_last else TO_FIRST)[axis]

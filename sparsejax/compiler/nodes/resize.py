@@ -58,9 +58,10 @@ def to_picks(edit: Edit, node: Node) -> bool:
 
 
 def _mixed(edit: Edit, value: Value) -> Mixed:
+    itself = Mixed(value, list(range(len(value.shape))), {})
     node = edit.sole_writer(value, Primitive)
     if node is None or node.op.name != "dot_general":
-        return Mixed(value, list(range(len(value.shape))), {})
+        return itself
     known = [constant_of(v) for v in node.inputs]
     side = 1 if known[0] is None else 0  # of the matrix
     matrix, inner = known[side], node.inputs[1 - side]
@@ -69,11 +70,11 @@ def _mixed(edit: Edit, value: Value) -> Mixed:
     own, other = contracted[side], contracted[1 - side]
     plain = matrix is not None and matrix.ndim == 2 and len(own) == 1 and not batch[0]
     if not plain or matrix is None or inner.constant is not None:
-        return Mixed(value, list(range(len(value.shape))), {})
+        return itself
     before = _mixed(edit, inner)
     axis = before.axes[int(other[0])]
     if axis in before.matrices:
-        return Mixed(value, list(range(len(value.shape))), {})
+        return itself
     rest = [each for i, each in enumerate(before.axes) if i != int(other[0])]
     axes = [axis, *rest] if side == 0 else [*rest, axis]
     mix = matrix.T if int(own[0]) == 0 else matrix

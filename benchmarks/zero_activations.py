@@ -4,22 +4,16 @@
 
 Georgiadis (CVPR 2019) counts a speed-up of sparse activation maps as the ratio of their densities.
 Here it is timed: for the 1x1 layers of MobileNet-v1, the 3x3 layers of a ResNet-18, and layers of
-1024 features on 1, 16 and 128 rows. A map that is known to be sparse is stored as rows of nonzeros,
-one a pixel (of a 3x3 layer the nonzeros of the pixel's window), and multiplied with dense weights
-by the kernel of `spmm`, which runs over all outputs of a pixel for each nonzero: that is how a
-product skips zeros that differ from pixel to pixel. Finding and gathering the nonzeros is not
-timed, so that what is printed is a bound: where even that is slower than the faster dense product,
-that of `compile` or of jax.jit, skipping cannot win. Each density's column is the time of the dense
-product over that of the one that skips, above 1 where skipping is faster. `with finding` is the
-largest density at which it still is after one pass of NumPy over the map, about what the fastest
-search for nonzeros takes; 0 for none. Maps are random: real ones have zeros in about the same
-places, by which this kernel gains nothing.
+1024 features on 1, 16 and 128 rows, with dense weights. Each column is the time of the fastest of
+the engine's dense products over that of the fastest of its products that skip zeros, whose search
+for nonzeros is part of it: above 1 skipping is faster. `compile(skip_zeros=True)` chooses between
+the two in this way, but for rows and for 16 pixels or less. Steps of a program are timed, on one
+core; maps are random: real ones have zeros in about the same places, by which nothing is gained.
 """
 
 import argparse
-import functools
 import os
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,15 +24,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import sparsejax as sj
 from benchmarks import publish
 from experiments.models.mobilenet_v1 import BLOCKS, STEM_CHANNELS
 from experiments.runs.cores import bind, usable_cores
-from experiments.runs.timing import relative_error, warm_ms
+from experiments.runs.timing import relative_error
+from sparsejax.compiler.engine.call import Programs, region_call
+from sparsejax.compiler.engine.lower import lower
+from sparsejax.compiler.graph.graph import Region
+from sparsejax.compiler.layouts.profile import profile
+from sparsejax.compiler.passes.rewrite import rewrite
+from sparsejax.compiler.passes.trace import trace
+from sparsejax.compiler.regions.split import split
+from sparsejax.patterns.layout import BLOCKS as IN_BLOCKS
+from sparsejax.patterns.layout import COLUMNS, Layout
 from sparsejax.text import table
 
 DENSITIES = (1.0, 0.6, 0.4, 0.3, 0.2, 0.1, 0.05)
 TOLERANCE = 3e-5
+DENSE = [Layout(IN_BLOCKS, rows, chunk_cols=cols) for rows in (4, 8) for cols in (0, 128, 256)]
+SKIPPING = [Layout(COLUMNS, 1, chunk_cols=cols) for cols in (0, 64, 128)]
 
 
 def layers(side: int) -> list[tuple[int, int, int]]:
@@ -78,14 +82,6 @@ class Shape:
         image = sparse_map(self.rows**2, self.inputs, density)
         return image.reshape(1, self.rows, self.rows, self.inputs)
 
-    def columns(self, x: np.ndarray) -> np.ndarray:
-        """What each output pixel sees: (pixels, window * window * inputs)."""
-        if self.window == 1:
-            return x
-        padded = np.pad(x[0], ((1, 1), (1, 1), (0, 0)))
-        seen = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(0, 1))
-        return seen.transpose(0, 1, 3, 4, 2).reshape(self.rows**2, -1)
-
     def layer(self, weights: jax.Array, x: jax.Array) -> jax.Array:
         """The dense layer, of weights (window * window * inputs, outputs)."""
         if self.window == 1:
@@ -112,49 +108,58 @@ def sparse_map(pixels: int, inputs: int, density: float) -> np.ndarray:
     return values * (rng.random((pixels, inputs)) < density)
 
 
-def compare(shape: Shape, repeats: int, tune: bool) -> dict[str, Any]:
-    """Milliseconds of the dense products, and at each density of the one that skips zeros."""
-    rng, taps = np.random.default_rng(1), shape.window**2
-    weights = rng.standard_normal((taps * shape.inputs, shape.outputs)).astype(np.float32)
-    x = jnp.asarray(shape.map(1.0))
-    ours = jax.jit(sj.compile(shape.layer, weights, x, tune=tune))
-    theirs = jax.jit(functools.partial(shape.layer, weights))
-    skipping = jax.jit(lambda packed: sj.spmm(packed, jnp.asarray(weights), channels_last=False))
-    calls = {"compile": functools.partial(ours, x), "jit": functools.partial(theirs, x)}
+def compare(shape: Shape, repeats: int) -> dict[str, Any]:
+    """Milliseconds of the fastest dense product, and at each density of one that skips zeros."""
+    rng = np.random.default_rng(1)
+    size = (shape.window**2 * shape.inputs, shape.outputs)
+    weights = rng.standard_normal(size).astype(np.float32)
+    region = region_of(shape, weights)
+    dense = fastest(region, DENSE, shape.map(1.0), repeats)
+    skipping = {}
     for density in DENSITIES:
-        columns = shape.columns(shape.map(density))
-        packed = jax.device_put(sj.Unstructured().pack(columns.T, columns.T != 0))
-        error = relative_error(skipping(packed), jnp.asarray(columns @ weights))
-        if not error <= TOLERANCE:
-            raise SystemExit(f"The product that skips zeros differs by {error}; nothing is timed.")
-        calls[f"{density:g}"] = functools.partial(skipping, packed)
-    times = warm_ms(calls, repeats)
-    finding = _pass_ms(shape.map(1.0))
-    dense = min(times["compile"], times["jit"])
+        x = shape.map(density)
+        check(region, shape.layer(jnp.asarray(weights), jnp.asarray(x)), x)
+        skipping[f"{density:g}"] = fastest(region, SKIPPING, x, repeats)
+    speedup = {density: round(dense / ms, 3) for density, ms in skipping.items()}
     return {
-        "ms": times,
-        "speedup": {f"{d:g}": round(dense / times[f"{d:g}"], 3) for d in DENSITIES},
-        "pays below": pays_below(times, 0.0),
-        "with finding": pays_below(times, finding),
+        "dense ms": dense,
+        "skipping ms": skipping,
+        "speedup": speedup,
+        "pays below": pays_below(speedup),
     }
 
 
-def pays_below(times: dict[str, float], finding: float) -> float:
-    """The largest density that was tried at which skipping is faster, 0 for none."""
-    dense = min(times["compile"], times["jit"])
-    faster = [d for d in DENSITIES if times[f"{d:g}"] + finding < dense]
-    return max(faster, default=0.0)
+def region_of(shape: Shape, weights: np.ndarray) -> Region:
+    """The layer as a region of its own."""
+    graph, _ = trace(shape.layer, weights, (jnp.asarray(shape.map(1.0)),))
+    (region,) = split(rewrite(graph))
+    assert isinstance(region, Region)
+    return region
 
 
-def _pass_ms(x: np.ndarray) -> float:
-    """The fastest of some comparisons of a map with zero."""
-    out = np.empty(x.shape, bool)
+def fastest(region: Region, layouts: Sequence[Layout], x: np.ndarray, repeats: int) -> float:
+    """Milliseconds of the product in the fastest of these layouts."""
+    (node,) = region.nodes
     times = []
-    for _ in range(9):
-        start = time.perf_counter()
-        np.not_equal(x, 0, out=out)
-        times.append(time.perf_counter() - start)
+    for layout in layouts:
+        program = lower(region, {node: layout})
+        times.append(profile(program, repeats, operands=[x.ravel()])[program.steps[node]])
     return 1e3 * min(times)
+
+
+def check(region: Region, wanted: jax.Array, x: np.ndarray) -> None:
+    """End the benchmark where a product is wrong: nothing is timed then."""
+    (node,) = region.nodes
+    for layout in (DENSE[0], SKIPPING[0]):
+        (got,) = region_call(region, Programs(region, {node: layout}))(jnp.asarray(x))
+        error = relative_error(got, wanted)
+        if not error <= TOLERANCE:
+            raise SystemExit(f"A product in {layout} differs by {error}; nothing is timed.")
+
+
+def pays_below(speedup: dict[str, float]) -> float:
+    """The largest density that was tried at which skipping is faster, 0 for none."""
+    return max((density for density in DENSITIES if speedup[f"{density:g}"] > 1), default=0.0)
 
 
 def main() -> None:
@@ -164,24 +169,20 @@ def main() -> None:
     )
     parser.add_argument("--json")
     parser.add_argument("--side", type=int, default=224)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--no-tune", action="store_true", help="choose layouts by the model")
+    parser.add_argument("--repeats", type=int, default=15)
     options = parser.parse_args()
     bind(usable_cores()[:1])
-    results = {
-        str(shape): compare(shape, options.repeats, not options.no_tune)
-        for shape in shapes(options.side)
-    }
+    results = {str(shape): compare(shape, options.repeats) for shape in shapes(options.side)}
     rows = [
         (
             name,
-            f"{min(row['ms']['compile'], row['ms']['jit']):.3f}",
+            f"{row['dense ms']:.3f}",
             *(f"{speedup:.2f}" for speedup in row["speedup"].values()),
-            f"{row['with finding']:g}",
+            f"{row['pays below']:g}",
         )
         for name, row in results.items()
     ]
-    columns = ("layer", "dense ms", *(f"{d:g}" for d in DENSITIES), "with finding")
+    columns = ("layer", "dense ms", *(f"{d:g}" for d in DENSITIES), "pays below")
     print(table("Speed-up by skipping zero activations, by density", columns, rows))
     publish({"layers": results}, options.json)
 

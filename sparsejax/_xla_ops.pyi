@@ -1,5 +1,7 @@
 """The compiled kernels; imported by sparsejax/ops/_ffi.py alone."""
 
+from collections.abc import Sequence
+
 from numpy.typing import NDArray
 
 class Program:
@@ -12,7 +14,7 @@ class Program:
         whole_pixels: int,
         isa: str = "",
     ) -> None: ...
-    def profile(self, runs: int) -> list[float]: ...
+    def profile(self, runs: int, operands: Sequence[NDArray] = ()) -> list[float]: ...
     def with_rows(self, name: str, rows: int) -> Program | None: ...
     def scratch_floats(self, threads: int) -> int: ...
 

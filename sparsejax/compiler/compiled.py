@@ -24,6 +24,7 @@ from sparsejax.compiler.graph.graph import Graph, Node, Region
 from sparsejax.compiler.hand_back import judge, may_run
 from sparsejax.compiler.layouts.select import Choice
 from sparsejax.compiler.layouts.tune import Chooser
+from sparsejax.compiler.layouts.zeros import Seen, seen
 from sparsejax.compiler.nodes.control import graphs
 from sparsejax.compiler.passes.laws import apply_laws
 from sparsejax.compiler.passes.rewrite import rewrite
@@ -36,7 +37,7 @@ from sparsejax.compiler.reports.doubts import in_training, left_in_xla
 from sparsejax.compiler.reports.report import CompileReport, report
 from sparsejax.compiler.reports.verdict import Verdict
 from sparsejax.compiler.shelf import Packed, Shelf
-from sparsejax.doors import FUNCTION, PLAN, check_examples, checked
+from sparsejax.doors import FUNCTION, PLAN, check_examples, checked, named
 from sparsejax.jaxprs.widened import InFloat32
 from sparsejax.plans.plan import Plan
 
@@ -44,11 +45,16 @@ MAX_SHAPES = 64  # that a function keeps its programs for; those that were calle
 
 
 class Options(NamedTuple):
-    """How a function is to be compiled; `compile` says what each means."""
+    """How a function is to be compiled; `compile` says what each means.
+
+    Attributes:
+        data: example arrays whose zeros are counted, in a tuple; None where none are to be skipped.
+    """
 
     plan: Plan | None
     tune: bool
     real_arithmetic: bool
+    data: tuple | None = None
 
 
 class Version(NamedTuple):
@@ -186,7 +192,7 @@ class CompiledFunction:
         graph = rewrite(graph)
         self._shelf.share(node for each in graphs(graph) for node in each.nodes)
         schedule = split(graph)
-        chooser = Chooser(self._options.plan, self._options.tune)
+        chooser = Chooser(self._options.plan, self._options.tune, self._seen(graph, args))
         built = build(schedule, chooser, self._shelf)
         verdict = Verdict({})
         if self._options.tune and may_run(graph):
@@ -202,6 +208,14 @@ class CompiledFunction:
         made = dataclasses.replace(made, laws=dict(laws))
         doubts += left_in_xla(graph, made, self._options.plan)
         return Version(run, self._kept(known), graph, schedule, packed, built.choices, made, doubts)
+
+    def _seen(self, graph: Graph, args: tuple) -> Seen:
+        """The graph's values on the example, where zeros among them are to be skipped."""
+        leaves = jax.tree.leaves(self._options.data)
+        alike = list(map(type_of, leaves)) == jax.tree.leaves(args)
+        if not (leaves and alike and may_run(graph)):
+            return Seen()
+        return seen(graph, leaves)
 
     def _kept(self, trace: Traced) -> Traced:
         """The trace without the params, and with what the function closes over as it is now.
@@ -250,6 +264,7 @@ def compile(
     tune: bool = True,
     precision: Literal["float32"] | None = None,
     real_arithmetic: bool = False,
+    skip_zeros: bool = False,
 ) -> CompiledFunction:
     """The function x -> apply_fn(params, x) on packed sparse weights.
 
@@ -286,13 +301,18 @@ def compile(
             which is another number where x is infinite, or where a is near -1. False: only where
             bounds that follow from the function itself exclude all that but rounding.
             `fast.report().laws` says what was rewritten.
+        skip_zeros: also try, for each layer without zeros of its own whose input has many (behind a
+            ReLU, more so where training made maps sparse: `sj.activations`), a product that skips
+            those, and keep it where it is faster on the example, which must be real data. Layers on
+            maps of more than 16 pixels alone; what is kept holds for images of the example's size.
 
     A warning says at once where all stays in XLA (half precision, no layers), where a leaf of the
     plan does, and where the model looks like one in training (BatchNorm's statistics, dropout).
 
     Raises:
         TypeError: when apply_fn cannot be called, an example is no array, or a weight is traced.
-        ValueError: when the precision is another.
+        ValueError: when the precision is another, or zeros are to be skipped and there are no
+            examples to count them in, or no measurements.
 
     Example:
         >>> fast = sj.compile(model.apply, params, x)
@@ -306,8 +326,24 @@ def compile(
             "model in float32."
         )
     apply_fn = InFloat32(apply_fn) if precision else apply_fn
-    options = Options(plan, tune, real_arithmetic)
+    data = _counted_in(example, tune) if skip_zeros else None
+    options = Options(plan, tune, real_arithmetic, data)
     compiled = compile_function(apply_fn, params, jax.tree.map(type_of, example), options)
     for doubt in compiled._first().doubts:
         text.warn(doubt)
     return compiled
+
+
+def _counted_in(example: tuple, tune: bool) -> tuple:
+    """Example arrays, checked."""
+    if not tune:
+        raise ValueError(
+            "compile needs tune=True with skip_zeros=True: it measures what is faster."
+        )
+    for leaf in jax.tree.leaves(example):
+        if isinstance(leaf, jax.ShapeDtypeStruct | jax.core.Tracer):
+            raise ValueError(
+                "compile needs example arrays with skip_zeros=True, in which it counts zeros, got "
+                f"{named(leaf)}; pass real data."
+            )
+    return example

@@ -47,6 +47,7 @@ class Court:
         chooser: Chooser,
     ):
         self.source, self.graph, self.schedule, self.built = source, graph, schedule, built
+        self.seen = chooser.seen
         self.start = time.process_time()
         self.times = read_cache()
         inner = [body.schedule for body in graphs(graph) if body is not graph]
@@ -78,7 +79,7 @@ class Court:
         names = one.name, other.name
         if self._is_open(names):
             with jax.ensure_compile_time_eval():  # inside jit, too
-                inputs = [_made_up(value) for value in self.graph.inputs]
+                inputs = list(map(self._input, self.graph.inputs))
                 runs = [with_weights(option.function, inputs) for option in (one, other)]
                 self._note(dict(zip(names, race(*runs), strict=True)))
         first, second = (self.times[name].micros for name in names)
@@ -89,7 +90,7 @@ class Court:
         name = f"node {node.op} {_shapes(node)}"
         if name not in self.times:
             with jax.ensure_compile_time_eval():
-                inputs = [_made_up(value) for value in node.inputs]
+                inputs = list(map(self._input, node.inputs))
                 self._note({name: race(with_weights(node.op.evaluate, inputs))[0]})
         return self.times[name].micros
 
@@ -108,8 +109,8 @@ class Court:
             return 0.0 if kept else whole
         key = f"{own}, custom calls alone"
         if key not in self.times:
-            inputs = [_made_up(value) for region in kept for value in region.inputs]
             with jax.ensure_compile_time_eval():
+                inputs = [self._input(value) for region in kept for value in region.inputs]
                 self._note({key: race(with_weights(partial(self._alone, kept), inputs))[0]})
         return max(whole - self.times[key].micros, 0.0)
 
@@ -118,6 +119,11 @@ class Court:
         rest = iter(inputs)
         calls = [self.built.calls[r](*itertools.islice(rest, len(r.inputs))) for r in kept]
         return [array for outputs in calls for array in outputs]
+
+    def _input(self, value: Value) -> jax.Array:
+        """What is seen there on an example, or what is made up."""
+        found = self.seen.values.get(value)
+        return _made_up(value) if found is None else jnp.asarray(found)
 
     def _note(self, seconds: Mapping[str, float]) -> None:
         found = {

@@ -10,16 +10,17 @@ class Storage(Enum):
     ROWS = auto()  # the nonzeros of `block` rows interleaved
     BLOCKS = auto()  # `block` x 1
     MASKS = auto()  # groups of 4 rows, columns sorted by which rows use them
+    COLUMNS = auto()  # all weights, column by column: those that meet zeros of x are skipped
 
 
-ROWS, BLOCKS, MASKS = Storage
+ROWS, BLOCKS, MASKS, COLUMNS = Storage
 
 
 class Layout(NamedTuple):
     """How a product's weights are stored; what is 0 the engine chooses.
 
     Attributes:
-        storage: ROWS, BLOCKS or MASKS.
+        storage: ROWS, BLOCKS, MASKS or COLUMNS.
         block, tile, chunk_cols, num_parts: see xla_ops/engine/pack_product.h.
     """
 

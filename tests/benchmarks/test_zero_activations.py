@@ -1,8 +1,20 @@
 """When skipping zero activations pays, by hand."""
 
+import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from benchmarks.zero_activations import DENSITIES, Shape, layers, pays_below, shapes, sparse_map
+from benchmarks.zero_activations import (
+    DENSITIES,
+    Shape,
+    check,
+    compare,
+    layers,
+    pays_below,
+    region_of,
+    shapes,
+    sparse_map,
+)
 
 
 def test_layers_are_those_of_mobilenet():
@@ -11,19 +23,24 @@ def test_layers_are_those_of_mobilenet():
     assert len(found) == 9
 
 
-def test_columns_times_weights_are_the_layer():
-    shape = Shape(4, 2, 3, window=3)
-    x, weights = shape.map(0.5), np.random.default_rng(0).normal(size=(18, 3)).astype(np.float32)
-    expected = np.asarray(shape.layer(weights, x)).reshape(16, 3)
-    np.testing.assert_allclose(shape.columns(x) @ weights, expected, atol=1e-5)
+def test_both_products_of_a_layer_are_right_and_are_timed():
+    shape = Shape(6, 20, 24, window=3)
     assert len({str(shape) for shape in shapes(224)}) == 9 + 4 + 3
+    row = compare(shape, 1)  # ends at a wrong one
+    assert set(row["speedup"]) == {f"{density:g}" for density in DENSITIES}
+    assert row["dense ms"] > 0 and min(row["skipping ms"].values()) > 0
 
 
-def test_it_pays_below_the_largest_density_that_is_faster_than_both():
-    times = {f"{d:g}": 10 * d for d in DENSITIES} | {"compile": 5.0, "jit": 3.5}
-    assert pays_below(times, 0.0) == 0.3
-    assert pays_below(times, 1.0) == 0.2
-    assert pays_below(times, 9.0) == 0.0
+def test_a_wrong_product_ends_it():
+    shape = Shape(6, 20, 24)
+    region = region_of(shape, np.ones((20, 24), np.float32))
+    with pytest.raises(SystemExit, match="differs by"):
+        check(region, jnp.zeros((6, 24)), shape.map(0.5))
+
+
+def test_it_pays_below_the_largest_density_that_is_faster():
+    assert pays_below({f"{d:g}": 0.35 / d for d in DENSITIES}) == 0.3
+    assert pays_below(dict.fromkeys(map("{:g}".format, DENSITIES), 1.0)) == 0.0
 
 
 def test_maps_have_the_density_asked_for():

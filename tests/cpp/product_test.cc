@@ -69,9 +69,10 @@ int64_t rounded(int64_t pixels) { return (pixels + 15) / 16 * 16; }
 
 ProductLayout random_layout(bool vector) {
   ProductLayout layout = {};
-  layout.storage = static_cast<Storage>(random()() % 3);
+  layout.storage = static_cast<Storage>(random()() % 4);
   if (layout.storage == Storage::kRows) layout.block = any_of({0, 1, 2, 4, 8});
   if (layout.storage == Storage::kBlocks) layout.block = any_of({0, 2, 4, 8});
+  if (layout.storage == Storage::kColumns) layout.block = any_of({0, 1});
   layout.tile = any_of({0, 0, 1, 2, 3, 5, 100});
   layout.chunk_cols = vector ? any_of({0, 40}) : any_of({0, 0, 1, 5, 64, 100000});
   layout.num_parts = any_of({0, 1, 2, 3, 20});
@@ -91,7 +92,8 @@ Case random_case() {
   c.layout = random_layout(vector);
   c.groups = any_of({1, 1, 2, 3, 8});
   if (c.groups > 1) c.rows = round_up(c.rows, c.groups), c.cols = round_up(c.cols, c.groups);
-  if (c.groups > 1 && c.rows / c.groups % (c.layout.block ? c.layout.block : 4) != 0)
+  if (c.groups > 1 && (c.layout.storage == Storage::kColumns ||
+                       c.rows / c.groups % (c.layout.block ? c.layout.block : 4) != 0))
     c.layout.storage = Storage::kRows;
   c.placed = c.cols % 2 == 0 && c.y_pitch >= 16 && random()() % 3 == 0;
   const double sparsity = any_of({0, 50, 90, 100}) / 100.0;
@@ -106,7 +108,8 @@ Case random_case() {
 Strip random_strip(int64_t channels, int64_t pixels, int64_t pitch) {
   Strip strip(channels, pitch);
   for (int64_t k = 0; k < channels; k++)
-    for (int64_t p = 0; p < pixels; p++) strip.at(k, p) = static_cast<float>(2 * uniform() - 1);
+    for (int64_t p = 0; p < pixels; p++)
+      strip.at(k, p) = random()() % 3 == 0 ? 0.f : static_cast<float>(2 * uniform() - 1);
   return strip;
 }
 
@@ -117,8 +120,10 @@ double activated(const ActivationCall& activation, double x) {
   return x > activation.high ? activation.high : x;
 }
 
-ProductCall call_of(const Case& c, const ProductMatrix& matrix, const Strip& x,
-                    const Strip& residual, Strip& y) {
+ProductCall call_of(const Case& c, const Kernels& kernels, const ProductMatrix& matrix,
+                    const Strip& x, const Strip& residual, Strip& y) {
+  static std::vector<float> scratch;
+  scratch.assign(kernels.product->scratch_floats(matrix), NAN);
   return {&matrix,
           x.data(),
           c.placed ? 4 : c.x_pitch,
@@ -127,7 +132,8 @@ ProductCall call_of(const Case& c, const ProductMatrix& matrix, const Strip& x,
           c.bias.data(),
           c.has_residual ? residual.data() : nullptr,
           residual.pitch(),
-          c.activation};
+          c.activation,
+          scratch.data()};
 }
 
 void expect_product(const Case& c, const Strip& x, const Strip& residual, const Strip& y,
@@ -173,22 +179,24 @@ void test_case(const Kernels& kernels, const Case& c) {
   Strip y(c.rows, c.y_pitch), pieces(c.rows, c.y_pitch), one(c.rows, c.y_pitch);
   const PackedProduct packed = c.packed(kernels);
   const ProductMatrix& matrix = packed.matrix();
-  const ProductCall call = call_of(c, matrix, x, residual, y);
+  const ProductCall call = call_of(c, kernels, matrix, x, residual, y);
   for (int64_t part = 0; part < matrix.num_parts; part++)
     kernels.product->multiply(call, part, 0, c.pixels);
   expect_product(c, x, residual, y, c.name(kernels));
-  multiply_in_pieces(kernels, call_of(c, matrix, x, residual, pieces), c);
+  multiply_in_pieces(kernels, call_of(c, kernels, matrix, x, residual, pieces), c);
   expect(same_bits(c, y, pieces), "pieces give the same bits: " + c.name(kernels));
   const int64_t part = random()() % matrix.num_parts;
-  kernels.product->multiply(call_of(c, matrix, x, residual, one), part, 0, c.pixels);
+  kernels.product->multiply(call_of(c, kernels, matrix, x, residual, one), part, 0, c.pixels);
   for (int64_t r = 0; r < c.rows; r++) {
     const bool inside = r >= matrix.part_rows[part] && r < matrix.part_rows[part + 1];
     expect(std::isnan(one.at(r, 0)) != inside, "a part writes its rows: " + c.name(kernels));
   }
 }
 
-// Rows of kRows see only the columns that they use; no storage sees columns that no row uses.
+// Rows of kRows see only the columns that they use; no storage but kColumns, of which no weight is
+// left out, sees columns that no row uses.
 void test_not_finite(const Kernels& kernels, Case c) {
+  if (c.layout.storage == Storage::kColumns) c.layout = {Storage::kRows, 0, 0, 0, 0};
   const int64_t col = random()() % c.cols;
   c.activation = {Function::kIdentity, 0, 0};
   c.has_residual = false;
@@ -199,7 +207,7 @@ void test_not_finite(const Kernels& kernels, Case c) {
   for (int64_t p = 0; p < c.pixels; p++) x.at(c.at(col), p) = INFINITY;
   Strip y(c.rows, c.y_pitch);
   const PackedProduct packed = c.packed(kernels);
-  const ProductCall call = call_of(c, packed.matrix(), x, y, y);
+  const ProductCall call = call_of(c, kernels, packed.matrix(), x, y, y);
   for (int64_t part = 0; part < packed.matrix().num_parts; part++)
     kernels.product->multiply(call, part, 0, c.pixels);
   for (int64_t r = 0; r < c.rows; r++)
@@ -224,7 +232,7 @@ void test_clamps_keep_nan(const Kernels& kernels) {
   const Strip x(4, 16);
   Strip y(4, 16);
   const PackedProduct packed = c.packed(kernels);
-  kernels.product->multiply(call_of(c, packed.matrix(), x, y, y), 0, 0, 16);
+  kernels.product->multiply(call_of(c, kernels, packed.matrix(), x, y, y), 0, 0, 16);
   expect(std::isnan(y.at(0, 0)), "relu6 of NaN is NaN");
 }
 
@@ -234,9 +242,11 @@ void test_layouts() {
     expect(is_layout({Storage::kRows, block, 0, 0, 0}), "rows are interleaved");
     expect(is_layout({Storage::kBlocks, block, 0, 0, 0}) == (block > 1), "blocks have rows");
     expect(is_layout({Storage::kMasks, block, 0, 0, 0}) == (block == 4), "masks are of 4 rows");
+    expect(is_layout({Storage::kColumns, block, 0, 0, 0}) == (block == 1), "columns have no block");
   }
   expect(!is_layout({Storage::kRows, 3, 0, 0, 0}), "3 rows are no layout");
-  expect(!is_layout({Storage::kRows, 1, -1, 0, 0}), "a negative tile is no layout");
+  for (Storage storage : {Storage::kRows, Storage::kColumns})
+    expect(!is_layout({storage, 1, -1, 0, 0}), "a negative tile is no layout");
 }
 
 void test_product(const Kernels& kernels) {

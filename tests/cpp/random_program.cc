@@ -53,10 +53,11 @@ class Growth {
 
   ProductLayout layout() {
     ProductLayout layout = {};
-    layout.storage = static_cast<Storage>(c_.below(3));
+    layout.storage = static_cast<Storage>(c_.below(kSkipsZeros ? 4 : 3));
     layout.block = layout.storage == Storage::kRows     ? c_.of({0, 1, 2, 4, 8})
                    : layout.storage == Storage::kBlocks ? c_.of({0, 2, 4, 8})
-                                                        : 4;
+                   : layout.storage == Storage::kMasks  ? 4
+                                                        : 1;
     layout.tile = c_.of({0, 1, 2, 5, 16});
     layout.chunk_cols = c_.of({0, 0, 1, 9, 64});
     layout.num_parts = c_.of({0, 1, 3, 20});
@@ -141,7 +142,8 @@ class Growth {
     step.activation = activation();
     step.layout = layout();
     const int64_t group_rows = out.channels / step.groups;
-    if (step.groups > 1 && group_rows % (step.layout.block ? step.layout.block : 4) != 0)
+    if (step.groups > 1 && (step.layout.storage == Storage::kColumns ||
+                            group_rows % (step.layout.block ? step.layout.block : 4) != 0))
       step.layout.storage = Storage::kRows;
   }
 

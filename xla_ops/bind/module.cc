@@ -3,6 +3,7 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/map.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
 #include <map>
 #include <stdexcept>
@@ -79,6 +80,28 @@ const sparsejax::Kernels& kernels_of(const std::string& isa) {
   throw std::invalid_argument("Program needs an instruction set that is usable, got " + isa + ".");
 }
 
+// Where the operands of a run begin: none, or an image for each.
+std::vector<const float*> operands_of(const sparsejax::Executable& executable,
+                                      const std::vector<Vector<const float>>& operands) {
+  const sparsejax::Program& program = executable.program();
+  const auto given = static_cast<int64_t>(operands.size());
+  if (given != 0 && given != program.num_operands)
+    throw std::invalid_argument("profile needs " + std::to_string(program.num_operands) +
+                                " operands or none, got " + std::to_string(given) + ".");
+  std::vector<const float*> floats(given);
+  for (const sparsejax::Step& step : program.steps) {
+    if (given == 0 || step.op != sparsejax::Op::kInput) continue;
+    const int64_t needed = program.values[step.output].floats();
+    const int64_t got = static_cast<int64_t>(operands[step.argument].size());
+    if (got != needed)
+      throw std::invalid_argument("profile needs operands of the program's sizes, got " +
+                                  std::to_string(got) + " floats instead of " +
+                                  std::to_string(needed) + ".");
+    floats[step.argument] = operands[step.argument].data();
+  }
+  return floats;
+}
+
 nb::capsule capsule(XLA_FFI_Handler* handler) {
   return nb::capsule(reinterpret_cast<void*>(handler));
 }
@@ -115,18 +138,21 @@ NB_MODULE(_xla_ops, m) {
           },
           "name"_a, "words"_a.noconvert(), "floats"_a.noconvert(), "strip_pixels"_a,
           "whole_pixels"_a, "isa"_a = "")
-      .def("profile",
-           [](const Program& self, int64_t runs) {
-             need_from(1, "runs", runs);
-             std::vector<double> measured;
-             {
-               const nb::gil_scoped_release others_run;
-               measured = self.executable->profile(runs);
-             }
-             nb::list seconds;
-             for (double step : measured) seconds.append(step);
-             return seconds;
-           })
+      .def(
+          "profile",
+          [](const Program& self, int64_t runs, const std::vector<Vector<const float>>& operands) {
+            need_from(1, "runs", runs);
+            const std::vector<const float*> floats = operands_of(*self.executable, operands);
+            std::vector<double> measured;
+            {
+              const nb::gil_scoped_release others_run;
+              measured = self.executable->profile(runs, floats);
+            }
+            nb::list seconds;
+            for (double step : measured) seconds.append(step);
+            return seconds;
+          },
+          "runs"_a, "operands"_a = std::vector<Vector<const float>>())
       .def("with_rows",
            [](const Program& self, const std::string& name, int64_t rows) -> nb::object {
              need_from(1, "rows", rows);

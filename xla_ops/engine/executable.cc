@@ -172,14 +172,16 @@ void Executable::run_image(const Team& team, const float* const* operands, float
   run(team, frame);
 }
 
-std::vector<double> Executable::profile(int64_t runs) {
+std::vector<double> Executable::profile(int64_t runs, std::vector<const float*> operands) {
   std::vector<std::vector<float>> memory(program_.num_operands + program_.num_results);
-  std::vector<const float*> operands(program_.num_operands);
+  const bool zeros = operands.empty();
+  operands.resize(program_.num_operands);
   std::vector<float*> results(program_.num_results);
   for (const Step& step : program_.steps) {
     const bool is_input = step.op == Op::kInput;
     if (!is_input && step.op != Op::kOutput) continue;
     const int64_t i = step.argument, value = is_input ? step.output : step.inputs[0];
+    if (is_input && !zeros) continue;
     std::vector<float>& floats = memory[is_input ? i : program_.num_operands + i];
     floats.resize(program_.values[value].floats());
     if (is_input) {

@@ -12,6 +12,10 @@ struct Columns {
   int64_t begin, end;
 };
 
+int64_t rows_of_mask(int64_t mask) {
+  return (mask & 1) + (mask >> 1 & 1) + (mask >> 2 & 1) + (mask >> 3);
+}
+
 // The nonzeros of a row, or the columns of a block of rows, in one chunk: where they are among all
 // that were read.
 struct Line {
@@ -44,6 +48,7 @@ std::vector<int32_t> parts_of(const ProductWeights& weights, int64_t num_parts) 
 
 bool is_layout(const ProductLayout& l) {
   if (l.tile < 0 || l.chunk_cols < 0 || l.num_parts < 0) return false;
+  if (l.storage == Storage::kColumns) return kSkipsZeros && l.block <= 1;
   if (l.block == 0) return true;
   if (l.storage == Storage::kMasks) return l.block == 4;
   return l.block == 2 || l.block == 4 || l.block == 8 ||
@@ -59,11 +64,12 @@ int64_t count_nonzeros(const float* weights, int64_t n) {
 // Appends groups to the arrays of a PackedProduct.
 class PackedProduct::Packer {
  public:
-  Packer(PackedProduct& out, const ProductWeights& weights)
+  Packer(PackedProduct& out, const ProductWeights& weights, int64_t lanes)
       : out_(out),
         matrix_(out.matrix_),
         weights_(weights),
-        height_(matrix_.storage == Storage::kRows ? 1 : matrix_.block) {}
+        height_(matrix_.storage == Storage::kRows ? 1 : matrix_.block),
+        lanes_(lanes) {}
 
   // Columns that the rows of a part have.
   Columns columns_of(int64_t part) const {
@@ -77,6 +83,11 @@ class PackedProduct::Packer {
     first_col_ = taps ? columns.begin / taps * weights_.places.channel : columns.begin;
     run_begin_ = out_.runs_.size();
     starts_.push_back({out_.values_.size(), out_.columns_.size(), run_begin_, out_.rows_.size()});
+    if (matrix_.storage == Storage::kColumns) {
+      all_weights(part, columns);
+      out_.chunks_.push_back({nullptr, nullptr, nullptr, 1, nullptr, first_col_});
+      return;
+    }
     read_lines(out_.part_rows_[part], out_.part_rows_[part + 1], columns);
     if (middle)  // neither bias nor activation: nothing to do for empty lines
       lines_.erase(std::remove_if(lines_.begin(), lines_.end(),
@@ -206,6 +217,22 @@ class PackedProduct::Packer {
       }
   }
 
+  // Rows by eight vectors, and those left by one, column by column.
+  void all_weights(int64_t part, Columns columns) {
+    const int64_t end = out_.part_rows_[part + 1];
+    int64_t left = round_up(end - out_.part_rows_[part], 16);
+    for (int64_t row = out_.part_rows_[part]; left > 0;) {
+      const int64_t rows = left >= 8 * lanes_ ? 8 * lanes_ : lanes_;
+      for (int64_t k = columns.begin; k < columns.end; k++)
+        for (int64_t r = row; r < row + rows; r++)
+          out_.values_.push_back(r < end ? weights_.floats[r * weights_.cols + k] : 0.f);
+      row += rows;
+      left -= rows;
+    }
+    for (int64_t k = columns.begin; k < columns.end; k++) column(k);
+    out_.runs_.push_back({static_cast<int32_t>(columns.end - columns.begin), 1});
+  }
+
   void masks(const Line& line) {
     value_rows(line);
     std::vector<size_t> of_mask[16];
@@ -227,7 +254,7 @@ class PackedProduct::Packer {
   PackedProduct& out_;
   const ProductMatrix& matrix_;
   const ProductWeights& weights_;
-  const int64_t height_;
+  const int64_t height_, lanes_;
   int64_t first_col_ = 0;
   size_t run_begin_ = 0;
   std::vector<Line> lines_;
@@ -252,7 +279,7 @@ PackedProduct::PackedProduct(const ProductWeights& weights, int64_t pixels, int6
              divide_up(widest, layout_.chunk_cols),
              nullptr,
              nullptr};
-  Packer packer(*this, weights);
+  Packer packer(*this, weights, kernels.lanes);
   for (int64_t p = 0; p < matrix_.num_parts; p++) {
     const Columns columns = packer.columns_of(p);
     for (int64_t c = 0; c < matrix_.num_chunks; c++) {
@@ -269,6 +296,29 @@ PackedProduct::PackedProduct(const ProductWeights& weights, int64_t pixels, int6
   packer.point();
   matrix_.chunks = chunks_.data();
   matrix_.part_rows = part_rows_.data();
+}
+
+ProductMatrix PackedProduct::gated(const float* gate, float* values,
+                                   std::vector<ProductChunk>& chunks) const {
+  chunks = chunks_;
+  for (ProductChunk& chunk : chunks) {
+    const float *from = chunk.values, *of_chunk = gate + chunk.first_col;
+    float* to = values + (from - values_.data());
+    const uint16_t* column = chunk.columns;
+    chunk.values = to;
+    for (int64_t i = 0; i < chunk.num_runs; i++) {
+      const ProductRun& run = chunk.runs[i];
+      const int64_t lines = matrix_.storage == Storage::kRows ? matrix_.block : 1;
+      const int64_t together = matrix_.storage == Storage::kRows     ? 1
+                               : matrix_.storage == Storage::kBlocks ? matrix_.block
+                                                                     : rows_of_mask(i % 15 + 1);
+      for (int64_t n = int64_t{run.count} * run.groups * lines; n > 0; n--, column++)
+        for (int64_t r = 0; r < together; r++) *to++ = *from++ * of_chunk[*column];
+    }
+  }
+  ProductMatrix matrix = matrix_;
+  matrix.chunks = chunks.data();
+  return matrix;
 }
 
 int64_t PackedProduct::bytes() const {

@@ -10,7 +10,7 @@ namespace sparsejax {
 struct ProductLayout {
   Storage storage;
   int64_t block;       // rows interleaved (kRows: 1, 2, 4, 8), block height (kBlocks: 2, 4, 8), 4
-                       // (kMasks)
+                       // (kMasks), 1 (kColumns)
   int64_t tile;        // vectors of pixels that a pass takes
   int64_t chunk_cols;  // columns of a chunk
   int64_t num_parts;   // groups of rows
@@ -36,6 +36,7 @@ struct ProductWeights {
   int64_t group_cols() const { return cols / groups; }
   // Do blocks of so many rows lie within groups? Others would meet what they must not.
   bool may_have(Storage storage, int64_t block) const {
+    if (storage == Storage::kColumns) return groups == 1;
     return groups == 1 || storage == Storage::kRows || group_rows() % block == 0;
   }
 };
@@ -59,6 +60,10 @@ class PackedProduct {
   int64_t stored() const { return stored_; }               // values, padding included
   int64_t bytes() const;                                   // of all arrays
   bool has_places() const { return has_places_; }          // calls have x_pitch = 4 then
+
+  // The matrix with column k multiplied by gate[k], its stored() values in `values`; not of columns
+  // with places.
+  ProductMatrix gated(const float* gate, float* values, std::vector<ProductChunk>& chunks) const;
 
  private:
   class Packer;

@@ -211,12 +211,16 @@ void plan_arena(const Program& program, Plan& plan) {
 
 }  // namespace
 
-bool reads_directly(const Program& program, const Step& step) {
+bool is_pointwise(const Program& program, const Step& step) {
   const Window& w = step.window;
-  return step.gate == kNone && w.kernel_y == 1 && w.kernel_x == 1 && w.stride_y == 1 &&
-         w.stride_x == 1 && w.pad_left == 0 && step.pad_top == 0 &&
+  return w.kernel_y == 1 && w.kernel_x == 1 && w.stride_y == 1 && w.stride_x == 1 &&
+         w.pad_left == 0 && step.pad_top == 0 &&
          program.values[step.inputs[0]].height == program.values[step.output].height &&
          program.values[step.inputs[0]].width == program.values[step.output].width;
+}
+
+bool reads_directly(const Program& program, const Step& step) {
+  return step.gate == kNone && is_pointwise(program, step);
 }
 
 bool works_on_rows(const Program& program, const Step& step) {

@@ -53,6 +53,9 @@ struct StripRange {
 StripRange strips_read(const Program& program, const Plan& plan, const Step& step, int64_t value,
                        int64_t strip);
 
+// Does a product's window see each pixel alone, where it lies?
+bool is_pointwise(const Program& program, const Step& step);
+
 // Does the product read its input's strips as they are?
 bool reads_directly(const Program& program, const Step& step);
 

@@ -126,6 +126,18 @@ ProductLayout completed_for_few(ProductLayout layout, const ProductWeights& weig
   return layout;
 }
 
+// All weights by columns: of a part's rows and a chunk's columns, half of the first-level cache is
+// full of the rows that a pass takes (product_columns.cc).
+ProductLayout completed_columns(ProductLayout layout, const ProductWeights& weights,
+                                int64_t x_pitch, const ProductKernels& kernels) {
+  layout.block = layout.tile = 1;
+  if (layout.num_parts == 0) layout.num_parts = std::clamp<int64_t>(weights.rows / 512, 1, 8);
+  const int64_t fit = std::max<int64_t>(16, cache_bytes() / 2 / (4 * 8 * kernels.lanes));
+  const int64_t most = most_cols(weights, x_pitch);
+  layout.chunk_cols = std::min(layout.chunk_cols == 0 ? fit : layout.chunk_cols, most);
+  return layout;
+}
+
 // As many groups to a part as have their columns in the cache together: one chunk.
 ProductLayout with_groups(ProductLayout layout, const ProductWeights& weights, const Shape& shape,
                           const ProductKernels& kernels) {
@@ -143,6 +155,8 @@ ProductLayout with_groups(ProductLayout layout, const ProductWeights& weights, c
 
 ProductLayout completed(const ProductLayout& wanted, const ProductWeights& weights, int64_t pixels,
                         int64_t x_pitch, const ProductKernels& kernels) {
+  if (wanted.storage == Storage::kColumns)
+    return completed_columns(wanted, weights, x_pitch, kernels);
   if (x_pitch <= kFewPixels) return completed_for_few(wanted, weights, kernels);
   ProductLayout layout = wanted;
   const int64_t rows = weights.rows, cols = weights.group_cols();

@@ -76,6 +76,8 @@ TileKernel whole_strip(const ProductCall& call, const TileKernels& kernels, int6
 }
 
 void multiply(const ProductCall& call, int64_t part, int64_t first, int64_t count) {
+  if (kSkipsZeros && call.matrix->storage == Storage::kColumns)
+    return multiply_columns(call, part, first, count);
   const TileKernels kernels = kernels_of(*call.matrix);
   if (const TileKernel whole = whole_strip(call, kernels, count)) {
     add_chunks(call, part, 0, whole);
@@ -93,6 +95,10 @@ void multiply(const ProductCall& call, int64_t part, int64_t first, int64_t coun
   if (!is_clamp(call.activation.function)) activate(call, part, first, count);
 }
 
+int64_t scratch_floats(const ProductMatrix& matrix) {
+  return kSkipsZeros && matrix.storage == Storage::kColumns ? columns_scratch(matrix) : 0;
+}
+
 int64_t most_vectors(Storage storage, int64_t block) {
   ProductMatrix matrix = {};
   matrix.storage = storage;
@@ -102,6 +108,6 @@ int64_t most_vectors(Storage storage, int64_t block) {
 
 }  // namespace
 
-extern const ProductKernels product = {kLanes, most_vectors, multiply};
+extern const ProductKernels product = {kLanes, most_vectors, scratch_floats, multiply};
 
 }  // namespace sparsejax::SPARSEJAX_TARGET

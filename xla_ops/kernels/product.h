@@ -30,6 +30,9 @@ constexpr bool kWasm = true;
 constexpr bool kWasm = false;
 #endif
 
+// Is there a kernel of kColumns? WebAssembly's modules are to be small.
+constexpr bool kSkipsZeros = !kWasm;
+
 // Columns of a chunk: kernels multiply the numbers of four at once by a quarter of the pitch.
 constexpr int64_t most_chunk_cols(int64_t x_pitch) {
   return x_pitch < 4 ? 65536 : 65535 / (x_pitch / 4) + 1;
@@ -50,7 +53,9 @@ struct ProductRun {
 };
 
 // One part's share of one chunk: groups of `block` rows, one behind the other. Those of kMasks have
-// 15 runs each: the columns that row 0 uses alone, row 1, rows 0 and 1, ...
+// 15 runs each: the columns that row 0 uses alone, row 1, rows 0 and 1, ... Those of kColumns have
+// one, a group of all rows of the part, which are rounded up to 16; values are
+// [rows][column][8 vectors of rows], and of the rows that are left [rows][column][a vector].
 struct ProductChunk {
   const float* values;      // [group][nonzero or column][rows]
   const uint16_t* columns;  // numbers of those in x, from first_col on
@@ -80,11 +85,13 @@ struct ProductCall {
   const float* residual;  // [rows][residual_pitch], may be null
   int64_t residual_pitch;
   ActivationCall activation;
+  float* scratch = nullptr;  // of this thread, for kColumns
 };
 
 struct ProductKernels {
   int64_t lanes;
   int64_t (*most_vectors)(Storage storage, int64_t block);  // that a tile may have
+  int64_t (*scratch_floats)(const ProductMatrix& matrix);
   // One part at pixels [first, first + count); first is a multiple of 16.
   void (*multiply)(const ProductCall& call, int64_t part, int64_t first, int64_t count);
 };

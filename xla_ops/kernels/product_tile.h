@@ -33,6 +33,10 @@ TileKernels rows_kernels(int64_t block);
 TileKernels blocks_kernels(int64_t block);
 TileKernels masks_kernels();
 
+// Of kColumns: all chunks of one part, and the floats of scratch that it takes.
+void multiply_columns(const ProductCall& call, int64_t part, int64_t first, int64_t count);
+int64_t columns_scratch(const ProductMatrix& matrix);
+
 // For strips of one pixel, where there is something better than kernel(0); else null.
 TileKernel vector_kernel(Storage storage, int64_t block);
 // The same for strips of 2 to 4 pixels at a pitch of 4.

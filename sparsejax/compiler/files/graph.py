@@ -12,6 +12,7 @@ from sparsejax.compiler.graph.graph import Size
 from sparsejax.compiler.nodes.conv import DEPTHWISE
 from sparsejax.compiler.nodes.known import KNOWN
 from sparsejax.compiler.nodes.layer import PRODUCT
+from sparsejax.patterns.layout import BLOCKS, COLUMNS, Layout
 
 # Fields of a step that are written as they are, unless they have their default.
 NUMBERS = (
@@ -26,6 +27,7 @@ NUMBERS = (
     "channels",
 )
 WORDS = ("pooling", "binary")
+DENSE = Layout(BLOCKS, 4)  # for products that skip zeros: not every reader has them
 
 
 class Written(NamedTuple):
@@ -133,7 +135,7 @@ def _by_name(
         pair = (activation.low, activation.high)
         yield "bounds", bounds.setdefault(pair, len(bounds))
     if step.layout != default.layout:
-        storage, *layout = step.layout
+        storage, *layout = step.layout if step.layout.storage != COLUMNS else DENSE
         yield "storage", storage.name.lower()
         yield "layout", list(layout)
     for name in WORDS:

@@ -22,6 +22,7 @@ from sparsejax.compiler.layouts.select import (
     traits_of,
 )
 from sparsejax.compiler.layouts.times import Sample
+from sparsejax.compiler.layouts.zeros import SKIPPING, Seen, may_skip
 from sparsejax.compiler.nodes.layer import Layer
 from sparsejax.patterns import Pattern
 from sparsejax.patterns.layout import Layout
@@ -80,7 +81,7 @@ NO_TIME = Sample(math.nan, 0)
 
 
 def distinct(
-    region: Region, plan: Plan | None, costs: Costs, held: Mapping[Node, Layout]
+    region: Region, plan: Plan | None, costs: Costs, held: Mapping[Node, Layout], seen: Seen
 ) -> list[Alike]:
     """The products of a region, equal ones together.
 
@@ -89,13 +90,15 @@ def distinct(
         plan: that the weights were trained with.
         costs: of the machine.
         held: the layouts that other numbers of rows have packed.
+        seen: the function's values on an example.
     """
     layers: dict[tuple, Alike] = {}
     for node in filter(is_product, region.nodes):
-        traits = traits_of(node, region)
+        traits = traits_of(node, region, seen.density(node))
         layouts = candidates(costs, traits, _pattern(plan, node), rows=region.rows)
         own = held.get(node)
         layouts = list(dict.fromkeys([*layouts, *([own] if own else [])]))
+        layouts += [SKIPPING] * may_skip(traits, region)
         key = (layer_key(traits), tuple(layouts), own)
         layers.setdefault(key, Alike(traits, dense_traits(traits), layouts, own))
         layers[key].nodes.append(node)

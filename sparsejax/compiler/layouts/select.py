@@ -12,7 +12,7 @@ from sparsejax.compiler.engine.call import STRIP_PIXELS, WHOLE_PIXELS
 from sparsejax.compiler.graph.graph import Node, Region
 from sparsejax.compiler.nodes.layer import Layer
 from sparsejax.patterns import Pattern
-from sparsejax.patterns.layout import BLOCKS, LAYOUTS, ROWS, Layout, Storage
+from sparsejax.patterns.layout import BLOCKS, COLUMNS, LAYOUTS, ROWS, Layout, Storage
 
 BLOCK_ROWS = (1, 2, 4, 8)
 
@@ -55,6 +55,7 @@ class Traits(NamedTuple):
         gathers: are its columns copied together first (a window, a stride, a gate)?
         groups: that rows and columns are in; weights are counted within them alone.
         stored: what fraction of the weights groups of 1, 2, 4 and 8 rows keep.
+        density: what fraction of the layer's input is not zero on an example, where one is seen.
     """
 
     rows: int
@@ -63,6 +64,7 @@ class Traits(NamedTuple):
     gathers: bool
     groups: int
     stored: tuple[float, ...]
+    density: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Choice:
 
     Attributes:
         layout: of the packed weights.
-        name: "CSR", "2x1", "4x1", "8x1", "mask groups" or "dense".
+        name: "CSR", "2x1", "4x1", "8x1", "mask groups", "dense" or "zeros skipped".
         is_dense: are all weights stored?
         microseconds: what the layer takes for one image, nan when it was not measured.
         break_even: the sparsity from which on the layer is faster than dense, in this pattern.
@@ -93,20 +95,21 @@ def is_product(node: Node) -> bool:
     return isinstance(node.op, Layer) and node.op.is_product
 
 
-def traits_of(node: Node, region: Region) -> Traits:
-    """The traits of a product."""
+def traits_of(node: Node, region: Region, density: float = 1.0) -> Traits:
+    """The traits of a product, of whose input so much is not zero."""
     assert isinstance(node.op, Layer)
     matrix = node.op.matrix()
     _, height, width = region.size(node.outputs[0])
     stored = tuple(stored_fraction(matrix, rows) for rows in BLOCK_ROWS)
     sides, groups = (len(matrix), matrix.shape[1], height * width), node.op.num_groups
-    return Traits(*sides, node.op.gathers, groups, stored)
+    return Traits(*sides, node.op.gathers, groups, stored, round(density, 2))
 
 
 def layer_key(traits: Traits) -> str:
     """What a layer is; sparsity in steps of 1 %."""
     stored = [round(fraction, 2) for fraction in traits.stored]
-    return f"{list(traits[:-1])}{stored}".replace(" ", "")
+    density = f"of{traits.density}" if traits.density < 1 else ""
+    return f"{list(traits[:-2])}{stored}{density}".replace(" ", "")
 
 
 def key_of(traits: Traits, layout: Layout) -> str:
@@ -132,11 +135,15 @@ def stored(traits: Traits, layout: Layout) -> float:
 
 def is_dense(traits: Traits, layout: Layout) -> bool:
     """Does the layout keep all weights, as the dense kernel does?"""
-    return layout in dense_layouts(traits) and stored(traits, layout) > 0.999
+    if layout.storage == COLUMNS:
+        return True
+    return Layout(*layout[:2]) in dense_layouts(traits) and stored(traits, layout) > 0.999
 
 
 def name_of(traits: Traits, layout: Layout) -> str:
     """What the report calls the layout."""
+    if layout.storage == COLUMNS:
+        return "zeros skipped"
     if layout.storage == BLOCKS:
         return "dense" if is_dense(traits, layout) else f"{layout.block}x1"
     return "CSR" if layout.storage == ROWS else "mask groups"
@@ -229,7 +236,8 @@ def choose(
         dense: the time of a dense layer of this size, nan where it was not measured.
         held: a layout that another number of rows has packed.
     """
-    times = micros or {layout: estimate(costs, traits, layout) for layout in layouts}
+    modelled = (layout for layout in layouts if layout.storage != COLUMNS)
+    times = micros or {layout: estimate(costs, traits, layout) for layout in modelled}
     layout = min(times, key=times.__getitem__)
     if held is not None and times.get(held, math.inf) <= HELD * times[layout]:
         layout = held
@@ -244,6 +252,9 @@ def choose(
     even = break_even(costs, traits, *curve)
     ratio = f"{'about ' * guessed}{took / max(dense, 1e-9):.2f} of dense time"
     zeros = f"{1 - traits.stored[0]:.1%} zeros"
+    none = "no zeros"
+    if layout.storage == COLUMNS:
+        none += f" but those of its input, {1 - traits.density:.0%}"
     reason = f"{zeros}: {'dense is faster' if full else ratio}"
     return Choice(
         layout,
@@ -251,7 +262,7 @@ def choose(
         full,
         micros.get(layout, math.nan),
         even,
-        "no zeros" if traits.stored[0] == 1 else reason,
+        none if traits.stored[0] == 1 else reason,
         guessed,
     )
 

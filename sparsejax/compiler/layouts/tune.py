@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+import numpy as np
+
 from sparsejax.compiler.engine.lower import lower
 from sparsejax.compiler.graph.graph import Node, Region
 from sparsejax.compiler.layouts import calibrate
@@ -20,6 +22,7 @@ from sparsejax.compiler.layouts.select import (
     layer_key,
 )
 from sparsejax.compiler.layouts.times import SHORTEST, UNKNOWN, Sample, read_cache, write_cache
+from sparsejax.compiler.layouts.zeros import SKIPPING, Seen
 from sparsejax.ops._ffi import instruction_set
 from sparsejax.patterns.layout import Layout
 from sparsejax.plans.plan import Plan
@@ -58,6 +61,7 @@ class Chooser:
     Attributes:
         plan: that the weights were trained with, or None.
         measure: measure rather than estimate?
+        seen: the function's values on an example, where zeros among them are to be skipped.
         spent: CPU seconds that went into measuring.
         num_left: layouts that are worth a measurement and got none.
         micros: the time of every node of the regions that were measured, of one image.
@@ -67,6 +71,7 @@ class Chooser:
 
     plan: Plan | None
     measure: bool
+    seen: Seen = field(default_factory=Seen)
     spent: float = 0.0
     num_left: int = 0
     micros: dict[Node, float] = field(default_factory=dict)
@@ -76,12 +81,12 @@ class Chooser:
     def __call__(self, region: Region, held: Held = NOTHING_HELD) -> dict[Node, Choice]:
         """A choice for each product of a region, what is held where it is about as fast."""
         costs = calibrate.costs()
-        layers = distinct(region, self.plan, costs, held.layouts)
+        layers = distinct(region, self.plan, costs, held.layouts, self.seen)
         times: dict[str, Sample] = {}
         if self.measure:
             known = read_cache()
             own = _of_set(known, held.isa) if held.isa else known
-            times = self._measure(region, layers, costs, _Trials(region, own, held.isa))
+            times = self._measure(region, layers, costs, self._trials(region, own, held.isa))
             self.isas |= {region: held.isa} if held.isa else {}
             for isa in other_sets() if not held.layouts else []:
                 layers, times = self._with(isa, region, (layers, times), costs, known)
@@ -91,6 +96,9 @@ class Chooser:
             choice = layer.choice(costs, times)
             choices |= dict.fromkeys(layer.nodes, replace(choice, reason=choice.reason + note))
         return choices
+
+    def _trials(self, region: Region, times: dict[str, Sample], isa: str) -> "_Trials":
+        return _Trials(region, times, isa, self.seen.operands(region))
 
     def _measure(
         self, region: Region, layers: list[Alike], costs: Costs, trials: "_Trials"
@@ -110,8 +118,8 @@ class Chooser:
 
     def _with(self, isa: str, region: Region, best: _Best, costs: Costs, known: _Times) -> _Best:
         """What is best with another instruction set, if that is faster for the region."""
-        layers = distinct(region, self.plan, costs, {})
-        trials = _Trials(region, _of_set(known, isa), isa)
+        layers = distinct(region, self.plan, costs, {}, self.seen)
+        trials = self._trials(region, _of_set(known, isa), isa)
         before = self.micros.copy()
         took = sum(before[node] for node in region.nodes)
         first = _trial({layer: layer.layouts[:1] for layer in layers})
@@ -169,6 +177,8 @@ def _rounds(layers: list[Alike], costs: Costs, times: Mapping[str, Sample]) -> I
             # Of few the engine knows what to take; what is packed is to be taken as it is.
             if layer.traits.pixels > FEW_PIXELS and layer.held is None:
                 best = layer.measured(times)[0]
+                if name == "tile" and best.storage == SKIPPING.storage:
+                    continue  # it has none
                 varied = [best._replace(**{name: each}) for each in values]  # type: ignore[arg-type]
                 layer.layouts = list(dict.fromkeys([*layer.layouts, *varied]))
         yield from _missing(layers, times)
@@ -203,14 +213,16 @@ def _dense(layers: list[Alike], costs: Costs) -> _Trial:
 class _Trials:
     """Runs trials, and adds what they measure to the times, here and in the cache."""
 
-    def __init__(self, region: Region, times: dict[str, Sample], isa: str = ""):
-        self.region, self.times, self.isa = region, times, isa
+    def __init__(
+        self, region: Region, times: dict[str, Sample], isa: str, operands: list[np.ndarray]
+    ):
+        self.region, self.times, self.isa, self.operands = region, times, isa, operands
 
     def run(self, trial: _Trial) -> None:
         region, own = (filled(self.region, trial.layouts)) if trial.dense else (self.region, {})
         program = lower(region, {own.get(node, node): y for node, y in trial.layouts.items()})
         seconds = dict.fromkeys(region.nodes, 0.0)
-        measured = profile(program, isa=self.isa)
+        measured = profile(program, isa=self.isa, operands=self.operands)
         for step, node in program.owners.items():
             seconds[node] += measured[step]
         found: dict[str, float] = {}

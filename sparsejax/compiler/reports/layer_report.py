@@ -14,7 +14,8 @@ class LayerReport:
         shape: of the weights, HWIO or (inputs, outputs).
         sparsity: fraction of zeros among the weights after folding.
         kernel: "sparse", "dense", "depthwise" or "xla".
-        pattern: how the weights are stored: "CSR", "2x1", "4x1", "8x1", "mask groups" or "dense".
+        pattern: how the weights are stored: "CSR", "2x1", "4x1", "8x1", "mask groups" or "dense";
+            "zeros skipped" where they are dense, and those that meet zeros are not multiplied.
         activation: the function that runs with the layer, "" for none.
         microseconds: of one call on the compiled shape, batch included, measured on one core; nan
             where it was not.

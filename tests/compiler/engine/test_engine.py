@@ -21,7 +21,7 @@ from sparsejax.compiler.nodes.mean import Mean
 from sparsejax.compiler.nodes.pad import Pad
 from sparsejax.compiler.nodes.pool import Pool
 from sparsejax.compiler.nodes.reshape import Reshape
-from sparsejax.patterns.layout import BLOCKS, MASKS, ROWS, Layout
+from sparsejax.patterns.layout import BLOCKS, COLUMNS, MASKS, ROWS, Layout
 
 LAYOUTS = [Layout(ROWS, 1), Layout(ROWS, 2), Layout(ROWS, 4), Layout(MASKS, 4)]
 LAYOUTS += [Layout(BLOCKS, 2), Layout(BLOCKS, 4), Layout(BLOCKS, 8)]
@@ -69,7 +69,8 @@ class Random:
         if hasattr(op, "weights"):
             rows = op.weights.shape[-1] // op.num_groups  # blocks lie within groups
             fitting = [y for y in LAYOUTS if y.storage == ROWS or rows % y.block == 0]
-            self.layouts[self.nodes[-1]] = self.pick(*(LAYOUTS if op.num_groups == 1 else fitting))
+            any_of = (*LAYOUTS, Layout(COLUMNS, 1)) if op.num_groups == 1 else fitting
+            self.layouts[self.nodes[-1]] = self.pick(*any_of)
 
     def weights(self, *shape):
         zero = self.rng.random(shape) < self.pick(*SPARSITIES)

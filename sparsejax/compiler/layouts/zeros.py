@@ -1,0 +1,58 @@
+"""What a function's values are on an example: how many zeros each layer meets."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+
+from sparsejax.compiler.graph.graph import Graph, Node, Region, Value
+from sparsejax.compiler.graph.interpret import interpreter
+from sparsejax.compiler.layouts.select import FEW_PIXELS, Traits
+from sparsejax.patterns.layout import COLUMNS, Layout
+
+MOST = 0.7  # of a layer's input that may be other than zero where skipping zeros is tried
+SKIPPING = Layout(COLUMNS, 1)
+
+
+@dataclass
+class Seen:
+    """The values of a graph on an example, or none."""
+
+    values: Mapping[Value, np.ndarray] = field(default_factory=dict)
+
+    def density(self, node: Node) -> float:
+        """What fraction of a product's input is not zero; 1 where that is not known."""
+        x = self.values.get(node.inputs[0])
+        return 1.0 if x is None or not x.size else np.count_nonzero(x) / x.size
+
+    def operands(self, region: Region) -> list[np.ndarray]:
+        """One image of each input of a region; nothing where they are not known."""
+        if region.rows or any(value not in self.values for value in region.inputs):
+            return []
+        images = (self.values[value][:1] for value in region.inputs)
+        return [np.ascontiguousarray(image, np.float32).ravel() for image in images]
+
+
+def seen(graph: Graph, inputs: Sequence[Any]) -> Seen:
+    """What the graph computes from these inputs, outside of its loops."""
+    values = [v for node in graph.nodes for v in node.outputs]
+    with jax.ensure_compile_time_eval():  # inside jit, too
+        arrays = jax.jit(interpreter(graph.nodes, graph.inputs, values))(*inputs)
+    given = zip(graph.inputs, inputs, strict=True)
+    return Seen({v: np.asarray(array) for v, array in (*given, *zip(values, arrays, strict=True))})
+
+
+def may_skip(traits: Traits, region: Region) -> bool:
+    """Is skipping the zeros of a layer's input worth a trial?
+
+    Weights that are zero are never multiplied, whatever they meet; here all of them are.
+    """
+    return bool(
+        traits.density <= MOST
+        and traits.stored[0] == 1
+        and traits.groups == 1
+        and traits.pixels > FEW_PIXELS
+        and not region.rows
+    )

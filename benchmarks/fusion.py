@@ -206,12 +206,24 @@ def _operators(net: dict[str, Any], *ways: str) -> list[int]:
 
 
 def markdown(nets: dict[str, Any]) -> str:
-    """The table of the page: operators and megabytes."""
-    ways = list(next(iter(nets.values()))["ways"])
-    lines = ["| network | " + " | ".join(ways) + " |", "| --- |" + " --- |" * len(ways)]
-    for name, net in nets.items():
-        cells = [f"{way['operators']} ({way['MB']:.2f} MB)" for way in net["ways"].values()]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    """The tables of the page: operators and megabytes, and milliseconds where they were measured."""
+    counted = {
+        name: {way: f"{n['operators']} ({n['MB']:.2f} MB)" for way, n in net["ways"].items()}
+        for name, net in nets.items()
+    }
+    timed = {
+        name: {way: f"{ms:.1f}" for way, ms in net["ms"].items()}
+        for name, net in nets.items()
+        if "ms" in net
+    }
+    tables = [_rows("operators", counted)] + [_rows("milliseconds", timed)] * bool(timed)
+    return "\n".join(tables)
+
+
+def _rows(title: str, nets: dict[str, dict[str, str]]) -> str:
+    ways = list(next(iter(nets.values())))
+    lines = [f"| {title} | " + " | ".join(ways) + " |", "| --- |" + " --- |" * len(ways)]
+    lines += [f"| {name} | " + " | ".join(cells.values()) + " |" for name, cells in nets.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -224,9 +236,11 @@ def draw(nets: dict[str, Any], file: str) -> None:
     figure = Figure(figsize=(8, 3.4), layout="constrained")
     axes = figure.subplots()
     ways = [way for way in next(iter(nets.values()))["ways"] if way != "none"]
+    width = 0.8 / len(ways)
     for i, way in enumerate(ways):
         shares = [np.divide(*_operators(net, way, "none")) for net in nets.values()]
-        axes.bar(np.arange(len(nets)) + (i - 2) * 0.16, 100 * np.array(shares), 0.16, label=way)
+        places = np.arange(len(nets)) + (i - (len(ways) - 1) / 2) * width
+        axes.bar(places, 100 * np.array(shares), width, label=way)
     axes.set_xticks(range(len(nets)), nets, rotation=30, ha="right")
     axes.set_ylabel("operators left, %")
     axes.grid(axis="y", alpha=0.3)

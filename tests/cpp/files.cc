@@ -152,7 +152,8 @@ class Writer {
       bounds_.insert(bounds_.end(), {s.activation.low, s.activation.high});
     }
     add("residual", std::to_string(s.residual));
-    add("storage", named(kStorages, static_cast<int64_t>(l.storage)));
+    const bool by_columns = l.storage == Storage::kColumns;  // which files have not
+    add("storage", named(kStorages, static_cast<int64_t>(by_columns ? Storage::kRows : l.storage)));
     add("layout", listed({l.block, l.tile, l.chunk_cols, l.num_parts}));
     add("pooling", named(kPoolings, static_cast<int64_t>(s.pooling)));
     add("binary", named(kBinaries, static_cast<int64_t>(s.binary)));

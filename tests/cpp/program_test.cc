@@ -141,12 +141,50 @@ void test_weights_are_shared(const Kernels& kernels) {
   expect(stores->packed.bytes() == 2 * one, "other weights are packed anew");
 }
 
+// Gates on weights that are fewer than the floats of a map, and on maps where they are not: all
+// storages, several strips, fewer rows in the last one, groups.
+void test_gates(const Kernels& kernels) {
+  for (int64_t trial = 0; trial < 60; trial++) {
+    const std::vector<uint8_t> bytes = random_bytes(40);
+    Choices c(bytes.data(), bytes.size());
+    const int64_t groups = c.of({1, 1, 2}), in = c.of({24, 40}), out = c.of({8, 16, 26});
+    const ImageSize maps = {in, c.of({9, 30}), c.of({14, 17})};
+    Draft draft;
+    for (const ImageSize& size : {maps, ImageSize{in, 1, 1}}) {
+      Step& input = draft.add(Op::kInput, size, {});
+      input.argument = draft.last(), input.rank = 3;
+    }
+    Step& step = draft.add(Op::kProduct, {out, maps.height, maps.width}, {0});
+    step.gate = 1, step.groups = groups;
+    step.window = {1, 1, 1, 1, 1, 1, 0, 0, 0};
+    const bool rows = groups > 1 || c.percent(50);
+    step.layout = {rows            ? Storage::kRows
+                   : c.percent(50) ? Storage::kBlocks
+                                   : Storage::kMasks,
+                   rows ? c.of({1, 2, 4, 8}) : 4, 0, c.of({0, 5}), c.of({0, 2})};
+    step.weights = draft.keep(out * in / groups, in, random());
+    step.bias = draft.keep(out, 4, random());
+    for (int64_t i = 0; i < out * in / groups; i++)
+      if (!c.percent(10)) draft.floats[draft.steps[2].weights + i] = 0;
+    Step& output = draft.add(Op::kOutput, {}, {2});
+    output.argument = 0, output.rank = 3;
+    Executable executable(parse(draft), kernels, {112, 200});
+    const Run run(executable.program());
+    const auto alone = run.on(executable, ThreadPool{});
+    const std::string wrong = run.difference(parse(draft), alone);
+    expect(wrong.empty(), std::string(kernels.isa) + " gated product: " + wrong);
+    Threads pool;
+    expect(same(alone, run.on(executable, pool.pool(3))), "threads change no bit of it");
+  }
+}
+
 void test_program(const Kernels& kernels) {
   test_values(kernels);
   test_threads(kernels);
   test_failing_pool(kernels);
   test_memory_is_reused(kernels);
   test_weights_are_shared(kernels);
+  test_gates(kernels);
 }
 
 const Test program(test_program);

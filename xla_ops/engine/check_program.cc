@@ -98,10 +98,10 @@ class Checker {
   bool blocks_in_groups() const {
     const ProductLayout& l = step_.layout;
     const ProductWeights weights = {nullptr, out().channels, in().channels, step_.groups, {}};
-    return weights.may_have(l.storage, l.block != 0                     ? l.block
-                                       : l.storage == Storage::kMasks   ? 4
-                                       : l.storage == Storage::kColumns ? 1
-                                                                        : 2);
+    return weights.may_have(l.storage, l.block != 0                                    ? l.block
+                                       : l.storage == Storage::kMasks                  ? 4
+                                       : kSkipsZeros && l.storage == Storage::kColumns ? 1
+                                                                                       : 2);
   }
   bool depthwise() const {
     return window() &&

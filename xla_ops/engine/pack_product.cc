@@ -48,7 +48,7 @@ std::vector<int32_t> parts_of(const ProductWeights& weights, int64_t num_parts) 
 
 bool is_layout(const ProductLayout& l) {
   if (l.tile < 0 || l.chunk_cols < 0 || l.num_parts < 0) return false;
-  if (l.storage == Storage::kColumns) return kSkipsZeros && l.block <= 1;
+  if (kSkipsZeros && l.storage == Storage::kColumns) return l.block <= 1;
   if (l.block == 0) return true;
   if (l.storage == Storage::kMasks) return l.block == 4;
   return l.block == 2 || l.block == 4 || l.block == 8 ||
@@ -83,7 +83,7 @@ class PackedProduct::Packer {
     first_col_ = taps ? columns.begin / taps * weights_.places.channel : columns.begin;
     run_begin_ = out_.runs_.size();
     starts_.push_back({out_.values_.size(), out_.columns_.size(), run_begin_, out_.rows_.size()});
-    if (matrix_.storage == Storage::kColumns) {
+    if (kSkipsZeros && matrix_.storage == Storage::kColumns) {
       all_weights(part, columns);
       out_.chunks_.push_back({nullptr, nullptr, nullptr, 1, nullptr, first_col_});
       return;

@@ -36,7 +36,7 @@ struct ProductWeights {
   int64_t group_cols() const { return cols / groups; }
   // Do blocks of so many rows lie within groups? Others would meet what they must not.
   bool may_have(Storage storage, int64_t block) const {
-    if (storage == Storage::kColumns) return groups == 1;
+    if (kSkipsZeros && storage == Storage::kColumns) return groups == 1;
     return groups == 1 || storage == Storage::kRows || group_rows() % block == 0;
   }
 };

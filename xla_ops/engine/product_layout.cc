@@ -155,7 +155,7 @@ ProductLayout with_groups(ProductLayout layout, const ProductWeights& weights, c
 
 ProductLayout completed(const ProductLayout& wanted, const ProductWeights& weights, int64_t pixels,
                         int64_t x_pitch, const ProductKernels& kernels) {
-  if (wanted.storage == Storage::kColumns)
+  if (kSkipsZeros && wanted.storage == Storage::kColumns)
     return completed_columns(wanted, weights, x_pitch, kernels);
   if (x_pitch <= kFewPixels) return completed_for_few(wanted, weights, kernels);
   ProductLayout layout = wanted;

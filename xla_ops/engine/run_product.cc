@@ -18,21 +18,29 @@ class ProductStep : StripRun {
 
   void run() const {
     const bool alone = team_.num_threads() <= 1 || product_.stored() * pixels_ < kSmallWork;
-    if (reads_directly(program_, step_))
-      return multiply_all(matrix_, beside(step_.inputs[0]), alone);
+    if (reads_directly(program_, step_)) return multiply_all(beside(step_.inputs[0]), alone);
     if (gates_weights()) return multiply_gated(alone);
     const auto rows = rows_to_copy();
     if (alone && step_.groups > 1 && strips_->pitch > 1) return part_by_part(rows);
     for_channels(channels_, channels_ * taps_ * pixels_ * 4,
                  [&](int64_t begin, int64_t end) { copy(rows, begin, end, columns()); });
-    if (strips_->pitch > 1) return multiply_all(matrix_, columns(), alone);
+    if (strips_->pitch > 1) return multiply_all(columns(), alone);
     const int64_t cols = channels_ * taps_;
     float* x = columns() + round_up(cols * 16 + 16, 16);
     compact(columns(), cols, x);
-    multiply_all(matrix_, x, alone);
+    multiply_all(x, alone);
   }
 
  private:
+  // The same with other weights.
+  ProductStep(const ProductStep& step, const ProductMatrix& matrix)
+      : StripRun(step),
+        product_(step.product_),
+        planes_(step.planes_),
+        matrix_(matrix),
+        channels_(step.channels_),
+        taps_(step.taps_) {}
+
   // What the window slides over: the input's rows, or those of each plane one behind the other.
   const float* const* rows_to_copy() const {
     static thread_local std::vector<const float*> all;  // so that it is allocated once
@@ -79,7 +87,8 @@ class ProductStep : StripRun {
     static thread_local std::vector<ProductChunk> chunks;  // so that it is allocated once
     const Scratch values(product_.stored());
     const float* gate = frame_.strip(step_.gate, 0);
-    multiply_all(product_.gated(gate, values.data(), chunks), beside(step_.inputs[0]), alone);
+    const ProductMatrix gated = product_.gated(gate, values.data(), chunks);
+    ProductStep(*this, gated).multiply_all(beside(step_.inputs[0]), alone);
   }
 
   // Copies what a part reads just before it is multiplied, always to the same place.
@@ -91,14 +100,14 @@ class ProductStep : StripRun {
       const int64_t end = matrix_.part_rows[part + 1] / group_rows * group_channels;
       float* x = columns() - begin * copied_floats();
       copy(rows, begin, end, x);
-      kernels_.product->multiply(call_of(matrix_, x), part, 0, pixels_);
+      kernels_.product->multiply(call_of(x), part, 0, pixels_);
     }
   }
 
-  ProductCall call_of(const ProductMatrix& matrix, const float* x) const {
+  ProductCall call_of(const float* x) const {
     const int64_t pitch = product_.has_places() ? 4 : strips_->pitch;
-    ProductCall call = {&matrix, x, pitch,           out_, strips_->pitch, floats(step_.bias),
-                        nullptr, 0, step_.activation};
+    ProductCall call = {&matrix_, x, pitch,           out_, strips_->pitch, floats(step_.bias),
+                        nullptr,  0, step_.activation};
     if (step_.residual == kNone) return call;
     call.residual = beside(step_.residual);
     call.residual_pitch = strips(step_.residual).pitch;
@@ -106,25 +115,25 @@ class ProductStep : StripRun {
   }
 
   // Few parts: threads share the pixels, too.
-  void multiply_all(const ProductMatrix& matrix, const float* x, bool alone) const {
-    const ProductCall call = call_of(matrix, x);
-    const int64_t tile = round_up(matrix.tile * kernels_.product->lanes, 16);
+  void multiply_all(const float* x, bool alone) const {
+    const ProductCall call = call_of(x);
+    const int64_t tile = round_up(matrix_.tile * kernels_.product->lanes, 16);
     const int64_t tiles = divide_up(pixels_, tile);
     const int64_t shares =
-        alone ? 1 : std::min(tiles, divide_up(2 * team_.num_threads(), matrix.num_parts));
+        alone ? 1 : std::min(tiles, divide_up(2 * team_.num_threads(), matrix_.num_parts));
     const auto multiply = [&](int64_t item) {
-      const int64_t share = item / matrix.num_parts;
+      const int64_t share = item / matrix_.num_parts;
       const int64_t first = tiles * share / shares * tile;
       const int64_t last = std::min(pixels_, tiles * (share + 1) / shares * tile);
-      if (matrix.storage != Storage::kColumns)
-        return kernels_.product->multiply(call, item % matrix.num_parts, first, last - first);
-      const Scratch memory(kernels_.product->scratch_floats(matrix));
+      if (!kSkipsZeros || matrix_.storage != Storage::kColumns)
+        return kernels_.product->multiply(call, item % matrix_.num_parts, first, last - first);
+      const Scratch memory(kernels_.product->scratch_floats(matrix_));
       ProductCall own = call;
       own.scratch = memory.data();
-      kernels_.product->multiply(own, item % matrix.num_parts, first, last - first);
+      kernels_.product->multiply(own, item % matrix_.num_parts, first, last - first);
     };
-    if (!alone) return team_.for_each(matrix.num_parts * shares, multiply);
-    for (int64_t i = 0; i < matrix.num_parts; i++) multiply(i);
+    if (!alone) return team_.for_each(matrix_.num_parts * shares, multiply);
+    for (int64_t i = 0; i < matrix_.num_parts; i++) multiply(i);
   }
 
   const PackedProduct& product_;

@@ -44,8 +44,10 @@ constexpr Code kBinaries[] = {
 #include "kernels/codes.def"
 };
 constexpr Code kStorages[] = {
+#define CODES_OF_FILES
 #define STORAGE(name, code) {#name, code},
 #include "kernels/codes.def"
+#undef CODES_OF_FILES
 };
 constexpr Code kForms[] = {{"All", static_cast<int64_t>(Form::kAll)},
                            {"Mask", static_cast<int64_t>(Form::kMask)},

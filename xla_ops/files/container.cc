@@ -71,7 +71,7 @@ class Reader {
     const std::string said = "tensor '" + name + "' ";
     const Type* type = type_of(entry.member("dtype").text());
     if (!type) {
-      problem_.fail(said + "is of a type that this reader does not know, '" +
+      problem_.fail(said + "is of a type this reader does not know, '" +
                     entry.member("dtype").text() + "'");
       return;
     }

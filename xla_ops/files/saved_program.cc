@@ -286,7 +286,7 @@ void read_ports(Json graph, const char* side, std::vector<Port>& ports, Problem&
     });
     const std::string dtype = entry.member("dtype").text();
     problem.need(dtype == "float32" || dtype == "int32" || dtype == "bool",
-                 "an input or output is of a type that this reader does not know");
+                 "an input or output is of a type this reader does not know");
     ports.push_back(port);
   });
   problem.need(!ports.empty(), "it has no inputs or no outputs");

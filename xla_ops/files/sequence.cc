@@ -89,7 +89,7 @@ void SequenceReader::read_part(Json json, Sequence& sequence) {
   } else if (is("constant")) {
     read_constant(json, sequence, part);
   } else {
-    problem_.fail("a part is of a kind that this reader does not know");
+    problem_.fail("a part is of a kind this reader does not know");
   }
   sequence.parts.push_back(std::move(part));
 }

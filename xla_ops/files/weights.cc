@@ -106,7 +106,7 @@ bool check_weights(const StoredWeights& stored, int64_t rows, int64_t cols, Prob
   const int64_t block = stored.block;
   const bool known = (block & (block - 1)) == 0 && block >= 1 && block <= kMostBlock;
   if (!problem.need(known && stored.values && is_float(*stored.values),
-                    "weights are stored in a way that this reader does not know"))
+                    "weights are stored in a way this reader does not know"))
     return false;
   const int64_t bytes = stored.values->bytes + (stored.where ? stored.where->bytes : 0);
   return problem.need(rows * cols <= bytes * (kMostExpansion / 4),

@@ -210,7 +210,7 @@ EDITS = {
     "no list": (lambda g, s, loop: s.pop("parts"), "a sequence lacks a list"),
     "programs": (lambda g, s, loop: g.update(programs={}), "programs are no list"),
     "null": (lambda g, s, loop: s["parts"][0].update(inputs=None), "'inputs' is no list"),
-    "kind": (lambda g, s, loop: s["parts"].append({}), "of a kind that this reader does not know"),
+    "kind": (lambda g, s, loop: s["parts"].append({}), "of a kind this reader does not know"),
     "unmade": (
         lambda g, s, loop: loop["inputs"].__setitem__(0, len(s["values"]) - 1),
         "no earlier part",

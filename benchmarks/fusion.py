@@ -206,7 +206,7 @@ def _operators(net: dict[str, Any], *ways: str) -> list[int]:
 
 
 def markdown(nets: dict[str, Any]) -> str:
-    """The tables of the page: operators and megabytes, and milliseconds where they were measured."""
+    """The tables of the page: operators and megabytes, and milliseconds where measured."""
     counted = {
         name: {way: f"{n['operators']} ({n['MB']:.2f} MB)" for way, n in net["ways"].items()}
         for name, net in nets.items()

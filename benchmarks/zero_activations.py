@@ -7,14 +7,16 @@ Here it is timed: for the 1x1 layers of MobileNet-v1, the 3x3 layers of a ResNet
 1024 features on 1, 16 and 128 rows, with dense weights. Each column is the time of the fastest of
 the engine's dense products over that of the fastest of its products that skip zeros, whose search
 for nonzeros is part of it: above 1 skipping is faster. `compile(skip_zeros=True)` chooses between
-the two in this way, but for rows and for 16 pixels or less. Steps of a program are timed, on one
-core; maps are random: real ones have zeros in about the same places, by which nothing is gained.
+the two in this way. One row is bound by the weights' way from memory, of which skipping reads only
+those that it needs. Steps of a program are timed, on one core; maps are random: real ones have
+zeros in about the same places, by which nothing is gained.
 """
 
 import argparse
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":  # before jax makes its thread pool
@@ -26,7 +28,7 @@ import numpy as np
 
 from benchmarks import publish
 from experiments.models.mobilenet_v1 import BLOCKS, STEM_CHANNELS
-from experiments.runs.cores import bind, usable_cores
+from experiments.runs.cores import bind, cpu_name, usable_cores
 from experiments.runs.timing import relative_error
 from sparsejax.compiler.engine.call import Programs, region_call
 from sparsejax.compiler.engine.lower import lower
@@ -162,6 +164,16 @@ def pays_below(speedup: dict[str, float]) -> float:
     return max((density for density in DENSITIES if speedup[f"{density:g}"] > 1), default=0.0)
 
 
+def markdown(results: dict[str, dict[str, Any]]) -> str:
+    """The table of the page."""
+    lines = ["| layer | dense ms | " + " | ".join(f"{d:g}" for d in DENSITIES) + " |"]
+    lines.append("| --- |" + " ---: |" * (1 + len(DENSITIES)))
+    for name, row in results.items():
+        cells = [f"{row['dense ms']:.3f}", *(f"{s:.2f}" for s in row["speedup"].values())]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     """Prints and writes the densities."""
     parser = argparse.ArgumentParser(
@@ -184,7 +196,9 @@ def main() -> None:
     ]
     columns = ("layer", "dense ms", *(f"{d:g}" for d in DENSITIES), "pays below")
     print(table("Speed-up by skipping zero activations, by density", columns, rows))
-    publish({"layers": results}, options.json)
+    publish({"cpu": cpu_name(), "layers": results}, options.json)
+    if options.json:
+        Path(options.json).with_suffix(".md").write_text(markdown(results))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from sparsejax.compiler.layouts.select import Choice
 from sparsejax.compiler.layouts.tune import NOTHING_HELD, Chooser, Held
 from sparsejax.compiler.nodes.control import Control
 from sparsejax.compiler.shelf import Packed, Shelf
+from sparsejax.patterns.layout import COLUMNS
 
 
 class Built(NamedTuple):
@@ -74,6 +75,8 @@ def _held(region: Region, shelf: Shelf) -> Held:
         return NOTHING_HELD
     pairs = zip(region.nodes, other.choices, strict=True)
     layouts = {node: choice.layout for node, choice in pairs if choice}
+    # Zeros were counted for the other number of rows alone.
+    layouts = {node: layout for node, layout in layouts.items() if layout.storage != COLUMNS}
     return Held(layouts, other.programs.strips["isa"])
 
 

@@ -303,8 +303,8 @@ def compile(
             `fast.report().laws` says what was rewritten.
         skip_zeros: also try, for each layer without zeros of its own whose input has many (behind a
             ReLU, more so where training made maps sparse: `sj.activations`), a product that skips
-            those, and keep it where it is faster on the example, which must be real data. Layers on
-            maps of more than 16 pixels alone; what is kept holds for images of the example's size.
+            those, and keep it where it is faster on the example, which must be real data. What is
+            kept holds for images of the example's size, and for up to 16 rows or for more.
 
     A warning says at once where all stays in XLA (half precision, no layers), where a leaf of the
     plan does, and where the model looks like one in training (BatchNorm's statistics, dropout).

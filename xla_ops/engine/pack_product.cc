@@ -217,12 +217,12 @@ class PackedProduct::Packer {
       }
   }
 
-  // Rows by eight vectors, and those left by one, column by column.
+  // Rows by eight vectors, and those left by one, or all of them; column by column.
   void all_weights(int64_t part, Columns columns) {
     const int64_t end = out_.part_rows_[part + 1];
     int64_t left = round_up(end - out_.part_rows_[part], 16);
     for (int64_t row = out_.part_rows_[part]; left > 0;) {
-      const int64_t rows = left >= 8 * lanes_ ? 8 * lanes_ : lanes_;
+      const int64_t rows = matrix_.tile == 1 ? left : left >= 8 * lanes_ ? 8 * lanes_ : lanes_;
       for (int64_t k = columns.begin; k < columns.end; k++)
         for (int64_t r = row; r < row + rows; r++)
           out_.values_.push_back(r < end ? weights_.floats[r * weights_.cols + k] : 0.f);

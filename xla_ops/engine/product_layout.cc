@@ -130,7 +130,8 @@ ProductLayout completed_for_few(ProductLayout layout, const ProductWeights& weig
 // full of the rows that a pass takes (product_columns.cc).
 ProductLayout completed_columns(ProductLayout layout, const ProductWeights& weights,
                                 int64_t x_pitch, const ProductKernels& kernels) {
-  layout.block = layout.tile = 1;
+  layout.block = 1;
+  layout.tile = x_pitch <= kFewPixels ? 1 : 8;
   if (layout.num_parts == 0) layout.num_parts = std::clamp<int64_t>(weights.rows / 512, 1, 8);
   const int64_t fit = std::max<int64_t>(16, cache_bytes() / 2 / (4 * 8 * kernels.lanes));
   const int64_t most = most_cols(weights, x_pitch);

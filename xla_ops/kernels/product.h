@@ -55,7 +55,8 @@ struct ProductRun {
 // One part's share of one chunk: groups of `block` rows, one behind the other. Those of kMasks have
 // 15 runs each: the columns that row 0 uses alone, row 1, rows 0 and 1, ... Those of kColumns have
 // one, a group of all rows of the part, which are rounded up to 16; values are
-// [rows][column][8 vectors of rows], and of the rows that are left [rows][column][a vector].
+// [rows][column][8 vectors of rows], and of the rows that are left [rows][column][a vector]; for
+// strips of few pixels (tile 1 rather than 8) [column][row], which memory reads faster.
 struct ProductChunk {
   const float* values;      // [group][nonzero or column][rows]
   const uint16_t* columns;  // numbers of those in x, from first_col on

@@ -102,6 +102,35 @@ const float* add_block(const float* weights, int64_t num_columns, const List* li
   return weights + num_columns * V * kLanes;
 }
 
+// Adds N of a pixel's products to all rows.
+template <int N>
+SPARSEJAX_INLINE void add_columns(const float* weights, const Nonzero* nonzeros, int64_t rows,
+                                  float* sums) {
+  Vec x[N];
+  const float* w[N];
+  for (int n = 0; n < N; n++) {
+    x[n] = splat<Vec>(nonzeros[n].value);
+    w[n] = weights + nonzeros[n].column * rows;
+  }
+  for (int64_t r = 0; r < rows; r += kLanes) {
+    Vec sum = load<Vec>(sums + r);
+#pragma GCC unroll 4
+    for (int n = 0; n < N; n++) sum += x[n] * load<Vec>(w[n] + r);
+    store(sums + r, sum);
+  }
+}
+
+// Whole columns one behind the other: the weights of few pixels come from memory.
+void add_chunk_of_few(const float* weights, const List* lists, const Sums& sums) {
+  for (int64_t p = 0; p < sums.pixels; p++) {
+    const List& list = lists[p];
+    float* own = sums.floats + p * sums.pitch;
+    int64_t i = 0;
+    for (; i + 4 <= list.count; i += 4) add_columns<4>(weights, list.nonzeros + i, sums.pitch, own);
+    for (; i < list.count; i++) add_columns<1>(weights, list.nonzeros + i, sums.pitch, own);
+  }
+}
+
 void add_chunk(const float* weights, int64_t num_columns, const List* lists, const Sums& sums) {
   int64_t row = 0;
   for (; row + 8 * kLanes <= sums.pitch; row += 8 * kLanes)
@@ -149,7 +178,10 @@ void multiply_columns(const ProductCall& call, int64_t part, int64_t first, int6
       const int64_t num_columns = chunk.num_runs ? chunk.runs[0].count : 0;
       const float* x = call.x + chunk.first_col * call.x_pitch + pixel;
       find_nonzeros(chunk, num_columns, x, call.x_pitch, pixels, lists);
-      add_chunk(chunk.values, num_columns, lists, sums);
+      if (matrix.tile == 1)
+        add_chunk_of_few(chunk.values, lists, sums);
+      else
+        add_chunk(chunk.values, num_columns, lists, sums);
     }
     elementwise.activate(call.activation, sums.floats, pixels * sums.pitch, sums.floats);
     elementwise.turn(sums.floats, sums.pitch, pixels, rows, call.y + row * call.y_pitch + pixel,

@@ -98,7 +98,7 @@ def distinct(
         layouts = candidates(costs, traits, _pattern(plan, node), rows=region.rows)
         own = held.get(node)
         layouts = list(dict.fromkeys([*layouts, *([own] if own else [])]))
-        layouts += [SKIPPING] * may_skip(traits, region)
+        layouts += [SKIPPING] * may_skip(traits)
         key = (layer_key(traits), tuple(layouts), own)
         layers.setdefault(key, Alike(traits, dense_traits(traits), layouts, own))
         layers[key].nodes.append(node)

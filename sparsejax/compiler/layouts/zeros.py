@@ -9,7 +9,7 @@ import numpy as np
 
 from sparsejax.compiler.graph.graph import Graph, Node, Region, Value
 from sparsejax.compiler.graph.interpret import interpreter
-from sparsejax.compiler.layouts.select import FEW_PIXELS, Traits
+from sparsejax.compiler.layouts.select import Traits
 from sparsejax.patterns.layout import COLUMNS, Layout
 
 MOST = 0.7  # of a layer's input that may be other than zero where skipping zeros is tried
@@ -28,10 +28,10 @@ class Seen:
         return 1.0 if x is None or not x.size else np.count_nonzero(x) / x.size
 
     def operands(self, region: Region) -> list[np.ndarray]:
-        """One image of each input of a region; nothing where they are not known."""
-        if region.rows or any(value not in self.values for value in region.inputs):
+        """One image, or all rows, of each input of a region; nothing where they are not known."""
+        if any(value not in self.values for value in region.inputs):
             return []
-        images = (self.values[value][:1] for value in region.inputs)
+        images = (self.values[v] if region.rows else self.values[v][:1] for v in region.inputs)
         return [np.ascontiguousarray(image, np.float32).ravel() for image in images]
 
 
@@ -44,15 +44,9 @@ def seen(graph: Graph, inputs: Sequence[Any]) -> Seen:
     return Seen({v: np.asarray(array) for v, array in (*given, *zip(values, arrays, strict=True))})
 
 
-def may_skip(traits: Traits, region: Region) -> bool:
+def may_skip(traits: Traits) -> bool:
     """Is skipping the zeros of a layer's input worth a trial?
 
     Weights that are zero are never multiplied, whatever they meet; here all of them are.
     """
-    return bool(
-        traits.density <= MOST
-        and traits.stored[0] == 1
-        and traits.groups == 1
-        and traits.pixels > FEW_PIXELS
-        and not region.rows
-    )
+    return bool(traits.density <= MOST and traits.stored[0] == 1 and traits.groups == 1)

@@ -115,17 +115,34 @@ def test_without_being_asked_nothing_is_skipped():
 
 
 def test_where_nothing_is_known_nothing_is_skipped():
-    fast, other, few = compiled(net), normal(2, 8, 9, 20), normal(2, 4, 4, 20)
+    fast, other = compiled(net), normal(2, 8, 9, 20)
     np.testing.assert_allclose(fast(other), net(PARAMS, other), atol=3e-6)
     made = list(fast._versions.values())[-1]
     assert all(row.pattern != "zeros skipped" for row in made.report.layers)
-    assert skipping(compiled(net, x=few)) == []
 
 
-def test_rows_share_what_is_packed_with_few():
+@pytest.mark.parametrize("rows", [1, 3, 16, 64])
+def test_rows_share_it_with_as_few_or_many(rows, given):
+    """More than 16 rows are packed apart from fewer; there, no zeros were counted."""
     dense = lambda params, x: jax.nn.relu(x @ params["a"] - 1) @ params["b"]
-    fast = compiled(dense, {"a": normal(24, 32), "b": normal(32, 16)}, normal(64, 24))
-    assert skipping(fast) == []
+    params = {"a": normal(24, 32) / 5, "b": normal(32, 40) / 5}
+    fast = compiled(dense, params, normal(rows, 24))
+    assert skipping(fast) == ["b"]
+    assert given[0][0].size == rows * 24
+    for number in (1, 2, 5, 16, 17, 40):
+        x = normal(number, 24)
+        np.testing.assert_allclose(fast(x), dense(params, x), atol=3e-6)
+        made = list(fast._versions.values())[-1]
+        skips = any(row.pattern == "zeros skipped" for row in made.report.layers)
+        assert skips == ((number <= 16) == (rows <= 16))
+
+
+def test_few_pixels():
+    for side in (1, 2, 3):
+        images = normal(2, side, side, 20)
+        fast = compiled(net, x=images)
+        assert skipping(fast) == ["second"]
+        np.testing.assert_allclose(fast(images), net(PARAMS, images), atol=3e-6)
 
 
 def test_other_weights_and_another_process():

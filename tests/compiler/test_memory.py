@@ -49,6 +49,7 @@ def expected(params, x):
 
 
 def test_batch_sizes_share_their_weights():
+    jax.clear_caches()  # programs of other tests are alive until then
     gc.collect()
     params, before = stack(), _ffi.packed_bytes()
     fast = sj.compile(apply, params, rows(60), tune=False)
@@ -72,6 +73,7 @@ def unpacked(monkeypatch):
 
 @pytest.mark.parametrize("first", [60, 1])
 def test_few_rows_and_many_share_their_weights(first):
+    jax.clear_caches()  # programs of other tests are alive until then
     gc.collect()
     params, before = stack(first), _ffi.packed_bytes()
     fast = sj.compile(apply, params, rows(first), tune=False)

@@ -34,10 +34,17 @@ from sparsejax.ops._ffi import instruction_set
 from sparsejax.patterns.layout import BLOCKS, LAYOUTS, Layout
 
 # Outputs, inputs, height and width: small and large maps, few and many chunks, and a vector.
-SHAPES = ((64, 48, 28), (192, 160, 14), (128, 768, 14), (256, 512, 7), (256, 384, 1))
+SHAPES = (
+    (64, 48, 28),
+    (256, 128, 28),
+    (192, 160, 14),
+    (128, 768, 14),
+    (256, 512, 7),
+    (256, 384, 1),
+)
 FEW = (256, 384, 8)  # outputs, inputs, rows
 DENSITIES = (0.1, 0.4)
-RUNS = 4
+RUNS = 3
 MOST_MEASURED = 2  # processes that measure, should the first have met a busy machine
 
 

@@ -67,7 +67,8 @@ def test_costs_are_measured_by_two_processes(monkeypatch, own_cache):
     calibrate._costs.cache_clear()  # as in another process
     again = measured_costs()
     assert {sample.repeats for sample in times.read_cache().values()} == {calibrate.MOST_MEASURED}
-    assert len(times.read_cache()) == len(LAYOUTS) * 12
+    shapes = len(calibrate.SHAPES) + 1  # and few rows
+    assert len(times.read_cache()) == len(LAYOUTS) * shapes * len(calibrate.DENSITIES)
     monkeypatch.setattr(calibrate, "profile", None)
     calibrate._costs.cache_clear()
     assert measured_costs() == again

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -12,6 +13,12 @@ if find_spec("jax") is None:
     )
 
 import jax
+
+
+def as_markdown(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: bool = False) -> str:
+    """A table for a page, the columns behind the first to the left or right."""
+    below = ["---", *["---:" if right else "---"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, below, *rows))
 
 
 def publish(results: dict[str, Any], file: str | None) -> None:

@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import sparsejax as sj
-from benchmarks import publish
+from benchmarks import as_markdown, publish
 from experiments.models.attention import Attention
 from experiments.models.c3d import C3DLinen
 from experiments.models.efficientnet_b0 import EfficientNetB0Linen
@@ -216,15 +216,15 @@ def markdown(nets: dict[str, Any]) -> str:
         for name, net in nets.items()
         if "ms" in net
     }
-    tables = [_rows("operators", counted)] + [_rows("milliseconds", timed)] * bool(timed)
-    return "\n".join(tables)
-
-
-def _rows(title: str, nets: dict[str, dict[str, str]]) -> str:
-    ways = list(next(iter(nets.values())))
-    lines = [f"| {title} | " + " | ".join(ways) + " |", "| --- |" + " --- |" * len(ways)]
-    lines += [f"| {name} | " + " | ".join(cells.values()) + " |" for name, cells in nets.items()]
-    return "\n".join(lines) + "\n"
+    tables = {"operators": counted} | ({"milliseconds": timed} if timed else {})
+    return "\n".join(
+        as_markdown(
+            [title, *next(iter(cells.values()))],
+            ([name, *row.values()] for name, row in cells.items()),
+        )
+        + "\n"
+        for title, cells in tables.items()
+    )
 
 
 def draw(nets: dict[str, Any], file: str) -> None:

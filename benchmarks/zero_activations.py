@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import publish
+from benchmarks import as_markdown, publish
 from experiments.models.mobilenet_v1 import BLOCKS, STEM_CHANNELS
 from experiments.runs.cores import bind, cpu_name, usable_cores
 from experiments.runs.timing import relative_error
@@ -166,12 +166,12 @@ def pays_below(speedup: dict[str, float]) -> float:
 
 def markdown(results: dict[str, dict[str, Any]]) -> str:
     """The table of the page."""
-    lines = ["| layer | dense ms | " + " | ".join(f"{d:g}" for d in DENSITIES) + " |"]
-    lines.append("| --- |" + " ---: |" * (1 + len(DENSITIES)))
-    for name, row in results.items():
-        cells = [f"{row['dense ms']:.3f}", *(f"{s:.2f}" for s in row["speedup"].values())]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    rows = (
+        [name, f"{row['dense ms']:.3f}", *(f"{s:.2f}" for s in row["speedup"].values())]
+        for name, row in results.items()
+    )
+    head = ["layer", "dense ms", *(f"{d:g}" for d in DENSITIES)]
+    return as_markdown(head, rows, right=True) + "\n"
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import as_markdown
 from benchmarks.arm import count
 from benchmarks.arm.tools import ROOT, MissingError
 from experiments.data.stored import read_json
@@ -85,11 +86,9 @@ def show(found: dict[str, Any]) -> None:
 def markdown(found: dict[str, Any]) -> str:
     """The counts as a table."""
     rows = found["counts"]
-    lines = [["", *next(iter(rows.values()))]]
-    lines += [["---"] * len(lines[0])]
-    lines += [[name, *_cells(row)] for name, row in rows.items()]
-    lines = [[*line, *[""] * (len(lines[0]) - len(line))] for line in lines]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    head = ["", *next(iter(rows.values()))]
+    lines = [[name, *_cells(row)] for name, row in rows.items()]
+    table = as_markdown(head, ([*line, *[""] * (len(head) - len(line))] for line in lines))
     layers = "layers as rows x cols x pixels, maps as channels x rows x cols / stride"
     caption = f"{found['sparsity']:.0%} zeros, {layers}, {found['compiler']}."
     return f"{caption}\n\n{table}\n"

@@ -7,6 +7,7 @@ from matplotlib.ticker import ScalarFormatter
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import as_markdown
 from benchmarks.peers.results import judged, key, ratio
 from benchmarks.peers.rounds import CANNOT
 from experiments.pages.figures import Look, draw, plain_axes
@@ -41,8 +42,7 @@ def markdown(found: dict[str, Any]) -> str:
     machine = found["machine"]
     parts = [f"{machine['cpu']}, {machine['instruction set']}, jax {machine['jax']}."]
     for title, head, rows in _tables(found):
-        lines = [head, ["---"] * len(head), *rows]
-        parts.append("\n".join([f"**{title}**", "", *(f"| {' | '.join(row)} |" for row in lines)]))
+        parts.append(f"**{title}**\n\n{as_markdown(head, rows)}")
     reasons = _reasons(found["cases"])
     return "\n\n".join(parts + reasons) + "\n"
 

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 import sparsejax as sj
+from benchmarks import as_markdown
 from benchmarks.peers.environments import Engine, python_of
 from benchmarks.shrink.networks import network
 from sparsejax.structured import ChannelGroup
@@ -114,15 +115,14 @@ def markdown(results: Mapping[str, Mapping[str, Any]]) -> str:
     ]
     columns = ["parameters, multiply-adds (millions)", "whole", *heads]
     columns += [f"analysis, {side}" for side in SIDES]
-    rows = [columns, ["---", *["---:"] * (len(columns) - 1)]]
+    rows: list[list[str]] = []
     failures: list[str] = []
     for name, sides in results.items():
         rows.append([name, _cell(sides[SIDES[0]]["whole"])])
         for stage in (*FRACTIONS, "analysis_seconds"):
             rows[-1] += [_cell(sides[side][stage]) for side in SIDES]
         failures += [f"- {name}, {words}" for words in _failures(sides)]
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([*lines, "", *failures]) + "\n"
+    return "\n".join([as_markdown(columns, rows, right=True), "", *failures]) + "\n"
 
 
 def _cell(found: Any) -> str:

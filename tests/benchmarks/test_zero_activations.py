@@ -1,20 +1,27 @@
 """When skipping zero activations pays, by hand."""
 
+import json
+from pathlib import Path
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import benchmarks
 from benchmarks.zero_activations import (
     DENSITIES,
     Shape,
     check,
     compare,
     layers,
+    markdown,
     pays_below,
     region_of,
     shapes,
     sparse_map,
 )
+
+PUBLISHED = Path(benchmarks.__file__).parent / "results" / "zero_activations.json"
 
 
 def test_layers_are_those_of_mobilenet():
@@ -41,6 +48,12 @@ def test_a_wrong_product_ends_it():
 def test_it_pays_below_the_largest_density_that_is_faster():
     assert pays_below({f"{d:g}": 0.35 / d for d in DENSITIES}) == 0.3
     assert pays_below(dict.fromkeys(map("{:g}".format, DENSITIES), 1.0)) == 0.0
+
+
+def test_the_published_table_is_of_the_published_numbers():
+    layers = json.loads(PUBLISHED.read_text())["layers"]
+    assert set(layers) == {str(shape) for shape in shapes(224)}
+    assert PUBLISHED.with_suffix(".md").read_text() == markdown(layers)
 
 
 def test_maps_have_the_density_asked_for():

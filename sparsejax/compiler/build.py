@@ -73,10 +73,12 @@ def _held(region: Region, shelf: Shelf) -> Held:
     other = shelf.find_other(region)
     if other is None:
         return NOTHING_HELD
-    pairs = zip(region.nodes, other.choices, strict=True)
-    layouts = {node: choice.layout for node, choice in pairs if choice}
-    # Zeros were counted for the other number of rows alone.
-    layouts = {node: layout for node, layout in layouts.items() if layout.storage != COLUMNS}
+    layouts = {
+        node: choice.layout
+        for node, choice in zip(region.nodes, other.choices, strict=True)
+        # Zeros were counted for the other number of rows alone.
+        if choice and choice.layout.storage != COLUMNS
+    }
     return Held(layouts, other.programs.strips["isa"])
 
 

@@ -24,7 +24,7 @@ from sparsejax.compiler.graph.graph import Graph, Node, Region
 from sparsejax.compiler.hand_back import judge, may_run
 from sparsejax.compiler.layouts.select import Choice
 from sparsejax.compiler.layouts.tune import Chooser
-from sparsejax.compiler.layouts.zeros import Seen, seen
+from sparsejax.compiler.layouts.zeros import Seen, counted_in, seen
 from sparsejax.compiler.nodes.control import graphs
 from sparsejax.compiler.passes.laws import apply_laws
 from sparsejax.compiler.passes.rewrite import rewrite
@@ -37,7 +37,7 @@ from sparsejax.compiler.reports.doubts import in_training, left_in_xla
 from sparsejax.compiler.reports.report import CompileReport, report
 from sparsejax.compiler.reports.verdict import Verdict
 from sparsejax.compiler.shelf import Packed, Shelf
-from sparsejax.doors import FUNCTION, PLAN, check_examples, checked, named
+from sparsejax.doors import FUNCTION, PLAN, check_examples, checked
 from sparsejax.jaxprs.widened import InFloat32
 from sparsejax.plans.plan import Plan
 
@@ -326,24 +326,9 @@ def compile(
             "model in float32."
         )
     apply_fn = InFloat32(apply_fn) if precision else apply_fn
-    data = _counted_in(example, tune) if skip_zeros else None
+    data = counted_in(example, tune) if skip_zeros else None
     options = Options(plan, tune, real_arithmetic, data)
     compiled = compile_function(apply_fn, params, jax.tree.map(type_of, example), options)
     for doubt in compiled._first().doubts:
         text.warn(doubt)
     return compiled
-
-
-def _counted_in(example: tuple, tune: bool) -> tuple:
-    """Example arrays, checked."""
-    if not tune:
-        raise ValueError(
-            "compile needs tune=True with skip_zeros=True: it measures what is faster."
-        )
-    for leaf in jax.tree.leaves(example):
-        if isinstance(leaf, jax.ShapeDtypeStruct | jax.core.Tracer):
-            raise ValueError(
-                "compile needs example arrays with skip_zeros=True, in which it counts zeros, got "
-                f"{named(leaf)}; pass real data."
-            )
-    return example

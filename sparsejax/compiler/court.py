@@ -14,6 +14,7 @@ import numpy as np
 
 from sparsejax.compiler.build import Built, assembled
 from sparsejax.compiler.graph.graph import Graph, Node, Region, Value
+from sparsejax.compiler.graph.interpret import with_weights
 from sparsejax.compiler.layouts.times import UNKNOWN, read_cache, write_cache
 from sparsejax.compiler.layouts.tune import Chooser
 from sparsejax.compiler.nodes.control import graphs
@@ -157,17 +158,6 @@ def _digest(text: str) -> str:
 
 def _shapes(node: Node) -> list[tuple[int, ...]]:
     return [value.shape for value in (*node.inputs, *node.outputs)]
-
-
-def with_weights(function: Callable, inputs: Sequence[jax.Array]) -> Callable[[], Any]:
-    """The jitted function of these inputs, its constants handed in as a user's params are.
-
-    As constants of the program they would be copied into it, and take long to compile.
-    """
-    closed = jax.make_jaxpr(function)(*inputs)
-    weights = [jax.device_put(array) for array in closed.consts]  # in the memory of NumPy's view
-    run = jax.jit(lambda weights, inputs: jax.core.eval_jaxpr(closed.jaxpr, weights, *inputs))
-    return lambda: jax.block_until_ready(run(weights, inputs))
 
 
 def race(*runs: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> list[float]:

@@ -40,6 +40,17 @@ REFUSED = {
     "negative runs": (lambda: program().profile(-(2**63)), ValueError, "runs"),
     "runs beyond int64": (lambda: program().profile(2**63), TypeError, "profile"),
     "half a run": (lambda: program().profile(1.5), TypeError, "profile"),
+    "an operand too many": (
+        lambda: program().profile(1, [np.zeros(24, np.float32)] * 2),
+        ValueError,
+        "profile needs 1 operands or none, got 2",
+    ),
+    "another size": (
+        lambda: program().profile(1, [np.zeros(23, np.float32)]),
+        ValueError,
+        "got 23 floats instead of 24",
+    ),
+    "no operand": (lambda: program().profile(1, [None]), TypeError, "profile"),
     "no such set": (
         lambda: _ffi.Program("x", WORDS, FLOATS, 1, 0, "avx1024"),
         ValueError,

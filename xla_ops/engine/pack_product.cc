@@ -12,10 +12,6 @@ struct Columns {
   int64_t begin, end;
 };
 
-int64_t rows_of_mask(int64_t mask) {
-  return (mask & 1) + (mask >> 1 & 1) + (mask >> 2 & 1) + (mask >> 3);
-}
-
 // The nonzeros of a row, or the columns of a block of rows, in one chunk: where they are among all
 // that were read.
 struct Line {
@@ -309,9 +305,10 @@ ProductMatrix PackedProduct::gated(const float* gate, float* values,
     for (int64_t i = 0; i < chunk.num_runs; i++) {
       const ProductRun& run = chunk.runs[i];
       const int64_t lines = matrix_.storage == Storage::kRows ? matrix_.block : 1;
-      const int64_t together = matrix_.storage == Storage::kRows     ? 1
-                               : matrix_.storage == Storage::kBlocks ? matrix_.block
-                                                                     : rows_of_mask(i % 15 + 1);
+      const int64_t together = matrix_.storage == Storage::kRows ? 1
+                               : matrix_.storage == Storage::kBlocks
+                                   ? matrix_.block
+                                   : __builtin_popcount(i % 15 + 1);
       for (int64_t n = int64_t{run.count} * run.groups * lines; n > 0; n--, column++)
         for (int64_t r = 0; r < together; r++) *to++ = *from++ * of_chunk[*column];
     }

@@ -70,7 +70,8 @@ SPARSEJAX_INLINE void find_nonzeros(const ProductChunk& chunk, int64_t num_colum
 }
 
 void find_nonzeros(const ProductChunk& chunk, int64_t num_columns, const float* x, int64_t x_pitch,
-                   int64_t pixels, List* lists) {
+                   int64_t pixels, Nonzero* nonzeros, List* lists) {
+  for (int64_t p = 0; p < pixels; p++) lists[p].nonzeros = nonzeros + p * (num_columns + 1);
   int64_t p = 0;
   for (; p + 4 <= pixels; p += 4) find_nonzeros<4>(chunk, num_columns, x + p, x_pitch, lists + p);
   for (; p < pixels; p++) find_nonzeros<1>(chunk, num_columns, x + p, x_pitch, lists + p);
@@ -154,21 +155,14 @@ void begin(const ProductCall& call, int32_t first_row, int64_t pixel, const Sums
 }  // namespace
 
 int64_t columns_scratch(const ProductMatrix& matrix) {
-  const int64_t listed = round_up(widest_chunk(matrix) + 1, 16);
-  return kPixels * (tallest_part(matrix) + 2 * listed);
+  return kPixels * (tallest_part(matrix) + 2 * (widest_chunk(matrix) + 1));
 }
 
 void multiply_columns(const ProductCall& call, int64_t part, int64_t first, int64_t count) {
   const ProductMatrix& matrix = *call.matrix;
   const int32_t row = matrix.part_rows[part];
   const int64_t rows = matrix.part_rows[part + 1] - row;
-  const int64_t listed = round_up(widest_chunk(matrix) + 1, 16);
-  float* scratch = call.scratch + kPixels * tallest_part(matrix);
   List lists[kPixels];
-  for (List& list : lists) {
-    list = {(Nonzero*)scratch, 0};
-    scratch += 2 * listed;
-  }
   for (int64_t pixel = first, end = first + count; pixel < end; pixel += kPixels) {
     const int64_t pixels = end - pixel < kPixels ? end - pixel : kPixels;
     const Sums sums = {call.scratch, round_up(rows, 16), rows, pixels};
@@ -177,7 +171,8 @@ void multiply_columns(const ProductCall& call, int64_t part, int64_t first, int6
       const ProductChunk& chunk = matrix.chunks[part * matrix.num_chunks + c];
       const int64_t num_columns = chunk.num_runs ? chunk.runs[0].count : 0;
       const float* x = call.x + chunk.first_col * call.x_pitch + pixel;
-      find_nonzeros(chunk, num_columns, x, call.x_pitch, pixels, lists);
+      Nonzero* nonzeros = (Nonzero*)(call.scratch + pixels * sums.pitch);
+      find_nonzeros(chunk, num_columns, x, call.x_pitch, pixels, nonzeros, lists);
       if (matrix.tile == 1)
         add_chunk_of_few(chunk.values, lists, sums);
       else

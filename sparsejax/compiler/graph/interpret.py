@@ -22,3 +22,14 @@ def interpreter(
         return [env[v] if v.constant is None else jnp.asarray(v.constant) for v in outputs]
 
     return run
+
+
+def with_weights(function: Callable, inputs: Sequence[jax.Array]) -> Callable[[], Any]:
+    """The jitted function of these inputs, its constants handed in as a user's params are.
+
+    As constants of the program they would be copied into it, and take long to compile.
+    """
+    closed = jax.make_jaxpr(function)(*inputs)
+    weights = [jax.device_put(array) for array in closed.consts]  # in the memory of NumPy's view
+    run = jax.jit(lambda weights, inputs: jax.core.eval_jaxpr(closed.jaxpr, weights, *inputs))
+    return lambda: jax.block_until_ready(run(weights, inputs))

@@ -22,9 +22,9 @@ from sparsejax.compiler.layouts.select import (
     layer_key,
 )
 from sparsejax.compiler.layouts.times import SHORTEST, UNKNOWN, Sample, read_cache, write_cache
-from sparsejax.compiler.layouts.zeros import SKIPPING, Seen
+from sparsejax.compiler.layouts.zeros import Seen
 from sparsejax.ops._ffi import instruction_set
-from sparsejax.patterns.layout import Layout
+from sparsejax.patterns.layout import COLUMNS, Layout
 from sparsejax.plans.plan import Plan
 
 PROMISING = 1.2  # times what the instruction set in use takes, from which on none is tuned
@@ -177,7 +177,7 @@ def _rounds(layers: list[Alike], costs: Costs, times: Mapping[str, Sample]) -> I
             # Of few the engine knows what to take; what is packed is to be taken as it is.
             if layer.traits.pixels > FEW_PIXELS and layer.held is None:
                 best = layer.measured(times)[0]
-                if name == "tile" and best.storage == SKIPPING.storage:
+                if name == "tile" and best.storage == COLUMNS:
                     continue  # it has none
                 varied = [best._replace(**{name: each}) for each in values]  # type: ignore[arg-type]
                 layer.layouts = list(dict.fromkeys([*layer.layouts, *varied]))

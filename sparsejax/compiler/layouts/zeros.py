@@ -8,8 +8,9 @@ import jax
 import numpy as np
 
 from sparsejax.compiler.graph.graph import Graph, Node, Region, Value
-from sparsejax.compiler.graph.interpret import interpreter
+from sparsejax.compiler.graph.interpret import interpreter, with_weights
 from sparsejax.compiler.layouts.select import Traits
+from sparsejax.doors import named
 from sparsejax.patterns.layout import COLUMNS, Layout
 
 MOST = 0.7  # of a layer's input that may be other than zero where skipping zeros is tried
@@ -39,9 +40,24 @@ def seen(graph: Graph, inputs: Sequence[Any]) -> Seen:
     """What the graph computes from these inputs, outside of its loops."""
     values = [v for node in graph.nodes for v in node.outputs]
     with jax.ensure_compile_time_eval():  # inside jit, too
-        arrays = jax.jit(interpreter(graph.nodes, graph.inputs, values))(*inputs)
+        arrays = with_weights(interpreter(graph.nodes, graph.inputs, values), inputs)()
     given = zip(graph.inputs, inputs, strict=True)
     return Seen({v: np.asarray(array) for v, array in (*given, *zip(values, arrays, strict=True))})
+
+
+def counted_in(example: tuple, tune: bool) -> tuple:
+    """Examples of inputs, if zeros can be counted in them and what is faster be measured."""
+    if not tune:
+        raise ValueError(
+            "compile needs tune=True with skip_zeros=True: it measures what is faster."
+        )
+    for leaf in jax.tree.leaves(example):
+        if isinstance(leaf, jax.ShapeDtypeStruct | jax.core.Tracer):
+            raise ValueError(
+                "compile needs example arrays with skip_zeros=True, in which it counts zeros, got "
+                f"{named(leaf)}; pass real data."
+            )
+    return example
 
 
 def may_skip(traits: Traits) -> bool:

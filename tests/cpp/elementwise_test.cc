@@ -60,6 +60,24 @@ void test_functions(const Kernels& kernels) {
   }
 }
 
+// Arrays one behind the other are each made as alone, to the bit; what lies between them stays.
+void test_rows_of_functions(const Kernels& kernels) {
+  const int64_t rows = any_of({1, 2, 3, 7}), n = any_of({1, 15, 16, 33, 49, 80});
+  const int64_t room = (n + 15) / 16 * 16, pitch = room + any_of({0, 16, 40});
+  const Floats x = random_floats(rows * pitch);
+  for (int64_t code = 0; code < kNumFunctions; code++) {
+    const ActivationCall call = {static_cast<Function>(code), kLow, kHigh};
+    Floats all = x, each = x;
+    kernels.elementwise->activate_rows(call, all.data(), n, rows, pitch, all.data());
+    for (int64_t at = 0; at < rows * pitch; at += pitch)
+      kernels.elementwise->activate(call, x.data() + at, n, each.data() + at);
+    expect_all(all, each, std::string(kernels.isa) + " rows of function " + std::to_string(code));
+    for (int64_t i = 0; i < rows * pitch; i++)
+      if (i % pitch >= room && all[i] != x[i])
+        return expect(false, std::string(kernels.isa) + " writes between rows");
+  }
+}
+
 // Whole vectors up to n rounded up to 16 belong to each array.
 Floats rounded(int64_t n) {
   Floats x((n + 15) / 16 * 16, NAN);
@@ -140,6 +158,7 @@ void test_layout(const Kernels& kernels, int64_t count, int64_t channels) {
 
 void test_elementwise(const Kernels& kernels) {
   test_functions(kernels);
+  for (int i = 0; i < 20; i++) test_rows_of_functions(kernels);
   for (int64_t n : {0, 1, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33, 64, 100, 257}) {
     test_binary(kernels, n);
     test_sum(kernels, n);

@@ -33,9 +33,10 @@ constexpr bool in_step(Function function) {
          function == Function::kGeluTanh;
 }
 
-// out[u] = function(value(u)) for U vectors.
-template <Function function, int U, class Value>
-SPARSEJAX_INLINE void apply_in_step(const Value& value, float* out) {
+// The function of U vectors, each of which may be made in its place.
+template <Function function, int U>
+SPARSEJAX_INLINE void apply_in_step(const float* const (&x)[U], float* const (&out)[U]) {
+  const auto value = [&](int u) { return load<Vec>(x[u]); };
   Vec below[U];
 #pragma GCC unroll 8
   for (int u = 0; u < U; u++)
@@ -44,7 +45,7 @@ SPARSEJAX_INLINE void apply_in_step(const Value& value, float* out) {
 #pragma GCC unroll 8
   for (int u = 0; u < U; u++) {  // read once more: registers are scarce
     const Vec above = function == Function::kSigmoid ? splat<Vec>(1.f) : value(u);
-    store(out + u * kLanes, above / below[u]);
+    store(out[u], above / below[u]);
   }
 }
 

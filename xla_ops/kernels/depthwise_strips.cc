@@ -186,16 +186,6 @@ void any_window(const WindowCall& call, int64_t channel, const float* weights, f
   }
 }
 
-// In place; exactly n floats.
-void activate(const ActivationCall& activation, float* x, int64_t n) {
-  const int64_t whole = n / 16 * 16;
-  float rest[16] = {};
-  elementwise.activate(activation, x, whole, x);
-  for (int64_t i = whole; i < n; i++) rest[i - whole] = x[i];
-  elementwise.activate(activation, rest, n - whole, rest);
-  for (int64_t i = whole; i < n; i++) x[i] = rest[i - whole];
-}
-
 }  // namespace
 
 int64_t depthwise_scratch_floats(const Window& window, int64_t out_rows) {
@@ -216,8 +206,9 @@ void window_depthwise(const WindowCall& call, const float* weights, const float*
       any_window(call, c, weights + c * taps, bias[c], activation, call.out + c * call.out_pitch);
   }
   if (!done || fused || activation.function == Function::kIdentity) return;
-  for (int64_t c = call.channel_begin; c < call.channel_end; c++)
-    activate(activation, call.out + c * call.out_pitch, call.out_rows * window.out_width);
+  float* out = call.out + call.channel_begin * call.out_pitch;
+  elementwise.activate_rows(activation, out, call.out_rows * window.out_width,
+                            call.channel_end - call.channel_begin, call.out_pitch, out);
 }
 
 }  // namespace sparsejax::SPARSEJAX_TARGET

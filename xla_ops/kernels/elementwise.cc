@@ -23,28 +23,41 @@ SPARSEJAX_INLINE void map(const F& f, const Value& value, int64_t n, float* out)
 struct Activate {
   const ActivationCall& activation;
   const float* x;
-  int64_t n;
+  int64_t n, rows, pitch;
   float* out;
-  template <Function function, int U>
-  SPARSEJAX_INLINE void step(int64_t i) const {
-    apply_in_step<function, U>([&](int u) { return load<Vec>(x + i + u * kLanes); }, out + i);
+  // Four vectors in step, of whatever rows: a row alone may have one, which would wait for itself.
+  template <Function function>
+  void all_in_step() const {
+    float spare[kLanes] = {};
+    for (int64_t row = n > 0 ? 0 : rows, i = 0; row < rows;) {
+      const float* from[4] = {spare, spare, spare, spare};
+      float* to[4] = {spare, spare, spare, spare};
+      for (int u = 0; u < 4 && row < rows; u++) {
+        from[u] = x + row * pitch + i;
+        to[u] = out + row * pitch + i;
+        i += kLanes;
+        if (i >= n) row++, i = 0;
+      }
+      apply_in_step<function, 4>(from, to);
+    }
   }
   template <Function function>
   void run() const {
-    if constexpr (in_step(function)) {
-      int64_t i = 0;
-      for (; i + 4 * kLanes <= n; i += 4 * kLanes) step<function, 4>(i);
-      for (; i < n; i += kLanes) step<function, 1>(i);
-      return;
-    }
+    if constexpr (in_step(function)) return all_in_step<function>();
     const Vec low = splat<Vec>(activation.low), high = splat<Vec>(activation.high);
-    map<2>([=](Vec v) { return apply<function, Vec>(v, low, high); },
-           [this](int64_t i) { return load<Vec>(x + i); }, n, out);
+    for (int64_t at = 0; at < rows * pitch; at += pitch)
+      map<2>([=](Vec v) { return apply<function, Vec>(v, low, high); },
+             [=](int64_t i) { return load<Vec>(x + at + i); }, n, out + at);
   }
 };
 
+void activate_rows(const ActivationCall& activation, const float* x, int64_t n, int64_t rows,
+                   int64_t pitch, float* out) {
+  dispatch(activation.function, Activate{activation, x, n, rows, pitch, out});
+}
+
 void activate(const ActivationCall& activation, const float* x, int64_t n, float* out) {
-  dispatch(activation.function, Activate{activation, x, n, out});
+  activate_rows(activation, x, n, 1, n, out);
 }
 
 // out = the activation of value(i). What is not cut off takes a second pass: the functions would be
@@ -191,6 +204,7 @@ void to_pixels(const float* planes, int64_t pitch, int64_t count, int64_t channe
 }  // namespace
 
 extern const ElementwiseKernels elementwise = {
-    activate, affine, binary, binary_number, sum, sum_of_squares, to_planes, to_pixels, turn};
+    activate, activate_rows,  affine,    binary,    binary_number,
+    sum,      sum_of_squares, to_planes, to_pixels, turn};
 
 }  // namespace sparsejax::SPARSEJAX_TARGET

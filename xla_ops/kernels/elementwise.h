@@ -18,6 +18,9 @@ constexpr int64_t kNumBinaries = 0
 
 struct ElementwiseKernels {
   void (*activate)(const ActivationCall& activation, const float* x, int64_t n, float* out);
+  // The same of `rows` arrays, `pitch` floats apart, at least n rounded up to 16 if they are many.
+  void (*activate_rows)(const ActivationCall& activation, const float* x, int64_t n, int64_t rows,
+                        int64_t pitch, float* out);
   // activation(scale * x + shift), scale and shift numbers.
   void (*affine)(const ActivationCall& activation, const float* x, float scale, float shift,
                  int64_t n, float* out);

@@ -46,11 +46,8 @@ void add_chunks(const ProductCall& call, int64_t part, int64_t pixel, TileKernel
 void activate(const ProductCall& call, int64_t part, int64_t first, int64_t count) {
   const int32_t begin = call.matrix->part_rows[part], end = call.matrix->part_rows[part + 1];
   if (call.y_pitch >= 16) {
-    for (int64_t row = begin; row < end; row++) {
-      float* y = call.y + row * call.y_pitch + first;
-      elementwise.activate(call.activation, y, count, y);
-    }
-    return;
+    float* y = call.y + begin * call.y_pitch + first;
+    return elementwise.activate_rows(call.activation, y, count, end - begin, call.y_pitch, y);
   }
   const int64_t floats = (end - begin) * call.y_pitch;
   const int64_t whole = floats / 16 * 16, rest = floats - whole;

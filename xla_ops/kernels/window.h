@@ -32,7 +32,8 @@ struct WindowCall {
 
 struct WindowKernels {
   int64_t (*scratch_floats)(const Window& window, int64_t out_rows);
-  // out[c] = activation(bias[c] + sum_t weights[c][t] x[c] at tap t).
+  // out[c] = activation(bias[c] + sum_t weights[c][t] x[c] at tap t). Functions other than a clamp
+  // go over whole vectors: out_pitch has room for the rows' floats rounded up to 16.
   void (*depthwise)(const WindowCall& call, const float* weights, const float* bias,
                     const ActivationCall& activation);
   // out[(c * kernel_y + ky) * kernel_x + kx] = gate[c] * x[c] at tap (ky, kx); gate may be null.

@@ -92,6 +92,16 @@ SPARSEJAX_INLINE Vec8 clamp(Vec8 x, Vec8 low, Vec8 high) {
   return __builtin_ia32_minps256(high, __builtin_ia32_maxps256(low, x));
 }
 #endif
+#ifdef __AVX512F__
+SPARSEJAX_INLINE Vec16 clamp(Vec16 x, Vec16 low, Vec16 high) {
+#ifdef __clang__
+  return __builtin_ia32_minps512(high, __builtin_ia32_maxps512(low, x, 4), 4);
+#else
+  x = __builtin_ia32_maxps512_mask(low, x, x, -1, 4);
+  return __builtin_ia32_minps512_mask(high, x, x, -1, 4);
+#endif
+}
+#endif
 #ifdef __aarch64__
 SPARSEJAX_INLINE Vec4 clamp(Vec4 x, Vec4 low, Vec4 high) {
   return (Vec4)vminq_f32(vmaxq_f32((float32x4_t)x, (float32x4_t)low), (float32x4_t)high);

@@ -23,6 +23,7 @@ of `run` processes may work at the same time, on this machine, each takes what n
 
 from experiments.papers import (
     arivazhagan2019_fedper,
+    budgets,
     cai2019_proxylessnas,
     cho2023_pdp,
     elsen2020_fast_sparse_convnets,
@@ -99,6 +100,7 @@ PAPERS: tuple[Paper, ...] = (
     zhao2021_neural_pruning_search,
     niu2021_canao,
     fan2024_scalekd,
+    budgets,
 )
 TABLES = PAPERS + GRIDS  # "all" does not run the grids, of days on two cores
 

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +13,15 @@ import sparsejax as sj
 from experiments.models import narrow_bert, paths
 from experiments.models.minilm import MiniLM
 from experiments.models.narrow_bert import Sizes
+from experiments.models.networks import mobilenet_v1_quarter
 from experiments.models.small_conv import small_conv
 from experiments.runs.table import Interrupted, Job
-from experiments.settings import search_encoder, search_paths, search_pruning
+from experiments.settings import (
+    search_encoder,
+    search_paths,
+    search_pruning,
+    within_milliseconds,
+)
 from experiments.settings.kept_steps import kept_steps, numbered_batches
 from experiments.settings.train import take_apart
 from tests.experiments.small_settings import bright_half
@@ -70,6 +77,24 @@ def test_measured_times_have_all_that_is_searched():
     assert len(space.leaves) == 6
     pruned = dense | {"three/0/kernel": space.space["three/0/kernel"][-1]}
     assert 0 < space.milliseconds(pruned) < space.milliseconds(dense)
+
+
+def test_spreads_take_the_milliseconds_that_they_are_given():
+    table = within_milliseconds.load_table()
+    build = functools.partial(mobilenet_v1_quarter, (28, 28, 1), 10, 0)
+    shapes = jax.eval_shape(lambda: take_apart(build())[1])
+    rng = np.random.default_rng(0)
+    weights = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), shapes)
+    spent = functools.partial(within_milliseconds.milliseconds, table)
+    given = within_milliseconds.Given(SimpleNamespace(params=weights), table, 0.0, np.zeros(()))
+    dense = spent(within_milliseconds.unpruned(given))
+    planned = within_milliseconds.planned(given._replace(limit=0.6 * dense))
+    assert spent(planned) == pytest.approx(table.milliseconds_of(planned))
+    for spread in (within_milliseconds.uniform, within_milliseconds.erk):
+        plan = spread(given._replace(limit=0.6 * dense))
+        assert 0.95 <= spent(plan) / (0.6 * dense) <= 1 and plan.sparsity < 0.99
+    with pytest.raises(ValueError, match="never fast enough"):
+        within_milliseconds.uniform(given._replace(limit=0.5 * dense))
 
 
 def test_steps_go_on_where_they_were_stopped(tmp_path):

@@ -11,10 +11,11 @@ from jax import lax
 from sparsejax.compiler.graph.edit import Edit, is_float, made
 from sparsejax.compiler.graph.graph import Node, Value
 from sparsejax.compiler.nodes.cached_attention import CachedAttention
+from sparsejax.compiler.nodes.masks import mask_rows
 from sparsejax.compiler.nodes.pairs import Layout, Operand
 from sparsejax.compiler.nodes.primitive import Primitive, equations
 from sparsejax.compiler.nodes.rows import Rows, farthest, sources_of
-from sparsejax.compiler.nodes.scores import Told, mask_rows
+from sparsejax.compiler.nodes.scores import Told
 
 
 class Kept(NamedTuple):

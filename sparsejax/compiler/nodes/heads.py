@@ -1,6 +1,6 @@
 """Attention told in a graph: a softmax between two products of computed arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,57 @@ from sparsejax.compiler.graph.images import MIN_ROWS
 from sparsejax.compiler.nodes.affine import Affine, factor_of
 from sparsejax.compiler.nodes.attention import Attention
 from sparsejax.compiler.nodes.cache import is_kept, of_one_query
+from sparsejax.compiler.nodes.masks import mask_rows
 from sparsejax.compiler.nodes.op import Rules
 from sparsejax.compiler.nodes.pairs import ONE, Layout, is_product, layouts, values_of
+from sparsejax.compiler.nodes.primitive import Primitive
 from sparsejax.compiler.nodes.reshape import Reshape
-from sparsejax.compiler.nodes.rows import Found, Rows, leading_ones
-from sparsejax.compiler.nodes.scores import Told, mask_rows, scores_before
-from sparsejax.compiler.nodes.softmax import Softmax
+from sparsejax.compiler.nodes.rows import MOST_MOVES, Found, Rows, leading_ones
+from sparsejax.compiler.nodes.sampled import functions_to
+from sparsejax.compiler.nodes.scores import Told, scores_before
+from sparsejax.compiler.nodes.softmax import Softmax, is_softmax
 from sparsejax.compiler.nodes.transpose import Transpose
+
+
+def turn_softmax(edit: Edit, node: Node) -> bool:
+    """A softmax along any other axis than the last, between two products: its axis comes last."""
+    if _weights(edit, node.outputs[0]) is None:
+        return False
+    for x, axis in _softmaxes(edit, node):
+        rank = len(x.shape)
+        order = (*(other for other in range(rank) if other != axis), axis)
+        turned = [x.shape[place] for place in order]
+        last = made(Transpose(order), [x], turned)
+        weights = made(Softmax(rank - 1), last.outputs, turned)
+        back = Transpose(tuple(order.index(place) for place in range(rank)))
+        return edit.replace(node, last, weights, made(back, weights.outputs, x.shape))
+    return False
+
+
+def _softmaxes(edit: Edit, node: Node) -> Iterator[tuple[Value, int]]:
+    """What a node makes the softmax of, along any axis but the last, if a product is behind it."""
+    shape = node.outputs[0].shape
+    if isinstance(node.op, Softmax):
+        if node.op.axis < len(shape) - 1 and _after_product(edit, node.inputs[0]):
+            yield node.inputs[0], node.op.axis
+        return
+    for function in functions_to(edit, node):
+        x, axis = function.source, function.axis
+        inside = x.shape == shape and 0 <= axis < len(shape) - 1
+        if inside and _after_product(edit, x) and is_softmax(function):
+            yield x, axis
+
+
+def _after_product(edit: Edit, value: Value) -> bool:
+    """Is a product of computed arrays a few steps back?"""
+    values = {value}
+    for _ in range(MOST_MOVES):
+        nodes = [edit.writer[v] for v in values if v in edit.writer]
+        if any(map(is_product, nodes)):
+            return True
+        followed = [n for n in nodes if isinstance(n.op, Primitive | Transpose | Reshape)]
+        values = {v for n in followed for v in n.inputs if v.constant is None}
+    return False
 
 
 def to_attention(edit: Edit, node: Node) -> bool:
@@ -173,4 +217,4 @@ def _in_order(heads: Node, split: dict[Any, int], order: Sequence[Any]) -> list[
     return [parts, made(turn, parts.outputs, [split[axis] for axis in order])]
 
 
-RULES = Rules(sampled=(to_attention,))
+RULES = Rules(sampled=(turn_softmax, to_attention))

@@ -78,6 +78,19 @@ def groups_of_one_head(p, x, cache, at):
     return out.reshape(x.shape) @ p["o"], cache
 
 
+def keys_before_heads(p, x, cache, at):
+    """Scores (batch, query, key, head, 1), as in Qwen 3 of bonsai; the mask is a row a sequence."""
+    q = heads(x @ p["q"])[..., None, :]
+    k, v = cache = tuple(
+        added(c, heads(x @ p[name]), at, 1) for c, name in zip(cache, "kv", strict=True)
+    )
+    scores = jnp.einsum("btkgh,bskh->btskg", q, k) / 2
+    seen = jnp.broadcast_to(jnp.arange(LENGTH) <= at, (BATCH, 1, LENGTH))
+    weights = jax.nn.softmax(jnp.where(seen[..., None, None], scores, -1e30), axis=2)
+    out = jnp.einsum("btskg,bskh->btkgh", weights, v)
+    return out.reshape(x.shape) @ p["o"], cache
+
+
 def by_heads(p, x, cache, at):
     """A cache (batch, heads, length, size)."""
     q, k, v = (heads(x @ p[name]).swapaxes(1, 2) for name in "qkv")
@@ -150,6 +163,7 @@ STEPS = {
     "one sequence": (one_sequence, (X[0], tuple(c[0] for c in CACHE), AT), True),
     "one head of keys": (one_head_of_keys, (X, ONE_HEAD, AT), True),
     "groups of one head": (groups_of_one_head, (X, ONE_HEAD, AT), True),
+    "keys before heads": (keys_before_heads, (X, CACHE, AT), True),
     "by heads": (by_heads, (X, HEAD_MAJOR, AT), True),
     "interleaved": (interleaved, (X, CACHE, AT), True),
     "linen": (of_linen(), (X, CACHE, AT), True),

@@ -52,6 +52,7 @@ from sparsejax.masks.prune_and_grow import resize as resize
 from sparsejax.masks.prune_and_grow import start as start
 from sparsejax.masks.transforms import chain as chain
 from sparsejax.masks.transforms import every as every
+from sparsejax.memory import keep_freed_memory as keep_freed_memory
 from sparsejax.ops.depthwise import depthwise_conv2d as depthwise_conv2d
 from sparsejax.ops.sparse_matmul import spmm as spmm
 from sparsejax.patterns import NM as NM

@@ -60,6 +60,7 @@ def main(demo: Demo) -> None:
     """Run what is left to do and write the report; exits with 130 after Ctrl-C."""
     demo, console, started = demo.sized(), Console(), time.perf_counter()
     demo = prepare(demo)
+    sj.keep_freed_memory()
     # A run that goes on after Ctrl-C need not compile again.
     jax.config.update("jax_compilation_cache_dir", str((demo.output / "checkpoint/xla").absolute()))
     console.print("Two trainings, then timing.")

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import jax
 
+import sparsejax as sj
 from experiments.runs.cores import bind, usable_cores
 from experiments.runs.records import WORK, Store, claim, commit, slug
 from experiments.runs.table import Interrupted, Job, Paper, Setting
@@ -75,6 +76,7 @@ def place_of(*, smoke: bool, data: Path | None) -> Place:
 
 def run_task(task: Task, place: Place, report: Report) -> dict:
     """The result of one task, from its checkpoint if there is one."""
+    sj.keep_freed_memory()
     # Rows of one net share most programs, and a run that goes on has all of them.
     jax.config.update("jax_compilation_cache_dir", str((WORK / "xla").absolute()))
     folder = place.checkpoints(task)

@@ -1,9 +1,8 @@
 """What was found for one shape of a function holds for shapes of about its size."""
 
-import ctypes
 import threading
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sparsejax.compiler.build import build
 from sparsejax.compiler.court import Court
@@ -13,6 +12,7 @@ from sparsejax.compiler.nodes.control import graphs
 from sparsejax.compiler.regions.split import split
 from sparsejax.compiler.reports.verdict import Verdict
 from sparsejax.compiler.shelf import Shelf
+from sparsejax.memory import give_memory_back
 
 # Of all functions one is timed at a time: others would disturb it, and each takes memory for the
 # weights that XLA is to multiply by.
@@ -68,7 +68,7 @@ class Precedents:
             apart = {i: reasons[n] for i, n in enumerate(nodes) if n in reasons and n not in before}
             given = {calls.index(region): reason for region, reason in verdict.given.items()}
             self._found[key] = Precedent(kinds, apart, given, verdict._replace(given={}))
-            _give_memory_back()
+            give_memory_back()
             return court, verdict
 
 
@@ -98,10 +98,3 @@ def _nodes(graph: Graph) -> list[Node]:
 
 def _kinds(graph: Graph) -> list[str]:
     return [node.op.name for node in _nodes(graph)]
-
-
-def _give_memory_back() -> None:
-    """glibc keeps what was freed, of each thread; other libraries need no telling."""
-    trim: Any = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)

@@ -11,7 +11,7 @@ import sparsejax
 from sparsejax.plans.plan import PATTERNS
 
 LAYERS = [
-    {"tree", "text", "doors", "arrays", "html_pages", "_xla_ops"},
+    {"tree", "text", "doors", "arrays", "html_pages", "memory", "_xla_ops"},
     {"deploy", "threshold", "top_k"},
     {"patterns"},
     {"plans"},

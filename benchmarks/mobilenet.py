@@ -1,6 +1,7 @@
 """MobileNet-v1 on one core: forward 1.0/224, batch 1, and a training step of 0.5/32, batch 64.
 
     python -m benchmarks.mobilenet --json FILE
+    python -m benchmarks.mobilenet --keep      freed memory is kept, for all of them
 
 Both dense baselines stand beside ours: flax as written, and the same model with its depthwise
 convolutions as shifted multiply-adds. All are jitted, run in turns on one core, and give equal
@@ -36,13 +37,17 @@ def main() -> None:
     parser.add_argument("--json", help="file for the results")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--smoke", action="store_true", help="small images, few repeats")
+    parser.add_argument("--keep", action="store_true", help="as sj.keep_freed_memory() has it")
     options = parser.parse_args()
+    if options.keep and not sj.keep_freed_memory():
+        parser.error("--keep needs glibc")
     size, repeats = (32, 3) if options.smoke else (224, options.repeats)
     results = {"forward": forward(size, repeats), "training step": training_step(repeats)}
     for name, rows in results.items():
         show(name, rows)
     if options.json:
         machine = {"cpu": cpu_name(), "cores": 1, "jax": jax.__version__, "repeats": repeats}
+        machine |= {"kept": options.keep}
         with open(options.json, "w") as file:
             json.dump({"machine": machine, **results}, file, indent=1)
 

@@ -20,8 +20,8 @@ than a GPU, and whether pruning or another compiler changes what leaks is our qu
 paper's. Its latency is that of a GPU, where group convolutions were faster than depthwise ones: it
 is not expected to hold here.
 
-Cost: 8 minutes on one core for what the program tells, 30 for times, on a machine that does nothing
-else, and 6 trainings of 90 s. Expected: the program tells more than times, pruning changes neither,
+Cost: 8 minutes on one core for what the program tells, 30 for times, during which nothing else may
+run, and 6 trainings of 90 s. Expected: the program tells more than times, pruning changes neither,
 and a whole network that is one call tells nothing but its times.
 """
 

@@ -88,10 +88,11 @@ class CrossAttentionProjector(nnx.Module):
         if query is None and self.query is None:
             raise ValueError("This projector has no query of its own: call it with query=.")
         if query is None:
-            query = jnp.broadcast_to(self.query[...], (len(x), *self.query.shape))  # type: ignore[index, union-attr]
+            query = self.query[...][None]  # type: ignore[index]
         pixels = nnx.relu(self.norm(self.conv(x))) + self.positions[...]
         pixels = pixels.reshape(len(x), -1, x.shape[-1])
         queries = self._heads(self.to_queries(nnx.relu(self.from_query(query))))
+        queries = jnp.broadcast_to(queries, (len(x), *queries.shape[1:]))
         scale = self.sharpness * queries.shape[-1] ** -0.5
         tokens = jax.nn.dot_product_attention(
             queries,
@@ -99,7 +100,8 @@ class CrossAttentionProjector(nnx.Module):
             self._heads(self.to_values(pixels)),
             scale=scale,
         )
-        tokens = self.token_norm(self.to_tokens(tokens.reshape(query.shape)))
+        tokens = tokens.reshape(*tokens.shape[:2], -1)
+        tokens = self.token_norm(self.to_tokens(tokens))
         return tokens + self.narrow(nnx.relu(self.widen(tokens)))
 
     def _heads(self, tokens: Array) -> Array:

@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
@@ -69,4 +70,17 @@ def test_a_term_of_strength_0_adds_nothing():
 
 def test_rows_differ_by_one_term():
     assert list(TERMS) == ["CE", "+ KD", "+ spatial", "+ frequency", "+ TPP"]
-    assert [student(name).sparsity for name in STUDENTS] == [0.0, 0.8, 0.9]
+    for term in TERMS:
+        assert [student(name, term).sparsity for name in STUDENTS] == [0.0, 0.8, 0.9]
+
+
+def test_projectors_learn_at_a_tenth_of_the_student_s_rate():
+    assert student("dense", "+ KD").method is not student("dense", "+ TPP").method
+    params = {
+        "student": {"kernel": np.ones((4, 4), np.float32)},
+        "features": {"kernel": np.ones(4)},
+    }
+    tx = student("dense", "+ TPP").method(optax.sgd(1.0), None)
+    updates, _ = tx.update(jax.tree.map(np.ones_like, params), tx.init(params), params)
+    np.testing.assert_allclose(updates["student"]["kernel"], -1.0)
+    np.testing.assert_allclose(updates["features"]["kernel"], -0.1, rtol=1e-6)

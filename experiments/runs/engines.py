@@ -16,6 +16,7 @@ import sparsejax as sj
 from experiments.runs.cores import bind, usable_cores
 from experiments.runs.records import WORK, Store, claim, commit, slug
 from experiments.runs.table import Interrupted, Job, Paper, Setting
+from sparsejax.memory import give_memory_back
 
 Report = Callable[[int, int, Mapping[str, float]], None]
 
@@ -84,7 +85,9 @@ def run_task(task: Task, place: Place, report: Report) -> dict:
     try:
         return task.setting.run(job)
     finally:
-        jax.clear_caches()  # a sweep of many tasks would keep all their programs
+        # A sweep of many tasks would keep all their programs, and the memory of the largest.
+        jax.clear_caches()
+        give_memory_back()
 
 
 def work(

@@ -14,8 +14,8 @@ through the teacher's last two blocks (TPP, teacher parameter perception). The e
 and the late 2x2, 12.25 times fewer pixels than the paper's, so that strengths are that much larger.
 Projectors learn at a tenth of the student's rate (the paper's LAMB has a rate for each layer): at
 its own, the features through the teacher's blocks did not train.
-Cost: a teacher of about 8 minutes, 18 trainings of one, 9 of four and 18 of eight on one core of a
-2.5 GHz Xeon (an estimate): projectors to a teacher of full width cost more than the student.
+Cost: a teacher of 2 minutes, 18 trainings of one, 9 of three and 18 of four to five on one core of
+a Zen 5: projectors to a teacher of full width cost more than the student.
 Expected: each term helps or does no harm, to masked students no less than to dense ones.
 
 The authors' ablation could not be recovered, so that no number of theirs stands beside its rows;

@@ -56,8 +56,7 @@ def planned(given: Given) -> sj.Plan:
 def planned_by_outputs(given: Given) -> sj.Plan:
     """The plan whose layers' outputs change least on some training images."""
     apply, tree = _function(given.network)
-    whole = _even(given, sj.allocate.uniform, 0.0)
-    seen = sj.post.calibrate(apply, tree, whole, [jnp.asarray(given.images)])
+    seen = sj.post.calibrate(apply, tree, unpruned(given), [jnp.asarray(given.images)])
     return _planned(given, sj.budgets.output_error(seen))
 
 
@@ -120,9 +119,9 @@ class WithinMilliseconds:
         network, accuracy = Compress(dense, self.pretraining).pretrained(job)
         dataset, table = self.pretraining.data(job.data), load_table()
         images = standardize_like(dataset.train_images)(dataset.train_images[:SEEN])
-        whole = unpruned(Given(network, table, 0.0, images))
-        limit = self.fraction * milliseconds(table, whole)
-        plan = self.spread(Given(network, table, limit, images))
+        given = Given(network, table, 0.0, images)
+        limit = self.fraction * milliseconds(table, unpruned(given))
+        plan = self.spread(given._replace(limit=limit))
         chosen = {leaf.path: leaf.sparsity for leaf in plan.leaves}
         second = dataclasses.replace(
             self.pretraining,

@@ -140,7 +140,7 @@ def _biased_mask(
 
 
 def _unrepeated(edit: Edit, value: Value, rank: int) -> tuple[Value, list[int]] | None:
-    """What a mask is repeated from, and its sizes along the axes of the scores."""
+    """What a mask is repeated from, and its sizes along the axes that it is repeated to."""
     node = edit.writer.get(value)
     if node is not None and isinstance(node.op, Primitive) and node.op.name == "broadcast_in_dim":
         dims = [int(d) for d in node.op.equation.params["broadcast_dimensions"]]

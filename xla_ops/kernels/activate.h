@@ -33,10 +33,10 @@ constexpr bool in_step(Function function) {
          function == Function::kGeluTanh;
 }
 
-// The function of U vectors, each of which may be made in its place.
+// The function of U vectors that are so many floats apart, which may be made in their place.
 template <Function function, int U>
-SPARSEJAX_INLINE void apply_in_step(const float* const (&x)[U], float* const (&out)[U]) {
-  const auto value = [&](int u) { return load<Vec>(x[u]); };
+SPARSEJAX_INLINE void apply_in_step(const float* x, int64_t apart, float* out) {
+  const auto value = [=](int u) { return load<Vec>(x + u * apart); };
   Vec below[U];
 #pragma GCC unroll 8
   for (int u = 0; u < U; u++)
@@ -45,7 +45,7 @@ SPARSEJAX_INLINE void apply_in_step(const float* const (&x)[U], float* const (&o
 #pragma GCC unroll 8
   for (int u = 0; u < U; u++) {  // read once more: registers are scarce
     const Vec above = function == Function::kSigmoid ? splat<Vec>(1.f) : value(u);
-    store(out[u], above / below[u]);
+    store(out + u * apart, above / below[u]);
   }
 }
 

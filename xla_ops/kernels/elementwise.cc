@@ -3,6 +3,7 @@
 #include "kernels/elementwise.h"
 
 #include "kernels/activate.h"
+#include "kernels/product.h"
 #include "simd/transpose.h"
 
 namespace sparsejax::SPARSEJAX_TARGET {
@@ -20,30 +21,51 @@ SPARSEJAX_INLINE void map(const F& f, const Value& value, int64_t n, float* out)
   for (; i < n; i += kLanes) store(out + i, f(value(i)));
 }
 
+// A group: vectors that are made in step, as one alone would wait for itself.
+constexpr int64_t kGroup = kWasm ? 2 : 4, kGroupFloats = kGroup * kLanes;
+
+struct Groups {
+  int64_t apart;        // floats from a group's vector to its next
+  int64_t count, step;  // groups in a row, floats from one to the next
+  int64_t rows, pitch;
+};
+
+using MadeInStep = void(const Groups&, const float* x, float* out);
+
+// So many floats apart, or groups.apart where 0.
+template <Function function, int64_t kApart>
+void in_step_rows(const Groups& groups, const float* x, float* out) {
+  const int64_t apart = kApart > 0 ? kApart : groups.apart;
+  const int64_t step = kApart > 0 ? kGroup * kApart : groups.step;
+  for (int64_t row = 0; row < groups.rows; row++, x += groups.pitch, out += groups.pitch)
+    for (int64_t at = 0; at < groups.count * step; at += step)
+      apply_in_step<function, kGroup>(x + at, apart, out + at);
+}
+
 struct Activate {
   const ActivationCall& activation;
   const float* x;
   int64_t n, rows, pitch;
   float* out;
-  // Four vectors in step, of whatever rows: a row alone may have one, which would wait for itself.
-  template <Function function>
-  void all_in_step() const {
-    float spare[kLanes] = {};
-    for (int64_t row = n > 0 ? 0 : rows, i = 0; row < rows;) {
-      const float* from[4] = {spare, spare, spare, spare};
-      float* to[4] = {spare, spare, spare, spare};
-      for (int u = 0; u < 4 && row < rows; u++) {
-        from[u] = x + row * pitch + i;
-        to[u] = out + row * pitch + i;
-        i += kLanes;
-        if (i >= n) row++, i = 0;
-      }
-      apply_in_step<function, 4>(from, to);
+  // What is left of a row behind whole groups is in step with that of others.
+  void all_in_step(MadeInStep& near, MadeInStep& far) const {
+    const int64_t beside = (n + kLanes - 1) / kGroupFloats * kGroupFloats;
+    near({kLanes, beside / kGroupFloats, kGroupFloats, rows, pitch}, x, out);
+    if (beside >= n) return;
+    const int64_t left = (n - beside + kLanes - 1) / kLanes, together = rows / kGroup;
+    far({pitch, left, kLanes, together, kGroup * pitch}, x + beside, out + beside);
+    for (int64_t at = together * kGroup * pitch + beside; at < rows * pitch; at += pitch) {
+      alignas(4 * kLanes) float held[kGroupFloats] = {};
+      for (int64_t u = 0; u < left; u++) store(held + u * kLanes, load<Vec>(x + at + u * kLanes));
+      near({kLanes, 1, 0, 1, 0}, held, held);
+      for (int64_t u = 0; u < left; u++) store(out + at + u * kLanes, load<Vec>(held + u * kLanes));
     }
   }
   template <Function function>
   void run() const {
-    if constexpr (in_step(function)) return all_in_step<function>();
+    constexpr int64_t beside = kWasm ? 0 : kLanes;  // one copy: its modules are to be small
+    if constexpr (in_step(function))
+      return all_in_step(in_step_rows<function, beside>, in_step_rows<function, 0>);
     const Vec low = splat<Vec>(activation.low), high = splat<Vec>(activation.high);
     for (int64_t at = 0; at < rows * pitch; at += pitch)
       map<2>([=](Vec v) { return apply<function, Vec>(v, low, high); },

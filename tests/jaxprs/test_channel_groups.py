@@ -135,14 +135,22 @@ TOWARDS = {  # name: (widths of a and b, what lies between them, the free groups
         lambda h: jax.lax.cond(h.sum() > 0, jnp.sin, lambda h: h[:, ::1] * 2, h),
         {(6, "a.1 b.0")},
     ),
+    "every other": ((6, 3), lambda h: h[:, ::2], {(3, "a.1*2 b.0")}),
+    "every third behind the first": ((9, 3), lambda h: h[:, 1::3], {(3, "a.1*3 b.0")}),
+    "every other of a part": ((9, 3), lambda h: h[:, 3:8:2], {(2, "a.1"), (3, "a.1*2 b.0")}),
+    "interleaved pairs": (
+        (6, 6),
+        lambda h: jnp.stack([-h[:, 1::2], h[:, ::2]], -1).reshape(h.shape) + h,
+        {(3, "a.1*2 b.0*2")},
+    ),
     # What looks at the order of channels keeps them.
+    "one block that is not whole": ((7, 4), lambda h: h[:, ::2], set()),
     "constant": ((6, 6), lambda h: h * jnp.arange(6.0), set()),
     "cumulative sum": ((6, 6), lambda h: jnp.cumsum(h, -1), set()),
     "sorted": ((6, 6), lambda h: jnp.sort(h, -1), set()),
     "gathered": ((6, 6), lambda h: h[:, jnp.array([1, 0, 2, 3, 5, 4])], set()),
     "flipped": ((6, 6), lambda h: h[:, ::-1], set()),
     "index": ((6, 6), lambda h: h * jnp.argmax(h, -1, keepdims=True), set()),
-    "every other": ((6, 3), lambda h: h[:, ::2], set()),
     "rolled": ((6, 6), lambda h: jnp.roll(h, 1, -1) + h, None),
     "rolled far": ((60, 60), lambda h: jnp.roll(h, 1, -1) + h, set()),
     "rows that overlap": (
@@ -220,6 +228,22 @@ def test_a_scan_over_stacked_layers_keeps_the_layers():
     f = lambda p, x: jax.lax.scan(layer, x, p)[0]
     assert free(f, params, X) == {(6, "d.1 u.2")}
     check_any_order(f, params, X)
+
+
+def test_experts_lose_the_same_channels():
+    params = {"up": normal(2, 4, 6), "gate": normal(2, 4, 6), "down": normal(2, 6, 4)}
+    params["out"] = normal(4, 3)
+
+    def f(p, x, sizes):
+        own = lambda x, name: jax.lax.ragged_dot(x, p[name], sizes)
+        return own(jax.nn.silu(own(x, "gate")) * own(x, "up"), "down") @ p["out"]
+
+    rows, sizes = normal(5, 4), np.array([3, 2])
+    assert free(f, params, rows, sizes) == {
+        (6, "down.1 gate.2 up.2"),
+        (4, "down.2 out.0"),
+    }
+    check_any_order(f, params, rows, sizes)
 
 
 def test_tied_embeddings_and_lookups():

@@ -233,6 +233,37 @@ def test_a_plan_keeps_the_channels_of_most_magnitude():
     assert small.widths["pw/kernel"] == 6
 
 
+ROWS = {"up": normal(3, 4, 6), "up_bias": normal(6), "down": normal(3, 6, 4), "out": normal(4, 8)}
+
+
+def experts(p, x, sizes, act=jax.nn.relu):
+    """Experts of rows in order, and a turn of neighbouring pairs as rotary positions are."""
+    own = lambda x, name: jax.lax.ragged_dot(x, p[name], sizes)
+    h = own(act(own(x, "up") + p["up_bias"]), "down") @ p["out"]
+    turned = jnp.stack([-h[:, 1::2], h[:, ::2]], -1).reshape(h.shape)
+    return (h * 0.6 + turned * 0.8) @ p["out"].T
+
+
+def test_experts_and_turned_pairs_are_cut():
+    x, sizes = normal(7, 4), np.array([2, 4, 1])
+    keep = {"up": np.arange(6) % 3 != 0, "out": np.arange(4) != 1}
+    small = sj.shrink(experts, ROWS, x, sizes, keep=keep)
+    assert jax.tree.map(np.shape, small.params) == {
+        "up": (3, 4, 4), "up_bias": (4,), "down": (3, 4, 4), "out": (4, 6)
+    }  # fmt: skip
+    zeros = masked(sj.channel_groups(experts, ROWS, x, sizes), ROWS, keep)
+    for own in (sizes, np.array([0, 3, 4])):
+        expected = jax.jit(experts)(zeros, x, own)
+        assert distance(small.apply(small.params, x, own), expected) < 1e-5
+    grads = jax.grad(lambda p: (small.apply(p, x, sizes) ** 2).sum())(small.params)
+    wide = jax.grad(lambda p: (experts(p, x, sizes) ** 2).sum())(zeros)
+    assert distance(grads["down"], wide["down"][:, keep["up"]]) < 1e-5
+    masks = column_masks([0, 1], {**ROWS, "up_bias": np.zeros(6, np.float32)}, "up")
+    with pytest.warns(sj.SparsityWarning, match="pruned channels of up, because of `ragged_dot"):
+        kept = sj.shrink(lambda *own: experts(*own, jax.nn.sigmoid), ROWS, x, sizes, keep=masks)
+    assert kept.widths["up"] == 6  # as sigmoid(0) is a half
+
+
 def test_scans_attention_and_remat_are_cut():
     layers = {
         "q": normal(2, 8, 8),

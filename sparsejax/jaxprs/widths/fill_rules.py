@@ -21,6 +21,7 @@ from sparsejax.jaxprs.widths.fills import (
 from sparsejax.jaxprs.widths.folding import Owed, of_product
 from sparsejax.jaxprs.widths.held import kept
 from sparsejax.jaxprs.widths.program import Step
+from sparsejax.jaxprs.widths.rules import numbers_of
 
 Rule = Callable[[Removal, Step, list[Fill]], list[Fill]]
 
@@ -111,9 +112,12 @@ def _pad(removal: Removal, step: Step, fills: list[Fill]) -> list[Fill]:
 
 
 def _slice(removal: Removal, step: Step, fills: list[Fill]) -> list[Fill]:
-    starts, stops = (step.equation.params[f"{end}_indices"] for end in ("start", "limit"))
+    params = step.equation.params
+    strides = params["strides"] or (1,) * len(step.operands[0].axes)
+    ends = zip(params["start_indices"], params["limit_indices"], strides, strict=True)
+    taken = [slice(*own) for own in ends]
     size = lambda axis: removal.spans.size(step.operands[0].axes[axis])
-    along = lambda axis: vector(fills[0], axis, size(axis))[starts[axis] : stops[axis]]
+    along = lambda axis: vector(fills[0], axis, size(axis))[taken[axis]]
     return [removal.fill(step.results[0], along)]
 
 
@@ -139,7 +143,7 @@ def _gather(removal: Removal, step: Step, fills: list[Fill]) -> list[Fill]:
 
 
 def _dot(removal: Removal, step: Step, fills: list[Fill]) -> list[Fill]:
-    (contracted, batch) = step.equation.params["dimension_numbers"]
+    (contracted, batch), groups = numbers_of(step.equation)
 
     def own(side: int, axis: int) -> Vector:
         return vector(fills[side], axis, removal.spans.size(step.operands[side].axes[axis]))
@@ -152,8 +156,8 @@ def _dot(removal: Removal, step: Step, fills: list[Fill]) -> list[Fill]:
     sources: list[list[tuple[int, int]]] = [
         [(side, axis) for side, axis in enumerate(pair)] for pair in zip(*batch, strict=True)
     ]
-    for side, value in enumerate(step.operands):
-        used = (*contracted[side], *batch[side])
+    for side, value in enumerate(step.operands[:2]):
+        used = (*contracted[side], *batch[side], *(groups if side else ()))
         sources += [[(side, axis)] for axis in range(len(value.axes)) if axis not in used]
 
     def along(place: int) -> Vector:
@@ -262,6 +266,7 @@ RULES: dict[str, Rule] = {
     ],
     "gather": _gather,
     "pad": _pad,
+    "ragged_dot_general": _dot,
     "slice": _slice,
     "split": _split,
     "stack": lambda removal, step, fills: [_stacked(removal, step, fills)],

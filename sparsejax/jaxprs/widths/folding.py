@@ -59,6 +59,8 @@ def of_product(
             return None
         matrix = np.moveaxis(weights, contracted[side][0], 0)
         axis = 0 if side == 0 else len(step.operands[0].axes) - 1
+    elif step.equation.primitive.name != "conv_general_dilated":
+        return None
     else:
         layout = params["dimension_numbers"]
         padded = any(end for pair in params["padding"] for end in pair)

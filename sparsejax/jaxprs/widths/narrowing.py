@@ -57,10 +57,16 @@ def shape(removal: Removal, value: Value) -> tuple[int, ...]:
 
 
 def _slice(removal: Removal, step: Step) -> dict[str, Any]:
-    axes, params = step.operands[0].axes, step.equation.params
-    moved = lambda place, span: int(stays(removal, span)[:place].sum())
-    names = ("start_indices", "limit_indices")
-    return {name: tuple(map(moved, params[name], axes)) for name in names}
+    params, (operand,), (result,) = step.equation.params, step.operands, step.results
+    strides = params["strides"] or (1,) * len(operand.axes)
+    starts, limits = [], []
+    for span, new, start, stride in zip(
+        operand.axes, result.axes, params["start_indices"], strides, strict=True
+    ):
+        within = start % stride  # of a block, which stays or goes
+        starts.append(int(stays(removal, span)[: start - within].sum()) + within)
+        limits.append(starts[-1] + max((width(removal, new) - 1) * stride + 1, 0))
+    return {"start_indices": tuple(starts), "limit_indices": tuple(limits)}
 
 
 def _split(removal: Removal, step: Step) -> dict[str, Any]:

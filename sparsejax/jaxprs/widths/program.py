@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from sparsejax.jaxprs.calls import body_of
+from sparsejax.jaxprs.products import PRODUCTS
 from sparsejax.jaxprs.read import walk
-from sparsejax.jaxprs.widths.rules import RULES, Axes, freeze, fresh, unify, unknown
+from sparsejax.jaxprs.widths.rules import RULES, Axes, freeze, fresh, numbers_of, unify, unknown
 from sparsejax.jaxprs.widths.spans import Spans
 
 CUSTOM_JVP = "custom_jvp_call"
@@ -111,14 +112,14 @@ class Reader:
     def _note_made(self, equation: Any, operands: list[Value]) -> None:
         """The outputs of a product of params with data are what the params make, and look-ups."""
         name, params = equation.primitive.name, equation.params
-        if name == "conv_general_dilated" and operands[1].leaves:
+        if name == "conv_general_dilated":
             self._make(operands[1], [params["dimension_numbers"].rhs_spec[0]])
         elif name == "gather" and operands[0].leaves:
             self._make(operands[0], range(len(operands[0].axes)))
-        elif name == "dot_general" and (operands[0].leaves is None) != (operands[1].leaves is None):
+        elif name in PRODUCTS and (operands[0].leaves is None) != (operands[1].leaves is None):
             side = int(operands[0].leaves is None)
-            contracted, batch = params["dimension_numbers"]
-            used = (*contracted[side], *batch[side])
+            (contracted, batch), groups = numbers_of(equation)
+            used = (*contracted[side], *batch[side], *(groups if side else ()))
             rank = len(operands[side].axes)
             self._make(operands[side], [axis for axis in range(rank) if axis not in used])
 

@@ -128,9 +128,21 @@ def _slice(spans: Spans, equation: Any, operands: Sequence[Axes]) -> list[Axes]:
         if stride == 1:
             result.append(spans.range(span, start, stop))
         else:
-            spans.freeze(span)
-            result.append(spans.new(-(-(stop - start) // stride), spans.because))
+            result.append(_every(spans, span, stride, start, stop))
     return [tuple(result)]
+
+
+def _every(spans: Spans, span: int, stride: int, start: int, stop: int) -> int:
+    """One position of each block of as many as the stride is: blocks stay or go."""
+    first, count = start - start % stride, -(-(stop - start) // stride)
+    if first + count * stride > spans.size(span):
+        spans.freeze(span)
+        return spans.new(count, spans.because)
+    blocks, within = spans.divided(
+        spans.range(span, first, first + count * stride), (count, stride)
+    )
+    spans.freeze(within)
+    return blocks
 
 
 def _split(spans: Spans, equation: Any, operands: Sequence[Axes]) -> list[Axes]:
@@ -234,15 +246,33 @@ def _convolution(spans: Spans, equation: Any, operands: Sequence[Axes]) -> list[
     return [tuple(result)]
 
 
+def numbers_of(equation: Any) -> tuple[Any, Sequence[int]]:
+    """What a product contracts and shares, and the right's axes of groups, one of a row."""
+    if (ragged := equation.params.get("ragged_dot_dimension_numbers")) is None:
+        return equation.params["dimension_numbers"], ()
+    return ragged.dot_dimension_numbers, ragged.rhs_group_dimensions
+
+
 def _dot(spans: Spans, equation: Any, operands: Sequence[Axes]) -> list[Axes]:
-    (contracted, batch), (left, right) = equation.params["dimension_numbers"], operands
+    ((contracted, batch), groups), (left, right, *_) = numbers_of(equation), operands
     for pair in (*zip(*contracted, strict=True), *zip(*batch, strict=True)):
         spans.unify(left[pair[0]], right[pair[1]])
+    used = (*contracted[0], *batch[0]), (*contracted[1], *batch[1], *groups)
     free = [
-        [axis for i, axis in enumerate(axes) if i not in (*summed, *shared)]
-        for axes, summed, shared in zip(operands, contracted, batch, strict=True)
+        [axis for i, axis in enumerate(axes) if i not in own]
+        for axes, own in zip((left, right), used, strict=True)
     ]
     return [(*(left[i] for i in batch[0]), *free[0], *free[1])]
+
+
+def _ragged_dot(spans: Spans, equation: Any, operands: Sequence[Axes]) -> list[Axes]:
+    """Rows and groups keep their order; where rows are summed, as in a gradient, all do."""
+    left, right, sizes = operands
+    rows = equation.params["ragged_dot_dimension_numbers"].lhs_ragged_dimensions
+    if not (groups := numbers_of(equation)[1]):
+        return unknown(spans, equation, operands)
+    freeze(spans, [*sizes, *(left[i] for i in rows), *(right[i] for i in groups)])
+    return _dot(spans, equation, operands)
 
 
 def _stack(spans: Spans, equation: Any, operands: Sequence[Axes]) -> list[Axes]:
@@ -285,6 +315,7 @@ RULES: dict[str, Rule] = {
     "gather": _gather,
     "iota": _iota,
     "pad": _pad,
+    "ragged_dot_general": _ragged_dot,
     "rev": _along(lambda equation: equation.params["dimensions"]),
     "slice": _slice,
     "sort": _along(lambda equation: (equation.params["dimension"],)),

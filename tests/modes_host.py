@@ -213,6 +213,7 @@ OUTSIDE = {
     **dict.fromkeys(["most_forgotten", "KeptExamples"], "NumPy only"),
     **dict.fromkeys(["KerasOptimizer", "keras_params"], "Keras runs it in its own modes"),
     **dict.fromkeys(["checkpoint", "Checkpoints"], "reads and writes files"),
+    "keep_freed_memory": "a setting of glibc",
     "plot": "matplotlib only",
     "Stacked": "a rule of the plan, in Python; tests/patterns/test_stacked.py traces its layers",
 }

@@ -6,9 +6,10 @@
 Both dense baselines stand beside ours: flax as written, and the same model with its depthwise
 convolutions as shifted multiply-adds. All are jitted, run in turns on one core, and give equal
 outputs before they are timed: gradients on the closest of eight batches, as a ReLU whose input is
-within rounding of zero goes either way, and one alone moves them by up to a hundredth. A turn is one call to warm the caches and three that count. Times are
-medians in milliseconds, on the wall and of the process's CPU, which others' load disturbs less;
-speed-ups are medians of the ratios within a turn.
+within rounding of zero goes either way, and one alone moves them by up to a hundredth. A turn is
+one call to warm the caches and three that count. Times are medians in milliseconds, on the wall and
+of the process's CPU, which others' load disturbs less; speed-ups are medians of the ratios within a
+turn.
 """
 
 import argparse

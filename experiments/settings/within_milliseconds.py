@@ -1,8 +1,7 @@
 """The setting of budgets: how sparsities are spread over the layers within equal milliseconds.
 
 Times are those of `measured/budgets.json`, which
-`python -m experiments.settings.within_milliseconds` measures. Sparsities between those that were
-measured take what lies between their times.
+`python -m experiments.settings.within_milliseconds` measures.
 """
 
 import dataclasses
@@ -82,18 +81,9 @@ def _even(given: Given, allocate: Allocator, sparsity: float) -> sj.Plan:
 def _first_fitting(given: Given, allocate: Allocator) -> sj.Plan:
     for thousandths in range(0, 990, 5):
         plan = _even(given, allocate, thousandths / 1e3)
-        if milliseconds(given.table, plan) <= given.limit:
+        if given.table.milliseconds_of(plan) <= given.limit:
             return plan
     raise ValueError(f"{allocate.__name__} is never fast enough for {given.limit:.3g} ms.")
-
-
-def milliseconds(table: sj.budgets.LatencyTable, plan: sj.Plan) -> float:
-    """What a plan's network takes by the table, in between its sparsities, too."""
-    micros = [
-        np.interp(leaf.sparsity, *table.layers[leaf.path, str(leaf.pattern)])
-        for leaf in plan.leaves
-    ]
-    return (table.fixed + table.scale * sum(micros)) / 1e3
 
 
 @dataclass(frozen=True)
@@ -120,7 +110,7 @@ class WithinMilliseconds:
         dataset, table = self.pretraining.data(job.data), load_table()
         images = standardize_like(dataset.train_images)(dataset.train_images[:SEEN])
         given = Given(network, table, 0.0, images)
-        limit = self.fraction * milliseconds(table, unpruned(given))
+        limit = self.fraction * table.milliseconds_of(unpruned(given))
         plan = self.spread(given._replace(limit=limit))
         chosen = {leaf.path: leaf.sparsity for leaf in plan.leaves}
         second = dataclasses.replace(
@@ -134,7 +124,7 @@ class WithinMilliseconds:
         _, result = second.train_from(network, job._replace(folder=job.folder / "second"))
         return {
             "accuracy_before": accuracy,
-            "milliseconds": milliseconds(table, plan),
+            "milliseconds": table.milliseconds_of(plan),
             "target": limit,
             "times": f"measured on {table.machine}",
             "sparsities": chosen,

@@ -104,19 +104,17 @@ class LatencyTable:
         """What a plan's network takes by this table.
 
         Raises:
-          KeyError: a leaf's pattern or sparsity is not in the table.
+          KeyError: a leaf is not in the table with its pattern.
         """
         return (self.fixed + self.scale * sum(map(self.microseconds_of, made.leaves))) / 1e3
 
     def microseconds_of(self, leaf: PlanLeaf) -> float:
-        """What a leaf takes at its sparsity."""
-        levels, micros = self._of(leaf)
-        if leaf.sparsity not in levels:
-            raise KeyError(
-                f"The latency table needs {leaf.path} as {leaf.pattern} at {leaf.sparsity}, "
-                f"it has {', '.join(map(str, levels))}; measure it with that sparsity."
-            )
-        return micros[levels.index(leaf.sparsity)]
+        """What a leaf takes at its sparsity.
+
+        Between those that were measured it is what lies between their times, and behind the last
+        of them the time there, which more zeros do not exceed.
+        """
+        return float(np.interp(leaf.sparsity, *self._of(leaf)))
 
     def sparsities_of(self, leaf: PlanLeaf) -> tuple[float, ...]:
         """Those at which the leaf was measured."""

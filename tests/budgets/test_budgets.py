@@ -176,6 +176,13 @@ def test_a_table_is_measured_saved_and_refused_elsewhere(tmp_path, monkeypatch):
         sj.budgets.LatencyTable.load(tmp_path / "table.json")
 
 
+@pytest.mark.parametrize(("sparsity", "micros"), [(0.0, 100), (0.25, 80), (0.7, 40), (0.95, 20)])
+def test_a_table_has_what_lies_between_its_sparsities_by_hand(sparsity, micros):
+    plan = sj.plan(PARAMS, RULES, sparsity=sparsity, allocate=sj.allocate.uniform)
+    expected = (100.0 + 2.0 * (1 + 4 + 2) * micros) / 1e3
+    assert TABLE.milliseconds_of(plan) == pytest.approx(expected)
+
+
 def test_what_is_asked_wrongly_is_said():
     with pytest.raises(ValueError, match=r"parameters needs .* fraction .* got 1.5"):
         sj.budgets.parameters(1.5)

@@ -85,11 +85,11 @@ def test_spreads_take_the_milliseconds_that_they_are_given():
     shapes = jax.eval_shape(lambda: take_apart(build())[1])
     rng = np.random.default_rng(0)
     weights = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), shapes)
-    spent = functools.partial(within_milliseconds.milliseconds, table)
+    spent = table.milliseconds_of
     given = within_milliseconds.Given(SimpleNamespace(params=weights), table, 0.0, np.zeros(()))
     dense = spent(within_milliseconds.unpruned(given))
     planned = within_milliseconds.planned(given._replace(limit=0.6 * dense))
-    assert spent(planned) == pytest.approx(table.milliseconds_of(planned))
+    assert 0.95 <= spent(planned) / (0.6 * dense) <= 1
     for spread in (within_milliseconds.uniform, within_milliseconds.erk):
         plan = spread(given._replace(limit=0.6 * dense))
         assert 0.95 <= spent(plan) / (0.6 * dense) <= 1 and plan.sparsity < 0.99

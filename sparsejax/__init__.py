@@ -36,7 +36,7 @@ from sparsejax.algorithms.sparse_training.sparse_evolution import (
     sparse_evolution as sparse_evolution,
 )
 from sparsejax.algorithms.sparse_training.static_random import static_random as static_random
-from sparsejax.compiler.compiled import compile as compile
+from sparsejax.compiler.entry import compile as compile
 from sparsejax.compiler.files.read import load as load
 from sparsejax.compiler.files.write import save as save
 from sparsejax.jaxprs.accelerate import accelerate as accelerate

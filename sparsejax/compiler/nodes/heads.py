@@ -131,7 +131,7 @@ def _same(shape: Sequence[int], other: Sequence[int]) -> bool:
 
 
 def _sole_reader(edit: Edit, value: Value) -> Node | None:
-    readers = edit.readers.get(value, ())
+    readers = edit.readers.get(value, [])
     alone = len(readers) == 1 and value not in edit.outputs
     return readers[0] if alone and len(readers[0].outputs) == 1 else None  # a callback has none
 

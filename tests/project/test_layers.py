@@ -38,6 +38,7 @@ COMPILER = [
     {"court"},
     {"hand_back", "precedents"},
     {"compiled"},
+    {"entry"},
     {"files"},
     {"__init__"},
 ]

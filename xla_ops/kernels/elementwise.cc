@@ -57,7 +57,7 @@ struct Activate {
     for (int64_t at = together * kGroup * pitch + beside; at < rows * pitch; at += pitch) {
       alignas(4 * kLanes) float held[kGroupFloats] = {};
       for (int64_t u = 0; u < left; u++) store(held + u * kLanes, load<Vec>(x + at + u * kLanes));
-      near({kLanes, 1, 0, 1, 0}, held, held);
+      near({kLanes, 1, kGroupFloats, 1, 0}, held, held);
       for (int64_t u = 0; u < left; u++) store(out + at + u * kLanes, load<Vec>(held + u * kLanes));
     }
   }

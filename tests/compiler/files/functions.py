@@ -26,20 +26,22 @@ def damaged(rng, file):
     return bytes(data[: rng.integers(len(data))] if rng.random() < 0.1 else data)
 
 
+convolution_of = partial(
+    jax.lax.conv_general_dilated,
+    window_strides=(2, 2),
+    padding="SAME",
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+)
+
+
 def convolution(params, image):
-    conv = partial(
-        jax.lax.conv_general_dilated,
-        window_strides=(2, 2),
-        padding="SAME",
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
-    y = jax.nn.relu6(conv(image, params["first"]))
-    y = jax.nn.silu(conv(y, params["depthwise"], feature_group_count=16))
+    y = jax.nn.relu6(convolution_of(image, params["first"]))
+    y = jax.nn.silu(convolution_of(y, params["depthwise"], feature_group_count=16))
     return y.mean((1, 2)) @ params["head"]
 
 
 NET = {"first": drawn(3, 3, 3, 16, zeros=0.5), "depthwise": drawn(3, 3, 1, 16)}
-NET["head"] = drawn(16, 12, zeros=0.9)
+NET |= {"head": drawn(16, 12, zeros=0.9), "odd": drawn(3, 3, 3, 5)}
 IMAGE = drawn(2, 17, 15, 3)
 ROWS = {"in": drawn(24, 40, zeros=0.8), "out": drawn(40, 8, zeros=0.8)}
 ROWS["scale"] = drawn(8)
@@ -80,6 +82,12 @@ def channels_first(params, x):
     numbers = ("NCHW", "HWIO", "NCHW")
     y = jax.lax.conv_general_dilated(x, params["first"], (1, 1), "VALID", dimension_numbers=numbers)
     return y.reshape(len(y), 16 * 4 * 3)
+
+
+def odd_maps(params, x):
+    """Vectors of odd maps of an odd number of channels are not all in groups."""
+    functions = jax.nn.silu, jax.nn.gelu, jax.nn.sigmoid
+    return [f(convolution_of(x + i, params["odd"])) for i, f in enumerate(functions)]
 
 
 def trees(params, inputs):
@@ -149,6 +157,7 @@ def _lengths(items):
 CALLS = {
     "images": (convolution, NET, lambda n: (drawn(n, 17, 15, 3),)),
     "channels first": (channels_first, NET, lambda n: (drawn(n, 3, 6, 5),)),
+    "odd maps": (odd_maps, NET, lambda n: (drawn(n, 13, 13, 3),)),
     "rows": (perceptron, ROWS, lambda n: (drawn(n, 24),)),
     "rows of rows": (perceptron, ROWS, lambda n: (drawn(n, 3, 24),)),
     "rows and norms": (normed, ROWS, lambda n: (drawn(n, 5, 24),)),

@@ -8,10 +8,11 @@ Learning Computing", 2019, arXiv:1904.10616.
 
 MobileNet-v1 x 0.25 on Fashion-MNIST, trained for 1,000 steps; 60 trials, each of which rounds
 weights and inputs and tests 2,000 validation images; then 300 steps through the rounding for the
-best. "Bytes" are those of the weights, at 3/8 of 8 bits; "modelled" are milliseconds that a model
-of an example FPGA gives, of no real device, at 0.6 of those of 8 bits: nothing was measured there.
-Cost: the 3 trainings of `he2018_amc` and 21 of a minute on one core (an estimate). Expected: mixed
-bits beat the same everywhere at equal cost.
+best. "Bytes" are those of the weights, as many as 3 bits take; "modelled" are milliseconds that a
+model of an example FPGA gives, of no real device, as many as 4 bits take there: nothing was
+measured. Uniform rows have the first and the last layer at 8 bits, and so many in all others. Cost:
+the 3 trainings of `he2018_amc` and 21 of a minute on one core (an estimate). Expected: mixed bits
+beat the same everywhere at equal cost.
 
 The numbers are those of the authors' repository; the paper's table of MobileNet-v1 was not at hand.
 """
@@ -22,7 +23,7 @@ from experiments.settings.search_bits import SearchBits, fpga_milliseconds
 from experiments.settings.searching import ddpg, random_search, tpe
 
 TITLE = "HAQ: bits by a learned agent"
-TABLE = {"costs": fpga_milliseconds, "limit": 0.6}
+TABLE = {"costs": fpga_milliseconds, "limit": 0.5}
 
 ROWS = (
     Row("bytes, uniform", SearchBits(None, TRAINED), seeds=3),

@@ -1,12 +1,14 @@
 """What shrinking saves: parameters, multiply-adds and plain XLA time of whole networks.
 
-    python -m benchmarks.shrink --json FILE [--draw FILE.svg] [--counts]
+    python -m benchmarks.shrink --json benchmarks/results/shrink_times.json         (5 minutes)
+    python -m benchmarks.shrink --draw FILE.svg [--counts]
     python -m benchmarks.shrink --peer --json benchmarks/results/shrink.json       (10 minutes)
 
 Each group of channels loses 30 and 50 % of its units, least L1 norm first, in multiples of 8; with
 random weights, float32, one core, one image of 224 x 224 or 128 tokens. Times are of `jax.jit`.
-`--counts` takes none, `--draw` draws the counts. `--peer` prunes the same networks by Torch-Pruning
-(`peer.py`), and also writes the page's table beside the JSON file.
+`--counts` takes none, `--draw` draws the counts, and the page's table is written beside the JSON
+file. `--peer` prunes the same networks by Torch-Pruning (`peer.py`), and also writes the page's
+table beside the JSON file.
 """
 
 import argparse
@@ -25,7 +27,7 @@ import jax
 import numpy as np
 
 import sparsejax as sj
-from benchmarks import publish
+from benchmarks import as_markdown, publish
 from benchmarks.shrink import peer
 from benchmarks.shrink.networks import NAMES, network
 from experiments.runs.cores import cpu_name
@@ -68,6 +70,19 @@ def milliseconds(apply: Callable, params: Any, x: np.ndarray) -> float:
     return statistics.median(times)
 
 
+def markdown(results: Mapping[str, Any]) -> str:
+    """The page's table of times, and what of the multiply-adds and of the time is left."""
+    columns = ["plain `jax.jit`, ms", "whole"]
+    columns += [f"{int(100 * f)} % of channels gone" for f in FRACTIONS]
+    columns += ["time left", "multiply-adds left"]
+    rows = []
+    for name, own in results.items():
+        whole, *less = own["ms"]
+        left = less[-1] / whole, own["multiply_adds"][-1] / own["multiply_adds"][0]
+        rows.append([name, *(f"{ms:.3g}" for ms in own["ms"]), *(f"{100 * f:.0f} %" for f in left)])
+    return as_markdown(columns, rows, right=True) + "\n"
+
+
 def draw(results: Mapping[str, Any], file: str) -> None:
     """Bars of what is left of the parameters and multiply-adds of each network."""
     import matplotlib
@@ -108,6 +123,8 @@ def main() -> None:
         return
     results = {name: of_net(name, not options.counts) for name in options.nets}
     publish({"cpu": cpu_name(), **results}, options.json)
+    if options.json and not options.counts:
+        Path(options.json).with_suffix(".md").write_text(markdown(results))
     if options.draw:
         draw(results, options.draw)
 

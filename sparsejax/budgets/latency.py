@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,15 +29,15 @@ from sparsejax.plans.plan import Plan, plan
 from sparsejax.plans.rules import check_rules, patterns_of
 
 VERSION = 1
-CALLS = 15  # of the whole function, whose median counts
+TURNS, CALLS = 5, 3  # of the whole function beside the dense one, after a call that warms it
 SMOOTHED = 6  # times of a pruned layer, from which on they are smoothed
 
 
-class _Timed(NamedTuple):
-    """Microseconds of one call: of each layer by path, and of the whole function."""
+class _Made(NamedTuple):
+    """Microseconds of each layer by path, and the whole function."""
 
     layers: dict[str, float]
-    whole: float
+    run: Callable[[], Any]
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,9 @@ class LatencyTable:
 
         The function is compiled once for each pattern and sparsity, all layers together, with
         weights pruned by magnitude; each layer is timed where it runs, and the whole function with
-        the cores that the process may use. Times of layers are kept in the cache of `sj.compile`,
-        so that a second table takes seconds. A minute or two for MobileNet-v1; nothing else should
-        run meanwhile.
+        the cores that the process may use, in turns with the dense one. Times of layers are kept in
+        the cache of `sj.compile`, so that a second table takes seconds. A minute or two for
+        MobileNet-v1; nothing else should run meanwhile.
 
         Args:
           apply_fn, params, example: as for `sj.compile`; the example's batch is what is timed.
@@ -84,18 +85,24 @@ class LatencyTable:
         check_examples("LatencyTable.measure", apply_fn, params, example)
         check_rules(rules, choices=True)
         found: dict[tuple[str, str], dict[float, float]] = {}
-        sums, wholes = [], []
+        sums, wholes, beside = [], [], []
+        dense: Callable[[], Any] | None = None
         for number in range(max(len(patterns_of(rule)) for rule in rules.values())):
             for level in sorted(sparsities):
-                made = plan(params, rules, budget=_Uniform(number, level))
-                timed = _time(apply_fn, pruned(params, made), example, made)
-                _check_all_run(made, timed)
-                for leaf in made.leaves:
+                given = plan(params, rules, budget=_Uniform(number, level))
+                made = _made(apply_fn, pruned(params, given), example, given)
+                _check_all_run(given, made)
+                for leaf in given.leaves:
                     key = (leaf.path, str(leaf.pattern))
-                    found.setdefault(key, {})[leaf.sparsity] = timed.layers[leaf.path]
-                sums.append(sum(timed.layers[leaf.path] for leaf in made.leaves))
-                wholes.append(timed.whole)
-        fixed, scale = _fitted(np.array(sums), np.array(wholes))
+                    found.setdefault(key, {})[leaf.sparsity] = made.layers[leaf.path]
+                sums.append(sum(made.layers[leaf.path] for leaf in given.leaves))
+                dense = dense or made.run
+                own, reference = _in_turns(made.run, dense)
+                wholes.append(own)
+                beside.append(reference)
+        # A machine is a tenth slower for minutes: what counts is how it compares with the dense.
+        steady = np.array(wholes) / np.array(beside) * np.median(beside)
+        fixed, scale = _fitted(np.array(sums), steady)
         return LatencyTable(
             machine(), {key: _falling(own) for key, own in found.items()}, fixed, scale
         )
@@ -227,10 +234,10 @@ def pruned(params: Any, made: Plan) -> Any:
     return tree.map_with_paths(prune, params)
 
 
-def _time(apply_fn: Callable, params: Any, example: tuple, made: Plan) -> _Timed:
+def _made(apply_fn: Callable, params: Any, example: tuple, given: Plan) -> _Made:
     graph = rewrite(trace(apply_fn, params, example)[0])
     schedule = split(graph)
-    chooser = Chooser(made, measure=True)
+    chooser = Chooser(given, measure=True)
     built = build(schedule, chooser, Shelf(params))
     layers: dict[str, float] = {}
     for node in built.choices:
@@ -238,20 +245,26 @@ def _time(apply_fn: Callable, params: Any, example: tuple, made: Plan) -> _Timed
         assert isinstance(node.op, Layer)
         micros = chooser.micros[node] * batch
         layers[node.op.path] = layers.get(node.op.path, 0.0) + micros
-    run = jax.jit(assembled(graph, schedule, built.calls))
     inputs = [np.zeros(value.shape, value.dtype) for value in graph.inputs]
-    jax.block_until_ready(run(*inputs))
-    seconds = []
-    for _ in range(CALLS):
-        start = time.perf_counter()
-        jax.block_until_ready(run(*inputs))
-        seconds.append(time.perf_counter() - start)
-    return _Timed(layers, 1e6 * float(np.median(seconds)))
+    return _Made(layers, partial(jax.jit(assembled(graph, schedule, built.calls)), *inputs))
 
 
-def _check_all_run(made: Plan, timed: _Timed) -> None:
+def _in_turns(*runs: Callable[[], Any]) -> list[float]:
+    """The median microseconds of each function."""
+    seconds: list[list[float]] = [[] for _ in runs]
+    for _ in range(TURNS):
+        for run, own in zip(runs, seconds, strict=True):
+            jax.block_until_ready(run())
+            for _ in range(CALLS):
+                start = time.perf_counter()
+                jax.block_until_ready(run())
+                own.append(time.perf_counter() - start)
+    return [1e6 * float(np.median(own)) for own in seconds]
+
+
+def _check_all_run(given: Plan, made: _Made) -> None:
     missing = [
-        leaf.path for leaf in made.leaves if not np.isfinite(timed.layers.get(leaf.path, np.nan))
+        leaf.path for leaf in given.leaves if not np.isfinite(made.layers.get(leaf.path, np.nan))
     ]
     if missing:
         raise ValueError(

@@ -70,11 +70,11 @@ def pruning_space(
     Args:
       params: of the network.
       rules: as for `sj.plan`, with lists of patterns.
-      table: `LatencyTable.measure` of the same rules at `sparsities_of(rates)`.
+      table: `LatencyTable.measure` of the same rules, best at `sparsities_of(rates)`.
       rates: weights for each that is kept.
 
     Raises:
-      KeyError: the table lacks a pattern or a sparsity of a layer.
+      KeyError: the table lacks a pattern of a layer.
 
     Example:
       >>> rules = {"body": [sj.Unstructured(), sj.Block(4, 1)]}

@@ -97,8 +97,11 @@ def test_a_space_has_each_pattern_at_each_rate_that_it_reaches():
     assert space.score(choice, 0.9, target=3.0, strength=0.1) == 0.9
 
 
-def test_a_table_without_the_rate_is_refused():
-    with pytest.raises(KeyError, match="measure it with that sparsity"):
-        sj.search.pruning_space(PARAMS, RULES, TABLE, rates=(1, 3))
+def test_rates_lie_between_those_of_the_table_and_other_patterns_are_refused():
+    space = sj.search.pruning_space(PARAMS, RULES, TABLE, rates=(1, 3))
+    choice = {"a/kernel": f"{BLOCK} at 3x", "b/kernel": "dense"}
+    assert space.milliseconds(choice) == pytest.approx((500 + 400 + 2000) / 1e3)
+    with pytest.raises(KeyError, match="needs b/kernel as Channel.*measure it with the rules"):
+        sj.search.pruning_space(PARAMS, {"b/kernel": [BLOCK, sj.Channel()]}, TABLE)
     with pytest.raises(ValueError, match="rates of at least 1"):
         sj.search.sparsities_of((0.5,))

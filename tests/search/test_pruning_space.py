@@ -101,7 +101,7 @@ def test_rates_lie_between_those_of_the_table_and_other_patterns_are_refused():
     space = sj.search.pruning_space(PARAMS, RULES, TABLE, rates=(1, 3))
     choice = {"a/kernel": f"{BLOCK} at 3x", "b/kernel": "dense"}
     assert space.milliseconds(choice) == pytest.approx((500 + 400 + 2000) / 1e3)
-    with pytest.raises(KeyError, match="needs b/kernel as Channel.*measure it with the rules"):
+    with pytest.raises(KeyError, match=r"needs b/kernel as Channel.*measure it with the rules"):
         sj.search.pruning_space(PARAMS, {"b/kernel": [BLOCK, sj.Channel()]}, TABLE)
     with pytest.raises(ValueError, match="rates of at least 1"):
         sj.search.sparsities_of((0.5,))

@@ -5,15 +5,15 @@ Neural Pruning Search", 2021, arXiv:2106.14943.
 
     python -m experiments run zhao2021_neural_pruning_search
 
-Three 3x3 and three 1x1 convolutions, each unpruned or at one of six rates as single weights, block-
-punched, in channels, and with 3x3 in kernel patterns; 0.65 of the dense network's milliseconds are
-aimed at, by times of the compiled layers on 16 images, measured once on the machine that the file
-of measured times names (at half of them, single weights and channels are not fast enough at any
-rate, as a quarter is spent outside of these layers). A trial prunes the trained network at once,
-trains it for 15 steps, and is judged on 1,000 held-back images; each search has 40. What is found
-trains 300 steps more. Cost: 21 trainings of about a minute and a half on one core (an estimate).
-Expected: what is searched is more accurate than any uniform choice at equal milliseconds, and than
-the best of as many choices at random.
+Three 3x3 and three 1x1 convolutions, each unpruned or at one of six rates as single weights,
+block-punched, in channels, and with 3x3 in kernel patterns; 0.65 of the dense network's
+milliseconds are aimed at, by times of the compiled layers on 16 images, measured once on the
+machine that the file of measured times names (at half of them, single weights and channels are not
+fast enough at any rate, as a quarter is spent outside of these layers). A trial prunes the trained
+network at once, trains it for 15 steps, and is judged on 1,000 held-back images; each search has
+40. What is found trains 300 steps more. Cost: 21 trainings of about a minute and a half on one core
+(an estimate). Expected: what is searched is more accurate than any uniform choice at equal
+milliseconds, and than the best of as many choices at random.
 
 The paper's text was not at hand. Known are Bayesian optimisation over scheme and rate, and the
 masks of block-punched pruning (code of the same group); the score, accuracy less what is too slow,

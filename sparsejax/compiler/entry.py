@@ -39,7 +39,8 @@ def compile(
     Args:
         apply_fn: any function `apply_fn(params, *inputs)` that jax.jit could trace, such as
             `functools.partial(model.apply, train=False)`.
-        params: its weights, any pytree; they become constants, and NumPy's arrays are copied.
+        params: its weights, any pytree; they become constants. JAX's arrays on a CPU and NumPy's
+            read-only ones are shared, those of NumPy that could be written to are copied.
         example: inputs, or their `jax.ShapeDtypeStruct`. Other shapes are compiled when they come.
         plan: that the weights were trained with: the ways to store its patterns are tried in any
             case. What else may be faster is found from the zeros.

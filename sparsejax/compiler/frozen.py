@@ -14,8 +14,9 @@ from sparsejax.tree import leaves_with_paths
 def frozen(params: Any) -> Any:
     """The params with arrays that no loop changes in place or gives away.
 
-    NumPy's are copied. The memory of JAX's own on a CPU is shared: nothing writes to it, and it
-    stays while a view of it does, though the array be donated or deleted.
+    NumPy's are copied, unless they are read-only. The memory of JAX's own on a CPU is shared:
+    nothing writes to it, and it stays while a view of it does, though the array be donated or
+    deleted.
     """
     with jax.ensure_compile_time_eval():  # inside jit, too
         return jax.tree.map(_copied, params)
@@ -23,7 +24,7 @@ def frozen(params: Any) -> Any:
 
 def _copied(leaf: Any) -> Any:
     if isinstance(leaf, np.ndarray):
-        return np.array(leaf)
+        return leaf if _is_read_only(leaf) else np.array(leaf)
     if not isinstance(leaf, jax.Array) or isinstance(leaf, jax.core.Tracer):
         return leaf
     if leaf.is_deleted():
@@ -32,6 +33,19 @@ def _copied(leaf: Any) -> Any:
             "a jitted function; pass the params that this function returned."
         )
     return np.asarray(leaf) if _is_shared(leaf) else jax.numpy.copy(leaf)
+
+
+def _is_read_only(array: np.ndarray) -> bool:
+    """Can nobody write to the array's memory, through what it views neither?"""
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        if owner.flags.writeable:
+            return False
+        owner = owner.base
+    try:
+        return owner is None or memoryview(owner).readonly
+    except TypeError:  # no buffer to write to, such as JAX's own
+        return True
 
 
 def _is_shared(array: jax.Array) -> bool:

@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 import sparsejax as sj
+from sparsejax.compiler.frozen import frozen
 
 compiled = partial(sj.compile, tune=False)
 WEIGHTS = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)
@@ -29,6 +30,29 @@ def test_params_that_are_changed_in_place_stay_what_they_were(name):
     fast = compiled(multiply, params, ONE)
     params[name] *= 2
     np.testing.assert_allclose(fast(TWO), expected, rtol=1e-5)
+
+
+def read_only(array):
+    array.flags.writeable = False
+    return array
+
+
+@pytest.mark.parametrize(
+    ("array", "shared"),
+    [
+        (read_only(np.ones(4)), True),
+        (read_only(np.ones(4))[::2], True),
+        (np.asarray(jnp.ones(4)), True),
+        (np.frombuffer(bytes(16), np.float32), True),
+        (np.ones(4), False),
+        (read_only(np.ones(4)[1:]), False),
+        (read_only(np.frombuffer(bytearray(16), np.float32)), False),
+    ],
+    ids=lambda kind: None if isinstance(kind, np.ndarray) else "shared" if kind else "copied",
+)
+def test_memory_that_nobody_may_write_to_is_shared(array, shared):
+    assert np.shares_memory(frozen(array), array) == shared
+    np.testing.assert_array_equal(frozen(array), array)
 
 
 def test_donated_params_stay_what_they_were():

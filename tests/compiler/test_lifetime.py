@@ -2,6 +2,7 @@
 
 import gc
 import pickle
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 import sparsejax as sj
 from experiments.models.mobilenet_v1 import MobileNetV1Linen
+from sparsejax.ops import _ffi
 
 BIG = 1 << 20  # weights: 4 MB
 
@@ -66,6 +68,24 @@ def test_weights_are_freed_with_their_owners():
         use(seed)
         clear()
     assert resident_bytes() - before < 6 * 4 * BIG  # all of them would be 24 times 4 MB or more
+
+
+@linux
+def test_what_callers_computed_in_goes_back_to_the_system():
+    """Not to an allocator, which would keep some for each thread that ever called."""
+    params = np.eye(64, 8192, dtype=np.float32), np.eye(8192, 8, dtype=np.float32)
+    x = jnp.ones((512, 64))
+    run = jax.jit(sj.compile(lambda p, x: jnp.tanh(x @ p[0]) @ p[1], params, x, tune=False))
+    run(x).block_until_ready()
+    one, before = _ffi.kept_bytes(), resident_bytes()
+    for _ in range(3):
+        threads = [threading.Thread(target=lambda: run(x).block_until_ready()) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert one > 8_000_000
+    assert resident_bytes() - before < 3 * one
 
 
 def test_many_functions_live_side_by_side():

@@ -4,12 +4,37 @@
 #include <algorithm>
 #include <cstring>
 
+// A sanitizer sees what lies beside the allocator's memory alone.
+#if (defined(__linux__) || defined(__APPLE__)) && !defined(__SANITIZE_ADDRESS__)
+#define SPARSEJAX_MAPS_MEMORY 1
+#include <sys/mman.h>
+#else
+#define SPARSEJAX_MAPS_MEMORY 0
+#endif
+
 namespace sparsejax {
 
-Memory::Memory(int64_t floats) : owned_(new float[floats + 16]), floats_(floats) {
+Memory::Memory(int64_t floats) : floats_(floats) {
+#if SPARSEJAX_MAPS_MEMORY
+  if (floats >= kMany) {
+    void* pages = mmap(nullptr, floats * sizeof(float), PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages != MAP_FAILED) {
+      data_ = static_cast<float*>(pages);
+      return;
+    }
+  }
+#endif
+  owned_.reset(new float[floats + 16]);
   const auto address = reinterpret_cast<uintptr_t>(owned_.get());
   data_ = owned_.get() + ((64 - address % 64) % 64) / sizeof(float);
   std::memset(owned_.get(), 0, (floats + 16) * sizeof(float));
+}
+
+Memory::~Memory() {
+#if SPARSEJAX_MAPS_MEMORY
+  if (!owned_) munmap(data_, floats_ * sizeof(float));
+#endif
 }
 
 std::unique_ptr<Memory> KeptMemory::take(int64_t floats) {

@@ -9,15 +9,20 @@
 
 namespace sparsejax {
 
-// 64-byte aligned floats.
+// 64-byte aligned floats. Many come from the system and go back to it: an allocator would keep them
+// for each thread that ever had some.
 class Memory {
  public:
+  static constexpr int64_t kMany = int64_t{1} << 16;
+
   explicit Memory(int64_t floats);
+  ~Memory();
+  Memory(const Memory&) = delete;
   float* data() { return data_; }
   int64_t floats() const { return floats_; }
 
  private:
-  std::unique_ptr<float[]> owned_;
+  std::unique_ptr<float[]> owned_;  // null where the system's
   float* data_;
   int64_t floats_;
 };

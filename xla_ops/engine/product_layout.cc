@@ -57,14 +57,16 @@ double issue_cycles(double vectors, double tiles, const ProductLayout& layout) {
 // latency of 4 in each chain of sums.
 double row_cycles(const Shape& shape, const ProductLayout& layout, double product_cost,
                   int64_t lanes) {
-  const double vectors = divide_up(shape.pixels, lanes);
+  const int64_t behind = pixels_behind(layout.storage, layout.block, shape.pixels, lanes);
+  const double vectors = divide_up(shape.pixels - behind, lanes);
   const double tiles = std::ceil(vectors / layout.tile);
   const double block = rows_at_once(layout);
   const bool rows = layout.storage == Storage::kRows;
   const double multiplications = 0.5 * vectors, chains = 4.2 * tiles / block;
   const double loads = rows ? 0.5 * vectors + 0.35 * tiles : 0.55 * (vectors / block + tiles);
+  const double rest = 0.5 * (behind > 0 ? behind + 1 : 0) / std::min<int64_t>(lanes, 8);
   const double product =
-      std::max({multiplications, loads, chains, issue_cycles(vectors, tiles, layout)});
+      std::max({multiplications, loads, chains, issue_cycles(vectors, tiles, layout)}) + rest;
   const double chunks = divide_up(shape.cols, layout.chunk_cols);
   return chunks * (6 * tiles + 2 * vectors) + shape.nonzeros * product * product_cost;
 }

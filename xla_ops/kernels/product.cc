@@ -75,19 +75,23 @@ TileKernel whole_strip(const ProductCall& call, const TileKernels& kernels, int6
 void multiply(const ProductCall& call, int64_t part, int64_t first, int64_t count) {
   if (kSkipsZeros && call.matrix->storage == Storage::kColumns)
     return multiply_columns(call, part, first, count);
-  const TileKernels kernels = kernels_of(*call.matrix);
+  const ProductMatrix& matrix = *call.matrix;
+  const TileKernels kernels = kernels_of(matrix);
   if (const TileKernel whole = whole_strip(call, kernels, count)) {
     add_chunks(call, part, 0, whole);
   } else {
-    int64_t most = call.matrix->tile;
+    int64_t most = matrix.tile;
     if (count <= kFewPixels || most > kernels.most_vectors) most = kernels.most_vectors;
-    int64_t left = divide_up(count, kLanes);
-    for (int64_t pixel = first; left > 0;) {  // tiles as equal as can be
+    const int64_t behind = pixels_behind(matrix.storage, matrix.block, count, kLanes);
+    int64_t left = divide_up(count - behind, kLanes), pixel = first;
+    while (left > 0) {  // tiles as equal as can be
       const int64_t tiles = divide_up(left, most), vectors = divide_up(left, tiles);
       add_chunks(call, part, pixel, kernels.kernel(vectors));
       left -= vectors;
       pixel += vectors * kLanes;
     }
+    if (behind > 0)
+      add_chunks(call, part, pixel, few_kernel(matrix.storage, matrix.block, behind));
   }
   if (!is_clamp(call.activation.function)) activate(call, part, first, count);
 }

@@ -47,6 +47,12 @@ constexpr int64_t kNumStorages = 0
 #include "kernels/codes.def"
     ;
 
+// How many of the last pixels vectors of rows take fewer instructions for than one more of pixels.
+constexpr int64_t pixels_behind(Storage storage, int64_t block, int64_t pixels, int64_t lanes) {
+  const int64_t behind = pixels % lanes;
+  return storage == Storage::kBlocks && block >= 4 && 2 * behind <= block ? behind : 0;
+}
+
 struct ProductRun {
   int32_t count;   // nonzeros (kRows) or columns (kBlocks) of each group in the run
   int32_t groups;  // that many groups follow each other

@@ -14,8 +14,10 @@ from jax.extend import core
 from sparsejax.compiler.graph.edit import Edit
 from sparsejax.compiler.graph.graph import Graph, Node, Value
 from sparsejax.compiler.graph.interpret import interpreter
+from sparsejax.compiler.graph.op import Op
 from sparsejax.compiler.nodes.control import Scan
 from sparsejax.compiler.nodes.primitive import Primitive
+from sparsejax.compiler.nodes.reshape import Reshape
 from sparsejax.compiler.nodes.transpose import Transpose
 
 # Adds a jaxpr's equations to a graph; returns the values of its outputs.
@@ -128,15 +130,25 @@ def orders_into_body(edit: Edit, node: Node) -> None:
     first = node.op.num_shared + node.op.num_carried
     for place, value in enumerate(node.inputs[first:], first):
         writer, inner = edit.writer.get(value), body.inputs[place]
-        if writer is None or not isinstance(writer.op, Transpose) or writer.op.permutation[0]:
+        change = None if writer is None else _in_each_turn(writer)
+        if writer is None or change is None or inner in body.outputs:
             continue
-        if inner in body.outputs or not all(_is_sum(reader) for reader in users.get(inner, ())):
+        if not all(_is_sum(reader) for reader in users.get(inner, ())):
             continue
         source = writer.inputs[0]
         before = Value(source.shape[1:], source.dtype)
-        order = tuple(axis - 1 for axis in writer.op.permutation[1:])
         node.inputs[place], body.inputs[place] = source, before
-        body.nodes.insert(0, Node(Transpose(order), [before], [inner]))
+        body.nodes.insert(0, Node(change, [before], [inner]))
+
+
+def _in_each_turn(node: Node) -> Op | None:
+    """What a change of axes behind the first does to each turn; of a batch of one it is a reshape."""
+    before, after = node.inputs[0].shape, node.outputs[0].shape
+    if isinstance(node.op, Transpose) and node.op.permutation[0] == 0:
+        return Transpose(tuple(axis - 1 for axis in node.op.permutation[1:]))
+    if isinstance(node.op, Reshape) and before[:1] == after[:1] and len(before) == len(after):
+        return Reshape(after[1:])
+    return None
 
 
 def _is_sum(node: Node) -> bool:

@@ -48,17 +48,33 @@ def test_a_volume_by_hand():
     np.testing.assert_array_equal(fast(jnp.ones((1, 3, 2, 2, 1)))[0, :, 1, 0, 0], [2, 3, 2])
 
 
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize(
+    "numbers",
+    [LAST, ("NCDHW", "OIDHW", "NCDHW"), ("NDHWC", "IODHW", "NDHWC")],
+    ids="-".join,
+)
+def test_volumes_in_groups_and_with_channels_first(numbers, groups):
+    sizes = {"N": 2, "C": 4, "D": 5, "H": 6, "W": 7} | {"I": 4 // groups, "O": 8}
+    x = drawn(*map(sizes.get, numbers[0]))
+    kernel = drawn(*map((sizes | {"D": 3, "H": 2, "W": 1}).get, numbers[1]))
+    options = {"feature_group_count": groups, "rhs_dilation": (2, 1, 1), "numbers": numbers}
+    assert_same(lambda k, x: jax.nn.relu(conv(x, k, (1, 2, 1), **options)), kernel, x)
+    fast = sj.compile(lambda k, x: conv(x, k, (2, 1, 1), **options), kernel, x, tune=False)
+    assert "conv_general_dilated" not in fast.report().xla
+    np.testing.assert_allclose(fast(x), conv(x, kernel, (2, 1, 1), **options), atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"feature_group_count": 2}, "grouped or transposed"),
-        ({"lhs_dilation": (2, 1, 1), "padding": ((0, 0),) * 3}, "grouped or transposed"),
-        ({"numbers": ("NCDHW", "DHWIO", "NCDHW")}, "channels are not last"),
+        ({"batch_group_count": 2}, "batch-grouped or transposed"),
+        ({"lhs_dilation": (2, 1, 1), "padding": ((0, 0),) * 3}, "batch-grouped or transposed"),
+        ({"numbers": ("DNHWC", "DHWIO", "DNHWC")}, "neither last nor first"),
     ],
 )
 def test_what_else_has_three_dimensions_stays_in_xla(options, reason):
-    x, groups = drawn(1, 4, 4, 4, 4), options.get("feature_group_count", 1)
-    kernel = drawn(3, 3, 3, 4 // groups, 4)
+    x, kernel = drawn(2, 4, 4, 4, 4), drawn(3, 3, 3, 4, 4)
     apply = lambda kernel, x: conv(x, kernel, **options)
     with pytest.warns(sj.SparsityWarning, match="stays in XLA|stay in XLA|in XLA"):
         fast = sj.compile(apply, kernel, x, tune=False)

@@ -13,6 +13,7 @@ import pytest
 
 import sparsejax as sj
 from sparsejax.compiler import compiled, court, hand_back
+from sparsejax.compiler.graph import interpret
 from sparsejax.ops import _ffi
 
 RNG = np.random.default_rng(0)
@@ -278,3 +279,24 @@ def test_races_take_turns_and_end_when_the_case_is_clear(monkeypatch):
 def test_weights_are_inputs_of_what_is_timed():
     run = court.with_weights(lambda x: [x @ WIDE], [jnp.asarray(X)])
     np.testing.assert_allclose(run()[0], X @ WIDE, atol=1e-6)
+
+
+@pytest.mark.parametrize("most", [0, 1 << 24])
+def test_few_constants_are_timed_in_the_program_as_they_are_where_it_is_used(monkeypatch, most):
+    """XLA computes a product of two of them beforehand, which it cannot with a user's params."""
+    monkeypatch.setattr(interpret, "MOST_IN_PROGRAM", most)
+    texts, jit = [], jax.jit
+
+    def kept(function):
+        run = jit(function)
+
+        def call(*args):
+            texts.append(run.lower(*args).compile().as_text())
+            return run(*args)
+
+        return call
+
+    monkeypatch.setattr(interpret.jax, "jit", kept)
+    run = interpret.with_weights(lambda x: x + jnp.zeros((1, 24)) @ PARAMS["wide"], [X[:, :1]])
+    np.testing.assert_array_equal(run()[0], np.broadcast_to(X[:, :1], (6, 40)))
+    assert ("dot(" in texts[0]) == (most == 0)

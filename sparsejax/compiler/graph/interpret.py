@@ -8,6 +8,8 @@ import jax.numpy as jnp
 
 from sparsejax.compiler.graph.graph import Node, Value
 
+MOST_IN_PROGRAM = 1 << 24  # bytes of constants: 0.1 s to compile
+
 
 def interpreter(
     nodes: Sequence[Node], inputs: Sequence[Value], outputs: Sequence[Value]
@@ -25,11 +27,14 @@ def interpreter(
 
 
 def with_weights(function: Callable, inputs: Sequence[jax.Array]) -> Callable[[], Any]:
-    """The jitted function of these inputs, its constants handed in as a user's params are.
+    """The jitted function of these inputs; many constants are handed in as a user's params are.
 
-    As constants of the program they would be copied into it, and take long to compile.
+    As constants of the program they would be copied into it, and take long to compile; XLA computes
+    what depends on few of them beforehand, as it does where the function is used.
     """
     closed = jax.make_jaxpr(function)(*inputs)
-    weights = [jax.device_put(array) for array in closed.consts]  # in the memory of NumPy's view
-    run = jax.jit(lambda weights, inputs: jax.core.eval_jaxpr(closed.jaxpr, weights, *inputs))
-    return lambda: jax.block_until_ready(run(weights, inputs))
+    few = sum(array.nbytes for array in closed.consts) <= MOST_IN_PROGRAM
+    held = closed.consts if few else []
+    handed = [] if few else [jax.device_put(a) for a in closed.consts]  # in memory of NumPy's view
+    run = jax.jit(lambda handed, inputs: jax.core.eval_jaxpr(closed.jaxpr, held or handed, *inputs))
+    return lambda: jax.block_until_ready(run(handed, inputs))

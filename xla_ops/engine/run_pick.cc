@@ -51,8 +51,10 @@ void run_pick(const Frame& frame, const Step& step, const PickedRows& to, int64_
       const float* in = frame.strip(value, row / from.rows) + row % from.rows * from_width +
                         (picks.channels[c] + picks.row_parts[y]) * from.pitch + picks.right[c];
       float* out = to.out + c * to.pitch + o * width;
-      if (together)
-        std::memcpy(out, in + places[0], width * sizeof(float));
+      const bool again = o > 0 && picks.rows[y] == picks.rows[y - 1] &&
+                         picks.row_parts[y] == picks.row_parts[y - 1];
+      if (again || together)
+        std::memcpy(out, again ? out - width : in + places[0], width * sizeof(float));
       else
         for (int64_t x = 0; x < width; x++) out[x] = in[places[x]];
     }

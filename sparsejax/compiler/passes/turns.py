@@ -142,7 +142,7 @@ def orders_into_body(edit: Edit, node: Node) -> None:
 
 
 def _in_each_turn(node: Node) -> Op | None:
-    """What a change of axes behind the first does to each turn; of a batch of one it is a reshape."""
+    """What a change of axes behind the first does to each turn; of one row it is a reshape."""
     before, after = node.inputs[0].shape, node.outputs[0].shape
     if isinstance(node.op, Transpose) and node.op.permutation[0] == 0:
         return Transpose(tuple(axis - 1 for axis in node.op.permutation[1:]))

@@ -192,7 +192,7 @@ class CompiledFunction:
         chooser = Chooser(self._options.plan, self._options.tune, self._seen(graph, args))
         built = build(schedule, chooser, self._shelf)
         verdict = Verdict({})
-        if self._options.tune and may_run(graph):
+        if self._options.tune:
             court = Court(known, graph, schedule, built, chooser)
             tree, types = key
             sizes = tree, alike([t[0] for t in types]), tuple(t[1:] for t in types)

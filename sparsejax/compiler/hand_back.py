@@ -7,11 +7,11 @@ import jax
 import numpy as np
 
 from sparsejax.compiler.build import Built, build
-from sparsejax.compiler.court import CLEAR, Court, Group, signature
+from sparsejax.compiler.court import CLEAR, Court, Group, Option, signature
 from sparsejax.compiler.graph.graph import Graph, Node, Region
 from sparsejax.compiler.layouts.select import is_product
 from sparsejax.compiler.layouts.tune import Chooser
-from sparsejax.compiler.nodes.control import While, graphs
+from sparsejax.compiler.nodes.control import While, graphs, strong
 from sparsejax.compiler.nodes.primitive import Primitive
 from sparsejax.compiler.regions.split import split
 from sparsejax.compiler.reports.verdict import Verdict
@@ -22,6 +22,7 @@ MARGIN = 1.05  # by which XLA must be faster, so that noise decides nothing
 NO_ZEROS = 0.97  # the same for a function without zeros to skip, which is worth keeping if faster
 LARGE = 0.15  # of the time of all regions, from which on XLA is tried for equal layers
 MOST_OUTLIERS = 3  # kinds of them
+TURNS = 50  # of a loop that may be endless
 WORTH_A_TRIAL = 1.3  # times faster by itself in XLA
 
 
@@ -33,7 +34,10 @@ def judge(court: Court, chooser: Chooser, shelf: Shelf) -> tuple[Court, Verdict]
         chooser: that chose the layouts, with the times of all nodes.
         shelf: of what is packed.
     """
-    graph, apart = court.graph, outliers(court, chooser)
+    graph = court.graph
+    if not may_run(graph):
+        return court, hand_back_in_turns(court, chooser)
+    apart = outliers(court, chooser)
     if not apart:
         return court, hand_back(court, chooser)
     graph.reasons |= dict.fromkeys(apart, "XLA runs it faster")
@@ -72,7 +76,7 @@ def hand_back(court: Court, chooser: Chooser) -> Verdict:
         if without * MARGIN < now:
             reason = f"with it in XLA the function is {now / without:.2f}x faster"
             best, given = without, given | dict.fromkeys(group, reason)
-    if jitted * (MARGIN if _skips_zeros(court.built) else NO_ZEROS) < best:
+    if jitted * (MARGIN if _skips_zeros(court.built.calls) else NO_ZEROS) < best:
         reason = f"jax.jit of the whole function is {fast / jitted:.2f}x faster"
         if fast < jitted * MARGIN:
             reason = (
@@ -81,6 +85,42 @@ def hand_back(court: Court, chooser: Chooser) -> Verdict:
         given = {region: reason for group in groups for region in group}
         return Verdict(given, jitted, jitted, len(untried), jitted, plain=True)
     return Verdict(given, best, jitted, len(untried), court.outside(tuple(given)))
+
+
+def hand_back_in_turns(court: Court, chooser: Chooser) -> Verdict:
+    """The regions of loops that may be endless, where a turn is faster without them.
+
+    Args:
+        court: of a function that nobody may call with inputs that are made up.
+        chooser: that chose the layouts.
+    """
+    given: dict[Region, str] = {}
+    for loop in _loops(court.graph):
+        body, shared = loop.bodies[1], loop.num_shared[1]
+        own = tuple(part for part in body.schedule if isinstance(part, Region))
+        if not (own and may_run(body)):
+            continue
+        turn = Court(court.source, body, body.schedule, court.built, chooser)
+        times = turn.compare(*(_many_turns(turn.but(given), shared) for given in ((), own)))
+        if times[1] * (MARGIN if _skips_zeros(own) else NO_ZEROS) < times[0]:
+            reason = f"with it in XLA a turn of its loop is {times[0] / times[1]:.2f}x faster"
+            given |= dict.fromkeys(own, reason)
+    return Verdict(given)
+
+
+def _loops(graph: Graph) -> list[While]:
+    nodes = (node for each in graphs(graph) for node in each.nodes)
+    return [node.op for node in nodes if isinstance(node.op, While)]
+
+
+def _many_turns(turn: Option, shared: int) -> Option:
+    """So many that the time of a call is little of it."""
+
+    def run(*inputs: jax.Array) -> list[jax.Array]:
+        again = lambda _, carried: strong(turn.function(*inputs[:shared], *carried))
+        return jax.lax.fori_loop(0, TURNS, again, strong(inputs[shared:]))
+
+    return Option(f"{turn.name}, {TURNS} turns", run)
 
 
 def outliers(court: Court, chooser: Chooser) -> list[Node]:
@@ -110,9 +150,9 @@ def outliers(court: Court, chooser: Chooser) -> list[Node]:
     ]
 
 
-def _skips_zeros(built: Built) -> bool:
+def _skips_zeros(regions: Iterable[Region]) -> bool:
     """Is any weight of a product in the regions zero?"""
-    products = (n for region in built.calls for n in region.nodes if is_product(n))
+    products = (n for region in regions for n in region.nodes if is_product(n))
     return any(not np.all(node.op.weights) for node in products)  # type: ignore[attr-defined]
 
 

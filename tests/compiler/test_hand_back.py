@@ -281,6 +281,27 @@ def test_weights_are_inputs_of_what_is_timed():
     np.testing.assert_allclose(run()[0], X @ WIDE, atol=1e-6)
 
 
+def settled(params, x):
+    """A loop of which nobody knows when it ends."""
+    unlike = lambda c: jnp.abs(c[0] - c[1]).max() > 1e-3
+    return jax.lax.while_loop(
+        unlike, lambda c: (0.1 * one_region(params, c[0]) + x, c[0]), (x, 0 * x)
+    )
+
+
+@pytest.mark.parametrize("xla, regions", [(0.9, 0), (1.1, 1)])
+def test_turns_of_a_loop_that_may_be_endless_are_timed(races, xla, regions):
+    forged, run = races
+    forged += [(1.0, xla)]
+    fast = sj.compile(settled, PARAMS, X)
+    report = fast.report()
+    assert (report.num_regions, report.handed_back) == (regions, 1 - regions)
+    assert len(run) == 1 and not forged
+    assert regions or "a turn of its loop is 1.11x faster" in report.layers[0].reason
+    assert ("sparsejax" in jax.jit(fast).lower(X).as_text()) == bool(regions)
+    np.testing.assert_allclose(fast(X), settled(PARAMS, X), atol=1e-5)
+
+
 @pytest.mark.parametrize("most", [0, 1 << 24])
 def test_few_constants_are_timed_in_the_program_as_they_are_where_it_is_used(monkeypatch, most):
     """XLA computes a product of two of them beforehand, which it cannot with a user's params."""

@@ -83,10 +83,10 @@ class Scan(Control):
 
         def turn(carried: list, scanned: list) -> tuple[list, list]:
             outputs = bodies[0](*inputs[:first], *carried, *scanned)
-            return _strong(outputs[: self.num_carried]), outputs[self.num_carried :]
+            return strong(outputs[: self.num_carried]), outputs[self.num_carried :]
 
         options: Any = {"length": self.length, "reverse": self.reverse, "unroll": self.unroll}
-        start, scanned = _strong(inputs[first:last]), list(inputs[last:])
+        start, scanned = strong(inputs[first:last]), list(inputs[last:])
         carried, stacked = lax.scan(turn, start, scanned, **options)
         return [*carried, *stacked]
 
@@ -114,8 +114,8 @@ class While(Control):
         condition, turn = bodies
         return lax.while_loop(
             lambda carried: condition(*inputs[:first], *carried)[0],
-            lambda carried: _strong(turn(*inputs[first:last], *carried)),
-            _strong(inputs[last:]),
+            lambda carried: strong(turn(*inputs[first:last], *carried)),
+            strong(inputs[last:]),
         )
 
 
@@ -132,11 +132,11 @@ class Cond(Control):
         return 1
 
     def run(self, bodies: Sequence[Body], *inputs: jax.Array) -> list[jax.Array]:
-        branches = [lambda *read, body=body: _strong(body(*read)) for body in bodies]
+        branches = [lambda *read, body=body: strong(body(*read)) for body in bodies]
         return lax.switch(inputs[0], branches, *inputs[1:])
 
 
-def _strong(arrays: Sequence[Any]) -> list[jax.Array]:
+def strong(arrays: Sequence[Any]) -> list[jax.Array]:
     """The arrays with types of their own, so that all turns and branches have the same."""
     return list(map(_with_type, map(jnp.asarray, arrays)))
 

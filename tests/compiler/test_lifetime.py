@@ -23,6 +23,13 @@ def resident_bytes():
     return pages * 4096
 
 
+COUNTS = Path("/proc/self/io")
+
+
+def num_reads():
+    return int(dict(line.split(": ") for line in COUNTS.read_text().splitlines())["syscr"])
+
+
 linux = pytest.mark.skipif(
     not Path("/proc/self/statm").exists(), reason="memory is read from Linux's /proc"
 )
@@ -48,6 +55,16 @@ def test_ten_thousand_calls_leak_nothing():
     for _ in range(10_000):
         run(x).block_until_ready()
     assert resident_bytes() - before < 4_000_000  # 400 bytes a call would be seen
+
+
+@pytest.mark.skipif(not COUNTS.exists(), reason="reads are counted by Linux's /proc")
+def test_a_call_reads_no_file():
+    fast, _ = compiled(size=64)
+    run = jax.jit(lambda x: jax.lax.fori_loop(0, 1000, lambda _, x: fast(x), x))
+    x = run(jnp.ones((1, 64))).block_until_ready()
+    before = num_reads()
+    run(x).block_until_ready()
+    assert num_reads() - before < 100
 
 
 @linux

@@ -1,7 +1,6 @@
 // See memory.h.
 #include "engine/memory.h"
 
-#include <algorithm>
 #include <cstring>
 
 // A sanitizer sees what lies beside the allocator's memory alone.
@@ -58,8 +57,7 @@ void KeptMemory::give(std::unique_ptr<Memory> memory) {
   std::vector<std::unique_ptr<Memory>> freed;  // when the lock is gone
   const Lock lock(mutex_);
   pieces_.push_back(std::move(memory));
-  const int64_t most = std::max<int64_t>(2, num_machine_threads());
-  while (counted().pieces > most || counted().floats > kMostFloats) {
+  while (counted().pieces > most_ || counted().floats > kMostFloats) {
     freed.push_back(std::move(pieces_.front()));
     pieces_.erase(pieces_.begin());
   }

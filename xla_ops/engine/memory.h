@@ -46,6 +46,7 @@ class KeptMemory {
  private:
   Amount counted() const;
 
+  const int64_t most_ = num_machine_threads() > 2 ? num_machine_threads() : 2;
   Mutex mutex_;
   std::vector<std::unique_ptr<Memory>> pieces_;  // the oldest first
 };

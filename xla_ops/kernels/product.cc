@@ -90,8 +90,7 @@ void multiply(const ProductCall& call, int64_t part, int64_t first, int64_t coun
       left -= vectors;
       pixel += vectors * kLanes;
     }
-    if (behind > 0)
-      add_chunks(call, part, pixel, few_kernel(matrix.storage, matrix.block, behind));
+    if (behind > 0) add_chunks(call, part, pixel, few_kernel(matrix.storage, matrix.block, behind));
   }
   if (!is_clamp(call.activation.function)) activate(call, part, first, count);
 }

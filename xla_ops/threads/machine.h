@@ -26,10 +26,8 @@ namespace sparsejax {
 #if SPARSEJAX_THREADS
 using Mutex = std::mutex;
 using Lock = std::lock_guard<std::mutex>;
-inline int64_t num_machine_threads() {
-  static const int64_t threads = std::thread::hardware_concurrency();  // opens files: microseconds
-  return threads;
-}
+// Opens files: microseconds.
+inline int64_t num_machine_threads() { return std::thread::hardware_concurrency(); }
 inline void let_others_run() { std::this_thread::yield(); }
 #elif SPARSEJAX_SHARED_MEMORY
 inline void let_others_run() {  // for 50 us

@@ -128,17 +128,19 @@ SPARSEJAX_INLINE Vec16 odd_lanes(Vec16 a, Vec16 b) {
   return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
 }
 
-template <class V>
-SPARSEJAX_INLINE float sum_lanes(V v) {
-  if constexpr (lanes_of<V> == 1) {
-    return v;
-  } else {
-    float part[lanes_of<V>];
-    store(part, v);
-    for (int half = lanes_of<V> / 2; half > 0; half /= 2)
-      for (int i = 0; i < half; i++) part[i] += part[i + half];
-    return part[0];
-  }
+// Halves of a vector are added until one lane is left.
+SPARSEJAX_INLINE float sum_lanes(float v) { return v; }
+SPARSEJAX_INLINE float sum_lanes(Vec4 v) {
+  const Vec4 two = v + __builtin_shufflevector(v, v, 2, 3, 2, 3);
+  return two[0] + two[1];
+}
+SPARSEJAX_INLINE float sum_lanes(Vec8 v) {
+  return sum_lanes(__builtin_shufflevector(v, v, 0, 1, 2, 3) +
+                   __builtin_shufflevector(v, v, 4, 5, 6, 7));
+}
+SPARSEJAX_INLINE float sum_lanes(Vec16 v) {
+  return sum_lanes(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+                   __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
 }
 
 }  // namespace sparsejax::SPARSEJAX_TARGET

@@ -276,6 +276,17 @@ def test_races_take_turns_and_end_when_the_case_is_clear(monkeypatch):
         assert len(turns) <= 2 * most and now[0] < 60
 
 
+def test_a_race_is_of_usual_calls_and_not_of_the_fastest(monkeypatch):
+    now, uneven = [0.0], itertools.cycle([1.0, 3.0, 3.0])
+
+    def spend(seconds):
+        now[0] += seconds
+
+    monkeypatch.setattr(court, "RACE_SECONDS", 30.0)
+    runs = (lambda: spend(next(uneven))), (lambda: spend(2.5))
+    assert court.race(*runs, clock=lambda: now[0]) == pytest.approx([3.0, 2.5])
+
+
 def test_weights_are_inputs_of_what_is_timed():
     run = court.with_weights(lambda x: [x @ WIDE], [jnp.asarray(X)])
     np.testing.assert_allclose(run()[0], X @ WIDE, atol=1e-6)

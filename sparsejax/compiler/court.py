@@ -163,7 +163,8 @@ def _shapes(node: Node) -> list[tuple[int, ...]]:
 def race(*runs: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> list[float]:
     """The median seconds of a call of each function, which take turns.
 
-    Not the fastest: with several threads a call is seldom as fast as that, of one more than another.
+    Not of the fastest: with several threads calls are seldom as fast as that, of one more than of
+    the other.
     """
     seconds: list[list[float]] = [[] for _ in runs]
     for run in runs:

@@ -95,7 +95,8 @@ def hand_back_in_turns(court: Court, chooser: Chooser) -> Verdict:
         chooser: that chose the layouts.
     """
     given: dict[Region, str] = {}
-    for loop in _loops(court.graph):
+    nodes = (node for each in graphs(court.graph) for node in each.nodes)
+    for loop in (node.op for node in nodes if isinstance(node.op, While)):
         body, shared = loop.bodies[1], loop.num_shared[1]
         own = tuple(part for part in body.schedule if isinstance(part, Region))
         if not (own and may_run(body)):
@@ -106,11 +107,6 @@ def hand_back_in_turns(court: Court, chooser: Chooser) -> Verdict:
             reason = f"with it in XLA a turn of its loop is {times[0] / times[1]:.2f}x faster"
             given |= dict.fromkeys(own, reason)
     return Verdict(given)
-
-
-def _loops(graph: Graph) -> list[While]:
-    nodes = (node for each in graphs(graph) for node in each.nodes)
-    return [node.op for node in nodes if isinstance(node.op, While)]
 
 
 def _many_turns(turn: Option, shared: int) -> Option:

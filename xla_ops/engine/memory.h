@@ -1,6 +1,7 @@
 // Memory that runs compute in: of several executables together, so that programs of many shapes
 // keep no more than those that run at a time need.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -46,7 +47,7 @@ class KeptMemory {
  private:
   Amount counted() const;
 
-  const int64_t most_ = num_machine_threads() > 2 ? num_machine_threads() : 2;
+  const int64_t most_ = std::max<int64_t>(2, num_machine_threads());
   Mutex mutex_;
   std::vector<std::unique_ptr<Memory>> pieces_;  // the oldest first
 };

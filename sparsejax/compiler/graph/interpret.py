@@ -34,7 +34,10 @@ def with_weights(function: Callable, inputs: Sequence[jax.Array]) -> Callable[[]
     """
     closed = jax.make_jaxpr(function)(*inputs)
     few = sum(array.nbytes for array in closed.consts) <= MOST_IN_PROGRAM
-    held = closed.consts if few else []
     handed = [] if few else [jax.device_put(a) for a in closed.consts]  # in memory of NumPy's view
-    run = jax.jit(lambda handed, inputs: jax.core.eval_jaxpr(closed.jaxpr, held or handed, *inputs))
+
+    def program(handed: list[jax.Array], inputs: Sequence[jax.Array]) -> list[Any]:
+        return jax.core.eval_jaxpr(closed.jaxpr, closed.consts if few else handed, *inputs)
+
+    run = jax.jit(program)
     return lambda: jax.block_until_ready(run(handed, inputs))

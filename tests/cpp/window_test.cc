@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "kernels/elementwise.h"
 #include "testing.h"
 
 namespace sparsejax::test {
@@ -37,7 +38,7 @@ Window random_window() {
 Case random_case(const Kernels& kernels) {
   Case c = {};
   const Window& w = c.window = random_window();
-  c.channels = any_of({1, 2, 5});
+  c.channels = any_of({1, 2, 5, 37});
   c.out_rows = any_of({1, 2, 3, 4, 5, 7, 8, 14, 17});
   c.in_rows = (c.out_rows - 1) * w.stride_y + (w.kernel_y - 1) * w.dilation_y + 1;
   const int64_t tight = c.out_rows * w.out_width;
@@ -150,9 +151,15 @@ void test_depthwise_window(const Kernels& kernels, Case c) {
   const Function function = static_cast<Function>(any_of({0, 1, 1, 3, 4, 9}));
   const ActivationCall activation = {function, function == Function::kClamp ? 0.f : 0.25f, 0.5f};
   if (function != Function::kClamp && function != Function::kIdentity) round_up_pitch(c);
+  Floats sums(c.channels, NAN);
   const Floats got = run_twice(kernels, c, image, 1, "depthwise", [&](const WindowCall& call) {
-    kernels.window->depthwise(call, weights.data(), bias.data(), activation);
+    kernels.window->depthwise(call, weights.data(), bias.data(), activation, sums.data());
   });
+  const int64_t pixels = c.out_rows * w.out_width;
+  for (int64_t k = 0; k < c.channels; k++) {
+    const float sum = kernels.elementwise->sum(got.data() + k * c.out_pitch, pixels);
+    expect(!std::memcmp(&sum, sums.data() + k, sizeof sum), "sums of depthwise, " + c.name);
+  }
   compare(c, got, c.channels, "depthwise", [&](int64_t k, int64_t o, int64_t x) {
     double sum = bias[k], size = std::abs(sum);
     for (int64_t t = 0; t < taps; t++) {

@@ -110,6 +110,18 @@ void mark_kept(const Program& program, Plan& plan) {
   }
 }
 
+// Depthwise outputs whose mean is taken are summed as they are made.
+void mark_summed(const Program& program, Plan& plan) {
+  for (const Step& step : program.steps) {
+    if (step.op != Op::kMean) continue;
+    Strips& strips = plan.values[step.inputs[0]];
+    const Step& maker = program.steps[plan.maker[step.inputs[0]]];
+    if (maker.op != Op::kDepthwise || strips.pitch == 1 || strips.sums > 0) continue;
+    strips.sums = strips.floats;
+    strips.floats += round_up(program.values[maker.output].channels, 16);
+  }
+}
+
 // The longest time that a strip is needed decides its ring, wherever a thread begins.
 void plan_rings(const Program& program, Plan& plan) {
   for (Strips& strips : plan.values) strips.ring = strips.kept ? strips.count : 1;
@@ -285,6 +297,7 @@ Plan make_plan(const Program& program, const PlanOptions& options) {
       plan.maker[program.steps[i].output] = static_cast<int64_t>(i);
   mark_kept(program, plan);
   mark_in_place(program, plan);
+  mark_summed(program, plan);
   for (size_t i = 0; i < program.steps.size(); i++) {
     const Step& step = program.steps[i];
     if (step.output == kNone ||

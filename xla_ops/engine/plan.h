@@ -21,6 +21,7 @@ struct Strips {
   int64_t ring;                         // strips that are there at a time: `count` for kept values
   bool small;                           // few pixels: kept
   bool kept;
+  int64_t sums;   // in a strip: where sums of its channels lie, 0 if no step asks for them
   bool in_place;  // an operand that steps read where the caller has it: it takes no memory here
   int64_t begin;  // in the arena (kept) or in a job's own memory (rings)
 };

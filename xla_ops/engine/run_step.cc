@@ -100,7 +100,8 @@ class StepRun : StripRun {
       slide(step_.window, rows, to, [&](const WindowCall& call) {
         if (step_.op == Op::kDepthwise)
           return kernels_.window->depthwise(call, floats(step_.weights), floats(step_.bias),
-                                            step_.activation);
+                                            step_.activation,
+                                            strips_->sums ? out_ + strips_->sums : nullptr);
         if (step_.op == Op::kPad) return kernels_.window->columns(call, nullptr);
         if (step_.pooling == Pooling::kMax) return kernels_.window->max_pool(call);
         kernels_.window->average_pool(call,
@@ -118,10 +119,12 @@ class StepRun : StripRun {
       for (int64_t c = begin; c < end; c++) {
         float sum = 0;
         for (int64_t s = 0; s < from.count; s++) {
+          const float* strip = frame_.strip(value, s);
           const int64_t first = s * from.rows * image.width;
-          sum +=
-              kernels_.elementwise->sum(frame_.strip(value, s) + c * from.pitch,
-                                        std::min(from.rows * image.width, image.pixels() - first));
+          sum += from.sums ? strip[from.sums + c]
+                           : kernels_.elementwise->sum(
+                                 strip + c * from.pitch,
+                                 std::min(from.rows * image.width, image.pixels() - first));
         }
         out_[c] = sum / static_cast<float>(image.pixels());
       }

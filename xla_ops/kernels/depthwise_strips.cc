@@ -14,6 +14,8 @@ namespace {
 
 // Sums of a pass: more than this would spill, fewer would wait for one another.
 constexpr int kSums = SPARSEJAX_REGISTERS / 2;
+// Channels that are finished together: of 196 pixels, 12 KB.
+constexpr int64_t kFinished = 16;
 
 template <class V, int K, int step, int R>
 void rows_pass(const Strip& strip, const Cut& cut, int64_t row) {
@@ -132,10 +134,24 @@ Scratch lay_out(const Window& window, int64_t out_rows, float* at) {
   return scratch;
 }
 
-// The passes over whole vectors, channel by channel; activation is a clamp.
-template <class V>
+// What is made of channels [begin, end) while they are in the cache: a function other than a clamp,
+// their sums.
+void finish(const WindowCall& call, const ActivationCall& activation, float* sums, int64_t begin,
+            int64_t end) {
+  float* const out = call.out + begin * call.out_pitch;
+  const int64_t floats = call.out_rows * call.window.out_width;
+  if (activation.function != Function::kClamp && activation.function != Function::kIdentity)
+    elementwise.activate_rows(activation, out, floats, end - begin, call.out_pitch, out);
+  if (!sums) return;
+  for (int64_t c = begin; c < end; c++)
+    sums[c] = elementwise.sum(call.out + c * call.out_pitch, floats);
+}
+
+// The passes over whole vectors, channel by channel; activation is a clamp. Calls finished(begin,
+// end) of some channels at a time.
+template <class V, class F>
 void whole_vectors(const WindowCall& call, const float* weights, const float* bias,
-                   const ActivationCall& activation) {
+                   const ActivationCall& activation, const F& finished) {
   const Window& window = call.window;
   const Scratch scratch = lay_out(window, call.out_rows, call.scratch);
   const int64_t num_rows = rows_read(window, call.out_rows);
@@ -163,6 +179,8 @@ void whole_vectors(const WindowCall& call, const float* weights, const float* bi
       plane<V, 1>(strip, call.out_rows, cut);
     else
       plane<V, 2>(strip, call.out_rows, cut);
+    const int64_t begin = c - (c - call.channel_begin) % kFinished;
+    if (c == begin + kFinished - 1 || c == call.channel_end - 1) finished(begin, c + 1);
   }
 }
 
@@ -193,22 +211,22 @@ int64_t depthwise_scratch_floats(const Window& window, int64_t out_rows) {
 }
 
 void window_depthwise(const WindowCall& call, const float* weights, const float* bias,
-                      const ActivationCall& activation) {
-  const Window& window = call.window;
-  const bool fused = activation.function == Function::kClamp;
+                      const ActivationCall& activation, float* sums) {
   constexpr float kInf = __builtin_inff();
-  const ActivationCall none = {Function::kClamp, -kInf, kInf}, &clamp = fused ? activation : none;
-  const auto passes = [&](auto v) { whole_vectors<decltype(v)>(call, weights, bias, clamp); };
-  const bool done = with_vectors(call, passes);
-  if (!done) {
-    const int64_t taps = window.kernel_y * window.kernel_x;
-    for (int64_t c = call.channel_begin; c < call.channel_end; c++)
-      any_window(call, c, weights + c * taps, bias[c], activation, call.out + c * call.out_pitch);
-  }
-  if (!done || fused || activation.function == Function::kIdentity) return;
-  float* out = call.out + call.channel_begin * call.out_pitch;
-  elementwise.activate_rows(activation, out, call.out_rows * window.out_width,
-                            call.channel_end - call.channel_begin, call.out_pitch, out);
+  const bool clamps = activation.function == Function::kClamp;
+  const ActivationCall none = {Function::kClamp, -kInf, kInf}, &clamp = clamps ? activation : none;
+  const auto finished = [&](int64_t begin, int64_t end) {
+    finish(call, activation, sums, begin, end);
+  };
+  const auto passes = [&](auto v) {
+    whole_vectors<decltype(v)>(call, weights, bias, clamp, finished);
+  };
+  if (with_vectors(call, passes)) return;
+  const int64_t taps = call.window.kernel_y * call.window.kernel_x;
+  for (int64_t c = call.channel_begin; c < call.channel_end; c++)
+    any_window(call, c, weights + c * taps, bias[c], activation, call.out + c * call.out_pitch);
+  const ActivationCall done = {Function::kIdentity, 0.f, 0.f};
+  finish(call, done, sums, call.channel_begin, call.channel_end);
 }
 
 }  // namespace sparsejax::SPARSEJAX_TARGET

@@ -33,9 +33,10 @@ struct WindowCall {
 struct WindowKernels {
   int64_t (*scratch_floats)(const Window& window, int64_t out_rows);
   // out[c] = activation(bias[c] + sum_t weights[c][t] x[c] at tap t). Functions other than a clamp
-  // go over whole vectors: out_pitch has room for the rows' floats rounded up to 16.
+  // go over whole vectors: out_pitch has room for the rows' floats rounded up to 16. sums[c] = the
+  // sum of out[c], unless null.
   void (*depthwise)(const WindowCall& call, const float* weights, const float* bias,
-                    const ActivationCall& activation);
+                    const ActivationCall& activation, float* sums);
   // out[(c * kernel_y + ky) * kernel_x + kx] = gate[c] * x[c] at tap (ky, kx); gate may be null.
   void (*columns)(const WindowCall& call, const float* gate);
   // out[c] = max over the taps inside the image; NaN if there is one among them.

@@ -61,7 +61,7 @@ SPARSEJAX_INLINE void tap_row(const Window& window, const float* row, int64_t kx
 
 int64_t depthwise_scratch_floats(const Window& window, int64_t out_rows);
 void window_depthwise(const WindowCall& call, const float* weights, const float* bias,
-                      const ActivationCall& activation);
+                      const ActivationCall& activation, float* sums);
 int64_t pool_scratch_floats(const Window& window);
 void window_columns(const WindowCall& call, const float* gate);
 void window_max_pool(const WindowCall& call);

@@ -60,13 +60,38 @@ SPARSEJAX_INLINE V exp(V x) {
 }
 
 // x[u] = exp(x[u]) + more for U vectors in step: alone, each would wait for its own chain of sums
-// (1.4x on AVX2, 4 at a time). As exp above, but that the exponent is built with the rounding.
+// (1.4x on AVX2, 4 at a time).
+#define EACH _Pragma("GCC unroll 8") for (int u = 0; u < U; u++)
+#ifdef __AVX512F__
+// A power of 2^(1/16) out of a register leaves a polynomial of three terms. 0.77 of the time of the
+// other one in a silu on Zen 5.
+template <int U>
+SPARSEJAX_INLINE void exp_plus(Vec* x, float more) {
+  constexpr float kInvLog2 = 1.44269504f, kLog2High = 0.693359375f, kLog2Low = -2.12194440e-4f;
+  constexpr float kRound = 12582912.f / 16;  // 1.5 * 2^19, which leaves sixteenths in the low bits
+  const Vec powers = {1.f,         1.04427378f, 1.09050773f, 1.13878863f, 1.18920712f, 1.24185781f,
+                      1.29683955f, 1.35425555f, 1.41421356f, 1.47682615f, 1.54221083f, 1.61049033f,
+                      1.68179283f, 1.75625216f, 1.83400809f, 1.91520656f};
+  Vec shifted[U], n[U], r[U], power[U];
+  EACH x[u] = clamp(x[u], splat<Vec>(-128.f), splat<Vec>(128.f));
+  EACH shifted[u] = x[u] * kInvLog2 + kRound;
+  EACH n[u] = shifted[u] - kRound;
+  EACH r[u] = x[u] - n[u] * kLog2High;
+  EACH r[u] = r[u] - n[u] * kLog2Low;
+  EACH power[u] = lanes_at(powers, (IntsOf<Vec>)shifted[u]);
+  EACH x[u] = r[u] * 1.66666667e-01f + 0.5f;
+  EACH x[u] = r[u] * x[u] + 1.f;
+  EACH r[u] = r[u] * power[u];
+  EACH x[u] = r[u] * x[u] + power[u];
+  EACH x[u] = times_power_of_two(x[u], n[u]) + more;
+}
+#else
+// As exp above, but that the exponent is built with the rounding.
 template <int U>
 SPARSEJAX_INLINE void exp_plus(Vec* x, float more) {
   constexpr float kInvLog2 = 1.44269504f, kLog2High = 0.693359375f, kLog2Low = -2.12194440e-4f;
   constexpr float kRound = 12582912.f + 127.f;
   Vec scale[U], r[U], square[U], low[U], high[U];
-#define EACH _Pragma("GCC unroll 8") for (int u = 0; u < U; u++)
   EACH x[u] = clamp(x[u], splat<Vec>(-88.f), splat<Vec>(89.f));
   EACH scale[u] = x[u] * kInvLog2 + kRound;
   EACH high[u] = scale[u] - kRound;
@@ -81,8 +106,9 @@ SPARSEJAX_INLINE void exp_plus(Vec* x, float more) {
   EACH high[u] = square[u] * high[u] + r[u];
   EACH scale[u] = (Vec)((IntsOf<Vec>)scale[u] << 23);
   EACH x[u] = high[u] * scale[u] + more;
-#undef EACH
 }
+#endif
+#undef EACH
 
 // exp(x) - 1 for x <= 0, exact to a few ulp at 0 too.
 template <class V>

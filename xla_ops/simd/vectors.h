@@ -24,6 +24,7 @@ namespace sparsejax::SPARSEJAX_TARGET {
 typedef float Vec4 __attribute__((vector_size(16)));
 typedef float Vec8 __attribute__((vector_size(32)));
 typedef float Vec16 __attribute__((vector_size(64)));
+typedef int32_t Ints16 __attribute__((vector_size(64)));
 
 template <int lanes>
 struct VecOf;
@@ -100,6 +101,20 @@ SPARSEJAX_INLINE Vec16 clamp(Vec16 x, Vec16 low, Vec16 high) {
   x = __builtin_ia32_maxps512_mask(low, x, x, -1, 4);
   return __builtin_ia32_minps512_mask(high, x, x, -1, 4);
 #endif
+}
+#endif
+#ifdef __AVX512F__
+// Lane i is that of `from` which the low four bits of at[i] name.
+SPARSEJAX_INLINE Vec16 lanes_at(Vec16 from, Ints16 at) {
+#ifdef __clang__
+  return __builtin_ia32_permvarsf512(from, at);
+#else
+  return __builtin_ia32_permvarsf512_mask(from, at, from, -1);
+#endif
+}
+// x 2^floor(n), 0 and inf included.
+SPARSEJAX_INLINE Vec16 times_power_of_two(Vec16 x, Vec16 n) {
+  return __builtin_ia32_scalefps512_mask(x, n, x, -1, 4);
 }
 #endif
 #ifdef __aarch64__

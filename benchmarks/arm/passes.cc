@@ -73,7 +73,8 @@ bool depthwise(const Maps& m, int repeats) {
   const Floats scratch(neon::window.scratch_floats(window, out), false);
   const WindowCall call = {window, rows.data(),      m.pitch(), 0,           m.channels,
                            y.data, pixels + kBeside, out,       scratch.data};
-  for (int i = 0; i < repeats; i++) neon::window.depthwise(call, weights.data, bias.data, kRelu6);
+  for (int i = 0; i < repeats; i++)
+    neon::window.depthwise(call, weights.data, bias.data, kRelu6, nullptr);
   for (int64_t c = 0; c < m.channels; c++)
     for (int64_t p = 0; p < pixels; p++) {
       const double sum =

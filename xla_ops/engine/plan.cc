@@ -110,8 +110,10 @@ void mark_kept(const Program& program, Plan& plan) {
   }
 }
 
-// Depthwise outputs whose mean is taken are summed as they are made.
+// Depthwise outputs whose mean is taken are summed as they are made; not in WebAssembly, whose
+// modules are to be small.
 void mark_summed(const Program& program, Plan& plan) {
+  if (kWasm) return;
   for (const Step& step : program.steps) {
     if (step.op != Op::kMean) continue;
     Strips& strips = plan.values[step.inputs[0]];

@@ -3,7 +3,7 @@
 // A value is cut into strips: `rows` rows of all channels, [channels][pitch]. Strips of large maps
 // live in rings: they are computed when a later step asks for them and overwritten when nothing
 // needs them any more, so that they stay in the cache (depth first). Values that are read as a
-// whole, and small maps (two strips), are kept for as long as a later job needs them. A job
+// whole, and small maps (one strip or two), are kept for as long as a later job needs them. A job
 // computes one kept value and, on the way, the ring values that only it needs; threads share its
 // strips, so that what a thread reads was mostly written by itself.
 #pragma once
@@ -39,8 +39,8 @@ struct Plan {
   int64_t columns_begin = 0;  // in a job's memory
 };
 
-// Strips have about `strip_pixels` pixels, but two rows at least; maps of at most `whole_pixels`
-// are two strips. Images of width 1 are strips of at most `strip_pixels`.
+// Strips have about `strip_pixels` pixels, but two rows at least; maps of fewer are one strip, and
+// maps of at most `whole_pixels` two. Images of width 1 are strips of at most `strip_pixels`.
 struct PlanOptions {
   int64_t strip_pixels, whole_pixels;
 };

@@ -114,17 +114,21 @@ class ProductStep : StripRun {
     return call;
   }
 
-  // Few parts: threads share the pixels, too.
+  // Few parts: threads share the pixels, too. Those that are multiplied apart stay with the tile
+  // before them, so that their sums do not depend on who does.
   void multiply_all(const float* x, bool alone) const {
     const ProductCall call = call_of(x);
     const int64_t tile = round_up(matrix_.tile * kernels_.product->lanes, 16);
-    const int64_t tiles = divide_up(pixels_, tile);
+    const int64_t behind =
+        kWasm ? 0  // where weights are read twice
+              : pixels_behind(matrix_.storage, matrix_.block, pixels_, kernels_.product->lanes);
+    const int64_t tiles = divide_up(std::max<int64_t>(1, pixels_ - behind), tile);
     const int64_t shares =
         alone ? 1 : std::min(tiles, divide_up(2 * team_.num_threads(), matrix_.num_parts));
     const auto multiply = [&](int64_t item) {
       const int64_t share = item / matrix_.num_parts;
       const int64_t first = tiles * share / shares * tile;
-      const int64_t last = std::min(pixels_, tiles * (share + 1) / shares * tile);
+      const int64_t last = share + 1 == shares ? pixels_ : tiles * (share + 1) / shares * tile;
       if (!kSkipsZeros || matrix_.storage != Storage::kColumns)
         return kernels_.product->multiply(call, item % matrix_.num_parts, first, last - first);
       const Scratch memory(kernels_.product->scratch_floats(matrix_));

@@ -66,9 +66,9 @@ Strips strips_of(const ImageSize& size, bool column, const PlanOptions& options)
     strips.count = divide_up(size.height, strips.rows);
   } else {
     const int64_t fit = std::max<int64_t>(options.strip_pixels / size.width, 2);
-    strips.rows = strips.small         ? divide_up(size.height, 2)
-                  : fit >= size.height ? size.height
-                                       : rows_of_strip(fit, size.height);
+    strips.rows = fit >= size.height ? size.height
+                  : strips.small     ? divide_up(size.height, 2)
+                                     : rows_of_strip(fit, size.height);
     strips.count = divide_up(size.height, strips.rows);
     strips.pitch = pitch_of(strips.rows, size.width);
   }

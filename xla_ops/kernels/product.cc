@@ -84,13 +84,17 @@ void multiply(const ProductCall& call, int64_t part, int64_t first, int64_t coun
     if (count <= kFewPixels || most > kernels.most_vectors) most = kernels.most_vectors;
     const int64_t behind = pixels_behind(matrix.storage, matrix.block, count, kLanes);
     int64_t left = divide_up(count - behind, kLanes), pixel = first;
+    bool tailed = false;
     while (left > 0) {  // tiles as equal as can be
       const int64_t tiles = divide_up(left, most), vectors = divide_up(left, tiles);
-      add_chunks(call, part, pixel, kernels.kernel(vectors));
+      tailed = kTails && behind > 0 && tiles == 1;
+      add_chunks(call, part, pixel,
+                 tailed ? kernels.with_tail(vectors, behind) : kernels.kernel(vectors));
       left -= vectors;
       pixel += vectors * kLanes;
     }
-    if (behind > 0) add_chunks(call, part, pixel, few_kernel(matrix.storage, matrix.block, behind));
+    if (behind > 0 && !tailed)
+      add_chunks(call, part, pixel, few_kernel(matrix.storage, matrix.block, behind));
   }
   if (!is_clamp(call.activation.function)) activate(call, part, first, count);
 }

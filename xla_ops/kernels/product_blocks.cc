@@ -32,8 +32,9 @@ SPARSEJAX_INLINE void add_two(const float* w, const float* x, V (*sum)[T]) {
   }
 }
 
-// Rows [part, part + R) of blocks of B rows: each load of x feeds R products.
-template <int T, int R, int B, class V>
+// Rows [part, part + R) of blocks of B rows: each load of x feeds R products. P pixels behind the
+// tile are multiplied by a vector of R rows.
+template <int T, int R, int B, class V, int P = 0>
 SPARSEJAX_INLINE void part_tile(const ProductChunk& chunk, const Tile& tile, int part) {
   const float* w = chunk.values + part;
   const uint16_t* number = chunk.columns;
@@ -49,6 +50,10 @@ SPARSEJAX_INLINE void part_tile(const ProductChunk& chunk, const Tile& tile, int
       V sum[R][T];
 #pragma GCC unroll 8
       for (int r = 0; r < R; r++) start_row<T>(tile, row[r], sum[r]);
+      typedef Rows<(R < 4 ? 4 : R)> Tail;
+      Tail tail[P + 1];
+#pragma GCC unroll 4
+      for (int p = 0; p < P; p++) tail[p] = start_pixel<Tail>(tile, T * lanes_of<V> + p, row);
       for (int32_t i = 0; i < runs.count; i++, w += B) {
         const float* x = column<V>(tile, *number++);
         fetch_ahead(w);
@@ -60,10 +65,15 @@ SPARSEJAX_INLINE void part_tile(const ProductChunk& chunk, const Tile& tile, int
 #pragma GCC unroll 16
           for (int t = 0; t < T; t++) in[t] = load<V>(x + t * lanes_of<V>);
           add_column<T, R, 0>(w, in, sum);
+#pragma GCC unroll 4
+          for (int p = 0; p < P; p++)
+            tail[p] += load<Tail>(w) * splat<Tail>(x[T * lanes_of<V> + p]);
         }
       }
 #pragma GCC unroll 8
       for (int r = 0; r < R; r++) finish_row<T>(tile, row[r], sum[r]);
+#pragma GCC unroll 4
+      for (int p = 0; p < P; p++) finish_pixel(tile, T * lanes_of<V> + p, row, tail[p]);
     }
   }
 }
@@ -89,13 +99,30 @@ TileKernel kernel(int64_t vectors) {
   return nullptr;
 }
 
+template <int B, int T, int P>
+void tailed_tile(ProductChunk chunk, Tile tile) {
+  part_tile<T, B, B, Vec, P>(chunk, tile, 0);
+}
+
+// Half as many pixels as rows at most: pixels_behind.
+template <int B, int T>
+TileKernel tailed(int64_t vectors, int64_t pixels) {
+  if (vectors < T) {
+    if constexpr (T > 1) return tailed<B, T - 1>(vectors, pixels);
+    return nullptr;
+  }
+  if (pixels == 1) return tailed_tile<B, T, 1>;
+  return pixels == 2 ? tailed_tile<B, T, 2> : tailed_tile<B, T, B / 2>;
+}
+
 template <int B>
 constexpr TileKernels kernels_of() {
   constexpr int kMost = kMostVectors[B < kMostRows ? B : kMostRows];
   return {kMost,
           kernel<B, kMost>,
           {kLanes > 4 ? blocks_tile<1, B, Vec4> : nullptr, kLanes > 8 ? blocks_tile < 1, B,
-           VecOf<kLanes<8 ? 4 : 8>::type>                             : nullptr}};
+           VecOf<kLanes<8 ? 4 : 8>::type>                             : nullptr},
+          kTails && B >= 4 ? tailed<B, kMost> : nullptr};
 }
 
 }  // namespace

@@ -19,6 +19,9 @@ struct Tile {
   float low, high;
 };
 
+// Are there registers for the sums of a tile and of a few pixels behind it?
+constexpr bool kTails = kLanes == 16;
+
 // Adds one chunk to a tile.
 typedef void (*TileKernel)(ProductChunk chunk, Tile tile);
 
@@ -28,6 +31,9 @@ struct TileKernels {
   int64_t most_vectors;
   TileKernel (*kernel)(int64_t vectors);
   TileKernel narrow[2];
+  // With that many pixels behind the vectors, so that weights are read once for both; null unless
+  // kTails.
+  TileKernel (*with_tail)(int64_t vectors, int64_t pixels) = nullptr;
 };
 TileKernels rows_kernels(int64_t block);
 TileKernels blocks_kernels(int64_t block);
@@ -169,6 +175,43 @@ SPARSEJAX_INLINE void finish_row(const Tile& tile, int64_t row, V* sum) {
   }
 #pragma GCC unroll 16
   for (int t = 0; t < T; t++) store(y + t * lanes_of<V>, sum[t]);
+}
+
+// R rows in vectors of their own number or of what the registers hold.
+template <int R>
+using Rows = typename VecOf<(R < kLanes   ? R
+                             : kLanes < 8 ? kLanes
+                                          : 8)>::type;
+
+template <class V>
+SPARSEJAX_INLINE V floats_at(const float* x, const int32_t* index) {
+  if constexpr (lanes_of<V> == 4)
+    return V{x[index[0]], x[index[1]], x[index[2]], x[index[3]]};
+  else
+    return V{x[index[0]], x[index[1]], x[index[2]], x[index[3]],
+             x[index[4]], x[index[5]], x[index[6]], x[index[7]]};
+}
+
+// Of the rows of a vector, the floats at one pixel.
+template <class V>
+SPARSEJAX_INLINE V gather_rows(const float* y, int64_t pitch, const int32_t* row) {
+  float floats[lanes_of<V>];
+#pragma GCC unroll 8
+  for (int r = 0; r < lanes_of<V>; r++) floats[r] = y[row[r] * pitch];
+  return load<V>(floats);
+}
+
+template <class V>
+SPARSEJAX_INLINE V start_pixel(const Tile& tile, int64_t pixel, const int32_t* row) {
+  return tile.bias ? floats_at<V>(tile.bias, row)
+                   : gather_rows<V>(tile.y + pixel, tile.y_pitch, row);
+}
+
+template <class V>
+SPARSEJAX_INLINE void finish_pixel(const Tile& tile, int64_t pixel, const int32_t* row, V sum) {
+  if (tile.residual) sum += gather_rows<V>(tile.residual + pixel, tile.residual_pitch, row);
+  if (tile.clamps) sum = clamp(sum, splat<V>(tile.low), splat<V>(tile.high));
+  for (int r = 0; r < lanes_of<V>; r++) tile.y[row[r] * tile.y_pitch + pixel] = sum[r];
 }
 
 }  // namespace sparsejax::SPARSEJAX_TARGET

@@ -4,21 +4,6 @@
 namespace sparsejax::SPARSEJAX_TARGET {
 namespace {
 
-// R rows in vectors of their own number or of what the registers hold.
-template <int R>
-using Rows = typename VecOf<(R < kLanes   ? R
-                             : kLanes < 8 ? kLanes
-                                          : 8)>::type;
-
-template <class V>
-SPARSEJAX_INLINE V gather(const float* x, const int32_t* index) {
-  if constexpr (lanes_of<V> == 4)
-    return V{x[index[0]], x[index[1]], x[index[2]], x[index[3]]};
-  else
-    return V{x[index[0]], x[index[1]], x[index[2]], x[index[3]],
-             x[index[4]], x[index[5]], x[index[6]], x[index[7]]};
-}
-
 // Of 4 or 8 columns, read 4 at once: loads are what this kernel is short of.
 template <class V>
 SPARSEJAX_INLINE V gather(const float* x, const uint16_t* number) {
@@ -32,12 +17,12 @@ SPARSEJAX_INLINE V gather(const float* x, const uint16_t* number) {
     index[i + 2] = four >> 32 & 0xffff;
     index[i + 3] = four >> 48;
   }
-  return gather<V>(x, index);
+  return floats_at<V>(x, index);
 }
 
 template <class V>
 SPARSEJAX_INLINE void finish(const Tile& tile, const int32_t* row, V sum) {
-  if (tile.residual) sum += gather<V>(tile.residual, row);
+  if (tile.residual) sum += floats_at<V>(tile.residual, row);
   if (tile.clamps) sum = clamp(sum, splat<V>(tile.low), splat<V>(tile.high));
   for (int r = 0; r < lanes_of<V>; r++) tile.y[row[r]] = sum[r];
 }
@@ -55,7 +40,7 @@ void rows_vector(ProductChunk chunk, Tile tile) {
       V sum[kParts];
 #pragma GCC unroll 2
       for (int p = 0; p < kParts; p++)
-        sum[p] = gather<V>(tile.bias ? tile.bias : tile.y, row + p * lanes_of<V>);
+        sum[p] = floats_at<V>(tile.bias ? tile.bias : tile.y, row + p * lanes_of<V>);
       for (int32_t i = 0; i < runs.count; i++, w += 8, number += 8) {
         fetch_ahead(w);
 #pragma GCC unroll 2
@@ -82,7 +67,7 @@ void blocks_vector(ProductChunk chunk, Tile tile) {
       V sum[4][kParts] = {};
 #pragma GCC unroll 2
       for (int p = 0; p < kParts; p++)
-        sum[0][p] = gather<V>(tile.bias ? tile.bias : tile.y, row + p * lanes_of<V>);
+        sum[0][p] = floats_at<V>(tile.bias ? tile.bias : tile.y, row + p * lanes_of<V>);
       int32_t i = 0;
       for (; i + 4 <= runs.count; i += 4, w += 4 * B, number += 4) {
         for (int ahead = 0; ahead < 4 * B; ahead += 16) fetch_ahead(w + ahead);
@@ -101,22 +86,6 @@ void blocks_vector(ProductChunk chunk, Tile tile) {
         finish(tile, row + p * lanes_of<V>, (sum[0][p] + sum[1][p]) + (sum[2][p] + sum[3][p]));
     }
   }
-}
-
-// Of the rows of a vector, the floats at one pixel.
-template <class V>
-SPARSEJAX_INLINE V gather_rows(const float* y, int64_t pitch, const int32_t* row) {
-  float floats[lanes_of<V>];
-#pragma GCC unroll 8
-  for (int r = 0; r < lanes_of<V>; r++) floats[r] = y[row[r] * pitch];
-  return load<V>(floats);
-}
-
-template <class V>
-SPARSEJAX_INLINE void finish_pixel(const Tile& tile, int pixel, const int32_t* row, V sum) {
-  if (tile.residual) sum += gather_rows<V>(tile.residual + pixel, tile.residual_pitch, row);
-  if (tile.clamps) sum = clamp(sum, splat<V>(tile.low), splat<V>(tile.high));
-  for (int r = 0; r < lanes_of<V>; r++) tile.y[row[r] * tile.y_pitch + pixel] = sum[r];
 }
 
 // A column of a block at P pixels.
@@ -145,11 +114,8 @@ void blocks_few(ProductChunk chunk, Tile tile) {
 #pragma GCC unroll 4
       for (int p = 0; p < P; p++)
 #pragma GCC unroll 2
-        for (int q = 0; q < kParts; q++) {
-          const int32_t* rows = row + q * lanes_of<V>;
-          sum[0][p][q] = tile.bias ? gather<V>(tile.bias, rows)
-                                   : gather_rows<V>(tile.y + p, tile.y_pitch, rows);
-        }
+        for (int q = 0; q < kParts; q++)
+          sum[0][p][q] = start_pixel<V>(tile, p, row + q * lanes_of<V>);
       int32_t i = 0;
       for (; i + kChains <= runs.count; i += kChains, w += kChains * B, number += kChains) {
         for (int ahead = 0; ahead < kChains * B; ahead += 16) fetch_ahead(w + ahead);

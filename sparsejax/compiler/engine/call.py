@@ -48,8 +48,8 @@ def load(
         program: to load.
         name: must say all that the program contains; made from it when empty.
         isa: the instruction set of the kernels, one of those that are usable; "" for that in use.
-        strip_pixels: that a strip of a large map has, about.
-        whole_pixels: up to which a map is two strips.
+        strip_pixels: that a strip has, about; a map of fewer is one strip.
+        whole_pixels: up to which a map is two strips at most.
     """
     name = name or f"{name_of(program, isa)} {strip_pixels} {whole_pixels}"
     sizes = strip_pixels, whole_pixels

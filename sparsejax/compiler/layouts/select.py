@@ -167,7 +167,9 @@ def work(traits: Traits, weights: float) -> tuple[float, float, float, float]:
         weights: that are stored.
     """
     pixels = math.ceil(traits.pixels / 8) * 8
-    strips = 2 if pixels <= WHOLE_PIXELS else math.ceil(pixels / STRIP_PIXELS)
+    strips = math.ceil(pixels / STRIP_PIXELS)
+    if pixels <= WHOLE_PIXELS:
+        strips = min(2, strips)
     values = traits.rows + traits.cols * traits.groups * (1 + traits.gathers)
     return weights * strips, weights * pixels, traits.rows * traits.cols * pixels, values * pixels
 

@@ -1,17 +1,19 @@
-"""Transformers against jax.jit, onnxruntime and openvino: encoders, a prefill and decode steps.
+"""Transformers against jax.jit and other engines: encoders, a prefill and decode steps.
 
     taskset -c 0 python -m benchmarks.transformers --json transformers.json
 
 The blocks of a BERT-base (128 tokens), a ViT-S/16 (197) and a GPT-2-small (64, causal) behind their
 embeddings, and one step of the latter with a cache of 64 tokens; random weights, of which a
 fraction of those in matrices is zero. Outputs are compared first; then the calls take turns, on one
-core. The other engines run the ONNX file of the same graph, where they are installed; a step with a
-cache has none. `--layers 1` tries it out in a minute; all of it takes an hour and 4 GB.
+core. onnxruntime, openvino and deepsparse run the ONNX file of the same graph, each in the
+environment that `benchmarks.peers` makes for it; a step with a cache has none. `--layers 1` tries it
+out in a minute; all of it takes half an hour and 4 GB.
 """
 
 import argparse
 import functools
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -28,9 +30,13 @@ import numpy as np
 
 import sparsejax as sj
 from benchmarks import publish
+from benchmarks.peers import onnx_export
+from benchmarks.peers.environments import ENGINES, CannotBeHadError
+from benchmarks.peers.process import Worker, start
+from benchmarks.peers.rounds import cores
 from benchmarks.recurrent import params_of
 from experiments.runs.cores import bind, usable_cores
-from experiments.runs.timing import relative_error, rows_of
+from experiments.runs.timing import refuse_wrong, relative_error, summaries, timed
 from sparsejax.compiler.passes.rewrite import rewrite
 from sparsejax.compiler.passes.trace import trace
 
@@ -99,6 +105,9 @@ NETS = {
 }
 
 
+PEERS = ("onnxruntime", "openvino", "deepsparse")
+
+
 def drawn(*shape: int) -> jax.Array:
     return jnp.asarray(np.random.default_rng(1).standard_normal(shape), jnp.float32)
 
@@ -119,21 +128,28 @@ def function_of(net: Net, batch: int, sparsity: float) -> tuple[Callable, Any, t
 
 
 def peers(function: Callable, params: Any, x: jax.Array, folder: Path) -> Iterator[tuple]:
-    """The names of the other engines that are here, and a call of each."""
-    try:
-        from benchmarks.peers import onnx_export, worker
-    except ImportError as error:
-        print(f"without peers: {error}")
-        return
-    path = folder / "net.onnx"
-    onnx_export.export(rewrite(trace(function, params, (x,))[0]), path)
-    for engine in (worker.onnxruntime, worker.openvino):
-        try:
-            call, version = engine(str(path), np.array(x), 1)
-        except ImportError as error:
-            print(f"without {engine.__name__}: {error}")
+    """The other engines that can be had: name and version, a process that waits, its output."""
+    model, given, made = (folder / name for name in ("net.onnx", "input.npy", "output.npy"))
+    onnx_export.export(rewrite(trace(function, params, (x,))[0]), model)
+    np.save(given, np.asarray(x))
+    order = {"model": str(model), "input": str(given), "output": str(made), "threads": 1}
+    for engine in ENGINES:
+        if engine.name not in PEERS:
             continue
-        yield f"{engine.__name__} {version}", call
+        try:
+            worker = start(engine, cores(1), folder)
+            version = worker.ask(order)["version"]
+        except CannotBeHadError as error:
+            print(f"without {engine.name}: {error}", file=sys.stderr)
+            continue
+        yield f"{engine.name} {version}", worker, np.load(made)
+
+
+def asked(worker: Worker) -> list[tuple[float, float]]:
+    """Seconds of three calls in another process, as `timed` has them."""
+    answer = worker.ask({"seconds": 0})
+    times = zip(answer["times_ms"], answer["cpu_ms"], strict=True)
+    return [(wall / 1e3, cpu / 1e3) for wall, cpu in times]
 
 
 def compare(net: Net, batch: int, sparsity: float, repeats: int) -> dict[str, Any]:
@@ -148,15 +164,22 @@ def compare(net: Net, batch: int, sparsity: float, repeats: int) -> dict[str, An
         "jit": functools.partial(plain, weights, *inputs),
         "compile": functools.partial(jax.jit(fast), *inputs),
     }
+    outputs = {name: _output(call()) for name, call in calls.items()}
+    workers = {}
     with tempfile.TemporaryDirectory() as folder:
         if not net.model.decode:
-            calls |= dict(peers(function, params, *inputs, Path(folder)))
-        expected = _output(calls["jit"]())
-        errors = {name: relative_error(_output(call()), expected) for name, call in calls.items()}
-        rows = rows_of(calls, errors, repeats, baseline="compile", tolerance=1e-3)
+            for name, worker, output in peers(function, params, *inputs, Path(folder)):
+                workers[name], outputs[name] = worker, output.reshape(outputs["jit"].shape)
+        refuse_wrong({n: relative_error(y, outputs["jit"]) for n, y in outputs.items()}, 1e-3)
+        ways = {name: functools.partial(timed, call) for name, call in calls.items()}
+        ways |= {name: functools.partial(asked, worker) for name, worker in workers.items()}
+        times = [[time_it() for time_it in ways.values()] for _ in range(repeats)]
+        for worker in workers.values():
+            worker.close()
+    rows = dict(zip(ways, summaries(times, [*ways].index("compile")), strict=True))
     return {
-        **{row["name"]: round(row["wall_ms"], 3) for row in rows},
-        "of the time": {row["name"]: round(row["wall_speedup"], 3) for row in rows},
+        **{name: round(row["wall_ms"], 3) for name, row in rows.items()},
+        "of the time": {name: round(row["wall_speedup"], 3) for name, row in rows.items()},
         "regions": fast.report().num_regions,
         "seconds to compile": round(seconds, 1),
     }

@@ -47,14 +47,19 @@ def rows_of(
     tolerance: float = TOLERANCE,
 ) -> list[dict[str, Any]]:
     """Time the calls in turns; refuse to time one that is wrong."""
-    wrong = {name: error for name, error in errors.items() if not error <= tolerance}
-    if wrong:
-        raise SystemExit(f"Outputs differ from the dense ones by {wrong}; nothing was timed.")
+    refuse_wrong(errors, tolerance)
     times = [[timed(call) for call in calls.values()] for _ in range(repeats)]
     return [
         {"name": name, **row, "baseline": baseline, "relative_error": errors[name]}
         for name, row in zip(calls, summaries(times, list(calls).index(baseline)), strict=True)
     ]
+
+
+def refuse_wrong(errors: dict[str, float], tolerance: float = TOLERANCE) -> None:
+    """End the program where an output differs by more than `tolerance`."""
+    wrong = {name: error for name, error in errors.items() if not error <= tolerance}
+    if wrong:
+        raise SystemExit(f"Outputs differ from the dense ones by {wrong}; nothing was timed.")
 
 
 def timed(call: Callable) -> list[tuple[float, float]]:

@@ -6,8 +6,8 @@ The blocks of a BERT-base (128 tokens), a ViT-S/16 (197) and a GPT-2-small (64, 
 embeddings, and one step of the latter with a cache of 64 tokens; random weights, of which a
 fraction of those in matrices is zero. Outputs are compared first; then the calls take turns, on one
 core. onnxruntime, openvino and deepsparse run the ONNX file of the same graph, each in the
-environment that `benchmarks.peers` makes for it; a step with a cache has none. `--layers 1` tries it
-out in a minute; all of it takes half an hour and 4 GB.
+environment that `benchmarks.peers` makes for it; a step with a cache has none. `--layers 1` tries
+it out in a minute; all of it takes half an hour and 4 GB.
 """
 
 import argparse
@@ -210,6 +210,7 @@ def main() -> None:
             for sparsity in options.sparsities or net.sparsities:
                 label = f"{name}, batch {batch}, {sparsity:.0%} zeros"
                 results[label] = compare(net, batch, sparsity, options.repeats)
+                print(f"{label}: {results[label]}", file=sys.stderr, flush=True)
     publish(results, options.json)
 
 

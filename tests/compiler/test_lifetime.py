@@ -51,10 +51,15 @@ def test_ten_thousand_calls_leak_nothing():
     x = jnp.ones((1, 64))
     for _ in range(1000):
         run(x).block_until_ready()
-    before = resident_bytes()
-    for _ in range(10_000):
-        run(x).block_until_ready()
-    assert resident_bytes() - before < 4_000_000  # 400 bytes a call would be seen
+
+    def growth():
+        before = resident_bytes()
+        for _ in range(10_000):
+            run(x).block_until_ready()
+        return resident_bytes() - before
+
+    # 400 bytes a call would be seen, each time; what else the process does may take as much once.
+    assert any(growth() < 4_000_000 for _ in range(3))
 
 
 @pytest.mark.skipif(not COUNTS.exists(), reason="reads are counted by Linux's /proc")

@@ -57,7 +57,7 @@ def _after_product(edit: Edit, value: Value) -> bool:
     values = {value}
     for _ in range(MOST_MOVES):
         nodes = [edit.writer[v] for v in values if v in edit.writer]
-        if any(map(is_product, nodes)):
+        if any(is_product(node, known=1) for node in nodes):
             return True
         followed = [n for n in nodes if isinstance(n.op, Primitive | Transpose | Reshape)]
         values = {v for n in followed for v in n.inputs if v.constant is None}
@@ -140,7 +140,8 @@ def _attention(told: Told, layout: Layout) -> list[Node] | None:
     """The nodes that compute the second product's output, None if the axes are others."""
     if 0 in told.shape or not {*told.factors} <= {ONE, *layout.heads}:
         return None
-    of_one = told.shape[layout.query] == 1
+    known = told.operands[0].value.constant is not None
+    of_one = told.shape[layout.query] == 1 and not known
     made_heads = of_one_query(told, layout) if of_one else _of_rows(told, layout)
     if made_heads is None:
         return None
@@ -165,17 +166,23 @@ def _of_rows(told: Told, layout: Layout) -> tuple[list[Node], int, float] | None
     batch = told.sizes(layout.batch)
     if shape[keys] != length and (len(batch) != 1 or max(length, shape[keys]) < MIN_ROWS):
         return None
-    ones = 0 if batch else leading_ones(edit, told.operands[0].value, length)
+    known = told.operands[0].value.constant is not None
+    own = told.operands[known].value, shape[keys] if known else length
+    ones = 0 if batch else leading_ones(edit, *own)
     lead = (*(1,) * ones, *batch)
     rows = Rows(edit, (*lead, length), ones)
     others = Rows(edit, (*lead, shape[keys]), ones, rows.nodes)
     ends = told.ends(layout)
     found: list[Found] = []
-    for operand, end, own in zip(told.operands, ends, (rows, others, others), strict=True):
-        each = own.of(operand, (*layout.batch, *layout.heads, *end), heads)
+    for i, of in reversed([*enumerate((rows, others, others))]):
+        order = (*layout.batch, *layout.heads, *ends[i])
+        if i == 0 and known:
+            each = of.known(told.operands[i], order, heads, beside=found[0].rows)
+        else:
+            each = of.of(told.operands[i], order, heads)
         if each is None:
             return None
-        found.append(each)
+        found.insert(0, each)
     mask = mask_rows(told.scores, layout, shape, rows, found[0].rows)
     if mask is None:
         return None

@@ -32,12 +32,12 @@ class Layout(NamedTuple):
     query: int
 
 
-def is_product(node: Node) -> bool:
-    """Is it a product of two computed arrays?"""
+def is_product(node: Node, *, known: int = 0) -> bool:
+    """Is it a product of two computed arrays, or of so many that are known and others?"""
     if not isinstance(node.op, Primitive) or node.op.name != "dot_general":
         return False
-    known = any(value.constant is not None for value in node.inputs)
-    return not known and is_float(*node.inputs, *node.outputs)
+    constants = sum(value.constant is not None for value in node.inputs)
+    return constants <= known and is_float(*node.inputs, *node.outputs)
 
 
 def operands_of(node: Node, order: Sequence[int | None]) -> tuple[Operand, Operand]:
@@ -98,7 +98,8 @@ def layouts(rank: int, q: Operand, k: Operand) -> Iterator[Layout]:
     """What the axes of the scores may be, but for those of length 1 that no operand has."""
     keys = rank - 1
     there = sorted(a for a in {*q.axes, *k.axes} if isinstance(a, int) and a != keys)
-    shared = [axis for axis in range(keys) if axis in q.axes and axis in k.axes]
+    known = q.value.constant is not None  # then all items may share the queries
+    shared = [axis for axis in range(keys) if axis in k.axes and (known or axis in q.axes)]
     own = [axis for axis in range(keys) if axis in q.axes and axis not in k.axes]
     if keys in q.axes or q.axes.count("sum") != 1 or sorted([*shared, *own]) != there:
         return

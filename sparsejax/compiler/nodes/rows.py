@@ -9,6 +9,7 @@ import numpy as np
 
 from sparsejax.compiler.graph.edit import Edit, is_float, made
 from sparsejax.compiler.graph.graph import Node, Value
+from sparsejax.compiler.nodes.known import known_beside
 from sparsejax.compiler.nodes.pairs import Operand, number
 from sparsejax.compiler.nodes.primitive import Primitive
 from sparsejax.compiler.nodes.reshape import Reshape
@@ -69,20 +70,38 @@ class Rows:
         The places are (items, heads, rows, channels); the arguments are those of `of`.
         """
         for source, places, factor in sources_of(self.edit, operand.value):
-            kept = [operand.axes.index(axis) for axis in order if axis in operand.axes]
-            rest = [axis for axis in range(places.ndim) if axis not in kept]
-            if any(places.shape[axis] != 1 for axis in rest):
+            laid = self._in_order(operand, places, order, heads)
+            if laid is None:
                 return
-            laid = places.transpose(*rest, *kept)[(0,) * len(rest)]
-            missing = tuple(i for i, axis in enumerate(order) if axis not in operand.axes)
-            laid = np.expand_dims(laid, missing)
-            count = len(self.batch)
-            laid = np.broadcast_to(laid, (*laid.shape[:count], *heads, *laid.shape[-2:]))
-            yield (
-                source,
-                laid.reshape(math.prod(self.lead[:-1]), -1, *laid.shape[-2:]),
-                factor,
-            )
+            yield source, laid.reshape(math.prod(self.lead[:-1]), *laid.shape[-3:]), factor
+
+    def known(
+        self, operand: Operand, order: Sequence[Any], heads: Sequence[int], beside: Value
+    ) -> Found | None:
+        """The rows of an operand that is known, the same for each item, beside rows of others."""
+        assert operand.value.constant is not None
+        laid = self._in_order(operand, np.asarray(operand.value.constant), order, heads)
+        if laid is None or not np.array_equal(laid, np.broadcast_to(laid[:1], laid.shape)):
+            return None
+        count, length, size = laid.shape[1:]
+        numbers = laid[0].swapaxes(0, 1).reshape(length, count * size)
+        self.nodes.append(known_beside(numbers, beside))
+        return Found(self.nodes[-1].outputs[0], size * np.arange(count), 1.0)
+
+    def _in_order(
+        self, operand: Operand, numbers: np.ndarray, order: Sequence[Any], heads: Sequence[int]
+    ) -> np.ndarray | None:
+        """Elements as (items, heads, rows, channels), of one item if there is no such axis."""
+        kept = [operand.axes.index(axis) for axis in order if axis in operand.axes]
+        rest = [axis for axis in range(numbers.ndim) if axis not in kept]
+        if any(numbers.shape[axis] != 1 for axis in rest):
+            return None
+        laid = numbers.transpose(*rest, *kept)[(0,) * len(rest)]
+        missing = tuple(i for i, axis in enumerate(order) if axis not in operand.axes)
+        laid = np.expand_dims(laid, missing)
+        items = laid.shape[: len(self.batch)]
+        laid = np.broadcast_to(laid, (*items, *heads, *laid.shape[-2:]))
+        return laid.reshape(math.prod(items), -1, *laid.shape[-2:])
 
     def shaped(self, value: Value, shape: Sequence[int]) -> Value:
         whole = tuple(value.size // math.prod(self.lead) if n < 0 else n for n in shape)

@@ -77,17 +77,20 @@ class Told(NamedTuple):
 
 
 def scores_before(edit: Edit, value: Value) -> tuple[Scores, Operand, Operand] | None:
-    """The product behind a softmax's input, with what is done to it: queries and keys."""
+    """The product behind a softmax's input, with what is done to it: queries and keys.
+
+    Queries may be known: a layer's weights would be the keys, so these may not.
+    """
     scores, order = Scores(), list(range(len(value.shape)))  # type: Scores, list[int | None]
     while True:
         node = edit.sole_writer(value, Primitive, Transpose, Reshape)
         if node is None:
             return None
-        if is_product(node):
+        if is_product(node, known=1):
             q, k = operands_of(node, order)
-            scores = _unshifted(scores)
-            last = len(order) - 1
-            return (scores, k, q) if last in q.axes else (scores, q, k)
+            if len(order) - 1 in q.axes:
+                q, k = k, q
+            return (_unshifted(scores), q, k) if k.value.constant is None else None
         if isinstance(node.op, Transpose):
             order = [None if axis is None else node.op.permutation[axis] for axis in order]
             value = node.inputs[0]
@@ -174,7 +177,7 @@ def _leads_to_product(edit: Edit, value: Value) -> bool:
         node = edit.writer.get(value)
         if node is None or not isinstance(node.op, Primitive | Transpose | Reshape):
             return False
-        if is_product(node):
+        if is_product(node, known=1):
             return True
         computed = [v for v in node.inputs if v.constant is None]
         if len(computed) != 1:

@@ -139,6 +139,38 @@ def test_queries_of_other_sequences_are_in_one_region():
     assert_close(fast(x, y), jax.jit(function)(P, x, y))
 
 
+@pytest.mark.parametrize("queries", [1, 9, 33])
+@pytest.mark.parametrize("of_each_item", [False, True])
+def test_queries_may_be_known(queries, of_each_item):
+    y = drawn(BATCH, 33, WIDTH)
+    known = {**P, "known": drawn(queries, WIDTH)}
+
+    def function(p, y):
+        k, v = heads(y @ p["k"]), heads(y @ p["v"])
+        if of_each_item:
+            latent = jnp.broadcast_to(p["known"], (len(y), queries, WIDTH))
+            return attend(heads(latent @ p["q"]), k, v) @ p["o"]
+        scores = jnp.einsum("qhd,bkhd->bhqk", heads(p["known"] @ p["q"]), k)
+        found = jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores / 2), v)
+        return found.reshape(len(y), queries, WIDTH) @ p["o"]
+
+    graph = rewritten(function, known, y)
+    assert len(regions(graph)) == 1 and "dot_general" not in graph.left
+    fast = sj.compile(function, known, y, tune=False)
+    assert_close(fast(y), jax.jit(function)(known, y))
+    assert_close(jax.vmap(lambda each: fast(each[None])[0])(y), jax.jit(function)(known, y))
+    other = jax.tree.map(lambda a: a + 0.5, known)
+    assert_close(fast.with_params(other)(y), jax.jit(function)(other, y))
+
+
+def test_known_queries_may_differ_between_items():
+    known = drawn(BATCH, 33, WIDTH)
+    function = lambda p, y: attend(heads(known), heads(y @ p["k"]), heads(y @ p["v"])) @ p["o"]
+    y = drawn(BATCH, 40, WIDTH)
+    fast = sj.compile(function, P, y, tune=False)
+    assert_close(fast(y), jax.jit(function)(P, y))
+
+
 def test_numbers_for_each_row_are_in_the_region():
     def function(p, x, seen):
         return seen[..., None] * (x @ p["q"]) @ p["k"]

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <stdexcept>
 
+#include "engine/strips.h"
 #include "programs.h"
 
 namespace sparsejax::test {
@@ -141,6 +142,20 @@ void test_weights_are_shared(const Kernels& kernels) {
   expect(stores->packed.bytes() == 2 * one, "other weights are packed anew");
 }
 
+// No vector but a strip's last is partly beside it, and small maps are one strip.
+void test_strips(const Kernels&) {
+  for (bool column : {false, true})
+    for (int64_t rows : {17, 112, 113, 128, 197, 512, 1000}) {
+      const Strips strips = strips_of({8, rows, 1}, column, PlanOptions{112, 400});
+      expect(strips.count == 1 || strips.rows % 16 == 0, "strips of rows are whole vectors");
+      expect(strips.rows <= 112 && strips.pitch >= strips.rows, "and have room");
+      expect(strips.count * strips.rows >= rows && (strips.count - 1) * strips.rows < rows,
+             "and are all of them");
+    }
+  expect(strips_of({8, 7, 7}, false, PlanOptions{112, 400}).count == 1,
+         "a map of 7x7 is one strip");
+}
+
 // Gates on weights that are fewer than the floats of a map, and on maps where they are not: all
 // storages, several strips, fewer rows in the last one, groups.
 void test_gates(const Kernels& kernels) {
@@ -184,6 +199,7 @@ void test_program(const Kernels& kernels) {
   test_failing_pool(kernels);
   test_memory_is_reused(kernels);
   test_weights_are_shared(kernels);
+  test_strips(kernels);
   test_gates(kernels);
 }
 

@@ -22,10 +22,11 @@ int64_t pitch_of_rows(const PlanOptions& options) {
   return pitch_of(std::clamp<int64_t>(options.strip_pixels, 2, 1 << 12), 1);
 }
 
+// Several strips are of whole vectors, so that only the last has pixels behind them.
 void cut_rows(int64_t height, const PlanOptions& options, Strips& strips) {
   const int64_t fit = std::clamp<int64_t>(options.strip_pixels, 2, 1 << 12);
   const int64_t count = divide_up(height, fit);
-  strips.rows = divide_up(height, count > 1 ? round_up(count, 2) : 1);
+  strips.rows = count > 1 ? round_up(divide_up(height, round_up(count, 2)), 16) : height;
   strips.pitch = pitch_of_rows(options);
 }
 

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -127,17 +128,18 @@ def function_of(net: Net, batch: int, sparsity: float) -> tuple[Callable, Any, t
     return step, params, (drawn(batch, 1, net.width), jax.tree.map(fill, cache))
 
 
-def peers(function: Callable, params: Any, x: jax.Array, folder: Path) -> Iterator[tuple]:
+def peers(
+    function: Callable, params: Any, x: jax.Array, folder: Path, closing: ExitStack
+) -> Iterator[tuple]:
     """The other engines that can be had: name and version, a process that waits, its output."""
     model, given, made = (folder / name for name in ("net.onnx", "input.npy", "output.npy"))
     onnx_export.export(rewrite(trace(function, params, (x,))[0]), model)
     np.save(given, np.asarray(x))
     order = {"model": str(model), "input": str(given), "output": str(made), "threads": 1}
-    for engine in ENGINES:
-        if engine.name not in PEERS:
-            continue
+    for engine in (engine for engine in ENGINES if engine.name in PEERS):
         try:
             worker = start(engine, cores(1), folder)
+            closing.callback(worker.close)
             version = worker.ask(order)["version"]
         except CannotBeHadError as error:
             print(f"without {engine.name}: {error}", file=sys.stderr)
@@ -166,16 +168,14 @@ def compare(net: Net, batch: int, sparsity: float, repeats: int) -> dict[str, An
     }
     outputs = {name: _output(call()) for name, call in calls.items()}
     workers = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as closing:
         if not net.model.decode:
-            for name, worker, output in peers(function, params, *inputs, Path(folder)):
+            for name, worker, output in peers(function, params, *inputs, Path(folder), closing):
                 workers[name], outputs[name] = worker, output.reshape(outputs["jit"].shape)
         refuse_wrong({n: relative_error(y, outputs["jit"]) for n, y in outputs.items()}, 1e-3)
         ways = {name: functools.partial(timed, call) for name, call in calls.items()}
         ways |= {name: functools.partial(asked, worker) for name, worker in workers.items()}
         times = [[time_it() for time_it in ways.values()] for _ in range(repeats)]
-        for worker in workers.values():
-            worker.close()
     rows = dict(zip(ways, summaries(times, [*ways].index("compile")), strict=True))
     return {
         **{name: round(row["wall_ms"], 3) for name, row in rows.items()},

@@ -140,8 +140,7 @@ def _attention(told: Told, layout: Layout) -> list[Node] | None:
     """The nodes that compute the second product's output, None if the axes are others."""
     if 0 in told.shape or not {*told.factors} <= {ONE, *layout.heads}:
         return None
-    known = told.operands[0].value.constant is not None
-    of_one = told.shape[layout.query] == 1 and not known
+    of_one = told.shape[layout.query] == 1 and not told.known_queries
     made_heads = of_one_query(told, layout) if of_one else _of_rows(told, layout)
     if made_heads is None:
         return None
@@ -166,7 +165,7 @@ def _of_rows(told: Told, layout: Layout) -> tuple[list[Node], int, float] | None
     batch = told.sizes(layout.batch)
     if shape[keys] != length and (len(batch) != 1 or max(length, shape[keys]) < MIN_ROWS):
         return None
-    known = told.operands[0].value.constant is not None
+    known = told.known_queries
     own = told.operands[known].value, shape[keys] if known else length
     ones = 0 if batch else leading_ones(edit, *own)
     lead = (*(1,) * ones, *batch)

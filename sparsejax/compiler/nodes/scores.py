@@ -60,6 +60,10 @@ class Told(NamedTuple):
     order: Sequence[Any]
     factors: dict[Any, np.ndarray]
 
+    @property
+    def known_queries(self) -> bool:
+        return self.operands[0].value.constant is not None
+
     def sizes(self, axes: Sequence[int]) -> tuple[int, ...]:
         """Of axes of the scores."""
         return tuple(self.shape[axis] for axis in axes)

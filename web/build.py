@@ -38,7 +38,7 @@ COMMON = [
 ]
 TRAINING = ("bcr_matrix", "matrix", "run_bcr", "run_depthwise", "run_spmm")  # ops of training
 HOST = ["-Os", "-DSPARSEJAX_TARGETS= TARGET(wasm)"]
-SMALL = ["-Xclang", "-Oz"]  # 4 KB less where all but runs are built with it
+SMALL = ["-Xclang", "-Oz"]  # 5 KB less where all but products are built with it
 KERNEL = [  # vectorised by hand
     *("-O3", "-fno-vectorize", "-fno-slp-vectorize"),
     *("-DSPARSEJAX_TARGET=wasm", "-DSPARSEJAX_LANES=4", *ATOMICS),
@@ -69,8 +69,7 @@ def sources() -> tuple[list[Job], list[Job]]:
         OPS / "runtime" / f"{name}.cc" for name in ("program_runs", "sequence_runs", "sparsejax")
     )
     host += [OPS / "kernels" / "kernels.cc", *runtime, WEB / "system.cc"]
-    is_run = lambda file: file.stem.startswith(("run_", "executable")) and file.stem not in RARE
-    host_flags = lambda file: HOST if is_run(file) else [*HOST, *SMALL]
+    host_flags = lambda file: HOST if file.stem == "run_product" else [*HOST, *SMALL]
     flags = lambda file: [*KERNEL, "-Os"] if file.stem in RARE else KERNEL
     return [(file, flags(file)) for file in kernels], [(file, host_flags(file)) for file in host]
 

@@ -17,6 +17,7 @@ try:
     from sparsejax._xla_ops import packed_bytes as packed_bytes
     from sparsejax._xla_ops import read_model as read_model
     from sparsejax._xla_ops import usable_isas as usable_isas
+    from sparsejax._xla_ops import usual_plan as usual_plan
 except ImportError as _error:
     raise explained(_error) from None
 

@@ -31,7 +31,7 @@ void test_values(const Kernels& kernels) {
 
 void test_threads(const Kernels& kernels) {
   for (int64_t trial = 0; trial < 20; trial++) {
-    Executable executable(parse(any_draft()), kernels, {24, 60});
+    Executable executable(parse(any_draft()), kernels, {24, 60, trial % 2 * 1000});
     const Run run(executable.program());
     const auto alone = run.on(executable, ThreadPool{});
     for (int64_t threads : {2, 3, 7}) {
@@ -156,10 +156,115 @@ void test_strips(const Kernels&) {
          "a map of 7x7 is one strip");
 }
 
+// A chain of windows of 3x3 over 64 rows of 16 pixels, in strips of 16 rows.
+Program chain() {
+  Draft draft;
+  draft.floats.assign(9 * 4 + 4, 0.5f);
+  Step& input = draft.add(Op::kInput, {4, 64, 16}, {});
+  input.argument = 0, input.rank = 4;
+  for (int64_t i = 0; i < 3; i++) {
+    Step& step = draft.add(Op::kDepthwise, {4, 64, 16}, {i});
+    step.weights = 0, step.bias = 9 * 4;
+    step.window.kernel_y = step.window.kernel_x = 3;
+    step.window.pad_left = step.pad_top = 1;
+  }
+  Step& output = draft.add(Op::kOutput, {}, {3});
+  output.argument = 0, output.rank = 4;
+  return parse(draft);
+}
+
+// Where threads meet, a window's rows are computed by both, and no more; results are the same bits.
+void test_pieces(const Kernels& kernels) {
+  Executable executable(chain(), kernels, {256, 0});
+  const Program& program = executable.program();
+  const Plan& plan = executable.plan();
+  expect(plan.values[3].count == 4 && !plan.values[1].kept, "strips of rings");
+  Piece piece;
+  for (int64_t i = 0; i < kPieces; i++) {
+    const Range rows = {piece_begin(program, plan, 3, i), piece_begin(program, plan, 3, i + 1)};
+    expect(rows.low == 4 * i && rows.high == 4 * i + 4, "pieces are equal");
+    begin_piece(program, plan, 3, rows, piece);
+    int64_t low = rows.low;
+    for (int64_t value : {2, 1}) {
+      low = std::max<int64_t>(0, low - 1);
+      if (low % 16 == 15) low--;  // two vectors at least of a strip
+      const int64_t high = std::min<int64_t>(64, rows.high + 3 - value);
+      expect(piece.rows[value].low == low, "rows before those of a piece");
+      expect(piece.rows[value].high == high, "rows behind them");
+    }
+  }
+  const Run run(program);
+  const auto alone = run.on(executable, ThreadPool{});
+  expect(run.difference(program, alone).empty(), "a chain is right");
+  for (int64_t threads : {2, 3, 5, 16}) {
+    Threads pool;
+    expect(same(alone, run.on(executable, pool.pool(threads))), "whoever computes it");
+  }
+}
+
+// Windows of all kinds one behind the other, in strips whose pixels are often no whole vectors.
+Draft any_chain() {
+  const std::vector<uint8_t> bytes = random_bytes(60);
+  Choices choices(bytes.data(), bytes.size());
+  const ImageSize size = {6, 61, choices.of({5, 13, 16, 20, 31})};
+  Draft draft;
+  Step& input = draft.add(Op::kInput, size, {});
+  input.argument = 0, input.rank = 4;
+  for (int64_t i = 0; i < 3; i++) {
+    const Op op = std::vector<Op>{Op::kProduct, Op::kDepthwise, Op::kPool}[choices.below(3)];
+    const int64_t side = choices.of({1, 3, 5, 7}), taps = side * side;
+    Step& step = draft.add(op, size, {i});
+    step.window = {side, side, 1, 1, 1, 1, side / 2, 0, 0};
+    step.pad_top = side / 2;
+    if (op == Op::kPool) {
+      step.pooling = static_cast<Pooling>(choices.below(3));
+      continue;
+    }
+    step.activation = {static_cast<Function>(choices.below(kNumFunctions)), .25f, 1.f};
+    const int64_t cols = op == Op::kProduct ? 6 * taps : taps;
+    step.weights = draft.keep(6 * cols, cols, random());
+    step.bias = draft.keep(6, 4, random());
+    if (op == Op::kProduct)
+      step.layout = {choices.percent(50) ? Storage::kRows : Storage::kBlocks, choices.of({2, 4}), 0,
+                     0, 0};
+  }
+  Step& output = draft.add(Op::kOutput, {}, {3});
+  output.argument = 0, output.rank = 4;
+  return draft;
+}
+
+void test_chains(const Kernels& kernels) {
+  for (int64_t trial = 0; trial < 100; trial++) {
+    const Program program = parse(any_chain());
+    Executable executable(program, kernels, {trial % 3 == 0 ? 64 : 200, 0});
+    const Run run(program);
+    const auto alone = run.on(executable, ThreadPool{});
+    expect(run.difference(program, alone).empty(), "chains are right");
+    for (int64_t threads : {2, 3, 16}) {
+      Threads pool;
+      expect(same(alone, run.on(executable, pool.pool(threads))), "the same on threads");
+    }
+  }
+}
+
+// The wider the maps of a size, the fewer of their rows are in a strip.
+void test_strips_of_floats(const Kernels& kernels) {
+  const PlanOptions options = {64, 0, 4 * 16 * 32};
+  const Executable executable(chain(), kernels, options);
+  expect(executable.plan().values[0].rows == 32, "as many rows as floats allow");
+  Program wide = chain();
+  for (ImageSize& size : wide.values) size.channels *= 4;
+  expect(make_plan(wide, options).values[0].rows == 8, "a quarter of four times the channels");
+  for (ImageSize& size : wide.values) size.channels *= 4;
+  expect(make_plan(wide, options).values[0].rows == 4, "but never fewer than asked for");
+  const PlanOptions usual = usual_plan();
+  expect(usual.strip_floats >= 64 * 1024 / 4 / 4, "a quarter of a cache");
+}
+
 // Gates on weights that are fewer than the floats of a map, and on maps where they are not: all
 // storages, several strips, fewer rows in the last one, groups.
 void test_gates(const Kernels& kernels) {
-  for (int64_t trial = 0; trial < 60; trial++) {
+  for (int64_t trial = 0; trial < 100; trial++) {
     const std::vector<uint8_t> bytes = random_bytes(40);
     Choices c(bytes.data(), bytes.size());
     const int64_t groups = c.of({1, 1, 2}), in = c.of({24, 40}), out = c.of({8, 16, 26});
@@ -200,6 +305,9 @@ void test_program(const Kernels& kernels) {
   test_memory_is_reused(kernels);
   test_weights_are_shared(kernels);
   test_strips(kernels);
+  test_strips_of_floats(kernels);
+  test_pieces(kernels);
+  test_chains(kernels);
   test_gates(kernels);
 }
 

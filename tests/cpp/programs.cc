@@ -147,7 +147,8 @@ std::string program_problem(const Kernels& kernels, const uint8_t* bytes, size_t
   Choices choices(bytes, size);
   const bool damaged = choices.percent(30);
   const int64_t threads = choices.of({1, 1, 2, 5});
-  const PlanOptions options = {choices.of({24, 6, 100000}), choices.of({60, 0, 300, 100000})};
+  const PlanOptions options = {choices.of({24, 6, 100000}), choices.of({60, 0, 300, 100000}),
+                               choices.of({0, 500, 3000})};
   const Draft draft = random_draft(choices);
   std::vector<int64_t> words = draft.words();
   if (damaged) damage(choices, words);

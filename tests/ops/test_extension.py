@@ -17,8 +17,9 @@ FLOATS = np.zeros(4, np.float32)
 NUMBERS = itertools.count()
 
 
-def program(words=WORDS, floats=FLOATS, strip_pixels=24, whole_pixels=60):
-    return _ffi.Program(f"extension {next(NUMBERS)}", words, floats, strip_pixels, whole_pixels)
+def program(words=WORDS, floats=FLOATS, strip_pixels=24, whole_pixels=60, strip_floats=0):
+    sizes = strip_pixels, whole_pixels, strip_floats
+    return _ffi.Program(f"extension {next(NUMBERS)}", words, floats, *sizes)
 
 
 def shifted(array):
@@ -52,7 +53,7 @@ REFUSED = {
     ),
     "no operand": (lambda: program().profile(1, [None]), TypeError, "profile"),
     "no such set": (
-        lambda: _ffi.Program("x", WORDS, FLOATS, 1, 0, "avx1024"),
+        lambda: _ffi.Program("x", WORDS, FLOATS, 1, 0, isa="avx1024"),
         ValueError,
         "instruction set that is usable, got avx1024",
     ),
@@ -63,6 +64,7 @@ REFUSED = {
     "threads beyond int64": (lambda: program().scratch_floats(2**64), TypeError, "scratch_floats"),
     "no strips": (lambda: program(strip_pixels=0), ValueError, "strip_pixels of at least 1"),
     "negative strips": (lambda: program(strip_pixels=-(2**63)), ValueError, "strip_pixels"),
+    "negative floats": (lambda: program(strip_floats=-1), ValueError, "strip_floats"),
     "negative maps": (lambda: program(whole_pixels=-1), ValueError, "whole_pixels"),
     "words between words": (lambda: program(shifted(WORDS)), ValueError, "words aligned"),
     "floats between floats": (

@@ -126,18 +126,19 @@ NB_MODULE(_xla_ops, m) {
           "__init__",
           [](Program* self, const std::string& name, const Vector<const int64_t>& words,
              const Vector<const float>& floats, int64_t strip_pixels, int64_t whole_pixels,
-             const std::string& isa) {
+             int64_t strip_floats, const std::string& isa) {
             need_aligned("words", words);
             need_aligned("floats", floats);
             need_from(1, "strip_pixels", strip_pixels);
             need_from(0, "whole_pixels", whole_pixels);
+            need_from(0, "strip_floats", strip_floats);
             const nb::gil_scoped_release others_run;
             new (self) Program{sparsejax::load_program(
                 name, words.data(), words.size(), floats.data(), floats.size(),
-                {strip_pixels, whole_pixels}, kernels_of(isa))};
+                {strip_pixels, whole_pixels, strip_floats}, kernels_of(isa))};
           },
           "name"_a, "words"_a.noconvert(), "floats"_a.noconvert(), "strip_pixels"_a,
-          "whole_pixels"_a, "isa"_a = "")
+          "whole_pixels"_a, "strip_floats"_a = 0, "isa"_a = "")
       .def(
           "profile",
           [](const Program& self, int64_t runs, const std::vector<Vector<const float>>& operands) {
@@ -175,6 +176,10 @@ NB_MODULE(_xla_ops, m) {
 #define STORAGE(name, code) codes["storage"][#name] = code;
 #include "kernels/codes.def"
     return codes;
+  });
+  m.def("usual_plan", [] {
+    const sparsejax::PlanOptions usual = sparsejax::usual_plan();
+    return nb::make_tuple(usual.strip_pixels, usual.whole_pixels, usual.strip_floats);
   });
   m.def("read_model", &read_model, "file"_a);
   m.def("packed_bytes", [] { return sparsejax::shared_stores()->packed.bytes(); });

@@ -137,16 +137,20 @@ void Executable::run_job(const Job& job, const Team& team, const Frame& frame) {
   if (step.output == kNone || plan_.values[step.output].count == 1)
     return timed_step(frame, step, 0, team);
   const Strips& strips = plan_.values[step.output];
-  const int64_t ranges = std::min({team.num_threads(), kPieces, strips.count});
+  const int64_t ranges = std::min({team.num_threads(), kPieces, 2 * strips.count});
+  const auto row = [&](int64_t range) {
+    return piece_begin(program_, plan_, step.output, kPieces * range / ranges);
+  };
   const Team alone(ThreadPool{});
   team.for_each(ranges, [&](int64_t range) {
-    const int64_t begin = piece_begin(strips, kPieces * range / ranges);
-    const int64_t end = piece_begin(strips, kPieces * (range + 1) / ranges);
+    const Range rows = {row(range), row(range + 1)};
+    if (rows.low == rows.high) return;
     Frame own = frame;
     own.job += range * plan_.job_floats;
-    static thread_local std::vector<int64_t> done;  // so that it is allocated once
-    done = first_strips(program_, plan_, step.output, begin, std::move(done));
-    walk(program_, plan_, step.output, end, done,
+    static thread_local Piece piece;  // so that it is allocated once
+    begin_piece(program_, plan_, step.output, rows, piece);
+    own.piece = &piece;
+    walk(program_, plan_, step.output, strips.count, piece,
          [&](const Step& inner, int64_t strip) { timed_step(own, inner, strip, alone); });
   });
 }

@@ -28,7 +28,8 @@ struct Frame {
   const float* const* operands;
   float* const* results;
   float *arena, *job;
-  double* seconds;  // of each step, null unless profiled
+  double* seconds;     // of each step, null unless profiled
+  const Piece* piece;  // of the job that a thread computes, null where all of it is computed
 
   float* strip(int64_t value, int64_t strip) const;
   // Pointers to `count` rows of channel 0 from row `first` on; null outside of the image.

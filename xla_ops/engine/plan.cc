@@ -6,11 +6,23 @@
 #include "engine/strips.h"
 #include "engine/tap_planes.h"
 #include "kernels/sizes.h"
+#include "threads/machine.h"
 
 namespace sparsejax {
 namespace {
 
 constexpr int64_t kMostDepth = 4;  // of ring values that are computed from one another
+
+// With strips of more pixels, where all channels of the widest value of this size have room.
+PlanOptions options_of(const Program& program, const ImageSize& size, PlanOptions options) {
+  if (size.width == 1) return options;
+  int64_t widest = 1;
+  for (const ImageSize& other : program.values)
+    if (other.height == size.height && other.width == size.width)
+      widest = std::max(widest, other.channels);
+  options.strip_pixels = std::max(options.strip_pixels, options.strip_floats / widest);
+  return options;
+}
 
 bool reads_whole(const Program& program, const Step& step) {
   if (step.op == Op::kPick) {  // unless strip after strip
@@ -124,22 +136,74 @@ void mark_summed(const Program& program, Plan& plan) {
   }
 }
 
+// The rows of `value` that rows `out` of a step's output read.
+Range rows_read(const Program& program, const Step& step, int64_t value, Range out) {
+  const ImageSize& size = program.values[step.output];
+  if (step.op == Op::kPick) {
+    const Picks picks(step, size);
+    const auto rows = std::minmax_element(picks.rows + out.low, picks.rows + out.high);
+    const auto below = std::minmax_element(picks.below, picks.below + size.channels);
+    return {*rows.first + *below.first, *rows.second + *below.second + 1};
+  }
+  if (!is_windowed(step) || value != step.inputs[0]) return out;
+  const Window& w = step.window;
+  const int64_t first = out.low * w.stride_y - step.pad_top;
+  const int64_t last = (out.high - 1) * w.stride_y - step.pad_top + (w.kernel_y - 1) * w.dilation_y;
+  const int64_t height = program.values[value].height;
+  const Range range = {std::clamp<int64_t>(first, 0, height - 1),
+                       std::clamp<int64_t>(last, 0, height - 1) + 1};
+  if (value != step.residual) return range;
+  // The residual of a product may be its own input.
+  return {std::min(range.low, out.low), std::max(range.high, out.high)};
+}
+
+Range rows_of(const Program& program, const Plan& plan, int64_t value, int64_t strip) {
+  const int64_t rows = plan.values[value].rows;
+  return {strip * rows, std::min((strip + 1) * rows, program.values[value].height)};
+}
+
+// Is each strip computed by one thread, all of it?
+bool is_computed_whole(const Step& step, const Strips& strips) {
+  return step.op == Op::kAttention || strips.sums > 0;
+}
+
+// Where to begin to compute, at `row` or before it, so that kernels compute the same pixels
+// together as in a whole strip: whole vectors, and pixels behind the last one keep a vector before
+// them.
+int64_t whole_begin(const Program& program, const Plan& plan, const Step& step, int64_t row) {
+  const Strips& strips = plan.values[step.output];
+  const int64_t width = program.values[step.output].width, strip = row / strips.rows;
+  const Range all = rows_of(program, plan, step.output, strip);
+  if (is_computed_whole(step, strips)) return all.low;
+  row = std::min(row, std::max(all.high - divide_up(32, width), all.low));
+  return row - (row - all.low) % rows_of_vectors(width);
+}
+
+// The same for the end, at `row` or behind it.
+int64_t whole_end(const Program& program, const Plan& plan, const Step& step, int64_t row) {
+  const Strips& strips = plan.values[step.output];
+  const Range all = rows_of(program, plan, step.output, (row - 1) / strips.rows);
+  if (is_computed_whole(step, strips)) return all.high;
+  const int64_t rows = rows_of_vectors(program.values[step.output].width);
+  return std::min(all.low + round_up(row - all.low, rows), all.high);
+}
+
 // The longest time that a strip is needed decides its ring, wherever a thread begins.
 void plan_rings(const Program& program, Plan& plan) {
   for (Strips& strips : plan.values) strips.ring = strips.kept ? strips.count : 1;
   for (const Job& job : plan.jobs) {
     const int64_t target = program.steps[job.step].output;
     if (target == kNone) continue;
-    const int64_t count = plan.values[target].count;
-    for (int64_t piece = 0; piece < std::min(kPieces, count); piece++) {
-      std::vector<int64_t> done =
-          first_strips(program, plan, target, piece_begin(plan.values[target], piece));
-      walk(program, plan, target, count, done, [&](const Step& step, int64_t strip) {
+    const int64_t count = plan.values[target].count, height = program.values[target].height;
+    for (int64_t i = 0; i < (count > 1 ? kPieces : 1); i++) {
+      Piece piece;
+      begin_piece(program, plan, target, {piece_begin(program, plan, target, i), height}, piece);
+      walk(program, plan, target, count, piece, [&](const Step& step, int64_t strip) {
         for_each_input(step, [&](int64_t value) {
           Strips& strips = plan.values[value];
           if (strips.kept) return;
           const int64_t low = strips_read(program, plan, step, value, strip).low;
-          strips.ring = std::max(strips.ring, done[value] - low);
+          strips.ring = std::max(strips.ring, piece.done[value] - low);
         });
       });
     }
@@ -162,18 +226,27 @@ int64_t columns_floats(const Program& program, const Plan& plan, const Step& ste
   return 0;
 }
 
+// The steps that compute a kept value's first strip, in their order.
+std::vector<int64_t> steps_of(const Program& program, const Plan& plan, int64_t target) {
+  std::vector<int64_t> steps;
+  Piece piece;
+  begin_piece(program, plan, target, rows_of(program, plan, target, 0), piece);
+  walk(program, plan, target, 1, piece,
+       [&](const Step& step, int64_t) { steps.push_back(&step - program.steps.data()); });
+  return steps;
+}
+
 void plan_job_memory(const Program& program, Plan& plan) {
   for (const Job& job : plan.jobs) {
     const int64_t target = program.steps[job.step].output;
     if (target == kNone) continue;
-    std::vector<int64_t> done = first_strips(program, plan, target, 0);
     int64_t next = kSlack;
-    walk(program, plan, target, 1, done, [&](const Step& step, int64_t) {
-      Strips& strips = plan.values[step.output];
-      if (strips.kept || strips.begin != 0) return;
+    for (int64_t i : steps_of(program, plan, target)) {
+      Strips& strips = plan.values[program.steps[i].output];
+      if (strips.kept || strips.begin != 0) continue;
       strips.begin = next;
       next += strips.ring * strips.floats;
-    });
+    }
     plan.columns_begin = std::max(plan.columns_begin, round_up(next + kSlack, 16));
   }
   int64_t columns = 0;
@@ -199,9 +272,7 @@ void plan_arena(const Program& program, Plan& plan) {
       continue;
     }
     first[step.output] = last[step.output] = now;
-    std::vector<int64_t> done = first_strips(program, plan, step.output, 0);
-    walk(program, plan, step.output, 1, done,
-         [&](const Step& inner, int64_t) { for_each_input(inner, read); });
+    for (int64_t i : steps_of(program, plan, step.output)) for_each_input(program.steps[i], read);
   }
   std::vector<Life> placed;
   for (size_t v = 0; v < plan.values.size(); v++) {
@@ -225,6 +296,12 @@ void plan_arena(const Program& program, Plan& plan) {
 
 }  // namespace
 
+PlanOptions usual_plan() {
+  if (kWasm) return {112, 0};
+  static const auto floats = static_cast<int64_t>(second_cache_bytes() / 4 / sizeof(float));
+  return {112, 400, floats};
+}
+
 bool is_pointwise(const Program& program, const Step& step) {
   const Window& w = step.window;
   return w.kernel_y == 1 && w.kernel_x == 1 && w.stride_y == 1 && w.stride_x == 1 &&
@@ -242,50 +319,47 @@ bool works_on_rows(const Program& program, const Step& step) {
   return is_pixelwise(step.op) || step.op == Op::kAttention;
 }
 
-StripRange strips_read(const Program& program, const Plan& plan, const Step& step, int64_t value,
-                       int64_t strip) {
+Range strips_read(const Program& program, const Plan& plan, const Step& step, int64_t value,
+                  int64_t strip) {
   const Strips& in = plan.values[value];
-  if (step.op == Op::kPick && in.count > 1) {
-    const ImageSize& size = program.values[step.output];
-    const Picks picks(step, size);
-    const int64_t begin = strip * plan.values[step.output].rows;
-    const int64_t end = std::min(begin + plan.values[step.output].rows, size.height);
-    const auto rows = std::minmax_element(picks.rows + begin, picks.rows + end);
-    const auto below = std::minmax_element(picks.below, picks.below + size.channels);
-    return {(*rows.first + *below.first) / in.rows, (*rows.second + *below.second) / in.rows + 1};
-  }
-  const bool through_window = is_windowed(step) && value == step.inputs[0];
-  if (!through_window || in.count == 1)
-    return in.count == 1 ? StripRange{0, 1} : StripRange{strip, strip + 1};
-  const Strips& out = plan.values[step.output];
-  const int64_t first_out = strip * out.rows;
-  const int64_t last_out = std::min(first_out + out.rows, program.values[step.output].height) - 1;
-  const Window& w = step.window;
-  const int64_t first = first_out * w.stride_y - step.pad_top;
-  const int64_t last = last_out * w.stride_y - step.pad_top + (w.kernel_y - 1) * w.dilation_y;
-  const int64_t height = program.values[value].height;
-  const int64_t low = std::clamp<int64_t>(first, 0, height - 1);
-  const int64_t high = std::clamp<int64_t>(last, 0, height - 1);
-  StripRange range = {low / in.rows, high / in.rows + 1};
-  // The residual of a product may be its own input.
-  if (value == step.residual) range = {std::min(range.low, strip), std::max(range.high, strip + 1)};
-  return range;
+  if (in.count == 1) return {0, 1};
+  const Range rows = rows_read(program, step, value, rows_of(program, plan, step.output, strip));
+  return {rows.low / in.rows, (rows.high - 1) / in.rows + 1};
 }
 
-std::vector<int64_t> first_strips(const Program& program, const Plan& plan, int64_t value,
-                                  int64_t begin, std::vector<int64_t> first) {
-  first.assign(plan.values.size(), INT64_MAX);
-  first[value] = begin;
+int64_t piece_begin(const Program& program, const Plan& plan, int64_t value, int64_t piece) {
+  const ImageSize& size = program.values[value];
+  if (piece == 0) return 0;
+  if (piece == kPieces) return size.height;
+  const Step& step = program.steps[plan.maker[value]];
+  const int64_t rows = plan.values[value].rows;
+  // Kernels that go row by row write a vector of a narrow row. Strips that go through no window are
+  // cut nowhere else, too: their weights would be read once more.
+  const bool whole = size.width < 16 || is_computed_whole(step, plan.values[value]);
+  const int64_t cut = whole ? rows : std::min(rows, rows_of_vectors(size.width));
+  const int64_t row = std::min(size.height * piece / kPieces + cut / 2, size.height - 1);
+  return whole ? row / rows * rows : whole_begin(program, plan, step, row);
+}
+
+void begin_piece(const Program& program, const Plan& plan, int64_t value, Range rows,
+                 Piece& piece) {
+  piece.rows.assign(plan.values.size(), {INT64_MAX, 0});
+  piece.done.assign(plan.values.size(), 0);
+  piece.rows[value] = rows;
   for (int64_t i = plan.maker[value]; i >= 0; i--) {
     const Step& step = program.steps[i];
-    if (step.output == kNone || first[step.output] == INT64_MAX) continue;
+    if (step.output == kNone || piece.rows[step.output].high == 0) continue;
+    Range& computed = piece.rows[step.output];
+    computed = {whole_begin(program, plan, step, computed.low),
+                whole_end(program, plan, step, computed.high)};
+    piece.done[step.output] = computed.low / plan.values[step.output].rows;
     for_each_input(step, [&](int64_t input) {
       if (plan.values[input].kept) return;
-      const int64_t low = strips_read(program, plan, step, input, first[step.output]).low;
-      first[input] = std::min(first[input], low);
+      const Range read = rows_read(program, step, input, computed);
+      Range& all = piece.rows[input];
+      all = {std::min(all.low, read.low), std::max(all.high, read.high)};
     });
   }
-  return first;
 }
 
 Plan make_plan(const Program& program, const PlanOptions& options) {
@@ -293,7 +367,7 @@ Plan make_plan(const Program& program, const PlanOptions& options) {
   plan.maker.assign(program.values.size(), kNone);
   const bool column = is_column(program);
   for (const ImageSize& size : program.values)
-    plan.values.push_back(strips_of(size, column, options));
+    plan.values.push_back(strips_of(size, column, options_of(program, size, options)));
   for (size_t i = 0; i < program.steps.size(); i++)
     if (program.steps[i].output != kNone)
       plan.maker[program.steps[i].output] = static_cast<int64_t>(i);

@@ -40,19 +40,26 @@ struct Plan {
 };
 
 // Strips have about `strip_pixels` pixels, but two rows at least; maps of fewer are one strip, and
-// maps of at most `whole_pixels` two. Images of width 1 are strips of at most `strip_pixels`.
+// maps of at most `whole_pixels` two. Images of width 1 are strips of at most `strip_pixels`; of
+// others there are more in a strip as long as it takes at most `strip_floats`.
 struct PlanOptions {
-  int64_t strip_pixels, whole_pixels;
+  int64_t strip_pixels, whole_pixels, strip_floats = 0;
 };
+
+// Those that are used unless a caller has its own: a strip takes at most a quarter of the second
+// cache. Two strips of a small map are for two threads, which WebAssembly seldom has.
+PlanOptions usual_plan();
 
 Plan make_plan(const Program& program, const PlanOptions& options);
 
-// The strips [low, high) of `value` that output strip `strip` of a step reads; never empty.
-struct StripRange {
+// [low, high), never empty.
+struct Range {
   int64_t low, high;
 };
-StripRange strips_read(const Program& program, const Plan& plan, const Step& step, int64_t value,
-                       int64_t strip);
+
+// The strips of `value` that output strip `strip` of a step reads.
+Range strips_read(const Program& program, const Plan& plan, const Step& step, int64_t value,
+                  int64_t strip);
 
 // Does a product's window see each pixel alone, where it lies?
 bool is_pointwise(const Program& program, const Step& step);
@@ -63,32 +70,37 @@ bool reads_directly(const Program& program, const Step& step);
 // Does a step of values that are rows (width 1) compute each row by itself, or sequences of them?
 bool works_on_rows(const Program& program, const Step& step);
 
-// Threads share a kept value's strips by pieces: a range begins where one of these does.
+// Threads share a kept value's rows by pieces: a range begins where one of these does.
 constexpr int64_t kPieces = 16;
-inline int64_t piece_begin(const Strips& strips, int64_t piece) {
-  return strips.count * piece / kPieces;
-}
+int64_t piece_begin(const Program& program, const Plan& plan, int64_t value, int64_t piece);
 
-// For each value the next strip to compute when strips of `value` from `begin` on are wanted; in
-// the memory of `first`, whatever is in it.
-std::vector<int64_t> first_strips(const Program& program, const Plan& plan, int64_t value,
-                                  int64_t begin, std::vector<int64_t> first = {});
+// Rows of a kept value and, for each value, the rows that they are computed from and the next strip
+// to compute: of ring values no more than is read where threads meet.
+struct Piece {
+  std::vector<Range> rows;
+  std::vector<int64_t> done;
+};
 
-// Computes the strips of `value` up to `end`: calls produce(step, strip) in an order in which all
-// ring strips that are read were computed. `done` comes from first_strips.
+// In the memory of `piece`, whatever is in it.
+void begin_piece(const Program& program, const Plan& plan, int64_t value, Range rows, Piece& piece);
+
+// Computes the strips of `value` up to `end`, but none behind the piece: calls produce(step, strip)
+// in an order in which all ring strips that are read were computed.
 template <class Produce>
-void walk(const Program& program, const Plan& plan, int64_t value, int64_t end,
-          std::vector<int64_t>& done, const Produce& produce) {
+void walk(const Program& program, const Plan& plan, int64_t value, int64_t end, Piece& piece,
+          const Produce& produce) {
   const Step& step = program.steps[plan.maker[value]];
-  for (; done[value] < end; done[value]++) {
+  const int64_t rows = plan.values[value].rows;
+  for (int64_t& strip = piece.done[value]; strip < end && strip * rows < piece.rows[value].high;
+       strip++) {
     auto visit = [&](int64_t input) {
       if (input == kNone || plan.values[input].kept) return;
-      const int64_t high = strips_read(program, plan, step, input, done[value]).high;
-      walk(program, plan, input, high, done, produce);
+      const int64_t high = strips_read(program, plan, step, input, strip).high;
+      walk(program, plan, input, high, piece, produce);
     };
     for (int64_t input : step.inputs) visit(input);
     visit(step.residual);
-    produce(step, done[value]);
+    produce(step, strip);
   }
 }
 

@@ -135,7 +135,8 @@ class StepRun : StripRun {
   template <class F>
   void for_floats(int64_t begin, int64_t end, const F& f) const {
     const int64_t pitch = strips_->pitch;
-    if (pitch < 16 || 2 * pixels_ > pitch) return f(begin * pitch, (end - begin) * pitch);
+    if (whole_ && (pitch < 16 || 2 * pixels_ > pitch))
+      return f(begin * pitch, (end - begin) * pitch);
     for (int64_t c = begin; c < end; c++) f(c * pitch, pixels_);
   }
 
@@ -235,9 +236,10 @@ class StepRun : StripRun {
   void concat() const {
     float* out = out_;
     for (int64_t value : step_.inputs) {
-      const int64_t n = size(value).channels * strips_->pitch;
-      std::memcpy(out, beside(value), n * sizeof(float));
-      out += n;
+      const float* const x = beside(value);
+      for_floats(0, size(value).channels,
+                 [&](int64_t i, int64_t n) { std::memcpy(out + i, x + i, n * sizeof(float)); });
+      out += size(value).channels * strips_->pitch;
     }
   }
 

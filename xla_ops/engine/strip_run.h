@@ -26,10 +26,15 @@ class StripRun {
     if (step.output == kNone) return;
     size_ = program_.values[step.output];
     strips_ = &plan_.values[step.output];
-    first_row_ = strip * strips_->rows;
-    rows_ = std::min(strips_->rows, size_.height - first_row_);
+    const int64_t first = strip * strips_->rows;
+    const int64_t last = std::min(first + strips_->rows, size_.height);
+    const Range piece = frame.piece ? frame.piece->rows[step.output] : Range{first, last};
+    first_row_ = std::max(first, piece.low);
+    rows_ = std::min(last, piece.high) - first_row_;
+    whole_ = rows_ == last - first;
     pixels_ = rows_ * size_.width;
-    out_ = frame.strip(step.output, strip);
+    before_ = (first_row_ - first) * size_.width;
+    out_ = frame.strip(step.output, strip) + before_;
   }
 
  protected:
@@ -46,7 +51,8 @@ class StripRun {
   const float* floats(int64_t begin) const { return program_.floats.data() + begin; }
   // The strip of an input that lies where this strip does, or its only one.
   const float* beside(int64_t value) const {
-    return frame_.strip(value, strips(value).count == 1 ? 0 : strip_);
+    return strips(value).count == 1 ? frame_.strip(value, 0)
+                                    : frame_.strip(value, strip_) + before_;
   }
   float* columns() const { return frame_.job + plan_.columns_begin; }
 
@@ -93,7 +99,9 @@ class StripRun {
   const Team& team_;
   ImageSize size_ = {};
   const Strips* strips_ = nullptr;
-  int64_t first_row_ = 0, rows_ = 0, pixels_ = 0;
+  int64_t first_row_ = 0, rows_ = 0, pixels_ = 0;  // where a thread begins or ends, not all
+  int64_t before_ = 0;                             // pixels of the strip that are left out first
+  bool whole_ = true;
   float* out_ = nullptr;
 };
 

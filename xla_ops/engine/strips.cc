@@ -2,19 +2,21 @@
 #include "engine/strips.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "kernels/sizes.h"
 
 namespace sparsejax {
 namespace {
 
-// About `fit` rows, but rather so that two or four threads get as many strips each.
-int64_t rows_of_strip(int64_t fit, int64_t height) {
-  for (int64_t share : {4, 2})
-    for (int64_t more = 0; more < fit; more++)
-      for (int64_t rows : {fit + more, fit - more})
-        if (rows > 0 && divide_up(height, rows) % share == 0) return rows;
-  return fit;
+// At most `fit` rows, of an even number of strips, and where these are more than two whole vectors.
+int64_t rows_of_strip(int64_t fit, const ImageSize& size) {
+  if (fit >= size.height) return size.height;
+  const int64_t count = round_up(divide_up(size.height, fit), 2);
+  const int64_t rows = divide_up(size.height, count);
+  const int64_t whole = round_up(rows, rows_of_vectors(size.width));
+  const bool even = divide_up(size.height, whole) % 2 == 0;
+  return count > 2 && even && whole <= fit ? whole : rows;
 }
 
 // Rows (width 1) have one pitch for any number of them, so that shapes share packed weights.
@@ -38,6 +40,8 @@ void choose_packed(const ImageSize& size, bool column, const PlanOptions& option
 }
 
 }  // namespace
+
+int64_t rows_of_vectors(int64_t width) { return 16 / std::gcd(width, int64_t{16}); }
 
 int64_t pitch_of(int64_t rows, int64_t width) {
   const int64_t floats = (rows - 1) * width + std::max<int64_t>(width, 16);
@@ -67,9 +71,8 @@ Strips strips_of(const ImageSize& size, bool column, const PlanOptions& options)
     strips.count = divide_up(size.height, strips.rows);
   } else {
     const int64_t fit = std::max<int64_t>(options.strip_pixels / size.width, 2);
-    strips.rows = fit >= size.height ? size.height
-                  : strips.small     ? divide_up(size.height, 2)
-                                     : rows_of_strip(fit, size.height);
+    const int64_t most = strips.small ? std::max(fit, divide_up(size.height, 2)) : fit;
+    strips.rows = rows_of_strip(most, size);
     strips.count = divide_up(size.height, strips.rows);
     strips.pitch = pitch_of(strips.rows, size.width);
   }

@@ -1,21 +1,17 @@
-// The passes of depthwise_strips.cc for 3x3 windows that make few rows or step by 2: row by row,
-// with all weights in registers.
+// The passes of depthwise_strips.cc for 3x3 windows that make few rows or step by 2, with all
+// weights in registers.
 #pragma once
 #include "kernels/depthwise_pass.h"
 
 namespace sparsejax::SPARSEJAX_TARGET {
 
-// What the three taps of an input row see from p on.
-template <class V, int step, bool masked>
+// What the three taps of an input row see from p on, in steps of 2.
+template <class V, bool masked>
 SPARSEJAX_INLINE void three_taps(const float* p, const float* masks, V& left, V& middle, V& right) {
   constexpr int kN = lanes_of<V>;
-  if constexpr (step == 1) {
-    left = load<V>(p), middle = load<V>(p + 1), right = load<V>(p + 2);
-  } else {
-    const V a = load<V>(p), b = load<V>(p + kN);
-    left = every_second(a, b, 0), middle = every_second(a, b, 1);
-    right = every_second(load<V>(p + 2), load<V>(p + 2 + kN), 0);
-  }
+  const V a = load<V>(p), b = load<V>(p + kN);
+  left = every_second(a, b, 0), middle = every_second(a, b, 1);
+  right = every_second(load<V>(p + 2), load<V>(p + 2 + kN), 0);
   if constexpr (masked) {
     left = cut(left, masks);
     middle = cut(middle, masks + kN);
@@ -45,25 +41,44 @@ SPARSEJAX_INLINE V add_products(V sum, const V* w, V left, V middle, V right) {
   }
 }
 
-// R rows of one vector, all weights in registers: each input row goes into the up to three sums
-// that are open.
-template <class V, int step, int R, bool masked>
-SPARSEJAX_INLINE void three_by_three(const float* const* p, int64_t x, const V* w, V bias, V low,
-                                     V high, const float* masks, float* out, int64_t width) {
+// R rows of one vector in steps of 2: each input row goes into the up to two sums that are open.
+template <class V, int R, bool masked>
+SPARSEJAX_INLINE void every_second_of(const float* const* p, int64_t x, const V* w, V bias, V low,
+                                      V high, const float* masks, float* out, int64_t width) {
   V sum[R];
 #pragma GCC unroll 16
-  for (int i = 0; i < (R - 1) * step + 3; i++) {
+  for (int i = 0; i < 2 * R + 1; i++) {
     V left, middle, right;
-    three_taps<V, step, masked>(p[i] + x * step, masks, left, middle, right);
+    three_taps<V, masked>(p[i] + 2 * x, masks, left, middle, right);
 #pragma GCC unroll 3
     for (int ky = 2; ky >= 0; ky--) {
-      const int r = (i - ky) / step;
-      if (i < ky || (i - ky) % step != 0 || r >= R) continue;
+      const int r = (i - ky) / 2;
+      if (i < ky || (i - ky) % 2 != 0 || r >= R) continue;
       sum[r] = add_products(ky == 0 ? bias : sum[r], w + 3 * ky, left, middle, right);
-      if (ky == 2)
-        store(out + r * width + x, clamp(step == 2 ? in_order(sum[r]) : sum[r], low, high));
+      if (ky == 2) store(out + r * width + x, clamp(in_order(sum[r]), low, high));
     }
   }
+}
+
+// R rows of one vector, added up in the order of the passes of more rows: where a strip begins and
+// ends changes no bit.
+template <class V, int R, bool masked>
+SPARSEJAX_INLINE void few_rows(const float* const* p, int64_t x, const V* w, V bias, V low, V high,
+                               const float* masks, float* out, int64_t width) {
+  constexpr int kN = lanes_of<V>;
+  V sum[R];
+  for (int r = 0; r < R; r++) sum[r] = bias;
+#pragma GCC unroll 3
+  for (int kx = 0; kx < 3; kx++)
+#pragma GCC unroll 4
+    for (int i = 0; i < R + 2; i++) {
+      V in = load<V>(p[i] + x + kx);
+      if constexpr (masked) in = cut(in, masks + kx * kN);
+#pragma GCC unroll 3
+      for (int ky = 0; ky < 3; ky++)
+        if (i >= ky && i - ky < R) sum[i - ky] += w[3 * ky + kx] * in;
+    }
+  for (int r = 0; r < R; r++) store(out + r * width + x, clamp(sum[r], low, high));
 }
 
 struct Yes {
@@ -90,7 +105,10 @@ void three_rows(const Strip& strip, const Cut& cut, int64_t row) {
   const V low = splat<V>(strip.activation.low), high = splat<V>(strip.activation.high);
   float* out = strip.out + row * width;
   const auto vector = [&](int64_t x, const float* masks, auto masked) {
-    three_by_three<V, step, R, masked.value>(rows, x, w, bias, low, high, masks, out, width);
+    if constexpr (step == 2)
+      every_second_of<V, R, masked.value>(rows, x, w, bias, low, high, masks, out, width);
+    else
+      few_rows<V, R, masked.value>(rows, x, w, bias, low, high, masks, out, width);
   };
   const auto edge = [&](int64_t j) { vector(cut.at(j, kN), cut.masks + j * 3 * kN, Yes()); };
   int64_t j = 0;

@@ -6,13 +6,6 @@
 namespace sparsejax {
 namespace {
 
-// As compile has them; results depend on neither. Two strips of a small map are for two threads,
-// which WebAssembly seldom has.
-#ifdef __wasm__
-constexpr PlanOptions kPlan = {112, 0};
-#else
-constexpr PlanOptions kPlan = {112, 400};
-#endif
 // Rows run together, where their values take no more than 16 MB.
 constexpr int64_t kMostRows = 1024, kMostRowFloats = int64_t{1} << 22;
 constexpr size_t kMostPrograms = 8;  // of other numbers of rows, kept
@@ -32,7 +25,8 @@ ProgramRuns::ProgramRuns(SavedProgram saved, std::shared_ptr<Stores> stores)
       output_floats_(sizes_of(saved_.outputs)) {
   saved_.words = {};
   if (!saved_.rows) {
-    images_ = std::make_shared<Executable>(std::move(saved_.program), kernels(), kPlan, stores_);
+    images_ =
+        std::make_shared<Executable>(std::move(saved_.program), kernels(), usual_plan(), stores_);
     return;
   }
   int64_t floats = 0;
@@ -59,7 +53,7 @@ std::shared_ptr<Executable> ProgramRuns::made_for(int64_t rows) const {
       return made;
   Program program = saved_.program;
   for (ImageSize& value : program.values) value.height = rows;
-  return std::make_shared<Executable>(std::move(program), kernels(), kPlan, stores_);
+  return std::make_shared<Executable>(std::move(program), kernels(), usual_plan(), stores_);
 }
 
 void ProgramRuns::run(const Team& team, int64_t items, const float* const* operands,

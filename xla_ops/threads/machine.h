@@ -1,5 +1,5 @@
 // Whether this build has threads, how many the machine runs, a lock, which without threads locks
-// nothing, and the size of a core's first-level cache.
+// nothing, and the sizes of a core's caches.
 #pragma once
 #include <cstdint>
 #if defined(__linux__)
@@ -61,7 +61,8 @@ struct Lock {
 inline int64_t num_machine_threads() { return 1; }
 #endif
 
-// Bytes of data; where the system does not say, those of a Cortex-A76 or a Neoverse, or 32 KiB.
+// Bytes of data in a core's first cache; where the system does not say, those of a Cortex-A76 or a
+// Neoverse, or 32 KiB.
 inline int64_t cache_bytes() {
 #ifdef __aarch64__
   constexpr int64_t kUsual = 64 * 1024;
@@ -70,6 +71,17 @@ inline int64_t cache_bytes() {
 #endif
 #ifdef _SC_LEVEL1_DCACHE_SIZE
   const int64_t said = sysconf(_SC_LEVEL1_DCACHE_SIZE);
+  return said > 0 ? said : kUsual;
+#else
+  return kUsual;
+#endif
+}
+
+// Bytes of its second cache; where the system does not say, 512 KiB.
+inline int64_t second_cache_bytes() {
+  constexpr int64_t kUsual = 512 * 1024;
+#ifdef _SC_LEVEL2_CACHE_SIZE
+  const int64_t said = sysconf(_SC_LEVEL2_CACHE_SIZE);
   return said > 0 ? said : kUsual;
 #else
   return kUsual;

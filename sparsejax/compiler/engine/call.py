@@ -21,9 +21,7 @@ from sparsejax.ops.kernel import Call, Kernel, in_plain_jax
 from sparsejax.ops.placement import Names
 from sparsejax.patterns.layout import Layout
 
-# Four times as many suit one thread better where the second-level cache has 1 MiB (EfficientNet-B0
-# in 0.91 of the time, MobileNet-v1 in 0.96 on Zen 5) and two threads worse (MobileNet-v1: 1.1).
-STRIP_PIXELS, WHOLE_PIXELS = 112, 400
+STRIP_PIXELS, WHOLE_PIXELS, STRIP_FLOATS = _ffi.usual_plan()  # by the size of a core's cache
 MAX_LOADED = 128  # numbers of rows that a region keeps a program for, on the same packed weights
 
 
@@ -42,6 +40,7 @@ def load(
     isa: str = "",
     strip_pixels: int = STRIP_PIXELS,
     whole_pixels: int = WHOLE_PIXELS,
+    strip_floats: int = STRIP_FLOATS,
 ) -> tuple[str, _ffi.Program]:
     """The packed program under its name; it lives as long as what is returned or an executable.
 
@@ -51,9 +50,10 @@ def load(
         isa: the instruction set of the kernels, one of those that are usable; "" for that in use.
         strip_pixels: that a strip has, about; a map of fewer is one strip.
         whole_pixels: up to which a map is two strips at most.
+        strip_floats: up to which a strip of the widest map of a size may have more pixels.
     """
-    name = name or f"{name_of(program, isa)} {strip_pixels} {whole_pixels}"
-    sizes = strip_pixels, whole_pixels
+    sizes = strip_pixels, whole_pixels, strip_floats
+    name = name or " ".join(map(str, (name_of(program, isa), *sizes)))
     return name, _ffi.Program(name, program.words, program.floats, *sizes, isa)
 
 

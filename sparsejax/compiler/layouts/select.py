@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sparsejax.compiler.engine.call import STRIP_PIXELS, WHOLE_PIXELS
+from sparsejax.compiler.engine.call import STRIP_FLOATS, STRIP_PIXELS, WHOLE_PIXELS
 from sparsejax.compiler.graph.graph import Node, Region
 from sparsejax.compiler.nodes.layer import Layer
 from sparsejax.patterns import Pattern
@@ -167,7 +167,7 @@ def work(traits: Traits, weights: float) -> tuple[float, float, float, float]:
         weights: that are stored.
     """
     pixels = math.ceil(traits.pixels / 8) * 8
-    strips = math.ceil(pixels / STRIP_PIXELS)
+    strips = math.ceil(pixels / max(STRIP_PIXELS, STRIP_FLOATS / max(traits.rows, traits.cols)))
     if pixels <= WHOLE_PIXELS:
         strips = min(2, strips)
     values = traits.rows + traits.cols * traits.groups * (1 + traits.gathers)

@@ -51,9 +51,10 @@ class CachedAttentionRun : StripRun {
     return begin;
   }
 
-  // The key whose place a new one takes, as dynamic_update_slice has it.
+  // The key whose place a new one takes: the nearest, or none where it is NaN.
   int64_t place(size_t input, int64_t row) const {
     const float at = *row_of(input, row).first;
+    if (at != at) return kNone;
     const int64_t last = heads_.length - 1;
     return at > 0 ? at < static_cast<float>(last) ? static_cast<int64_t>(at) : last : 0;
   }

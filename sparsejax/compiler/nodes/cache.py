@@ -13,9 +13,10 @@ from sparsejax.compiler.graph.graph import Node, Value
 from sparsejax.compiler.nodes.cached_attention import CachedAttention
 from sparsejax.compiler.nodes.masks import mask_rows
 from sparsejax.compiler.nodes.pairs import Layout, Operand
-from sparsejax.compiler.nodes.primitive import Primitive, equations
+from sparsejax.compiler.nodes.primitive import equations
 from sparsejax.compiler.nodes.rows import Rows, farthest, sources_of
 from sparsejax.compiler.nodes.scores import Told
+from sparsejax.compiler.nodes.updates import Index, update_of
 
 
 class Kept(NamedTuple):
@@ -40,18 +41,19 @@ class Added(NamedTuple):
     cache: Value
     row: Value
     first: np.ndarray
-    place: Value
+    index: Index
 
 
 def is_kept(edit: Edit, operand: Operand) -> bool:
     """Does an operand come from a cache that has been added to?"""
-    return _update_of(edit, farthest(edit, operand.value)) is not None
+    return update_of(edit, farthest(edit, operand.value)) is not None
 
 
 def of_one_query(told: Told, layout: Layout) -> tuple[list[Node], int, float] | None:
     """Attention of one query, the size of a value's head, and what is left to multiply by."""
     batch, heads, length = told.sizes(layout.batch), told.sizes(layout.heads), told.shape[-1]
-    rows = Rows(told.edit, (*batch, 1))
+    alone = told.lone and len(batch) > 0  # as the rows of layers beside it are
+    rows = Rows(told.edit, batch if alone else (*batch, 1), alone=alone)
     others = Rows(told.edit, (*batch, length))
     ends = [(*layout.batch, *layout.heads, *end) for end in told.ends(layout)]
     q = rows.of(told.operands[0], ends[0], heads)
@@ -100,29 +102,31 @@ def _inputs(
         return [row(each.value) for each in kept], None
     inputs = [row(each.cache) for each in added]
     for each in added:
-        inputs += [row(each.row), _as_rows(each.place, rows)]
+        inputs += [row(each.row), _as_rows(each.index, rows, length)]
     return inputs, np.stack([each.first for each in added])
 
 
 def _added(edit: Edit, kept: Kept, size: int, length: int, items: int) -> Added | None:
-    """A cache before dynamic_update_slice gave it one row of each item."""
-    node = _update_of(edit, kept.value)
-    if node is None:
+    """A cache before it was given one row of each item."""
+    update = update_of(edit, kept.value)
+    if update is None:
         return None
-    cache, row, *starts = node.inputs
-    axes = [i for i, n in enumerate(cache.shape) if row.shape[i] != n]
+    cache, row, axis, index = update
     leading = [i for i in range(len(cache.shape)) if math.prod(cache.shape[:i]) == items]
-    if len(axes) != 1 or not leading or leading[0] > axes[0] or not is_float(cache, row):
+    if not leading or leading[0] > axis or not is_float(cache, row):
         return None
-    axis, item = axes[0], leading[0]
+    item = leading[0]
     places = np.unravel_index(kept.first, cache.shape[item:])
     inside = (kept.first % kept.step + size <= kept.step).all() if kept.step else False
-    whole = cache.shape[axis] == length and row.shape[axis] == 1
     follows = kept.step == math.prod(cache.shape[axis + 1 :])
-    if not (inside and whole and follows) or places[axis - item].any():
+    apart = not index.each or cache.shape[0] == items
+    if not (inside and follows and apart) or cache.shape[axis] != length:
         return None
-    first = np.ravel_multi_index(places, row.shape[item:])
-    return Added(cache, *_followed(edit, row, first, size, items), starts[axis])
+    if places[axis - item].any():
+        return None
+    one = (*cache.shape[item:axis], 1, *cache.shape[axis + 1 :])
+    first = np.ravel_multi_index(places, one)
+    return Added(cache, *_followed(edit, row, first, size, items), index)
 
 
 def _followed(
@@ -139,17 +143,13 @@ def _followed(
     return row, first
 
 
-def _update_of(edit: Edit, value: Value) -> Node | None:
-    node = edit.writer.get(value)
-    if node is None or not isinstance(node.op, Primitive):
-        return None
-    return node if node.op.name == "dynamic_update_slice" else None
-
-
-def _as_rows(place: Value, rows: Rows) -> Value:
+def _as_rows(index: Index, rows: Rows, length: int) -> Value:
     """The number of a key as a float of each row."""
 
     def function(x: jax.Array) -> jax.Array:
-        return lax.broadcast_in_dim(lax.convert_element_type(x, np.float32), (*rows.lead, 1), ())
+        place = index.as_float(x, length)
+        if index.each:
+            return lax.reshape(place, (*rows.lead, 1))
+        return lax.broadcast_in_dim(place, (*rows.lead, 1), ())
 
-    return equations(function, [place], rows.nodes)[0]
+    return equations(function, [index.value], rows.nodes)[0]

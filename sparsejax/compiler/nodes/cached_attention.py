@@ -22,7 +22,8 @@ class CachedAttention(RowsOp):
     """softmax(scale q k^T, masked) v of each head and row, whose keys lie in the row itself.
 
     Inputs are rows (..., channels): [q, k, v], then, where a step of generation adds to its cache,
-    [new k, its place, new v, its place], then the mask, if there is one.
+    [new k, its place, new v, its place], then the mask, if there is one. A place beside the keys
+    is the nearest of them, and NaN is none.
 
     Attributes:
         first: (3, heads): the channels of q, k and v where each head begins, at key 0.
@@ -80,7 +81,7 @@ class CachedAttention(RowsOp):
             return kept
         row, place = new
         now = heads_of(row, self.newest[side], size)[..., None, :, :]
-        at = jnp.clip(place, 0, self.length - 1).astype(np.int32)
+        at = jnp.floor(jnp.clip(place, 0, self.length - 1))  # NaN stays NaN, which is no key
         return jnp.where((at == key)[..., None, None], now, kept)
 
     def mapping(self, node: Node) -> MappingType:

@@ -1,6 +1,7 @@
 """Attention told in a graph: a softmax between two products of computed arrays."""
 
 from collections.abc import Iterator, Sequence
+from itertools import starmap
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,12 @@ from sparsejax.compiler.nodes.attention import Attention
 from sparsejax.compiler.nodes.cache import is_kept, of_one_query
 from sparsejax.compiler.nodes.masks import mask_rows
 from sparsejax.compiler.nodes.op import Rules
-from sparsejax.compiler.nodes.pairs import ONE, Layout, is_product, layouts, values_of
+from sparsejax.compiler.nodes.pairs import ONE, Layout, is_product, layouts, layouts_of_one, values_of
 from sparsejax.compiler.nodes.primitive import Primitive
 from sparsejax.compiler.nodes.reshape import Reshape
 from sparsejax.compiler.nodes.rows import MOST_MOVES, Found, Rows, leading_ones
 from sparsejax.compiler.nodes.sampled import functions_to
-from sparsejax.compiler.nodes.scores import Told, scores_before
+from sparsejax.compiler.nodes.scores import Told, scores_before, with_query
 from sparsejax.compiler.nodes.softmax import Softmax, is_softmax
 from sparsejax.compiler.nodes.transpose import Transpose
 
@@ -82,17 +83,25 @@ def to_attention(edit: Edit, node: Node) -> bool:
     there = {*q.axes, *k.axes}
     order = [axis if axis == "size" or axis in there else ONE for axis in order]
     told = Told(edit, scores, (q, k, v), shape, order, factors)
-    kept = is_kept(edit, k)
+    nodes = next(filter(None, starmap(_attention, _readings(told))), None)
+    if nodes is None:
+        return False
+    out = product.outputs[0].shape
+    nodes.append(made(Reshape(out), nodes[-1].outputs, out))
+    return edit.replace(product, *nodes)
+
+
+def _readings(told: Told) -> Iterator[tuple[Told, Layout]]:
+    """What the axes may be; last, that there is a single query which has none."""
+    q, k, _ = told.operands
+    kept, shape = is_kept(told.edit, k), told.shape
     # An axis of length 1 is one query to a cache, elsewhere mostly none at all.
-    for layout in sorted(
-        layouts(len(shape), q, k), key=lambda each: kept != (shape[each.query] == 1)
-    ):
-        nodes = _attention(told, layout)
-        if nodes is not None:
-            out = product.outputs[0].shape
-            nodes.append(made(Reshape(out), nodes[-1].outputs, out))
-            return edit.replace(product, *nodes)
-    return False
+    by_query = lambda layout: kept != (shape[layout.query] == 1)
+    for layout in sorted(layouts(len(shape), q, k), key=by_query):
+        yield told, layout
+    of_one = with_query(told)
+    for layout in layouts_of_one(len(of_one.shape), *of_one.operands[:2]):
+        yield of_one, layout
 
 
 def _weights(

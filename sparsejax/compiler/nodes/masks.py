@@ -40,15 +40,16 @@ def mask_rows(
     if array is not None:
         array = -array if scores.subtracted else array
         return _known_mask(scores, array, layout, rows, like)
-    value = _unrepeated(rows.edit, scores.mask, len(shape))
-    if value is None or value[1][scores.places[-1]] != shape[-1]:
+    places = _axes_of(scores)
+    value = _unrepeated(rows.edit, scores.mask, len(places))
+    if value is None or value[1][places[-1]] != shape[-1]:
         return None
     source, own = value
-    laid = [own[place] for place in scores.places]
+    laid = [1 if place is None else own[place] for place in scores.places]
     kind = "add" if scores.adds else "select"
     wide = _of_queries(laid, layout, shape)
     numbers = rows.shaped(_as_numbers(source, scores, rows), own)
-    turned = made(Transpose(scores.places), [numbers], laid)
+    turned = made(Transpose(places), [numbers], [own[place] for place in places])
     rows.nodes.append(turned)
     numbers = _laid_out(turned.outputs[0], laid, layout, shape, rows)
     return f"{kind}_{'queries' if wide else 'keys'}", [numbers]
@@ -59,8 +60,15 @@ def _known(scores: Scores, value: Value, shape: Sequence[int]) -> np.ndarray | N
     array = constant_of(value)
     if array is None:
         return None
-    whole = [shape[scores.places.index(axis)] for axis in range(len(shape))]
-    return np.broadcast_to(array, whole).transpose(scores.places)
+    places = _axes_of(scores)
+    whole = [shape[scores.places.index(axis)] for axis in range(len(places))]
+    missing = tuple(axis for axis, place in enumerate(scores.places) if place is None)
+    return np.expand_dims(np.broadcast_to(array, whole).transpose(places), missing)
+
+
+def _axes_of(scores: Scores) -> tuple[int, ...]:
+    """The axes of a mask in the order of those of the scores."""
+    return tuple(place for place in scores.places if place is not None)
 
 
 def _of_queries(laid: Sequence[int], layout: Layout, shape: Sequence[int]) -> bool:
@@ -96,7 +104,7 @@ def _laid_out(
         repeat = lambda x: lax.broadcast_in_dim(x, whole, tuple(range(len(whole))))
         numbers = equations(repeat, [numbers], rows.nodes)[0]
     ends = (query, math.prod(own) * keys) if wide else (keys, 1)
-    return rows.shaped(numbers, (*rows.lead[: rows.ones], *rows.batch, *ends))
+    return rows.shaped(numbers, (*rows.lead[: rows.ones], *rows.batch, *ends[rows.alone :]))
 
 
 def _known_mask(
@@ -120,7 +128,8 @@ def _known_mask(
     each = numbers[0].reshape(array.shape[layout.query], -1, array.shape[-1])
     if (each == each[:, :1]).all():
         each = each[:, :1]
-    table = known_beside(each.reshape(len(each), -1).astype(np.float32), like)
+    again = like.shape[-2] if rows.alone else 1
+    table = known_beside(np.tile(each.reshape(len(each), -1).astype(np.float32), (again, 1)), like)
     rows.nodes.append(table)
     return f"{'add' if scores.adds else 'select'}_queries", table.outputs
 

@@ -23,7 +23,7 @@ class Layout(NamedTuple):
 
     Attributes:
         batch: in front of all.
-        heads: any number of axes.
+        heads: any number of axes, in the order that queries have them.
         query: one axis.
     """
 
@@ -107,8 +107,24 @@ def layouts(rank: int, q: Operand, k: Operand) -> Iterator[Layout]:
     counts = ((0,), (0, 1), (1, 0))[min(len(shared), 2)]
     for query, count in itertools.product(own, counts):
         batch = tuple(shared[:count])
-        heads = tuple(a for a in there if a not in batch and a != query)
-        yield Layout(batch, heads, query)
+        yield Layout(batch, tuple(a for a in _by_query(q, there) if a not in (*batch, query)), query)
+
+
+def layouts_of_one(rank: int, q: Operand, k: Operand) -> Iterator[Layout]:
+    """The same of one query, whose axis is the last but that of the keys: no operand has it."""
+    query, keys = rank - 2, rank - 1
+    there = sorted(a for a in {*q.axes, *k.axes} if isinstance(a, int) and a != keys)
+    if keys in q.axes or query in there or q.axes.count("sum") != 1:
+        return
+    for count in (1, 0):
+        batch = tuple(there[:count])
+        if all(axis in q.axes and axis in k.axes for axis in batch):
+            yield Layout(batch, tuple(a for a in _by_query(q, there) if a not in batch), query)
+
+
+def _by_query(q: Operand, axes: Sequence[int]) -> list[int]:
+    """Axes of the scores in the order in which queries have them, the others last."""
+    return sorted(axes, key=lambda axis: q.axes.index(axis) if axis in q.axes else len(q.axes))
 
 
 def number(value: Value) -> float | None:

@@ -37,16 +37,18 @@ class Rows:
         lead: all sizes but that of the channels.
         ones: how many axes of length 1 are in front of the batch.
         nodes: that make the rows.
+        alone: is each item a row, without an axis of these?
     """
 
     edit: Edit
     lead: tuple[int, ...]
     ones: int = 0
     nodes: list[Node] = field(default_factory=list)
+    alone: bool = False
 
     @property
     def batch(self) -> tuple[int, ...]:
-        return self.lead[self.ones : -1]
+        return self.lead[self.ones :] if self.alone else self.lead[self.ones : -1]
 
     def of(self, operand: Operand, order: Sequence[Any], heads: Sequence[int]) -> Found | None:
         """The rows that an operand is made of, and where its heads begin.
@@ -73,7 +75,7 @@ class Rows:
             laid = self._in_order(operand, places, order, heads)
             if laid is None:
                 return
-            yield source, laid.reshape(math.prod(self.lead[:-1]), *laid.shape[-3:]), factor
+            yield source, laid.reshape(math.prod(self.batch), *laid.shape[-3:]), factor
 
     def known(
         self, operand: Operand, order: Sequence[Any], heads: Sequence[int], beside: Value

@@ -28,7 +28,7 @@ class Scores:
         inverted: does it select where it is 0?
         fill: of what it leaves out.
         bias: that is added before a mask selects.
-        places: of the scores' axes among those of mask and bias.
+        places: of the scores' axes among those of mask and bias, None for one they do not have.
     """
 
     scale: float = 1.0
@@ -38,7 +38,7 @@ class Scores:
     inverted: bool = False
     fill: float = 0.0
     bias: Value | None = None
-    places: tuple[int, ...] = ()
+    places: tuple[int | None, ...] = ()
 
 
 class Told(NamedTuple):
@@ -51,6 +51,7 @@ class Told(NamedTuple):
         shape: of the scores.
         order: of the axes of the second product's output.
         factors: of what the softmax gives, by axis.
+        lone: is there a single query, which has no axis in the graph?
     """
 
     edit: Edit
@@ -59,6 +60,7 @@ class Told(NamedTuple):
     shape: Sequence[int]
     order: Sequence[Any]
     factors: dict[Any, np.ndarray]
+    lone: bool = False
 
     @property
     def known_queries(self) -> bool:
@@ -78,6 +80,16 @@ class Told(NamedTuple):
         each = zip(self.operands, self.ends(layout), strict=True)
         sizes = [operand.value.shape[operand.axes.index(end[1])] for operand, end in each]
         return sizes[0], sizes[2]
+
+
+def with_query(told: Told) -> Told:
+    """The same with an axis of one query, the last but that of the keys."""
+    keys, places = len(told.shape) - 1, told.scores.places
+    later = lambda axes: [axis + 1 if axis == keys else axis for axis in axes]
+    scores = replace(told.scores, places=(*places[:-1], None, *places[-1:]) if places else ())
+    q, k, v = (Operand(each.value, later(each.axes)) for each in told.operands)
+    shape = (*told.shape[:-1], 1, told.shape[-1])
+    return told._replace(scores=scores, operands=(q, k, v), shape=shape, lone=True)
 
 
 def scores_before(edit: Edit, value: Value) -> tuple[Scores, Operand, Operand] | None:

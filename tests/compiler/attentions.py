@@ -130,6 +130,12 @@ def of_jax(p, x):
     return jax.nn.dot_product_attention(q, k, v, is_causal=True).reshape(x.shape) @ p["o"]
 
 
+def grouped_of_jax(p, x):
+    """Of fewer heads of keys and values, as jax.nn has them."""
+    q, k, v = heads(x @ p["q"], 4), heads(x @ p["k"][:, :6], 2), heads(x @ p["v"][:, :6], 2)
+    return jax.nn.dot_product_attention(q, k, v, is_causal=True).reshape(x.shape) @ p["o"]
+
+
 def of_matmul(p, x):
     """Heads ahead of rows: `jnp.matmul` leaves out a batch of 1."""
     q, k, v = (jnp.swapaxes(heads(x @ p[name]), -3, -2) for name in "qkv")
@@ -169,6 +175,33 @@ def rotary_by_pairs(x, places=None):
     return pairs(x, angles_of(x, places))
 
 
+def rotary_by_stack(x, places=None):
+    """Each of a pair by itself."""
+    cos, sin = (f(angles_of(x, places)) for f in (jnp.cos, jnp.sin))
+    a, b = x[..., ::2], x[..., 1::2]
+    return jnp.stack([a * cos - b * sin, b * cos + a * sin], -1).reshape(x.shape)
+
+
+def rotary_by_complex(x, places=None):
+    """As in the Llama of its authors."""
+    turns = jnp.exp(1j * angles_of(x, places).astype(np.float32))
+    both = x.reshape(*x.shape[:-1], -1, 2)
+    turned = jax.lax.complex(both[..., 0], both[..., 1]) * turns
+    return jnp.stack([turned.real, turned.imag], -1).reshape(x.shape)
+
+
+def rotary_of_some(x, places=None, turn=rotary):
+    """As in GPT-NeoX: the channels in front alone."""
+    some = x.shape[-1] // 2
+    return jnp.concatenate([turn(x[..., :some], places), x[..., some:]], -1)
+
+
+def rotary_of_all(x, places=None):
+    """The same of as many as there are: none are left."""
+    size = x.shape[-1]
+    return jnp.concatenate([rotary(x[..., :size], places), x[..., size:]], -1)
+
+
 def rotary_of_parts(x, places=None):
     """As in V-JEPA 2 and DINOv3: heads ahead of rows, parts of a head, and not the first rows."""
     places = np.arange(2, x.shape[-3]) if places is None else places[:, 2:]
@@ -202,7 +235,10 @@ def normed(p, x):
     return attend(q, k, heads(x @ p["v"])) @ p["o"]
 
 
-TURNS = [rotary, rotary_by_halves, rotary_by_pairs, rotary_of_parts]
+TURNS = [
+    *(rotary, rotary_by_halves, rotary_by_pairs, rotary_by_stack, rotary_by_complex),
+    *(rotary_of_some, rotary_of_all, rotary_of_parts),
+]
 
 
 def keys_before_heads(p, x, seen):
@@ -257,6 +293,7 @@ ATTENTIONS = {
     "windowed": (windowed, (X,), "select_queries"),
     "alibi": (alibi, (X,), "add_causal"),
     "of jax": (of_jax, (X,), "causal"),
+    "of jax, grouped": (grouped_of_jax, (X,), "causal"),
     "of matmul": (of_matmul, (X,), "none"),
     "of matmul, batch of 1": (of_matmul, (X[:1],), "none"),
     "of matmul, no batch": (of_matmul, (X[0],), "none"),

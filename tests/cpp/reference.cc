@@ -399,8 +399,9 @@ class Reference {
   double kept(const Step& s, const Kept& k, int64_t head, int64_t i, int64_t c, int64_t row) const {
     const int64_t rows = in(s).size.height, last = CachedHeads(s).length - 1;
     if (CachedHeads::has_new(s)) {
-      const double place = std::clamp(in(s, k.newest + 1).at[row], 0., static_cast<double>(last));
-      if (i == static_cast<int64_t>(place))
+      const double told = in(s, k.newest + 1).at[row];
+      const double place = std::clamp(told, 0., static_cast<double>(last));
+      if (!std::isnan(told) && i == static_cast<int64_t>(place))
         return in(s, k.newest).at[(k.new_first[head] + c) * rows + row];
     }
     return in(s, k.input).at[(k.first[head] + i * k.step + c) * rows + row];

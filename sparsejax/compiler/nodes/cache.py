@@ -41,7 +41,7 @@ class Added(NamedTuple):
     cache: Value
     row: Value
     first: np.ndarray
-    index: Index
+    at: Index
 
 
 def is_kept(edit: Edit, operand: Operand) -> bool:
@@ -102,7 +102,7 @@ def _inputs(
         return [row(each.value) for each in kept], None
     inputs = [row(each.cache) for each in added]
     for each in added:
-        inputs += [row(each.row), _as_rows(each.index, rows, length)]
+        inputs += [row(each.row), _as_rows(each.at, rows, length)]
     return inputs, np.stack([each.first for each in added])
 
 
@@ -111,7 +111,7 @@ def _added(edit: Edit, kept: Kept, size: int, length: int, items: int) -> Added 
     update = update_of(edit, kept.value)
     if update is None:
         return None
-    cache, row, axis, index = update
+    cache, row, axis, at = update
     leading = [i for i in range(len(cache.shape)) if math.prod(cache.shape[:i]) == items]
     if not leading or leading[0] > axis or not is_float(cache, row):
         return None
@@ -119,14 +119,14 @@ def _added(edit: Edit, kept: Kept, size: int, length: int, items: int) -> Added 
     places = np.unravel_index(kept.first, cache.shape[item:])
     inside = (kept.first % kept.step + size <= kept.step).all() if kept.step else False
     follows = kept.step == math.prod(cache.shape[axis + 1 :])
-    apart = not index.each or cache.shape[0] == items
+    apart = not at.each or cache.shape[0] == items
     if not (inside and follows and apart) or cache.shape[axis] != length:
         return None
     if places[axis - item].any():
         return None
     one = (*cache.shape[item:axis], 1, *cache.shape[axis + 1 :])
     first = np.ravel_multi_index(places, one)
-    return Added(cache, *_followed(edit, row, first, size, items), index)
+    return Added(cache, *_followed(edit, row, first, size, items), at)
 
 
 def _followed(

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from sparsejax.compiler.engine.program import Builder
 from sparsejax.compiler.graph.edit import Edit, is_float
@@ -12,7 +13,7 @@ from sparsejax.compiler.graph.graph import Node
 from sparsejax.compiler.graph.images import EITHER, FIRST, LAST, is_channel
 from sparsejax.compiler.nodes.join import Join
 from sparsejax.compiler.nodes.op import ChannelsOp, Rules
-from sparsejax.compiler.nodes.primitive import Primitive
+from sparsejax.compiler.nodes.primitive import Primitive, equations
 
 CONCAT = "concat"  # in xla_ops/engine/codes.def
 
@@ -47,6 +48,21 @@ class Concat(ChannelsOp):
         to.add(node, CONCAT)
 
 
+def drop_empty(edit: Edit, node: Node) -> bool:
+    """concatenate without what has no elements."""
+    if not isinstance(node.op, Primitive) or node.op.name != "concatenate":
+        return False
+    kept = [value for value in node.inputs if value.size > 0]
+    if len(kept) in (0, len(node.inputs)):
+        return False
+    if len(kept) == 1:
+        return kept[0].constant is None and edit.bypass(node, kept[0])
+    axis = int(node.op.equation.params["dimension"])
+    nodes: list[Node] = []
+    equations(lambda *arrays: lax.concatenate(arrays, axis), kept, nodes)
+    return edit.replace(node, *nodes)
+
+
 def to_concat(edit: Edit, node: Node) -> bool:
     """concatenate along the channels."""
     if not isinstance(node.op, Primitive) or node.op.name != "concatenate":
@@ -59,4 +75,4 @@ def to_concat(edit: Edit, node: Node) -> bool:
     return edit.replace(node, Node(Concat(axis), node.inputs, node.outputs))
 
 
-RULES = Rules(named=(to_concat,))
+RULES = Rules(first=(drop_empty,), named=(to_concat,))

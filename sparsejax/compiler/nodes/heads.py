@@ -14,7 +14,14 @@ from sparsejax.compiler.nodes.attention import Attention
 from sparsejax.compiler.nodes.cache import is_kept, of_one_query
 from sparsejax.compiler.nodes.masks import mask_rows
 from sparsejax.compiler.nodes.op import Rules
-from sparsejax.compiler.nodes.pairs import ONE, Layout, is_product, layouts, layouts_of_one, values_of
+from sparsejax.compiler.nodes.pairs import (
+    ONE,
+    Layout,
+    is_product,
+    layouts,
+    layouts_of_one,
+    values_of,
+)
 from sparsejax.compiler.nodes.primitive import Primitive
 from sparsejax.compiler.nodes.reshape import Reshape
 from sparsejax.compiler.nodes.rows import MOST_MOVES, Found, Rows, leading_ones

@@ -107,7 +107,9 @@ def layouts(rank: int, q: Operand, k: Operand) -> Iterator[Layout]:
     counts = ((0,), (0, 1), (1, 0))[min(len(shared), 2)]
     for query, count in itertools.product(own, counts):
         batch = tuple(shared[:count])
-        yield Layout(batch, tuple(a for a in _by_query(q, there) if a not in (*batch, query)), query)
+        yield Layout(
+            batch, tuple(a for a in _by_query(q, there) if a not in (*batch, query)), query
+        )
 
 
 def layouts_of_one(rank: int, q: Operand, k: Operand) -> Iterator[Layout]:

@@ -160,6 +160,8 @@ def sources_of(edit: Edit, value: Value) -> list[tuple[Value, np.ndarray, float]
 
 
 def _moves(node: Node) -> bool:
+    if all(value.constant is not None for value in node.inputs):
+        return False
     if isinstance(node.op, Reshape | Transpose):
         return True
     if not isinstance(node.op, Primitive):

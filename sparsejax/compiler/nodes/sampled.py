@@ -19,6 +19,11 @@ from sparsejax.jaxprs import moves
 MAX_NODES = 32  # of one function; flax's layer norm has 16
 OTHERS = ("integer_pow", "convert_element_type")
 REDUCTIONS: dict[str, Callable] = {"reduce_sum": np.sum, "reduce_max": np.max}
+COMPLEX: dict[str, Callable] = {
+    "complex": lambda real, imag: real + 1j * imag,
+    "real": np.real,
+    "imag": np.imag,
+}
 REPEAT = "broadcast_in_dim"
 CLOSE = 3e-6  # of formulas in float32
 
@@ -194,6 +199,10 @@ def _results(node: Node, inputs: Sequence[Any]) -> list[np.ndarray] | None:
         return [np.stack(inputs, params["axis"])]
     if node.op.name in REDUCTIONS:
         return [REDUCTIONS[node.op.name](inputs[0], tuple(map(int, params["axes"])))]
+    if node.op.name in COMPLEX:
+        return [COMPLEX[node.op.name](*inputs)]
+    if any(map(np.iscomplexobj, inputs)) and node.op.name in fold.ELEMENTWISE:
+        return [fold.ELEMENTWISE[node.op.name](*inputs)]
     moved = moves.moved(node.op.equation, inputs)
     return moved or fold.in_numpy(node.op.equation, inputs, double=True)
 

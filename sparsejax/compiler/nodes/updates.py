@@ -1,4 +1,4 @@
-"""A row of each item that takes its place in a cache, as dynamic_update_slice or scatter puts it."""
+"""A row of each item put into its place in a cache, by dynamic_update_slice or scatter."""
 
 from typing import NamedTuple
 
@@ -43,13 +43,13 @@ class Update(NamedTuple):
         cache: as it was.
         row: what the cache's axes but this one hold at the place, in their order.
         axis: of the cache, along which the place is counted.
-        index: the place.
+        at: the place.
     """
 
     cache: Value
     row: Value
     axis: int
-    index: Index
+    at: Index
 
 
 def update_of(edit: Edit, value: Value) -> Update | None:

@@ -126,6 +126,82 @@ def of_known_rows(p, x, cache, at):
     return attend(heads(x @ p["q"]), table, cache[1]) @ p["o"], cache
 
 
+def at_all(cache, row, at):
+    return cache.at[:, at].set(row[:, 0])
+
+
+def at_each(cache, row, at):
+    return cache.at[jnp.arange(BATCH), at + 3 * jnp.arange(BATCH)].set(row[:, 0])
+
+
+def at_each_clipped(cache, row, at):
+    return cache.at[jnp.arange(BATCH), at + 3 * jnp.arange(BATCH)].set(row[:, 0], mode="clip")
+
+
+def slice_of_each(cache, row, at):
+    put = lambda c, r, i: lax.dynamic_update_slice(c, r, (i, 0, 0))
+    return jax.vmap(put)(cache, row, at + 3 * jnp.arange(BATCH))
+
+
+def slice_of_all(cache, row, at):
+    put = lambda c, r: lax.dynamic_update_slice(c, r, (at, 0, 0))
+    return jax.vmap(put)(cache, row)
+
+
+def at_of_each(cache, row, at):
+    put = lambda c, r, i: c.at[i].set(r[0])
+    return jax.vmap(put)(cache, row, at + 3 * jnp.arange(BATCH))
+
+
+def at_head_major(cache, row, at):
+    return cache.at[:, :, at].set(row[:, :, 0])
+
+
+WAYS = [at_all, at_each, at_each_clipped, slice_of_each, slice_of_all, at_of_each]
+
+
+def scattered(way):
+    def function(p, x, cache, at):
+        q, *rows = (heads(x @ p[name]) for name in "qkv")
+        k, v = cache = tuple(way(c, r, at) for c, r in zip(cache, rows, strict=True))
+        return attend(q, k, v, at) @ p["o"], cache
+
+    return function
+
+
+def scattered_by_heads(p, x, cache, at):
+    q, *rows = (heads(x @ p[name]).swapaxes(1, 2) for name in "qkv")
+    k, v = cache = tuple(at_head_major(c, r, at) for c, r in zip(cache, rows, strict=True))
+    weights = jax.nn.softmax(jnp.einsum("bhqd,bhkd->bhqk", q, k))
+    out = jnp.einsum("bhqk,bhkd->bhqd", weights, v).swapaxes(1, 2)
+    return out.reshape(x.shape) @ p["o"], cache
+
+
+def without_an_axis(way, count=HEADS):
+    """A row for each sequence: nothing has an axis of queries."""
+
+    def function(p, x, cache, at):
+        x = x[:, 0] if x.ndim == 3 else x
+        q, k, v = (heads(x @ p[name], count) for name in "qkv")
+        k, v = cache = tuple(way(c, r[:, None], at) for c, r in zip(cache, (k, v), strict=True))
+        scores = jnp.einsum("bhd,bkhd->bhk", q, k) / 2
+        scores = jnp.where(jnp.arange(LENGTH) <= at, scores, -1e30)
+        out = jnp.einsum("bhk,bkhd->bhd", jax.nn.softmax(scores), v)
+        return x + out.reshape(x.shape) @ p["o"], cache
+
+    return function
+
+
+def grouped_without_an_axis(p, x, cache, at):
+    q = heads(x @ p["q"])[:, None]
+    k, v = (heads(x @ p[name][:, :SIZE], 1) for name in "kv")
+    k, v = cache = at_all(cache[0], k[:, None], at), at_all(cache[1], v[:, None], at)
+    scores = jnp.einsum("bkgd,bskd->bkgs", q, k) / 2
+    scores = jnp.where(jnp.arange(LENGTH) <= at, scores, -1e30)
+    out = jnp.einsum("bkgs,bskd->bkgd", jax.nn.softmax(scores), v)
+    return out.reshape(x.shape) @ p["o"], cache
+
+
 def of_linen():
     module = nn.MultiHeadDotProductAttention(HEADS, decode=True)
     shape = jax.ShapeDtypeStruct((BATCH, LENGTH, WIDTH), np.float32)
@@ -169,6 +245,14 @@ STEPS = {
     "linen": (of_linen(), (X, CACHE, AT), True),
     "nnx": (of_nnx(), (X, CACHE, AT), True),
     "biased": (biased, (X, CACHE, AT), True),
+    **{f"scattered, {way.__name__}": (scattered(way), (X, CACHE, AT), True) for way in WAYS},
+    **{
+        f"no axis, {way.__name__}": (without_an_axis(way), (X[:, 0], CACHE, AT), True)
+        for way in WAYS
+    },
+    "no axis": (without_an_axis(lambda c, r, at: added(c, r, at, 1)), (X[:, 0], CACHE, AT), True),
+    "no axis, groups": (grouped_without_an_axis, (X[:, 0], ONE_HEAD, AT), True),
+    "scattered by heads": (scattered_by_heads, (X, HEAD_MAJOR, AT), True),
     "given keys": (of_given_keys, (X, CACHE, AT), False),
     "known rows": (of_known_rows, (X, CACHE, AT), False),
 }
@@ -209,14 +293,17 @@ def test_generation_step_by_step_is_attention_of_all():
     all_close(ys.swapaxes(0, 1), jnp.stack(rows, 1) @ P["o"])
 
 
-def test_steps_of_many_generations_and_their_derivatives():
-    fast = sj.compile(plain, P, X, CACHE, AT, tune=False)
+@pytest.mark.parametrize(
+    "function", [plain, scattered(at_each), without_an_axis(at_all), without_an_axis(at_each)]
+)
+def test_steps_of_many_generations_and_their_derivatives(function):
+    fast = sj.compile(function, P, X, CACHE, AT, tune=False)
     xs, places = drawn(3, BATCH, 1, WIDTH), jnp.array([0, 6, 3])
     caches = tuple(drawn(3, *c.shape) for c in CACHE)
     over = lambda f: jax.vmap(f)(xs, caches, places)
-    all_close(over(fast), over(lambda *inputs: plain(P, *inputs)))
+    all_close(over(fast), over(lambda *inputs: function(P, *inputs)))
     loss = lambda f: lambda x, cache: (f(x, cache, AT)[0] ** 2).sum()
-    expected = jax.grad(loss(lambda *inputs: plain(P, *inputs)), argnums=(0, 1))(X, CACHE)
+    expected = jax.grad(loss(lambda *inputs: function(P, *inputs)), argnums=(0, 1))(X, CACHE)
     all_close(jax.grad(loss(fast), argnums=(0, 1))(X, CACHE), expected)
 
 

@@ -298,8 +298,7 @@ void plan_arena(const Program& program, Plan& plan) {
 
 PlanOptions usual_plan() {
   if (kWasm) return {112, 0};
-  static const auto floats = static_cast<int64_t>(second_cache_bytes() / 4 / sizeof(float));
-  return {112, 400, floats};
+  return {112, 400, second_cache_bytes() / 4 / static_cast<int64_t>(sizeof(float))};
 }
 
 bool is_pointwise(const Program& program, const Step& step) {

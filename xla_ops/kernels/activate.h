@@ -40,8 +40,9 @@ SPARSEJAX_INLINE void apply_in_step(const float* x, int64_t apart, float* out) {
   Vec below[U];
 #pragma GCC unroll 8
   for (int u = 0; u < U; u++)
-    below[u] = function == Function::kGeluTanh ? twice_gelu(value(u)) : -value(u);
-  exp_plus<U>(below, 1.f);
+    below[u] = function == Function::kGeluTanh ? twice_gelu(value(u)) : value(u);
+  // What is above is NaN with x, unless it is 1.
+  exp_plus<U, function != Function::kGeluTanh, function == Function::kSigmoid>(below, 1.f);
 #pragma GCC unroll 8
   for (int u = 0; u < U; u++) {  // read once more: registers are scarce
     const Vec above = function == Function::kSigmoid ? splat<Vec>(1.f) : value(u);

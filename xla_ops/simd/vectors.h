@@ -104,13 +104,17 @@ SPARSEJAX_INLINE Vec16 clamp(Vec16 x, Vec16 low, Vec16 high) {
 }
 #endif
 #ifdef __AVX512F__
-// Lane i is that of `from` which the low four bits of at[i] name.
-SPARSEJAX_INLINE Vec16 lanes_at(Vec16 from, Ints16 at) {
+// Lane i is that of the two which the low five bits of at[i] name.
+SPARSEJAX_INLINE Vec16 lanes_at(Vec16 low, Vec16 high, Ints16 at) {
 #ifdef __clang__
-  return __builtin_ia32_permvarsf512(from, at);
+  return __builtin_ia32_vpermi2varps512(low, at, high);
 #else
-  return __builtin_ia32_permvarsf512_mask(from, at, from, -1);
+  return __builtin_ia32_vpermt2varps512_mask(at, low, high, -1);
 #endif
+}
+// min(max(x, -most), most); either, where x is NaN.
+SPARSEJAX_INLINE Vec16 within(Vec16 x, Vec16 most) {
+  return __builtin_ia32_rangeps512_mask(x, most, 2, x, -1, 4);
 }
 // x 2^floor(n), 0 and inf included.
 SPARSEJAX_INLINE Vec16 times_power_of_two(Vec16 x, Vec16 n) {

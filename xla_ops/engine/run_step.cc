@@ -200,10 +200,11 @@ class StepRun : StripRun {
     for (int64_t c = 0; c < size_.channels; c++) {
       const float* from = floats(step_.weights) + c * again;
       const float more = floats(step_.bias)[c];
+      float* const out = out_ + c * strips_->pitch;
       int64_t at = first_row_ * size_.width % again;
-      for (int64_t p = 0; p < pixels_; p++) {
-        out_[c * strips_->pitch + p] = from[at] + more;
-        if (++at == again) at = 0;
+      for (int64_t p = 0, n; p < pixels_; p += n, at = 0) {
+        n = std::min(pixels_ - p, again - at);
+        for (int64_t i = 0; i < n; i++) out[p + i] = from[at + i] + more;
       }
     }
   }

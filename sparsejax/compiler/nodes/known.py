@@ -15,6 +15,8 @@ from sparsejax.compiler.nodes.affine import along_one_axis
 from sparsejax.compiler.nodes.elementwise import IN_JAX, Elementwise
 from sparsejax.compiler.nodes.op import NEITHER, RegionOp, Rules, last_axis
 from sparsejax.compiler.nodes.primitive import Primitive
+from sparsejax.compiler.nodes.reshape import Reshape
+from sparsejax.compiler.nodes.transpose import Transpose
 
 KNOWN = "known"  # in xla_ops/engine/codes.def
 MAX_KNOWN = 1 << 20  # numbers that are not computed with in XLA
@@ -87,7 +89,10 @@ def known_beside(numbers: np.ndarray, like: Value, channels_last: bool | None = 
 
 
 def with_known(edit: Edit, node: Node) -> bool:
-    """add, sub, mul or max of a value and numbers for each pixel or row, the same for all items."""
+    """add, sub, mul or max of a value and numbers for each pixel or row, the same for all items.
+
+    Ahead of all layers XLA does it, together with what it looks up there.
+    """
     if not isinstance(node.op, Primitive) or node.op.name not in IN_JAX:
         return False
     shape, known = node.outputs[0].shape, [v for v in node.inputs if v.constant is not None]
@@ -99,12 +104,21 @@ def with_known(edit: Edit, node: Node) -> bool:
         return False
     if array.ndim != len(shape) or along_one_axis(array, shape) is not None:
         return False  # a scale or a shift of channels
+    if not _follows_layers(edit, x):
+        return False
     items = array.reshape(-1, *array.shape[-rank:])
     if not (items == items[:1]).all():
         return False
     numbers = known_beside(np.broadcast_to(items[0], shape[-rank:]), x, None)
     inputs = [numbers.outputs[0] if v is known[0] else v for v in node.inputs]
     return edit.replace(node, numbers, made(Elementwise(node.op.name), inputs, shape))
+
+
+def _follows_layers(edit: Edit, value: Value) -> bool:
+    node = edit.writer.get(value)
+    while node is not None and isinstance(node.op, Reshape | Transpose):
+        node = edit.writer.get(node.inputs[0])
+    return node is not None and isinstance(node.op, RegionOp)
 
 
 RULES = Rules(named=(with_known,))

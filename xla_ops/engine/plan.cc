@@ -298,7 +298,7 @@ void plan_arena(const Program& program, Plan& plan) {
 
 PlanOptions usual_plan() {
   if (kWasm) return {112, 0};
-  return {112, 400, second_cache_bytes() / 4 / static_cast<int64_t>(sizeof(float))};
+  return {112, 400, cache_bytes(2) / 4 / static_cast<int64_t>(sizeof(float))};
 }
 
 bool is_pointwise(const Program& program, const Step& step) {

@@ -35,7 +35,7 @@ double used_sets(int64_t pitch, int64_t column_bytes) {
 int64_t cached_cols(double part, int64_t tile, int64_t pitch, const ProductKernels& kernels) {
   const int64_t bytes = 4 * tile * kernels.lanes;
   const double sets = used_sets(pitch, bytes);
-  return std::max<int64_t>(1, part * cache_bytes() * sets / std::max<int64_t>(64, bytes));
+  return std::max<int64_t>(1, part * cache_bytes(1) * sets / std::max<int64_t>(64, bytes));
 }
 
 // Rows whose sums are in registers together (product_blocks.cc).
@@ -135,7 +135,7 @@ ProductLayout completed_columns(ProductLayout layout, const ProductWeights& weig
   layout.block = 1;
   layout.tile = x_pitch <= kFewPixels ? 1 : 8;
   if (layout.num_parts == 0) layout.num_parts = std::clamp<int64_t>(weights.rows / 512, 1, 8);
-  const int64_t fit = std::max<int64_t>(16, cache_bytes() / 2 / (4 * 8 * kernels.lanes));
+  const int64_t fit = std::max<int64_t>(16, cache_bytes(1) / 2 / (4 * 8 * kernels.lanes));
   const int64_t most = most_cols(weights, x_pitch);
   layout.chunk_cols = std::min(layout.chunk_cols == 0 ? fit : layout.chunk_cols, most);
   return layout;

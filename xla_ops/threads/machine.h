@@ -61,31 +61,19 @@ struct Lock {
 inline int64_t num_machine_threads() { return 1; }
 #endif
 
-// Bytes of data in a core's first cache; where the system does not say, those of a Cortex-A76 or a
-// Neoverse, or 32 KiB.
-inline int64_t cache_bytes() {
+// Bytes of data in a core's first or second cache; where the system does not say, those of a
+// Cortex-A76 or a Neoverse, or 32 KiB, and 512 KiB.
+inline int64_t cache_bytes(int level) {
 #ifdef __aarch64__
-  constexpr int64_t kUsual = 64 * 1024;
+  constexpr int64_t kFirst = 64 * 1024;
 #else
-  constexpr int64_t kUsual = 32 * 1024;
+  constexpr int64_t kFirst = 32 * 1024;
 #endif
-#ifdef _SC_LEVEL1_DCACHE_SIZE
-  const int64_t said = sysconf(_SC_LEVEL1_DCACHE_SIZE);
-  return said > 0 ? said : kUsual;
-#else
-  return kUsual;
+#ifdef _SC_LEVEL1_DCACHE_SIZE  // and of the second, too
+  const int64_t said = sysconf(level == 1 ? _SC_LEVEL1_DCACHE_SIZE : _SC_LEVEL2_CACHE_SIZE);
+  if (said > 0) return said;
 #endif
-}
-
-// Bytes of its second cache; where the system does not say, 512 KiB.
-inline int64_t second_cache_bytes() {
-  constexpr int64_t kUsual = 512 * 1024;
-#ifdef _SC_LEVEL2_CACHE_SIZE
-  const int64_t said = sysconf(_SC_LEVEL2_CACHE_SIZE);
-  return said > 0 ? said : kUsual;
-#else
-  return kUsual;
-#endif
+  return level == 1 ? kFirst : 512 * 1024;
 }
 
 }  // namespace sparsejax

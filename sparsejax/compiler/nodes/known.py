@@ -1,6 +1,7 @@
 """Numbers that are known beforehand, as a value of a region: positions, tokens, biases, angles."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
@@ -88,6 +89,15 @@ def known_beside(numbers: np.ndarray, like: Value, channels_last: bool | None = 
     return made(op, [like], (*items, *laid_out(numbers, channels_last).shape))
 
 
+def of_each_item(value: Value, shape: Sequence[int]) -> np.ndarray | None:
+    """A constant as the numbers of one item, of rows or of an image; None if items differ."""
+    array, rank = constant_of(value), 3 if len(shape) == 4 else 2
+    if array is None or (array.ndim and array.ndim != len(shape)):
+        return None
+    items = array.reshape(-1, *(array.shape[-rank:] or (1,) * rank))
+    return np.broadcast_to(items[0], shape[-rank:]) if (items == items[:1]).all() else None
+
+
 def with_known(edit: Edit, node: Node) -> bool:
     """add, sub, mul or max of a value and numbers for each pixel or row, the same for all items.
 
@@ -106,12 +116,12 @@ def with_known(edit: Edit, node: Node) -> bool:
         return False  # a scale or a shift of channels
     if not _follows_layers(edit, x):
         return False
-    items = array.reshape(-1, *array.shape[-rank:])
-    if not (items == items[:1]).all():
+    numbers = of_each_item(known[0], shape)
+    if numbers is None:
         return False
-    numbers = known_beside(np.broadcast_to(items[0], shape[-rank:]), x, None)
-    inputs = [numbers.outputs[0] if v is known[0] else v for v in node.inputs]
-    return edit.replace(node, numbers, made(Elementwise(node.op.name), inputs, shape))
+    table = known_beside(numbers, x, None)
+    inputs = [table.outputs[0] if v is known[0] else v for v in node.inputs]
+    return edit.replace(node, table, made(Elementwise(node.op.name), inputs, shape))
 
 
 def _follows_layers(edit: Edit, value: Value) -> bool:

@@ -20,7 +20,7 @@ from sparsejax.compiler.nodes.channels import Channels
 from sparsejax.compiler.nodes.concat import Concat
 from sparsejax.compiler.nodes.elementwise import IN_JAX, Elementwise
 from sparsejax.compiler.nodes.join import Join
-from sparsejax.compiler.nodes.known import Known, known_beside
+from sparsejax.compiler.nodes.known import Known, known_beside, of_each_item
 from sparsejax.compiler.nodes.linear import Linear
 from sparsejax.compiler.nodes.mean import Mean
 from sparsejax.compiler.nodes.norm import Norm
@@ -143,7 +143,7 @@ def _op_of_equation(node: Node) -> Any:
     known = [constant_of(value) for value in node.inputs]
     shape = node.outputs[0].shape
     if name == "concatenate" and int(params["dimension"]) == 1:
-        fits = all(v.constant is None or _rows_of(v, v.shape) is not None for v in node.inputs)
+        fits = all(v.constant is None or of_each_item(v, v.shape) is not None for v in node.inputs)
         return Join() if fits else None
     if name == "pad":
         return _pad_of(node)
@@ -157,7 +157,7 @@ def _op_of_equation(node: Node) -> Any:
         if known[0] is not None and name == "sub":
             return None
         x, other = node.inputs[:: -1 if known[0] is not None else 1]
-        fits = x.shape == shape and _rows_of(other, shape) is not None
+        fits = x.shape == shape and of_each_item(other, shape) is not None
         return Elementwise(name) if fits else None
     return None
 
@@ -178,15 +178,6 @@ def _moved_rows(name: str, params: dict, index: np.ndarray) -> np.ndarray:
     step = (params["strides"] or (1, 1, 1))[1]
     whole = begin[0] == 0 and begin[2] == 0
     return index[:, begin[1] : end[1] : step] if whole else index[:0]
-
-
-def _rows_of(value: Value, shape: tuple[int, ...]) -> np.ndarray | None:
-    """A constant as rows that are the same for all sequences, None if they are not."""
-    array = constant_of(value)
-    if array is None or (array.ndim and array.ndim != len(shape)):
-        return None
-    array = np.broadcast_to(array, (*array.shape[:1], *shape[1:]))
-    return array[0] if (array == array[:1]).all() else None
 
 
 def _on_images(node: Node) -> list[Node]:
@@ -240,7 +231,7 @@ def _cut(image: Value, shape: tuple[int, ...], nodes: list[Node]) -> Value:
 
 def _known(value: Value, shape: tuple[int, ...], like: Value, nodes: list[Node]) -> Value:
     """Known rows as an image that is the same for each of `like`."""
-    numbers = _rows_of(value, shape)
+    numbers = of_each_item(value, shape)
     assert numbers is not None
     nodes.append(known_beside(numbers[:, None], like))
     return nodes[-1].outputs[0]

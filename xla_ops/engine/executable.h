@@ -6,7 +6,7 @@
 
 #include "engine/memory.h"
 #include "engine/packed_store.h"
-#include "engine/plan.h"
+#include "engine/pieces.h"
 #include "engine/tap_planes.h"
 #include "kernels/table.h"
 #include "threads/machine.h"

@@ -39,7 +39,7 @@ struct Case {
   ProductLayout layout;
   std::vector<float> weights, bias;
   ActivationCall activation;
-  bool has_residual, placed = false;
+  bool has_residual, placed = false, alone = false;
 
   float weight(int64_t row, int64_t col) const {
     const int64_t own = cols / groups, first = row / (rows / groups) * own;
@@ -47,6 +47,7 @@ struct Case {
   }
   PackedProduct packed(const Kernels& kernels) const {
     ProductWeights matrix = {weights.data(), rows, cols, groups, {}};
+    matrix.alone = alone;
     if (placed)  // two taps to a channel, the second one first
       matrix.places = {{x_pitch / 4, 0}, x_pitch / 2};
     return PackedProduct(matrix, pixels, x_pitch, layout, *kernels.product);
@@ -61,7 +62,7 @@ struct Case {
            " chunk " + std::to_string(layout.chunk_cols) + " parts " +
            std::to_string(layout.num_parts) + " activation " +
            std::to_string(static_cast<int>(activation.function)) + " groups " +
-           std::to_string(groups) + (placed ? " placed" : "");
+           std::to_string(groups) + (placed ? " placed" : "") + (alone ? " alone" : "");
   }
 };
 
@@ -90,6 +91,7 @@ Case random_case() {
   c.y_pitch = vector ? 1 : rounded(c.pixels) + 16 * (random()() % 2);
   if (!vector && c.pixels <= 8 && random()() % 2) c.x_pitch = c.y_pitch = c.pixels <= 4 ? 4 : 8;
   c.layout = random_layout(vector);
+  c.alone = random()() % 2;
   c.groups = any_of({1, 1, 2, 3, 8});
   if (c.groups > 1) c.rows = round_up(c.rows, c.groups), c.cols = round_up(c.cols, c.groups);
   if (c.groups > 1 && (c.layout.storage == Storage::kColumns ||

@@ -104,8 +104,12 @@ void Executable::pack(const Step& step) {
   const int64_t cols = in.channels * step.window.kernel_y * step.window.kernel_x;
   const size_t i = &step - program_.steps.data();
   planes_[i] = tap_planes(program_, step, strips.rows);
-  const ProductWeights weights = {program_.floats.data() + step.weights, out.channels, cols,
-                                  step.groups, planes_[i].places};
+  const ProductWeights weights = {program_.floats.data() + step.weights,
+                                  out.channels,
+                                  cols,
+                                  step.groups,
+                                  planes_[i].places,
+                                  out.width == 1};
   products_[i] = stores_->packed.product(weights, strips.packed_pixels, strips.packed_pitch,
                                          step.layout, *kernels_.product);
 }

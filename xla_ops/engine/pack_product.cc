@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "engine/windows.h"
 #include "kernels/sizes.h"
 
 namespace sparsejax {
@@ -65,7 +66,8 @@ class PackedProduct::Packer {
         matrix_(out.matrix_),
         weights_(weights),
         height_(matrix_.storage == Storage::kRows ? 1 : matrix_.block),
-        lanes_(lanes) {}
+        lanes_(lanes),
+        window_(weights.alone ? window_of(matrix_.storage, matrix_.block, lanes) : 0) {}
 
   // Columns that the rows of a part have.
   Columns columns_of(int64_t part) const {
@@ -78,10 +80,11 @@ class PackedProduct::Packer {
     const auto taps = static_cast<int64_t>(weights_.places.taps.size());
     first_col_ = taps ? columns.begin / taps * weights_.places.channel : columns.begin;
     run_begin_ = out_.runs_.size();
-    starts_.push_back({out_.values_.size(), out_.columns_.size(), run_begin_, out_.rows_.size()});
+    starts_.push_back({out_.values_.size(), out_.columns_.size(), run_begin_, out_.rows_.size(),
+                       out_.windows_.size()});
     if (kSkipsZeros && matrix_.storage == Storage::kColumns) {
       all_weights(part, columns);
-      out_.chunks_.push_back({nullptr, nullptr, nullptr, 1, nullptr, first_col_});
+      out_.chunks_.push_back({nullptr, nullptr, nullptr, 1, nullptr, first_col_, nullptr});
       return;
     }
     read_lines(out_.part_rows_[part], out_.part_rows_[part + 1], columns);
@@ -98,7 +101,7 @@ class PackedProduct::Packer {
     if (matrix_.storage == Storage::kMasks)
       for (const Line& line : lines_) masks(line);
     const int64_t num_runs = out_.runs_.size() - run_begin_;
-    out_.chunks_.push_back({nullptr, nullptr, nullptr, num_runs, nullptr, first_col_});
+    out_.chunks_.push_back({nullptr, nullptr, nullptr, num_runs, nullptr, first_col_, nullptr});
   }
 
   // Once all arrays are where they stay.
@@ -109,12 +112,13 @@ class PackedProduct::Packer {
       chunk.columns = out_.columns_.data() + starts_[i].columns;
       chunk.runs = out_.runs_.data() + starts_[i].runs;
       chunk.rows = out_.rows_.data() + starts_[i].rows;
+      if (window_) chunk.windows = out_.windows_.data() + starts_[i].windows;
     }
   }
 
  private:
   struct Start {
-    size_t values, columns, runs, rows;
+    size_t values, columns, runs, rows, windows;
   };
 
   int32_t row_of(const Line& line, int64_t r) const {  // the last row is repeated
@@ -183,13 +187,13 @@ class PackedProduct::Packer {
     for (int64_t r = 0; r < height_; r++) out_.rows_.push_back(row_of(line, r));
   }
 
-  // Lines of equal count next to each other: [nonzero][line].
-  void group(const Line* lines, int64_t num_lines) {
+  // Lines of equal count next to each other, [nonzero][line], in an order of their own if any.
+  void group(const Line* lines, int64_t num_lines, const Windows* windows = nullptr) {
     for (int64_t l = 0; l < num_lines; l++) value_rows(lines[l]);
     const size_t count = lines[0].count;
     for (size_t i = 0; i < count; i++)
       for (int64_t l = 0; l < num_lines; l++) {
-        const size_t from = lines[l].begin + i;
+        const size_t from = lines[l].begin + (windows ? windows->order[l][i] : i);
         column(cols_[from]);
         for (int64_t r = 0; r < height_; r++) out_.values_.push_back(values_[from * height_ + r]);
       }
@@ -209,8 +213,26 @@ class PackedProduct::Packer {
         Line taken[8];
         for (int64_t r = 0; r < matrix_.block; r++)
           taken[r] = padded(lines_[std::min(i + r, bounds[kind + 1] - 1)], lines_[i].count);
-        group(taken, matrix_.block);
+        if (kPicks && window_)
+          group_in_windows(taken);
+        else
+          group(taken, matrix_.block);
       }
+  }
+
+  void group_in_windows(const Line* lines) {
+    Ascending rows[kWindowRows];
+    std::vector<int64_t> columns[kWindowRows];
+    for (int r = 0; r < kWindowRows; r++) {
+      const auto begin = cols_.begin() + static_cast<int64_t>(lines[r].begin);
+      columns[r].assign(begin, begin + static_cast<int64_t>(lines[r].count));
+      for (int64_t& column : columns[r]) column -= first_col_;
+      rows[r] = {columns[r].data(), static_cast<int64_t>(lines[r].count)};
+    }
+    const Windows windows = windows_of(rows, window_, matrix_.cols - first_col_);
+    out_.windows_.push_back(static_cast<uint16_t>(windows.starts.size()));
+    for (int64_t start : windows.starts) out_.windows_.push_back(static_cast<uint16_t>(start));
+    group(lines, kWindowRows, &windows);
   }
 
   // Rows by eight vectors, and those left by one, or all of them; column by column.
@@ -250,7 +272,7 @@ class PackedProduct::Packer {
   PackedProduct& out_;
   const ProductMatrix& matrix_;
   const ProductWeights& weights_;
-  const int64_t height_, lanes_;
+  const int64_t height_, lanes_, window_;
   int64_t first_col_ = 0;
   size_t run_begin_ = 0;
   std::vector<Line> lines_;
@@ -289,6 +311,7 @@ PackedProduct::PackedProduct(const ProductWeights& weights, int64_t pixels, int6
   columns_.shrink_to_fit();
   runs_.shrink_to_fit();
   rows_.shrink_to_fit();
+  windows_.shrink_to_fit();
   packer.point();
   matrix_.chunks = chunks_.data();
   matrix_.part_rows = part_rows_.data();
@@ -320,7 +343,8 @@ ProductMatrix PackedProduct::gated(const float* gate, float* values,
 
 int64_t PackedProduct::bytes() const {
   const auto of = [](const auto& vector) { return vector.capacity() * sizeof(vector[0]); };
-  return of(values_) + of(columns_) + of(runs_) + of(rows_) + of(chunks_) + of(part_rows_);
+  return of(values_) + of(columns_) + of(runs_) + of(rows_) + of(windows_) + of(chunks_) +
+         of(part_rows_);
 }
 
 }  // namespace sparsejax

@@ -31,6 +31,7 @@ struct ProductWeights {
   int64_t rows, cols;   // neither of them 0
   int64_t groups = 1;   // of rows, each with columns of its own
   ColumnPlaces places = {};
+  bool alone = false;  // may strips have one pixel?
 
   int64_t group_rows() const { return rows / groups; }
   int64_t group_cols() const { return cols / groups; }
@@ -75,6 +76,7 @@ class PackedProduct {
   std::vector<uint16_t> columns_;
   std::vector<ProductRun> runs_;
   std::vector<int32_t> rows_;
+  std::vector<uint16_t> windows_;
   std::vector<ProductChunk> chunks_;
   std::vector<int32_t> part_rows_;
 };

@@ -54,6 +54,7 @@ std::shared_ptr<const PackedProduct> PackedStore::product(const ProductWeights& 
                    number(weights.cols),
                    number(weights.groups),
                    digest(weights.places),
+                   number(weights.alone),
                    number(layout.storage),
                    number(layout.block),
                    number(layout.tile),

@@ -21,7 +21,7 @@ class PackedStore {
   int64_t bytes();
 
  private:
-  using Key = std::array<uint64_t, 12>;
+  using Key = std::array<uint64_t, 13>;
   std::shared_ptr<const PackedProduct> find(const Key& key);
 
   Mutex mutex_;

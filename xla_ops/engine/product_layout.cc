@@ -84,8 +84,10 @@ double choose_tile(const Shape& shape, const ProductKernels& kernels, ProductLay
       const int64_t chunks = divide_up(shape.cols, std::min(suits, shape.most_cols));
       ProductLayout tried = layout;
       tried.tile = tile;
-      tried.chunk_cols = layout.chunk_cols != 0 ? std::min(layout.chunk_cols, shape.most_cols)
-                                                : divide_up(shape.cols, chunks);
+      tried.chunk_cols =
+          layout.chunk_cols != 0
+              ? std::min(layout.chunk_cols, shape.most_cols)
+              : std::min(round_up(divide_up(shape.cols, chunks), 16), shape.most_cols);
       const double cost = layout.storage == Storage::kRows ? level.rows_cost : level.blocks_cost;
       const double cycles = row_cycles(shape, tried, cost, kernels.lanes);
       if (cycles < best_cycles) best = tried, best_cycles = cycles;
@@ -122,9 +124,9 @@ ProductLayout completed_for_few(ProductLayout layout, const ProductWeights& weig
       groups == 1 ? weights.cols : divide_up(groups, layout.num_parts) * weights.group_cols();
   layout.tile = divide_up(kFewPixels, kernels.lanes);
   const int64_t most = most_cols(weights, kFewPixels);
-  layout.chunk_cols = layout.chunk_cols == 0
-                          ? divide_up(cols, divide_up(cols, std::min(kCols, most)))
-                          : std::min(layout.chunk_cols, most);
+  layout.chunk_cols = layout.chunk_cols == 0 ? round_up(divide_up(cols, divide_up(cols, kCols)), 16)
+                                             : layout.chunk_cols;
+  layout.chunk_cols = std::min(layout.chunk_cols, most);
   return layout;
 }
 

@@ -53,6 +53,18 @@ constexpr int64_t pixels_behind(Storage storage, int64_t block, int64_t pixels, 
   return storage == Storage::kBlocks && block >= 4 && 2 * behind <= block ? behind : 0;
 }
 
+// Are there kernels that pick from several vectors at once? Those of AVX-512.
+#ifdef __x86_64__
+constexpr bool kPicks = true;
+#else
+constexpr bool kPicks = false;
+#endif
+
+// Columns of x that a strip of one pixel picks 16 from; 0 where it does not.
+constexpr int64_t window_of(Storage storage, int64_t block, int64_t lanes) {
+  return kPicks && storage == Storage::kRows && block == 8 && lanes == 16 ? 64 : 0;
+}
+
 struct ProductRun {
   int32_t count;   // nonzeros (kRows) or columns (kBlocks) of each group in the run
   int32_t groups;  // that many groups follow each other
@@ -70,6 +82,10 @@ struct ProductChunk {
   int64_t num_runs;
   const int32_t* rows;  // output rows [group][block]; a group of fewer rows repeats one
   int64_t first_col;
+  // Of each group how many windows it has, and the columns, from first_col on, where these begin:
+  // its first nonzeros come in 16s, two of each of 8 rows, whose columns lie in one window. Null
+  // where there are none.
+  const uint16_t* windows;
 };
 
 struct ProductMatrix {

@@ -27,6 +27,35 @@ SPARSEJAX_INLINE void finish(const Tile& tile, const int32_t* row, V sum) {
   for (int r = 0; r < lanes_of<V>; r++) tile.y[row[r]] = sum[r];
 }
 
+#if SPARSEJAX_LANES == 16
+// Of 16 columns that lie in the four vectors from column `start` on.
+SPARSEJAX_INLINE Vec16 pick(const float* x, int32_t start, const uint16_t* number) {
+  x += start;
+  const Ints16 at = widened(number) - start;
+  const Vec16 near = lanes_at(load<Vec16>(x), load<Vec16>(x + 16), at);
+  const Vec16 far = lanes_at(load<Vec16>(x + 32), load<Vec16>(x + 48), at);
+  return (at & 32) != 0 ? far : near;
+}
+
+// The sums of 8 rows in their windows; what belongs to these is passed.
+SPARSEJAX_INLINE Vec8 add_windows(const float* x, const uint16_t*& window, const float*& w,
+                                  const uint16_t*& number) {
+  Vec16 sum[2] = {};
+  const uint16_t* end = window + 1 + *window;
+  for (window++; window + 2 <= end; window += 2, w += 32, number += 32)
+#pragma GCC unroll 2
+    for (int s = 0; s < 2; s++) {
+      fetch_ahead(w + 16 * s);
+      sum[s] += load<Vec16>(w + 16 * s) * pick(x, window[s], number + 16 * s);
+    }
+  for (; window < end; window++, w += 16, number += 16)
+    sum[0] += load<Vec16>(w) * pick(x, *window, number);
+  sum[0] += sum[1];
+  return __builtin_shufflevector(sum[0], sum[0], 0, 1, 2, 3, 4, 5, 6, 7) +
+         __builtin_shufflevector(sum[0], sum[0], 8, 9, 10, 11, 12, 13, 14, 15);
+}
+#endif
+
 // Groups of 8 rows, each with its own columns.
 void rows_vector(ProductChunk chunk, Tile tile) {
   typedef Rows<8> V;
@@ -34,14 +63,22 @@ void rows_vector(ProductChunk chunk, Tile tile) {
   const float* w = chunk.values;
   const uint16_t* number = chunk.columns;
   const int32_t* row = chunk.rows;
+  [[maybe_unused]] const uint16_t* window = chunk.windows;
   for (int64_t run = 0; run < chunk.num_runs; run++) {
     const ProductRun runs = chunk.runs[run];
     for (int32_t group = 0; group < runs.groups; group++, row += 8) {
+      int32_t i = 0;
       V sum[kParts];
 #pragma GCC unroll 2
       for (int p = 0; p < kParts; p++)
         sum[p] = floats_at<V>(tile.bias ? tile.bias : tile.y, row + p * lanes_of<V>);
-      for (int32_t i = 0; i < runs.count; i++, w += 8, number += 8) {
+#if SPARSEJAX_LANES == 16
+      if (window) {
+        i = 2 * *window;
+        sum[0] += add_windows(tile.x, window, w, number);
+      }
+#endif
+      for (; i < runs.count; i++, w += 8, number += 8) {
         fetch_ahead(w);
 #pragma GCC unroll 2
         for (int p = 0; p < kParts; p++)

@@ -112,6 +112,18 @@ SPARSEJAX_INLINE Vec16 lanes_at(Vec16 low, Vec16 high, Ints16 at) {
   return __builtin_ia32_vpermt2varps512_mask(at, low, high, -1);
 #endif
 }
+// Numbers as wide as floats; GCC converts halves, and joins them.
+SPARSEJAX_INLINE Ints16 widened(const uint16_t* numbers) {
+  typedef int16_t Shorts __attribute__((vector_size(32)));
+  Shorts shorts;
+  __builtin_memcpy(&shorts, numbers, sizeof(shorts));
+#ifdef __clang__
+  typedef uint16_t Numbers __attribute__((vector_size(32)));
+  return __builtin_convertvector((Numbers)shorts, Ints16);
+#else
+  return (Ints16)__builtin_ia32_pmovzxwd512_mask(shorts, Ints16{}, -1);
+#endif
+}
 // min(max(x, -most), most); either, where x is NaN.
 SPARSEJAX_INLINE Vec16 within(Vec16 x, Vec16 most) {
   return __builtin_ia32_rangeps512_mask(x, most, 2, x, -1, 4);

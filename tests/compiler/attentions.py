@@ -18,6 +18,8 @@ P = {name: drawn(WIDTH, WIDTH) for name in "qkvo"} | {"qkv": drawn(WIDTH, 3 * WI
 P["bias"] = drawn(HEADS, LENGTH, LENGTH)
 X = drawn(BATCH, LENGTH, WIDTH)
 SEEN = np.arange(LENGTH) < np.array([[LENGTH], [4]])  # of each sequence
+NOT_LAST = np.array([[True], [False]])  # nothing of the second
+PLACES = np.arange(LENGTH) * np.array([[1.0], [2.5]], np.float32)
 TRIANGLE = np.tri(LENGTH, dtype=bool)
 
 
@@ -228,6 +230,39 @@ def shifted(p, x, seen):
     return plain(p, x, lambda s: jnp.where(seen[:, None, None, :], s + 3.0, 1.0))
 
 
+def slopes(p, x, seen, places):
+    """Biases that grow with the distance of places which are given, and some keys are left out."""
+    far = jnp.abs(places[:, None, :, None] - places[:, None, None, :])
+    bias = -far * np.array([0.5, 0.25, 1.0], np.float32)[:, None, None]
+    return plain(p, x, lambda s: jnp.where(seen[:, None, None, :], s + bias, -1e9))
+
+
+def two_biases(p, x, seen, places):
+    """As T5 generates: a bias of distances, and one that is large for keys which are left out."""
+    bias = jnp.sin(places[:, None, :, None] - places[:, None, None, :])
+    far = jnp.where(seen[:, None, None, :], 0.0, -1e9)
+    return plain(p, x, lambda s: s - bias + far)
+
+
+def slopes_of_jax(p, x, places):
+    """The same in JAX's own attention, causal."""
+    q, k, v = (heads(x @ p[name]) for name in "qkv")
+    bias = places[:, None, :, None] * places[:, None, None, :] / 50
+    attended = jax.nn.dot_product_attention(q, k, v, bias, is_causal=True)
+    return attended.reshape(x.shape) @ p["o"]
+
+
+def known_slopes(p, x, seen):
+    """A known bias, and an input that leaves keys out."""
+    return plain(p, x, lambda s: jnp.where(seen[:, None, None, :], s + p["bias"], -2.0))
+
+
+def windowed_slopes(p, x):
+    """Both are known."""
+    near = np.abs(np.subtract.outer(np.arange(x.shape[-2]), np.arange(x.shape[-2]))) < 3
+    return plain(p, x, lambda s: jnp.where(near, s + p["bias"], -jnp.inf))
+
+
 def normed(p, x):
     """Queries and keys of each head are normed, as in Qwen 3 and Gemma 3, and then turned."""
     norm = lambda y: y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + 1e-6)
@@ -292,6 +327,13 @@ ATTENTIONS = {
     "biased and padded": (biased_and_padded, (X, SEEN), "add_queries"),
     "windowed": (windowed, (X,), "select_queries"),
     "alibi": (alibi, (X,), "add_causal"),
+    "slopes": (slopes, (X, SEEN, PLACES), "choose_queries"),
+    "slopes, nothing seen": (slopes, (X, SEEN & NOT_LAST, PLACES), "choose_queries"),
+    "two biases": (two_biases, (X, SEEN, PLACES), "add_queries"),
+    "slopes of jax": (slopes_of_jax, (X, PLACES), "add_causal"),
+    "known slopes": (known_slopes, (X, SEEN), "choose_queries"),
+    "known slopes, nothing seen": (known_slopes, (X, SEEN & NOT_LAST), "choose_queries"),
+    "windowed slopes": (windowed_slopes, (X,), "choose_queries"),
     "of jax": (of_jax, (X,), "causal"),
     "of jax, grouped": (grouped_of_jax, (X,), "causal"),
     "of matmul": (of_matmul, (X,), "none"),

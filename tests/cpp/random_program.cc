@@ -253,7 +253,8 @@ class Growth {
       const int64_t own = beside([&](int64_t n) { return n == length || n == count * length; });
       if (own != kNone) {
         inputs.push_back(own);
-        mask = static_cast<int64_t>(c_.percent(50) ? Mask::kAddQueries : Mask::kSelectQueries);
+        const Mask masks[] = {Mask::kAddQueries, Mask::kSelectQueries, Mask::kChooseQueries};
+        mask = static_cast<int64_t>(masks[c_.below(3)]);
       }
     }
     std::vector<int64_t> list = {count, head, values, length, mask};

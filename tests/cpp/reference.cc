@@ -1,5 +1,6 @@
 // Programs run step by step in float64, each value with a bound of what rounding may have changed.
 #include <algorithm>
+#include <cstring>
 
 #include "programs.h"
 
@@ -330,6 +331,13 @@ class Reference {
     out.error = std::exp(2 * from.error) - 1 + 4e-6 * (1 + from.most());
   }
 
+  static double chosen(double score, double number, double fill) {
+    const auto narrow = static_cast<float>(number);
+    int32_t bits;
+    std::memcpy(&bits, &narrow, sizeof(bits));
+    return bits == kLeftOut ? fill : score + number;
+  }
+
   // The score of a key behind the mask.
   double masked(const Step& s, const Heads& heads, int64_t head, int64_t query, int64_t key,
                 double score) const {
@@ -343,6 +351,7 @@ class Reference {
                               ? mask.at[key]
                               : mask.at[(first + key % keys) * mask.size.height + query];
     if (heads.mask == Mask::kAddCausal) return key <= query ? score + number : fill;
+    if (heads.mask == Mask::kChooseQueries) return chosen(score, number, fill);
     if (heads.mask == Mask::kAddKeys || heads.mask == Mask::kAddQueries) return score + number;
     return number != 0 ? score : fill;
   }
@@ -426,6 +435,8 @@ class Reference {
           const int64_t channel = (in(s, mask).size.channels == n ? 0 : h * n) + i;
           const double number = in(s, mask).at[channel * rows + row];
           if (heads.mask == Mask::kAddQueries) weights[i] += number;
+          if (heads.mask == Mask::kChooseQueries)
+            weights[i] = chosen(weights[i], number, s.activation.high);
           if (heads.mask == Mask::kSelectQueries && number == 0) weights[i] = s.activation.high;
         }
         const double most = *std::max_element(weights.begin(), weights.end());

@@ -218,7 +218,6 @@ class Checker {
     for (int64_t step : {heads.key_step, heads.value_step})
       if (!need(step >= 0 && step < kMostSide, "keys or values lie nowhere")) return false;
     const auto is_number = [&](size_t input) { return value(step_.inputs[input]).channels == 1; };
-    const bool may_mask = heads.mask == Mask::kAddQueries || heads.mask == Mask::kSelectQueries;
     const int64_t masked = value(step_.inputs.back()).channels;
     return need(step_.inputs.size() == (has_new ? CachedHeads::kWithNew : 3u) + has_mask,
                 "attention has too few or many inputs") &&
@@ -231,7 +230,8 @@ class Checker {
                      reads(heads.new_values, count, heads.value_size, CachedHeads::kNewValue) &&
                      is_number(CachedHeads::kNewKey + 1) && is_number(CachedHeads::kNewValue + 1)),
                 "a new key or value does not fit") &&
-           need(has_mask ? may_mask : heads.mask == Mask::kNone, "attention has no such mask") &&
+           need(has_mask ? is_of_one_query(heads.mask) : heads.mask == Mask::kNone,
+                "attention has no such mask") &&
            need(!has_mask || masked == heads.length || masked == count * heads.length,
                 "attention's mask does not fit");
   }

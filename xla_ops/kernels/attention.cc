@@ -69,25 +69,29 @@ struct Masked {
   }
   SPARSEJAX_INLINE Vec operator()(int64_t key, Vec score, int half) const {
     score *= call.scale;
-    const float* mask = call.mask + key * call.mask_pitch;
+    if (call.kind == Mask::kNone) return score;
+    if (call.kind == Mask::kCausal) return sees(key, half) ? score : splat<Vec>(call.fill);
+    return by_number(key, score, half);
+  }
+
+ private:
+  // No part of the loops that it is called from, which are many.
+  __attribute__((noinline)) Vec by_number(int64_t key, Vec score, int half) const {
     const Vec fill = splat<Vec>(call.fill);
+    const float* mask = call.mask + key * call.mask_pitch;
+    const Vec number =
+        is_of_keys(call.kind) ? splat<Vec>(*mask) : load<Vec>(mask + query + half * kLanes);
     switch (call.kind) {
-      case Mask::kNone:
-        return score;
-      case Mask::kCausal:
-        return sees(key, half) ? score : fill;
-      case Mask::kAddKeys:
-        return score + *mask;
       case Mask::kSelectKeys:
-        return *mask != 0.f ? score : fill;
-      case Mask::kAddQueries:
-        return score + load<Vec>(mask + query + half * kLanes);
-      case Mask::kAddCausal:
-        return sees(key, half) ? score + load<Vec>(mask + query + half * kLanes) : fill;
       case Mask::kSelectQueries:
-        return load<Vec>(mask + query + half * kLanes) != 0.f ? score : fill;
+        return number != 0.f ? score : fill;
+      case Mask::kAddCausal:
+        return sees(key, half) ? score + number : fill;
+      case Mask::kChooseQueries:
+        return where_bits(number, kLeftOut, fill, score + number);
+      default:
+        return score + number;
     }
-    return score;
   }
 };
 

@@ -15,6 +15,8 @@ constexpr int64_t kNumMasks = 0
 constexpr bool is_causal(Mask mask) { return mask == Mask::kCausal || mask == Mask::kAddCausal; }
 constexpr bool is_of_keys(Mask mask) { return mask == Mask::kAddKeys || mask == Mask::kSelectKeys; }
 
+constexpr int32_t kLeftOut = 0x7fc0ffee;  // the bits of a NaN that no sum gives
+
 // q[size][q_pitch] and mask[keys][mask_pitch] may be read for 32 floats from each query on;
 // exactly `queries` floats of each row of out[v_size][out_pitch] are written.
 struct AttentionCall {
@@ -32,7 +34,7 @@ struct AttentionCall {
 
 // One query of one head: key i begins at k[i * k_step] and value i at v[i * v_step], but for those
 // numbered new_k_at and new_v_at (or -1), which are new_k and new_v. Of masks there are kNone,
-// kAddQueries and kSelectQueries.
+// kAddQueries, kSelectQueries and kChooseQueries.
 struct QueryCall {
   const float *q, *k, *v;  // q[size]
   const float *new_k, *new_v;
@@ -45,6 +47,10 @@ struct QueryCall {
   float* scratch;  // query_scratch(keys) floats
 };
 constexpr int64_t query_scratch(int64_t keys) { return (keys + 31) / 32 * 32; }
+
+constexpr bool is_of_one_query(Mask mask) {
+  return mask == Mask::kAddQueries || mask == Mask::kSelectQueries || mask == Mask::kChooseQueries;
+}
 
 struct AttentionKernels {
   void (*attend)(const AttentionCall& call);

@@ -47,6 +47,8 @@ SPARSEJAX_INLINE Vec masked(const QueryCall& call, int64_t key) {
   if (call.kind == Mask::kNone) return score;
   const Vec mask = load<Vec>(call.mask + key);
   if (call.kind == Mask::kAddQueries) return score + mask;
+  if (call.kind == Mask::kChooseQueries)
+    return where_bits(mask, kLeftOut, splat<Vec>(call.fill), score + mask);
   return mask != 0.f ? score : splat<Vec>(call.fill);
 }
 

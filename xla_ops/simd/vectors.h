@@ -76,6 +76,13 @@ SPARSEJAX_INLINE V splat(float x) {
   return x - V{};
 }
 
+// `yes` where x has these very bits, else `no`.
+template <class V>
+SPARSEJAX_INLINE V where_bits(V x, int32_t bits, V yes, V no) {
+  typedef int32_t Ints __attribute__((vector_size(sizeof(V))));
+  return (Ints)x == bits ? yes : no;
+}
+
 // Comparisons are written so that NaN stays NaN.
 template <class V>
 SPARSEJAX_INLINE V clamp(V x, V low, V high) {

@@ -14,6 +14,7 @@ from sparsejax.compiler.nodes.op import RowsOp
 from sparsejax.ops._ffi import CODES
 
 ATTENTION = "attention"  # in xla_ops/engine/codes.def
+LEFT_OUT = np.array([0x7FC0FFEE], np.uint32).view(np.float32)[0]  # a NaN that no sum gives
 
 
 def heads_of(x: jax.Array, first: np.ndarray, size: int) -> jax.Array:
@@ -21,6 +22,16 @@ def heads_of(x: jax.Array, first: np.ndarray, size: int) -> jax.Array:
     if x.shape[-1] == len(first) * size and (np.diff(first, prepend=-size) == size).all():
         return x.reshape(*x.shape[:-1], len(first), size)
     return x[..., np.asarray(first[:, None] + np.arange(size), np.int32)]
+
+
+def masked_by(kind: str, numbers: jax.Array, scores: jax.Array, fill: np.ndarray) -> jax.Array:
+    """Scores with numbers that are added, that select, or that do both."""
+    if kind.startswith("add"):
+        return scores + numbers
+    if kind.startswith("select"):
+        return jnp.where(numbers != 0, scores, fill)
+    bits = jax.lax.bitcast_convert_type(numbers.astype(np.float32), np.uint32)
+    return jnp.where(bits == LEFT_OUT.view(np.uint32), fill, scores + numbers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +45,8 @@ class Attention(RowsOp):
         length: of a sequence: the last axis but one.
         mask: "none", "causal", or what the fourth input has: "add_keys" and "select_keys" one
             number for each key (..., length, 1); "add_queries" and "select_queries" one for each
-            query and key (..., length, length), or for each head, too; "add_causal" selects then.
+            query and key (..., length, length), or for each head, too; "add_causal" selects then,
+            and "choose_queries" adds, but leaves out those whose number is LEFT_OUT.
         scale: of the scores.
         fill: the score of what the mask leaves out.
     """
@@ -80,9 +92,7 @@ class Attention(RowsOp):
             numbers = jnp.swapaxes(numbers.reshape(split), -2, -3)
         if self.mask == "add_causal":
             return jnp.where(np.tri(self.length, dtype=bool), scores + numbers, fill)
-        if self.mask.startswith("add"):
-            return scores + numbers
-        return jnp.where(numbers != 0, scores, fill)
+        return masked_by(self.mask, numbers, scores, fill)
 
     def mapping(self, node: Node) -> MappingType:
         return MappingType.MANY_TO_MANY

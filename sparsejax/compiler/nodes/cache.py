@@ -18,6 +18,8 @@ from sparsejax.compiler.nodes.rows import Rows, farthest, sources_of
 from sparsejax.compiler.nodes.scores import Told
 from sparsejax.compiler.nodes.updates import Index, update_of
 
+OF_ONE_QUERY = ("none", "add_queries", "select_queries", "choose_queries")
+
 
 class Kept(NamedTuple):
     """Keys or values that lie in the rows of items.
@@ -61,7 +63,7 @@ def of_one_query(told: Told, layout: Layout) -> tuple[list[Node], int, float] | 
     if q is None or k is None or v is None:
         return None
     mask = mask_rows(told.scores, layout, told.shape, rows, q.rows)
-    if mask is None or mask[0] not in ("none", "add_queries", "select_queries"):
+    if mask is None or mask[0] not in OF_ONE_QUERY:
         return None
     size, value_size = told.head_sizes(layout)
     inputs, newest = _inputs(rows, (k, v), (size, value_size), length)

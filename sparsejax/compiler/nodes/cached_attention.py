@@ -10,7 +10,7 @@ from sparsejax.compiler.engine.program import Builder
 from sparsejax.compiler.graph.activation import Activation
 from sparsejax.compiler.graph.graph import Node
 from sparsejax.compiler.graph.op import MappingType
-from sparsejax.compiler.nodes.attention import heads_of
+from sparsejax.compiler.nodes.attention import heads_of, masked_by
 from sparsejax.compiler.nodes.op import RowsOp
 from sparsejax.ops._ffi import CODES
 
@@ -32,8 +32,8 @@ class CachedAttention(RowsOp):
         size: of a head in q and k.
         value_size: in v, and in the output, where heads lie one behind the other.
         length: number of keys.
-        mask: "none", "add_queries" or "select_queries": one number for each key (..., length), or
-            for each head and key (..., heads length).
+        mask: "none", "add_queries", "select_queries" or "choose_queries": one number for each key
+            (..., length), or for each head and key (..., heads length), as of Attention.
         scale: of the scores.
         fill: the score of what the mask leaves out.
     """
@@ -64,9 +64,7 @@ class CachedAttention(RowsOp):
         scores = jnp.einsum("...hd,...khd->...hk", own, k) * np.asarray(self.scale, q.dtype)
         if self.mask != "none":
             numbers = rest[-1].reshape(*q.shape[:-1], -1, self.length)
-            fill = np.asarray(self.fill, q.dtype)
-            adds = self.mask.startswith("add")
-            scores = scores + numbers if adds else jnp.where(numbers != 0, scores, fill)
+            scores = masked_by(self.mask, numbers, scores, np.asarray(self.fill, q.dtype))
         result = jnp.einsum("...hk,...khd->...hd", jax.nn.softmax(scores), v)
         return [result.reshape(*result.shape[:-2], -1)]
 

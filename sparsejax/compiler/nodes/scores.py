@@ -16,28 +16,31 @@ from sparsejax.compiler.nodes.rows import MOST_MOVES
 from sparsejax.compiler.nodes.transpose import Transpose
 
 
+class Bias(NamedTuple):
+    """Numbers that are added to the scores, or subtracted."""
+
+    value: Value
+    subtracted: bool
+
+
 @dataclass
 class Scores:
-    """What stands between the first product and the softmax.
+    """What stands between the first product and the softmax: a factor, then biases, then a mask.
 
     Attributes:
         scale: of the scores.
-        mask: that is added, or selects where it is not 0.
-        adds: is it added?
-        subtracted: is it added with the other sign?
+        biases: that are added.
+        mask: that selects where it is not 0.
         inverted: does it select where it is 0?
         fill: of what it leaves out.
-        bias: that is added before a mask selects.
-        places: of the scores' axes among those of mask and bias, None for one they do not have.
+        places: of the scores' axes among those of mask and biases, None for one they do not have.
     """
 
     scale: float = 1.0
+    biases: tuple[Bias, ...] = ()
     mask: Value | None = None
-    adds: bool = False
-    subtracted: bool = False
     inverted: bool = False
     fill: float = 0.0
-    bias: Value | None = None
     places: tuple[int | None, ...] = ()
 
 
@@ -124,11 +127,15 @@ def scores_before(edit: Edit, value: Value) -> tuple[Scores, Operand, Operand] |
 
 
 def _unshifted(scores: Scores) -> Scores:
-    """Without a bias that is one number: a softmax takes no notice of it."""
-    shift = None if scores.bias is None else number(scores.bias)
-    if shift is None or not math.isfinite(shift):
-        return scores
-    return replace(scores, bias=None, fill=scores.fill - shift)
+    """Without biases that are one number: a softmax takes no notice of them."""
+    biases, fill = [], scores.fill
+    for bias in scores.biases:
+        shift = number(bias.value)
+        if shift is None or not math.isfinite(shift):
+            biases.append(bias)
+        else:
+            fill -= -shift if bias.subtracted else shift
+    return replace(scores, biases=tuple(biases), fill=fill)
 
 
 def _places_before(before: Sequence[int], after: Sequence[int]) -> list[int | None] | None:
@@ -151,23 +158,19 @@ def _one_back(edit: Edit, node: Node, scores: Scores, order: Sequence[int | None
     name, shape = node.op.name, node.outputs[0].shape
     if name in ("mul", "div") and len(node.inputs) == 2:
         return _before_factor(node, scores)
-    if scores.adds or scores.bias or scores.scale != 1:  # one, which is not scaled
+    if scores.scale != 1:  # of which biases and masks are no part
         return None
     places = tuple(axis for axis in order if axis is not None)
-    if sorted(places) != [*range(len(shape))] or (scores.mask and scores.places != places):
+    laid = scores.biases or scores.mask
+    if sorted(places) != [*range(len(shape))] or (laid and scores.places != places):
         return None
     scores.places = places
     if name in ("add", "sub"):
         for x, other in (node.inputs, node.inputs[::-1]) if name == "add" else (node.inputs,):
             if x.constant is None and x.shape == shape and _leads_to_product(edit, x):
-                if scores.mask is None:
-                    scores.mask, scores.adds, scores.subtracted = other, True, name == "sub"
-                elif name == "sub":
-                    return None
-                else:
-                    scores.bias = other
+                scores.biases = (*scores.biases, Bias(other, name == "sub"))
                 return x
-    if scores.mask is None and name == "select_n" and len(node.inputs) == 3:
+    if not laid and name == "select_n" and len(node.inputs) == 3:
         which, *cases = node.inputs
         for x, other, inverted in ((cases[1], cases[0], False), (cases[0], cases[1], True)):
             fill = number(other)
@@ -188,15 +191,11 @@ def _before_factor(node: Node, scores: Scores) -> Value | None:
     return None
 
 
-def _leads_to_product(edit: Edit, value: Value) -> bool:
-    for _ in range(MOST_MOVES):
-        node = edit.writer.get(value)
-        if node is None or not isinstance(node.op, Primitive | Transpose | Reshape):
-            return False
-        if is_product(node, known=1):
-            return True
-        computed = [v for v in node.inputs if v.constant is None]
-        if len(computed) != 1:
-            return False
-        value = computed[0]
-    return False
+def _leads_to_product(edit: Edit, value: Value, moves: int = MOST_MOVES) -> bool:
+    node = edit.writer.get(value)
+    if node is None or not moves or not isinstance(node.op, Primitive | Transpose | Reshape):
+        return False
+    if is_product(node, known=1):
+        return True
+    computed = (v for v in node.inputs if v.constant is None)
+    return any(_leads_to_product(edit, v, moves - 1) for v in computed)

@@ -12,6 +12,7 @@ from sparsejax.compiler.nodes.control import Control
 from sparsejax.compiler.nodes.layer import Layer
 from sparsejax.compiler.nodes.op import RegionOp
 from sparsejax.compiler.nodes.primitive import Primitive
+from sparsejax.compiler.nodes.reshape import Reshape
 from sparsejax.compiler.passes.channel_axes import channel_axes
 from sparsejax.compiler.regions.partition import Partition, in_order, partition
 
@@ -45,6 +46,7 @@ def split(graph: Graph, apart: Collection[Node] = ()) -> list[Region | Node]:
     axes = channel_axes(graph)
     forms = {node: form for node in graph.nodes if (form := form_of(node, axes.get(node)))}
     forms = {node: form for node, form in forms.items() if node not in apart}
+    _free_views(graph, forms)
     groups = partition(graph, forms, join)
     graph.schedule = steps = _ordered(graph, groups)
     nodes = [step for step in steps if isinstance(step, Node)]
@@ -54,6 +56,16 @@ def split(graph: Graph, apart: Collection[Node] = ()) -> list[Region | Node]:
     nodes = [node for node in nodes if not isinstance(node.op, Control)]
     graph.left = _together([_left(graph, nodes, forms), *(body.left for body in bodies)])
     return steps
+
+
+def _free_views(graph: Graph, forms: dict[Node, Form]) -> None:
+    """Leave to XLA what reshapes its values: there it costs nothing, in the engine a copy."""
+    written: set[Value] = set()
+    for node in graph.nodes:
+        if isinstance(node.op, Reshape) and node.inputs[0] not in written:
+            forms.pop(node, None)
+        if node in forms:
+            written.update(node.outputs)
 
 
 def join(a: Form | None, b: Form | None) -> Form | None:

@@ -154,7 +154,10 @@ IMAGES = {
     ),
     "average pool": (lambda p, x: average(x, (2, 3), (2, 1), "SAME"), ["average"]),
     "average inside": (lambda p, x: average_inside(x), ["average"]),
-    "twice the average inside": (lambda p, x: average_inside(x, 2.0), ["average", "Affine", "div"]),
+    "twice the average inside": (
+        lambda p, x: average_inside(x, 2.0),
+        ["average", "Affine", "Known", "div"],
+    ),
     "sums of windows": (lambda p, x: 6 * average(x, (2, 3), (2, 1), "SAME"), ["average", "Affine"]),
     "padded average": (
         lambda p, x: average(jnp.pad(x, ((0, 0), (1, 1), (0, 1), (0, 0))), (3, 3), (2, 2), "VALID"),

@@ -6,6 +6,11 @@
 namespace sparsejax {
 namespace {
 
+// Floats that lie one behind the other in both images.
+struct Run {
+  int64_t from, to, count;
+};
+
 // Do rows and channels change places, and nothing else?
 bool is_turn(const Picks& picks, const ImageSize& in, const ImageSize& out) {
   if (in.width != 1 || out.width != 1 || in.channels != out.height || in.height != out.channels)
@@ -40,11 +45,15 @@ void run_pick(const Frame& frame, const Step& step, const PickedRows& to, int64_
   if (is_turn(picks, frame.executable->program().values[value], to.size))
     return turn(frame, value, to, begin, end);
   std::vector<int64_t> places(width);  // of a row's floats, from channel and column 0
-  bool together = true;
+  std::vector<Run> runs;
   for (int64_t x = 0; x < width; x++) {
     places[x] = picks.column_parts[x] * from.pitch + picks.columns[x];
-    together &= places[x] == places[0] + x;
+    if (x > 0 && places[x] == places[x - 1] + 1)
+      runs.back().count++;
+    else
+      runs.push_back({places[x], x, 1});
   }
+  const bool long_runs = static_cast<int64_t>(runs.size()) * 4 <= width;
   for (int64_t c = begin; c < end; c++)
     for (int64_t o = 0; o < to.rows; o++) {
       const int64_t y = to.first_row + o, row = picks.rows[y] + picks.below[c];
@@ -53,8 +62,11 @@ void run_pick(const Frame& frame, const Step& step, const PickedRows& to, int64_
       float* out = to.out + c * to.pitch + o * width;
       const bool again = o > 0 && picks.rows[y] == picks.rows[y - 1] &&
                          picks.row_parts[y] == picks.row_parts[y - 1];
-      if (again || together)
-        std::memcpy(out, again ? out - width : in + places[0], width * sizeof(float));
+      if (again)
+        std::memcpy(out, out - width, width * sizeof(float));
+      else if (long_runs)
+        for (const Run& run : runs)
+          std::memcpy(out + run.to, in + run.from, run.count * sizeof(float));
       else
         for (int64_t x = 0; x < width; x++) out[x] = in[places[x]];
     }

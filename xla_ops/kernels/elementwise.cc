@@ -149,6 +149,8 @@ void rare(Binary op, const ActivationCall& activation, const float* a, const flo
         return x <= y ? splat<Vec>(1) : Vec{};
       case Binary::kKeep:
         return y != Vec{} ? x : Vec{};
+      case Binary::kMin:
+        return -maximum(-x, -y);
       default:
         return whole(x / y);
     }

@@ -15,9 +15,11 @@ from sparsejax.compiler.files import trees
 from sparsejax.compiler.files.graph import written
 from sparsejax.compiler.files.values import Sequences
 from sparsejax.compiler.graph.graph import Graph, Node, Region, Value
+from sparsejax.compiler.nodes.attention import ATTENTION
 from sparsejax.compiler.nodes.cached_attention import CACHED_ATTENTION
 from sparsejax.compiler.nodes.elementwise import IN_FILES
 from sparsejax.ops import _ffi
+from sparsejax.ops._ffi import CODES
 from sparsejax.patterns.layout import Layout
 
 VERSION = 4  # of files written here; xla_ops/files/model.h
@@ -99,8 +101,19 @@ def _reader(ports: tuple[list[Port], list[Port]], contents: Mapping[str, Any]) -
 
 def _steps_reader(steps: Sequence[Mapping[str, Any]]) -> int:
     """The oldest that knows all steps."""
-    new = (s["op"] == CACHED_ATTENTION or s.get("binary") in IN_FILES for s in steps)
-    return NUMBERS if any(new) else GROUPS if any("groups" in step for step in steps) else 1
+    return (
+        NUMBERS
+        if any(map(_is_new, steps))
+        else GROUPS
+        if any("groups" in step for step in steps)
+        else 1
+    )
+
+
+def _is_new(step: Mapping[str, Any]) -> bool:
+    if step["op"] == ATTENTION:
+        return step["channels"][4] == CODES["mask"]["choose_queries"]
+    return step["op"] == CACHED_ATTENTION or step.get("binary") in {"div", "min", *IN_FILES}
 
 
 def _takes(sequence: Mapping[str, Any]) -> bool:

@@ -23,10 +23,12 @@ IN_JAX: dict[str, Any] = {
     "sub": jnp.subtract,
     "mul": jnp.multiply,
     "max": jnp.maximum,
+    "min": jnp.minimum,
+    "div": jnp.divide,
 }
+ORDERED = ("sub", "div")  # a and b are not the same as b and a
 # That stand in files alone: XLA runs them between regions.
 IN_FILES: dict[str, Any] = {
-    "div": jnp.divide,
     "less_equal": lambda a, b: (a <= b).astype(a.dtype),
     "keep": lambda a, b: jnp.where(b != 0, a, 0),
     "quotient": lambda a, b: jnp.trunc(a / b),
@@ -38,8 +40,8 @@ class Elementwise(RegionOp):
     """activation(a kind b).
 
     Attributes:
-        kind: "add", "sub", "mul" or "max" of [a, b], in files also "div", "less_equal" (1 or 0),
-            "keep" (a where b is not 0, else 0) and "quotient", or "identity" of [a]. b has a's
+        kind: "add", "sub", "mul", "max", "min" or "div" of [a, b], in files also "less_equal" (1 or
+            0), "keep" (a where b is not 0, else 0) and "quotient", or "identity" of [a]. b has a's
             shape, or is one number per image and channel, (N, 1, 1, C) or (N, C, 1, 1), or one per
             pixel or row, (..., 1) or (N, 1, H, W).
         activation: of the result.
@@ -104,7 +106,7 @@ class Elementwise(RegionOp):
 
 
 def to_elementwise(edit: Edit, node: Node) -> bool:
-    """add, sub, mul or max of two computed arrays of one shape, or with a gate."""
+    """Arithmetic on two computed arrays of one shape, or with a gate."""
     if not isinstance(node.op, Primitive) or node.op.name not in IN_JAX:
         return False
     if not is_float(*node.inputs, *node.outputs):
@@ -112,7 +114,7 @@ def to_elementwise(edit: Edit, node: Node) -> bool:
     if any(value.constant is not None for value in node.inputs):
         return False
     a, b = node.inputs
-    if a.shape != b.shape and node.op.name != "sub" and is_gate(b, a):
+    if a.shape != b.shape and node.op.name not in ORDERED and is_gate(b, a):
         a, b = b, a
     if a.shape != b.shape and not is_gate(a, b):
         return False
@@ -134,8 +136,8 @@ def broadcast_gate(edit: Edit, node: Node) -> bool:
     """A gate that was broadcast to the image needs not be."""
     if not isinstance(node.op, Elementwise) or len(node.inputs) != 2:
         return False
-    # x - gate is a step of the engine, gate - x is not; the others may be turned around.
-    for position in (1,) if node.op.kind == "sub" else (1, 0):
+    # x - gate is a step of the engine, gate - x is not; most others may be turned around.
+    for position in (1,) if node.op.kind in ORDERED else (1, 0):
         x, other = node.inputs[1 - position], node.inputs[position]
         writer = edit.writer.get(other)
         if writer is None or not isinstance(writer.op, Primitive) or not is_float(*writer.inputs):

@@ -8,8 +8,10 @@ import jax
 from sparsejax.compiler.graph import fold
 from sparsejax.compiler.graph.edit import Edit, made
 from sparsejax.compiler.graph.graph import Node, Value
+from sparsejax.compiler.nodes.elementwise import IN_JAX
 from sparsejax.compiler.nodes.linear import Linear
 from sparsejax.compiler.nodes.op import Rules
+from sparsejax.compiler.nodes.powers import POWERS
 from sparsejax.compiler.nodes.primitive import Primitive
 from sparsejax.compiler.nodes.reshape import Reshape
 
@@ -75,7 +77,7 @@ ON_IMAGES: dict[str, Callable[[dict, int], dict | None]] = {
     "reduce_window_sum": _windows,
     "slice": _sliced,
     "split": _along("axis"),
-    **dict.fromkeys(("add", "sub", "mul", "max"), lambda params, axis: params),
+    **dict.fromkeys((*IN_JAX, *POWERS), lambda params, axis: params),
 }
 
 

@@ -164,13 +164,18 @@ def _followed(chain: list[Node], value: Value) -> Pick | None:
     places = np.arange(value.size, dtype=np.int32).reshape(value.shape)
     for node in chain:
         places = _moved(node, places)
-    batch, size = value.shape[0], value.size // value.shape[0]
+    return pick_of_all(places, value.shape)
+
+
+def pick_of_all(places: np.ndarray, whole: tuple[int, ...]) -> Pick | None:
+    """The pick that gives places in images (N, ...), if it is the same for all of these."""
+    batch, size, shape = whole[0], math.prod(whole[1:]), whole[1:]
     if len(places) != batch:
         return None
     each = places - size * np.arange(batch).reshape(-1, 1, 1, 1)
     if (each != each[:1]).any() or each.min() < 0:
         return None
-    first, shape = each[0], value.shape[1:]
+    first = each[0]
     found = pick_of(first, shape)
     if found is not None:
         return found

@@ -18,7 +18,7 @@ from sparsejax.compiler.nodes.affine import Affine
 from sparsejax.compiler.nodes.attention import Attention
 from sparsejax.compiler.nodes.channels import Channels
 from sparsejax.compiler.nodes.concat import Concat
-from sparsejax.compiler.nodes.elementwise import IN_JAX, Elementwise
+from sparsejax.compiler.nodes.elementwise import IN_JAX, ORDERED, Elementwise
 from sparsejax.compiler.nodes.join import Join
 from sparsejax.compiler.nodes.known import Known, known_beside, of_each_item
 from sparsejax.compiler.nodes.linear import Linear
@@ -32,6 +32,7 @@ from sparsejax.compiler.nodes.softmax import Softmax
 from sparsejax.compiler.nodes.transpose import Transpose
 
 TURNED = (0, 2, 1)
+MOVED = ("slice", "rev", "pad")  # of rows, where layers are on both sides
 
 
 def to_images(edit: Edit) -> bool:
@@ -70,9 +71,12 @@ def _is_sequence(value: Value) -> bool:
 
 def _pays(nodes: list[Node]) -> bool:
     """Are there layers of enough rows, and is there what regions of rows cannot hold?"""
-    layers = [node for node in nodes if isinstance(node.op, Linear | Attention)]
-    rows = [value.shape[1] for node in layers for value in node.inputs]
-    return max(rows, default=0) >= MIN_ROWS and any(map(_parts, nodes))
+    places = [i for i, node in enumerate(nodes) if isinstance(node.op, Linear | Attention)]
+    rows = [value.shape[1] for i in places for value in nodes[i].inputs]
+    if max(rows, default=0) < MIN_ROWS:
+        return False
+    between = nodes[places[0] : places[-1]]
+    return any(map(_parts, nodes)) or any(node.op.name in MOVED for node in between)
 
 
 def _parts(node: Node) -> bool:
@@ -154,7 +158,7 @@ def _op_of_equation(node: Node) -> Any:
         places = kept[0, :, :1, None] * channels + np.arange(channels)
         return pick_of(places, (length, 1, channels)) if len(kept) == 1 else None
     if name in IN_JAX and sum(array is not None for array in known) == 1:
-        if known[0] is not None and name == "sub":
+        if known[0] is not None and name in ORDERED:
             return None
         x, other = node.inputs[:: -1 if known[0] is not None else 1]
         fits = x.shape == shape and of_each_item(other, shape) is not None

@@ -12,6 +12,7 @@ from sparsejax.compiler.nodes.linear import Linear
 from sparsejax.compiler.nodes.mean import Mean
 from sparsejax.compiler.nodes.norm import Norm
 from sparsejax.compiler.nodes.reshape import Reshape
+from sparsejax.compiler.nodes.softmax import Softmax
 from sparsejax.compiler.nodes.transpose import Transpose
 
 Shape = tuple[int, ...]
@@ -116,7 +117,7 @@ def sink_pair(edit: Edit, node: Node) -> bool:
 def sink_rows(edit: Edit, node: Node) -> bool:
     """Rows that were put below each other, as (tokens, channels), are sequences or images again."""
     op: Any = node.op
-    if not isinstance(op, Linear | Norm) or len(node.inputs) != 1:
+    if not isinstance(op, Linear | Norm | Softmax) or len(node.inputs) != 1:
         return False
     before = edit.writer.get(node.inputs[0])
     if before is None or not isinstance(before.op, Reshape):
@@ -124,7 +125,7 @@ def sink_rows(edit: Edit, node: Node) -> bool:
     x, rows = before.inputs[0], node.inputs[0].shape
     if len(x.shape) != len(rows) + 1 or len(x.shape) > 4 or x.shape[-1] != rows[-1]:
         return False
-    if isinstance(op, Norm):
+    if isinstance(op, Norm | Softmax):
         if op.axis != len(rows) - 1:
             return False
         op = replace(op, axis=len(x.shape) - 1)

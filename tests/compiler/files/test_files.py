@@ -81,6 +81,17 @@ def test_every_kind_of_node_survives(name):
     assert_raised(region, file_of(region), *inputs)
 
 
+@pytest.mark.parametrize(
+    ("name", "reader"),
+    [("attention, chosen", VERSION), ("quotient", VERSION), ("the less", VERSION), ("gate", 1)],
+)
+def test_the_oldest_reader_is_one_that_knows_all_steps(name, reader):
+    op, *shapes = CASES[name]
+    graph = {}
+    edited(file_of(region_of(op, inputs_of(*shapes))), lambda written: graph.update(written))
+    assert graph["reader"] == reader
+
+
 def test_every_step_has_its_way_back():
     assert set(OPS) == set(CODES["op"]) - {"input", "output"}
 

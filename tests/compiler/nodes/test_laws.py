@@ -51,6 +51,10 @@ CASES = {
         Attention(np.array([[0, 3], [0, 2], [1, 4]]), 3, 2, 5, "add_causal", 0.5, -1e30),
         *(LINE, LINE, LINE, (2, 5, 10)),
     ),
+    "attention, chosen": (
+        Attention(np.array([[0, 3], [0, 2], [1, 4]]), 3, 2, 5, "choose_queries", 0.5, -2.0),
+        *(LINE, LINE, LINE, (2, 5, 10)),
+    ),
     "attention to others": (
         Attention(np.array([[0, 3], [0, 2], [1, 4]]), 3, 2, 5, "none", 0.5, 0.0),
         *((2, 5, 1, 6), (2, 7, 1, 6), (2, 7, 1, 6)),
@@ -84,7 +88,10 @@ CASES = {
     "depthwise": (Conv(weights(3, 3, 1, 6), weights(6), groups=6, activation=RELU), IMAGE),
     "elementwise": (Elementwise("sub"), IMAGE, IMAGE),
     "activation": (Elementwise("identity", RELU), IMAGE),
+    "the less": (Elementwise("min"), LINE, LINE),
+    "quotient": (Elementwise("div", RELU), IMAGE, IMAGE),
     "gate": (Elementwise("mul"), IMAGE, GATE),
+    "quotient by a gate": (Elementwise("div"), IMAGE, GATE),
     "gate of pixels": (Elementwise("add"), IMAGE, (2, 5, 4, 1)),
     "gate of rows": (Elementwise("mul"), LINE, (2, 5, 1)),
     "join": (Join(), IMAGE, (2, 3, 4, 6)),

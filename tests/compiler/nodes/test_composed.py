@@ -1,0 +1,139 @@
+"""Images and lines put together of parts of one, powers, and other arithmetic between layers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import sparsejax as sj
+from tests.compiler.graphs import assert_close, regions, rewritten
+
+RNG = np.random.default_rng(0)
+BATCH, SIDE, CHANNELS = 2, 9, 5
+
+
+def drawn(*shape):
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+FORMS = {
+    "NHWC": ("NHWC", "HWIO", "NHWC"),
+    "NCHW": ("NCHW", "HWIO", "NCHW"),
+    "NWC": ("NWC", "WIO", "NWC"),
+}
+P = {form: [drawn(*(3,) * (len(form) - 2), CHANNELS, CHANNELS) / 7 for _ in "ab"] for form in FORMS}
+
+
+def axes_of(form):
+    return tuple(form.index(axis) for axis in "HW" if axis in form)
+
+
+def between(form, middle):
+    """Two convolutions, and something between them."""
+    convolved = lambda x, w: lax.conv_general_dilated(
+        x, w, (1,) * (len(form) - 2), "SAME", dimension_numbers=FORMS[form]
+    )
+
+    def function(p, x):
+        return convolved(middle(jax.nn.relu(convolved(x, p[0])), axes_of(form)), p[1])
+
+    return function
+
+
+def example(form):
+    shape = {"N": BATCH, "H": SIDE, "W": SIDE + 2, "C": CHANNELS}
+    return drawn(*(shape[axis] for axis in form))
+
+
+def padded(mode, before, behind):
+    def function(x, axes):
+        pads = [(before, behind) if axis in axes else (0, 0) for axis in range(x.ndim)]
+        return jnp.pad(x, pads, mode=mode)
+
+    return function
+
+
+def repeated(x, axes):
+    for axis in axes:
+        x = jnp.repeat(x, 2, axis)
+    return x
+
+
+def stacked(x, axes):
+    """Each row twice, as an upsampling is spelled, too."""
+    shape = [2 * n if axis == axes[0] else n for axis, n in enumerate(x.shape)]
+    return jnp.stack([x, x], axes[0] + 1).reshape(shape)
+
+
+MOVES = {
+    **{f"pad {mode}": padded(mode, 2, 1) for mode in ("edge", "reflect", "symmetric", "wrap")},
+    "wide reflection": padded("reflect", 8, 8),
+    "roll": lambda x, axes: jnp.roll(x, 3, axes),
+    "roll back": lambda x, axes: jnp.roll(x, -1, axes[-1]),
+    "repeat": repeated,
+    "stack": stacked,
+    "halves change places": lambda x, axes: jnp.concatenate(
+        jnp.split(x, [4], axes[0])[::-1], axes[0]
+    ),
+    "mirrored beside": lambda x, axes: jnp.concatenate([x, jnp.flip(x, axes[0])], axes[0]),
+}
+ARITHMETIC = {
+    "square": lambda x, _: jnp.square(x),
+    "cube": lambda x, _: x**3,
+    "fourth power": lambda x, _: x**4,
+    "soft sign": lambda x, _: jax.nn.soft_sign(x),
+    "quotient": lambda x, _: x / (1 + x * x),
+    "the less": lambda x, _: jnp.minimum(x, jnp.tanh(x)),
+    "of the mean": lambda x, axes: x / (1 + x.mean(axes, keepdims=True)),
+    "relu squared": lambda x, _: jnp.square(jax.nn.relu(x)),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", MOVES | ARITHMETIC)
+def test_two_convolutions_and_what_is_between_are_one_region(form, name):
+    function, x = between(form, (MOVES | ARITHMETIC)[name]), example(form)
+    graph = rewritten(function, P[form], x)
+    assert len(regions(graph)) == 1
+    fast = sj.compile(function, P[form], x, tune=False)
+    assert_close(fast(x), jax.jit(function)(P[form], x))
+    many = jnp.stack([x, 2 * x, -x])
+    plain = lambda x: function(P[form], x)
+    assert_close(jax.vmap(fast)(many), jax.vmap(plain)(many))
+    direction = drawn(*fast(x).shape)
+    slope = lambda f: jax.grad(lambda x: jnp.vdot(direction, f(x)))(x)
+    assert_close(slope(fast), slope(plain))
+
+
+@pytest.mark.parametrize("name", ARITHMETIC)
+def test_nan_and_infinity_are_as_in_xla(name):
+    x = example("NHWC")
+    x[0, 0, 0, 0], x[1, 2, 3, 1], x[1, 8, 10, 4] = np.nan, np.inf, -np.inf
+    function = between("NHWC", ARITHMETIC[name])
+    fast = sj.compile(function, P["NHWC"], x, tune=False)
+    got, expected = fast(x), jax.jit(function)(P["NHWC"], x)
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(expected))
+    np.testing.assert_array_equal(np.isposinf(got), np.isposinf(expected))
+
+
+def rows(middle):
+    return lambda p, x: jax.nn.relu(middle(jax.nn.relu(x @ p[0])) @ p[1])
+
+
+@pytest.mark.parametrize(
+    "middle",
+    [
+        lambda x: x[:, ::-1],
+        lambda x: x[:, 1:-3],
+        lambda x: x[:, ::2],
+        lambda x: jnp.pad(x, ((0, 0), (2, 0), (0, 0))),
+        lambda x: jnp.pad(x, ((0, 0), (1, 0), (0, 0)))[:, :-1],
+    ],
+)
+def test_moved_rows_are_in_the_region_of_the_layers_around_them(middle):
+    p, x = [drawn(CHANNELS, CHANNELS) for _ in "ab"], drawn(BATCH, 40, CHANNELS)
+    graph = rewritten(rows(middle), p, x)
+    assert len(regions(graph)) == 1
+    fast = sj.compile(rows(middle), p, x, tune=False)
+    assert_close(fast(x), rows(middle)(p, x))

@@ -35,7 +35,7 @@ def to_pick(edit: Edit, node: Node) -> bool:
         alone = sources[0] if len(sources) == 1 else None
         if alone and len(alone.shape) == len(output.shape) and 0 < alone.size <= MAX_TRACED:
             found = alone, nodes
-    if found is None or not any(each.op.name in COMPOSED for each in found[1]):
+    if found is None or not any(_composes(each, len(output.shape)) for each in found[1]):
         return False
     source, nodes = found
     places = np.arange(source.size, dtype=np.int32).reshape(source.shape)
@@ -51,6 +51,13 @@ def to_pick(edit: Edit, node: Node) -> bool:
     return edit.replace(
         node, image, picked, made(Reshape(output.shape), picked.outputs, output.shape)
     )
+
+
+def _composes(node: Node, rank: int) -> bool:
+    """Does it join or repeat parts, or move parts that are axes for a while?"""
+    if not isinstance(node.op, Primitive):
+        return False
+    return node.op.name in COMPOSED or len(node.outputs[0].shape) != rank
 
 
 def _image(shape: tuple[int, ...]) -> tuple[int, ...]:

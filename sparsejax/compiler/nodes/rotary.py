@@ -105,6 +105,8 @@ def _turn_of(source: Value, angles: Sequence[Value], nodes: Sequence[Node]) -> T
         expected[..., :turned] += across * drawn[source][..., partner]
         if np.abs(expected - other).max() > 1e-6 * np.abs(expected).max():
             continue
+        if not own.any() or not across.any():
+            return None  # channels change places, or none does: 0 times infinity would be NaN
         own, across = (x.reshape(-1, *x.shape[-3:]) for x in (own, across))
         turn = Turn(own[0], partner, across[0], _heads_first(own, across))
         if angles:

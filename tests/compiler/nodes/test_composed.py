@@ -29,6 +29,10 @@ def axes_of(form):
     return tuple(form.index(axis) for axis in "HW" if axis in form)
 
 
+def channels_of(axes):
+    return 1 if 1 not in axes else len(axes) + 1
+
+
 def between(form, middle):
     """Two convolutions, and something between them."""
     convolved = lambda x, w: lax.conv_general_dilated(
@@ -76,6 +80,9 @@ MOVES = {
     "halves change places": lambda x, axes: jnp.concatenate(
         jnp.split(x, [4], axes[0])[::-1], axes[0]
     ),
+    "channels change places": lambda x, axes: jnp.concatenate(
+        jnp.split(x, [2], channels_of(axes))[::-1], channels_of(axes)
+    ),
     "mirrored beside": lambda x, axes: jnp.concatenate([x, jnp.flip(x, axes[0])], axes[0]),
 }
 ARITHMETIC = {
@@ -104,6 +111,26 @@ def test_two_convolutions_and_what_is_between_are_one_region(form, name):
     direction = drawn(*fast(x).shape)
     slope = lambda f: jax.grad(lambda x: jnp.vdot(direction, f(x)))(x)
     assert_close(slope(fast), slope(plain))
+
+
+HALVES = {
+    "halves": lambda x, axes: jnp.concatenate(jnp.split(x, 2, -1)[::-1], -1),
+    "neighbours": lambda x, axes: x.reshape(*x.shape[:-1], -1, 2)[..., ::-1].reshape(x.shape),
+}
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_channels_that_change_places_do_not_turn(name):
+    p, x = [drawn(3, 3, 6, 6) for _ in "ab"], drawn(2, 8, 8, 6)
+    x[0, 3, 3, 0] = np.inf
+    function = between("NHWC", HALVES[name])
+    fast = sj.compile(function, p, x, tune=False)
+    assert fast.report().num_regions == 1
+    got, expected = fast(x), jax.jit(function)(p, x)
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(expected))
+    assert_close(
+        np.nan_to_num(got, posinf=0, neginf=0), np.nan_to_num(expected, posinf=0, neginf=0)
+    )
 
 
 @pytest.mark.parametrize("name", ARITHMETIC)

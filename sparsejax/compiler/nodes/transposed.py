@@ -54,15 +54,13 @@ def to_phases(edit: Edit, node: Node) -> bool:
     found = read(edit, node)
     if found is None or found.apart == (1, 1) or 0 in (*found.x.shape, *found.shape):
         return False
-    op = found.op
-    if op.strides != (1, 1) or op.dilation != (1, 1) or op.groups != 1:
-        return edit.refuse(node, "a transposed convolution with strides, dilation or groups")
+    op = replace(found.op, weights=_undilated(found.op), dilation=(1, 1))
     # Output pixel s * q + p sees the taps p, p + s, ... only: s phases, each an ordinary
     # convolution with about 1/s of the taps, woven together by the pick. No zeros are multiplied.
     axes = []
     for i, side in enumerate(sides(op.channels_last)):
-        number, before, after = op.weights.shape[i], found.x.shape[side], found.shape[side]
-        along = phases(number, found.apart[i], op.padding[i][0], before, after)
+        before, after = found.x.shape[side], (found.shape[side] - 1) * op.strides[i] + 1
+        along = phases(op.weights.shape[i], found.apart[i], op.padding[i][0], before, after)
         if along is None:
             return edit.refuse(node, "a transposed convolution that sees no pixel")
         axes.append(along)
@@ -70,6 +68,7 @@ def to_phases(edit: Edit, node: Node) -> bool:
         op,
         weights=_weights(op, *axes),
         bias=np.zeros(op.bias.size * found.apart[0] * found.apart[1]),
+        strides=(1, 1),
         padding=(axes[0].padding, axes[1].padding),
     )
     batch, channels = found.x.shape[0], changed.bias.size
@@ -79,21 +78,35 @@ def to_phases(edit: Edit, node: Node) -> bool:
     return edit.replace(node, *found.placed(conv, pick))
 
 
+def _undilated(op: Conv) -> np.ndarray:
+    """The weights with zeros between them in place of a dilation."""
+    sizes = [(n - 1) * d + 1 for n, d in zip(op.weights.shape[:2], op.dilation, strict=True)]
+    weights = np.zeros((*sizes, *op.weights.shape[2:]), op.weights.dtype)
+    weights[:: op.dilation[0], :: op.dilation[1]] = op.weights
+    return weights
+
+
 def _weights(op: Conv, height: Phases, width: Phases) -> np.ndarray:
-    """(taps, taps, inputs, phases * phases * outputs), with zeros where a phase has no weight."""
+    """(taps, taps, inputs, groups * phases * phases * outputs), 0 where a phase has no weight."""
     padded = np.pad(op.weights, ((0, 1), (0, 1), (0, 0), (0, 0)))
     all_taps = padded[height.taps[:, :, None, None], width.taps[None, None]]
-    _, taps_y, _, taps_x, inputs, _ = all_taps.shape
-    return all_taps.transpose(1, 3, 4, 0, 2, 5).reshape(taps_y, taps_x, inputs, -1)
+    phases_y, taps_y, phases_x, taps_x, inputs, _ = all_taps.shape
+    apart = all_taps.reshape(phases_y, taps_y, phases_x, taps_x, inputs, op.groups, -1)
+    return apart.transpose(1, 3, 4, 5, 0, 2, 6).reshape(taps_y, taps_x, inputs, -1)
 
 
 def _pick(op: Conv, apart: tuple[int, int], shape: tuple[int, ...]) -> Pick:
-    """The pixels that channels are."""
-    height, width = (np.arange(shape[side]) for side in sides(op.channels_last))
-    outputs = op.bias.size
-    rows = np.stack([height // apart[0], height % apart[0] * apart[1] * outputs], 1)
-    columns = np.stack([width // apart[1], width % apart[1] * outputs], 1)
-    channels = np.stack([np.arange(outputs), *np.zeros((2, outputs), int)], 1)
+    """The pixels that channels are: of each group, phase by phase."""
+    height, width = (
+        step * np.arange(shape[side])
+        for step, side in zip(op.strides, sides(op.channels_last), strict=True)
+    )
+    own = op.bias.size // op.groups
+    group, output = np.divmod(np.arange(op.bias.size), own)
+    rows = np.stack([height // apart[0], height % apart[0] * apart[1] * own], 1)
+    columns = np.stack([width // apart[1], width % apart[1] * own], 1)
+    first = group * own * apart[0] * apart[1] + output
+    channels = np.stack([first, *np.zeros((2, op.bias.size), int)], 1)
     return Pick(rows, columns, channels, op.channels_last)
 
 

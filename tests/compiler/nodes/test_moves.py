@@ -13,6 +13,7 @@ from tests.compiler.graphs import assert_same, kinds, regions
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(2, 6, 5, 4)).astype(np.float32)
+NCHW = X.transpose(0, 3, 1, 2)
 
 
 def weights(*shape):
@@ -115,6 +116,33 @@ def test_transposed_convolutions_are_phases(window, strides, padding):
     (region,) = regions(graph)
     assert graph.left == {} and [type(node.op) for node in region.nodes][-1] is Pick
     assert len([node for node in region.nodes if isinstance(node.op, Conv)]) == 1
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("apart", "dilation", "strides"),
+    [((2, 2), (1, 1), (1, 1)), ((2, 3), (2, 1), (1, 1)), ((3, 2), (3, 2), (1, 1)),
+     ((2, 2), (1, 1), (3, 3)), ((3, 4), (2, 3), (2, 1))],
+)  # fmt: skip
+@pytest.mark.parametrize("order", ["NHWC", "NCHW"])
+def test_transposed_convolutions_have_groups_dilations_and_strides(
+    order, apart, dilation, strides, groups
+):
+    def fn(p, x):
+        y = lax.conv_general_dilated(
+            x,
+            p,
+            strides,
+            ((3, 2), (2, 4)),
+            apart,
+            dilation,
+            dimension_numbers=(order, "HWIO", order),
+            feature_group_count=groups,
+        )
+        return jax.nn.relu(y)
+
+    graph = assert_same(fn, weights(3, 4, 4 // groups, 8), X if order == "NHWC" else NCHW)
+    assert len(regions(graph)) == 1 and graph.left == {}
 
 
 def test_lines_are_transposed_too():

@@ -26,12 +26,14 @@ from sparsejax.compiler.nodes import (
     rotary,
     softmax,
     transposed,
+    volumes,
 )
 
 # Layers take what is around them in the order of this list: a scale, a move of channels, padding.
 # Averages come before scales, for to divide by a constant is a scale unless it counts taps.
 KINDS = (
     parts.RULES,
+    volumes.RULES,
     conv.RULES,
     linear.RULES,
     line.RULES,

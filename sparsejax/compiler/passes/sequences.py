@@ -85,7 +85,21 @@ def _parts(node: Node) -> bool:
         return any(len(value.shape) == 4 for value in (*node.inputs, *node.outputs))
     if isinstance(node.op, Attention):
         return node.inputs[0].shape[:-1] != node.inputs[1].shape[:-1]
+    if _gate_of(node) is not None:
+        return True
     return isinstance(node.op, Transpose) or node.op.name == "concatenate"
+
+
+def _gate_of(node: Node) -> int | None:
+    """Which input of arithmetic is one number for each sequence and channel; None if none is."""
+    if not isinstance(node.op, Primitive) or node.op.name not in IN_JAX:
+        return None
+    shape, whole = node.outputs[0].shape, [v.shape == node.outputs[0].shape for v in node.inputs]
+    if any(value.constant is not None for value in node.inputs) or sum(whole) != 1:
+        return None
+    gate = whole.index(False)
+    fits = len(shape) == 3 and node.inputs[gate].shape == (shape[0], 1, shape[2])
+    return gate if fits and (gate == 1 or node.op.name not in ORDERED) else None
 
 
 def _may(edit: Edit, node: Node) -> bool:
@@ -157,6 +171,8 @@ def _op_of_equation(node: Node) -> Any:
         kept = _moved_rows(name, params, index)
         places = kept[0, :, :1, None] * channels + np.arange(channels)
         return pick_of(places, (length, 1, channels)) if len(kept) == 1 else None
+    if _gate_of(node) is not None:
+        return Elementwise(name)
     if name in IN_JAX and sum(array is not None for array in known) == 1:
         if known[0] is not None and name in ORDERED:
             return None
@@ -211,7 +227,7 @@ def _on_images(node: Node) -> list[Node]:
         else _known(v, v.shape if isinstance(op, Join) else shape, _image(like, nodes), nodes)
         for v in (node.inputs[:1] if isinstance(op, Pad) else node.inputs)
     ]
-    if isinstance(op, Elementwise) and node.inputs[0].constant is not None:
+    if isinstance(op, Elementwise) and (node.inputs[0].constant is not None or _gate_of(node) == 0):
         inputs = inputs[::-1]
     nodes.append(made(op, inputs, (*shape[:2], 1, shape[2])))
     _reshaped(nodes[-1].outputs[0], shape, nodes)

@@ -164,3 +164,41 @@ def test_moved_rows_are_in_the_region_of_the_layers_around_them(middle):
     assert len(regions(graph)) == 1
     fast = sj.compile(rows(middle), p, x, tune=False)
     assert_close(fast(x), rows(middle)(p, x))
+
+
+def conditioned(p, x, c):
+    """As in a DiT: each sequence has a scale, a shift and a gate of its own."""
+    scale, shift, gate = jnp.split(jax.nn.silu(c) @ p["all"], 3, -1)
+    y = jax.nn.gelu((x * (1 + scale[:, None]) + shift[:, None]) @ p["a"])
+    return x + gate[:, None] * (y @ p["b"])
+
+
+def of_its_mean(p, x, c):
+    y = x @ p["a"]
+    return (y * jax.nn.sigmoid(y.mean(1, keepdims=True) @ p["b"])) @ p["a"]
+
+
+PER_SEQUENCE = {
+    "conditioned": conditioned,
+    "of its mean": of_its_mean,
+    "less": lambda p, x, c: (x @ p["a"] - (c @ p["b"])[:, None]) @ p["b"],
+    "from": lambda p, x, c: ((c @ p["b"])[:, None] - x @ p["a"]) @ p["b"],
+    "quotient": lambda p, x, c: (x @ p["a"] / (2 + jnp.tanh(c @ p["b"]))[:, None]) @ p["b"],
+    "at most": lambda p, x, c: jnp.minimum((c @ p["b"])[:, None], x @ p["a"]) @ p["b"],
+}
+
+
+@pytest.mark.parametrize("name", PER_SEQUENCE)
+def test_numbers_of_each_sequence_meet_its_rows(name):
+    p = {"a": drawn(6, 6) / 2, "b": drawn(6, 6) / 2, "all": drawn(6, 18) / 2}
+    x, c, function = drawn(3, 40, 6), drawn(3, 6), PER_SEQUENCE[name]
+    fast = sj.compile(function, p, x, c, tune=False)
+    if name != "from":  # a number less a row is no step
+        assert fast.report().num_regions == 1
+    assert_close(fast(x, c), jax.jit(function)(p, x, c))
+    assert_close(fast(x[:1], c[:1]), jax.jit(function)(p, x[:1], c[:1]))
+    plain = lambda x, c: function(p, x, c)
+    direction = drawn(*x.shape)
+    slope = lambda f: jax.grad(lambda *inputs: jnp.vdot(direction, f(*inputs)), (0, 1))(x, c)
+    for one, other in zip(slope(fast), slope(plain), strict=True):
+        assert_close(one, other)

@@ -104,6 +104,8 @@ float combined(Binary op, float a, float b) {
       return b != 0 ? a : 0;
     case Binary::kQuotient:
       return std::trunc(a / b);
+    case Binary::kSlope:
+      return a > 0 ? a : a * b;
     case Binary::kMin:
       return std::isnan(a) || std::isnan(b) ? NAN : std::min(a, b);
   }

@@ -151,6 +151,8 @@ void rare(Binary op, const ActivationCall& activation, const float* a, const flo
         return y != Vec{} ? x : Vec{};
       case Binary::kMin:
         return -maximum(-x, -y);
+      case Binary::kSlope:
+        return x > 0.f ? x : x * y;
       default:
         return whole(x / y);
     }

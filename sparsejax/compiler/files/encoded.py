@@ -26,6 +26,7 @@ VERSION = 4  # of files written here; xla_ops/files/model.h
 GROUPS = 2  # the oldest reader that knows groups of channels
 SEQUENCES = 3  # the oldest that knows several programs, and loops
 NUMBERS = 4  # the oldest that knows lookups, comparisons, whole numbers, and one query's attention
+NEW_BINARIES = {"div", "min", "slope", *IN_FILES}
 Port = dict[str, Any]
 
 
@@ -101,19 +102,15 @@ def _reader(ports: tuple[list[Port], list[Port]], contents: Mapping[str, Any]) -
 
 def _steps_reader(steps: Sequence[Mapping[str, Any]]) -> int:
     """The oldest that knows all steps."""
-    return (
-        NUMBERS
-        if any(map(_is_new, steps))
-        else GROUPS
-        if any("groups" in step for step in steps)
-        else 1
-    )
+    if any(map(_is_new, steps)):
+        return NUMBERS
+    return GROUPS if any("groups" in step for step in steps) else 1
 
 
 def _is_new(step: Mapping[str, Any]) -> bool:
     if step["op"] == ATTENTION:
         return step["channels"][4] == CODES["mask"]["choose_queries"]
-    return step["op"] == CACHED_ATTENTION or step.get("binary") in {"div", "min", *IN_FILES}
+    return step["op"] == CACHED_ATTENTION or step.get("binary") in NEW_BINARIES
 
 
 def _takes(sequence: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sparsejax.compiler.graph.edit import Edit, grown, is_float, made
+from sparsejax.compiler.graph.edit import Edit, constant_of, grown, is_float, made
 from sparsejax.compiler.graph.graph import Node, Value
 from sparsejax.compiler.nodes.op import Rules
 from sparsejax.compiler.nodes.pick import MAX_TRACED, pick_of_all
@@ -48,9 +48,8 @@ def to_pick(edit: Edit, node: Node) -> bool:
         return False
     image = made(Reshape(before), [source], before)
     picked = made(pick, image.outputs, after)
-    return edit.replace(
-        node, image, picked, made(Reshape(output.shape), picked.outputs, output.shape)
-    )
+    back = made(Reshape(output.shape), picked.outputs, output.shape)
+    return edit.replace(node, image, picked, back)
 
 
 def _composes(node: Node, rank: int) -> bool:
@@ -100,10 +99,15 @@ def _leads_to_convolution(edit: Edit, value: Value) -> bool:
     values = {value}
     for _ in range(MOST_STEPS):
         readers = [node for v in values for node in edit.readers.get(v, ())]
-        if any(node.op.name == "conv_general_dilated" for node in readers):
+        if any(_is_layer(node) for node in readers):
             return True
         values = {v for node in readers if len(node.outputs) == 1 for v in node.outputs}
     return False
+
+
+def _is_layer(node: Node) -> bool:
+    """A convolution that is to be in a region: what is moved for others is left to XLA."""
+    return node.op.name == "conv_general_dilated" and constant_of(node.inputs[1]) is not None
 
 
 RULES = Rules(sampled=(to_pick,))

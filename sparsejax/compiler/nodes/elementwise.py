@@ -27,6 +27,11 @@ IN_JAX: dict[str, Any] = {
     "div": jnp.divide,
 }
 ORDERED = ("sub", "div")  # a and b are not the same as b and a
+# x, and b times x below 0; at 0 they differ in what their derivative is.
+SLOPES: dict[str, Any] = {
+    "slope": lambda a, b: jnp.where(a > 0, a, a * b),
+    "slope_below": lambda a, b: jnp.where(a >= 0, a, a * b),
+}
 # That stand in files alone: XLA runs them between regions.
 IN_FILES: dict[str, Any] = {
     "less_equal": lambda a, b: (a <= b).astype(a.dtype),
@@ -40,10 +45,10 @@ class Elementwise(RegionOp):
     """activation(a kind b).
 
     Attributes:
-        kind: "add", "sub", "mul", "max", "min" or "div" of [a, b], in files also "less_equal" (1 or
-            0), "keep" (a where b is not 0, else 0) and "quotient", or "identity" of [a]. b has a's
-            shape, or is one number per image and channel, (N, 1, 1, C) or (N, C, 1, 1), or one per
-            pixel or row, (..., 1) or (N, 1, H, W).
+        kind: "add", "sub", "mul", "max", "min", "div" or one of SLOPES of [a, b], in files also
+            "less_equal" (1 or 0), "keep" (a where b is not 0, else 0) and "quotient", or "identity"
+            of [a]. b has a's shape, or is one number per image and channel, (N, 1, 1, C) or
+            (N, C, 1, 1), or one per pixel or row, (..., 1) or (N, 1, H, W).
         activation: of the result.
     """
 
@@ -71,7 +76,7 @@ class Elementwise(RegionOp):
 
     def evaluate(self, a: jax.Array, *b: jax.Array) -> list[jax.Array]:
         if self.kind != "identity":
-            a = (IN_JAX | IN_FILES)[self.kind](a, *b)
+            a = (IN_JAX | SLOPES | IN_FILES)[self.kind](a, *b)
         return [self.activation(a)]
 
     def mapping(self, node: Node) -> MappingType:
@@ -85,7 +90,8 @@ class Elementwise(RegionOp):
             a, b = (to.ids[value] for value in node.inputs)
             to.gates[node.outputs[0]] = (a, b)
             return None
-        return to.add(node, BINARY, activation=self.activation, binary=self.kind)
+        binary = "slope" if self.kind in SLOPES else self.kind
+        return to.add(node, BINARY, activation=self.activation, binary=binary)
 
     def _is_gate(self, node: Node, to: Builder) -> bool:
         """One number a channel, for products alone: they multiply while they gather columns.

@@ -41,9 +41,9 @@ def mask_rows(
     kind = "none" if scores.mask is None else _kind_of(kept, layout)
     if kind and not scores.biases:
         return kind, []
-    name = (
-        "add" if kind == "none" else "add_causal" if kind else CHOSEN if scores.biases else "select"
-    )
+    name = "select"
+    if scores.biases:
+        name = CHOSEN if kind is None else "add" if kind == "none" else "add_causal"
     table = _known_numbers(scores, name, kept, shape)
     if table is not None:
         return _table(name, table, layout, rows, like)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from sparsejax.compiler.engine.program import Builder
@@ -70,6 +71,13 @@ class Pick(ImageOp):
         return whole(self.rows) and whole(self.columns) and not any(map(np.any, moved))
 
     def evaluate(self, x: jax.Array) -> list[jax.Array]:
+        """Axis by axis where that is possible: whole rows and images are copied then."""
+        if not any(map(np.any, (self.rows[:, 1:], self.columns[:, 1:], self.channels[:, 1:]))):
+            axes = (*sides(self.channels_last), self.axis)
+            for axis, numbers in zip(axes, (self.rows, self.columns, self.channels), strict=True):
+                if not np.array_equal(numbers[:, 0], np.arange(x.shape[axis])):
+                    x = jnp.take(x, np.asarray(numbers[:, 0], np.int32), axis, mode="clip")
+            return [x]
         row, column, channel = (np.asarray(place, np.int32) for place in self.places())
         x = x if self.channels_last else x.transpose(TO_LAST)
         y = x[:, row, column, channel]

@@ -83,7 +83,13 @@ def test_every_kind_of_node_survives(name):
 
 @pytest.mark.parametrize(
     ("name", "reader"),
-    [("attention, chosen", VERSION), ("quotient", VERSION), ("the less", VERSION), ("gate", 1)],
+    [
+        ("attention, chosen", VERSION),
+        ("quotient", VERSION),
+        ("the less", VERSION),
+        ("slopes", VERSION),
+        ("gate", 1),
+    ],
 )
 def test_the_oldest_reader_is_one_that_knows_all_steps(name, reader):
     op, *shapes = CASES[name]

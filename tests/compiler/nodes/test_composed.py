@@ -22,6 +22,7 @@ FORMS = {
     "NCHW": ("NCHW", "HWIO", "NCHW"),
     "NWC": ("NWC", "WIO", "NWC"),
 }
+SLOPES = np.array([0.25, -0.5, 0, 2, 1], np.float32)
 P = {form: [drawn(*(3,) * (len(form) - 2), CHANNELS, CHANNELS) / 7 for _ in "ab"] for form in FORMS}
 
 
@@ -31,6 +32,10 @@ def axes_of(form):
 
 def channels_of(axes):
     return 1 if 1 not in axes else len(axes) + 1
+
+
+def of_channels(numbers, axes):
+    return numbers.reshape(-1, *(1,) * len(axes)) if channels_of(axes) == 1 else numbers
 
 
 def between(form, middle):
@@ -93,6 +98,8 @@ ARITHMETIC = {
     "quotient": lambda x, _: x / (1 + x * x),
     "the less": lambda x, _: jnp.minimum(x, jnp.tanh(x)),
     "of the mean": lambda x, axes: x / (1 + x.mean(axes, keepdims=True)),
+    "slopes": lambda x, axes: jnp.where(x > 0, x, x * of_channels(SLOPES, axes)),
+    "slopes below": lambda x, axes: jnp.where(x >= 0, x, of_channels(SLOPES, axes) * x),
     "relu squared": lambda x, _: jnp.square(jax.nn.relu(x)),
 }
 

@@ -91,6 +91,8 @@ CASES = {
     "the less": (Elementwise("min"), LINE, LINE),
     "quotient": (Elementwise("div", RELU), IMAGE, IMAGE),
     "gate": (Elementwise("mul"), IMAGE, GATE),
+    "slopes": (Elementwise("slope"), IMAGE, GATE),
+    "slopes below": (Elementwise("slope_below"), IMAGE, IMAGE),
     "quotient by a gate": (Elementwise("div"), IMAGE, GATE),
     "gate of pixels": (Elementwise("add"), IMAGE, (2, 5, 4, 1)),
     "gate of rows": (Elementwise("mul"), LINE, (2, 5, 1)),

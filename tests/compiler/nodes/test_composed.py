@@ -96,7 +96,9 @@ ARITHMETIC = {
     "fourth power": lambda x, _: x**4,
     "soft sign": lambda x, _: jax.nn.soft_sign(x),
     "quotient": lambda x, _: x / (1 + x * x),
-    "the less": lambda x, _: jnp.minimum(x, jnp.tanh(x)),
+    # Of two pixels, of which one alone may be NaN.
+    "the less": lambda x, axes: jnp.minimum(jnp.roll(x, 1, axes[0]), x - 0.5),
+    "the less, turned": lambda x, axes: jnp.minimum(x - 0.5, jnp.roll(x, 1, axes[0])),
     "of the mean": lambda x, axes: x / (1 + x.mean(axes, keepdims=True)),
     "slopes": lambda x, axes: jnp.where(x > 0, x, x * of_channels(SLOPES, axes)),
     "slopes below": lambda x, axes: jnp.where(x >= 0, x, of_channels(SLOPES, axes) * x),

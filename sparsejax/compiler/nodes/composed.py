@@ -4,8 +4,6 @@
 where they move the places of their one source, they are a pick.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from sparsejax.compiler.graph.edit import Edit, constant_of, grown, is_float, made
@@ -14,8 +12,8 @@ from sparsejax.compiler.nodes.op import Rules
 from sparsejax.compiler.nodes.pick import MAX_TRACED, pick_of_all
 from sparsejax.compiler.nodes.primitive import Primitive
 from sparsejax.compiler.nodes.reshape import Reshape
+from sparsejax.compiler.nodes.sampled import computed
 from sparsejax.compiler.nodes.transpose import Transpose
-from sparsejax.jaxprs import moves
 
 COMPOSED = ("concatenate", "stack", "broadcast_in_dim")
 MOVED = (*COMPOSED, "slice", "split", "rev")
@@ -39,7 +37,7 @@ def to_pick(edit: Edit, node: Node) -> bool:
         return False
     source, nodes = found
     places = np.arange(source.size, dtype=np.int32).reshape(source.shape)
-    moved = _moved(nodes, {source: places})
+    moved = computed(nodes, {source: places})
     if moved is None:
         return False
     before, after = _image(source.shape), _image(output.shape)
@@ -70,28 +68,6 @@ def _moves(node: Node) -> bool:
     if not isinstance(node.op, Primitive) or node.op.name not in MOVED:
         return False
     return all(value.constant is None for value in node.inputs)
-
-
-def _moved(nodes: list[Node], arrays: Mapping[Value, np.ndarray]) -> np.ndarray | None:
-    """What nodes, from the last to the first, make of an array."""
-    values = dict(arrays)
-    for node in reversed(nodes):
-        inputs = [values[v] for v in node.inputs]
-        results: list[np.ndarray] | None
-        if isinstance(node.op, Reshape):
-            results = [inputs[0].reshape(node.op.shape)]
-        elif isinstance(node.op, Transpose):
-            results = [inputs[0].transpose(node.op.permutation)]
-        else:
-            assert isinstance(node.op, Primitive)
-            params = node.op.equation.params
-            stacks = node.op.name == "stack"
-            results = [np.stack(inputs, params["axis"])] if stacks else None
-            results = results or moves.moved(node.op.equation, inputs)
-        if results is None:
-            return None
-        values |= dict(zip(node.outputs, results, strict=True))
-    return values[nodes[0].outputs[0]]
 
 
 def _leads_to_convolution(edit: Edit, value: Value) -> bool:

@@ -193,6 +193,8 @@ def computed(nodes: Sequence[Node], arrays: Mapping[Value, np.ndarray]) -> np.nd
 def _results(node: Node, inputs: Sequence[Any]) -> list[np.ndarray] | None:
     if isinstance(node.op, Reshape):
         return [inputs[0].reshape(node.op.shape)]
+    if isinstance(node.op, Transpose):
+        return [inputs[0].transpose(node.op.permutation)]
     assert isinstance(node.op, Primitive)
     params = node.op.equation.params
     if node.op.name == "stack":

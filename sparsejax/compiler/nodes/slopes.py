@@ -2,7 +2,7 @@
 
 from sparsejax.compiler.graph.edit import Edit, is_float, made, number_of
 from sparsejax.compiler.graph.graph import Node, Value
-from sparsejax.compiler.graph.images import FIRST
+from sparsejax.compiler.graph.images import FIRST, LAST
 from sparsejax.compiler.nodes.affine import Affine
 from sparsejax.compiler.nodes.elementwise import Elementwise
 from sparsejax.compiler.nodes.known import known_beside
@@ -29,7 +29,8 @@ def to_slopes(edit: Edit, node: Node) -> bool:
     image = _image(edit, x)
     if image is None or not is_float(x) or op.scale.size == 1:
         return False
-    if image is not x and op.axis != len(x.shape) - 1:
+    # In neither order are the width of an image, or the length of a line, its channels.
+    if op.axis not in ((FIRST, LAST) if image is x else (LAST - 1,)):
         return False
     slopes = known_beside(op.scale[None, None], image, op.axis != FIRST or image is not x)
     kind = Elementwise(KINDS[told.op.name])

@@ -153,6 +153,17 @@ def test_nan_and_infinity_are_as_in_xla(name):
     np.testing.assert_array_equal(np.isposinf(got), np.isposinf(expected))
 
 
+@pytest.mark.parametrize("form", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("axis", [1, 2, 3])
+def test_slopes_may_lie_along_any_axis(form, axis):
+    x = example(form)
+    numbers = np.linspace(-0.5, 1, x.shape[axis], dtype=np.float32)
+    slopes = numbers.reshape(-1, *(1,) * (3 - axis))
+    function = between(form, lambda x, _: jnp.where(x > 0, x, x * slopes))
+    fast = sj.compile(function, P[form], x, tune=False)
+    assert_close(fast(x), jax.jit(function)(P[form], x))
+
+
 def rows(middle):
     return lambda p, x: jax.nn.relu(middle(jax.nn.relu(x @ p[0])) @ p[1])
 

@@ -1,5 +1,5 @@
-// The passes of depthwise_strips.cc for 3x3 windows that make few rows or step by 2, with all
-// weights in registers.
+// The passes of depthwise_strips.cc for 3x3 windows that make few rows or step by 2, or for vectors
+// of 16, with all weights in registers.
 #pragma once
 #include "kernels/depthwise_pass.h"
 
@@ -9,9 +9,12 @@ namespace sparsejax::SPARSEJAX_TARGET {
 template <class V, bool masked>
 SPARSEJAX_INLINE void three_taps(const float* p, const float* masks, V& left, V& middle, V& right) {
   constexpr int kN = lanes_of<V>;
-  const V a = load<V>(p), b = load<V>(p + kN);
+  const V a = in_register(load<V>(p)), b = in_register(load<V>(p + kN));
   left = every_second(a, b, 0), middle = every_second(a, b, 1);
-  right = every_second(load<V>(p + 2), load<V>(p + 2 + kN), 0);
+  if constexpr (kN == 16)
+    right = next_lanes(left, splat<V>(p[2 * kN]));
+  else
+    right = every_second(load<V>(p + 2), load<V>(p + 2 + kN), 0);
   if constexpr (masked) {
     left = cut(left, masks);
     middle = cut(middle, masks + kN);
@@ -63,21 +66,23 @@ SPARSEJAX_INLINE void every_second_of(const float* const* p, int64_t x, const V*
 // R rows of one vector, added up in the order of the passes of more rows: where a strip begins and
 // ends changes no bit.
 template <class V, int R, bool masked>
-SPARSEJAX_INLINE void few_rows(const float* const* p, int64_t x, const V* w, V bias, V low, V high,
-                               const float* masks, float* out, int64_t width) {
+SPARSEJAX_INLINE void rows_of_one(const float* const* p, int64_t x, const V* w, V bias, V low,
+                                  V high, const float* masks, float* out, int64_t width) {
   constexpr int kN = lanes_of<V>;
   V sum[R];
+#pragma GCC unroll 8
   for (int r = 0; r < R; r++) sum[r] = bias;
 #pragma GCC unroll 3
   for (int kx = 0; kx < 3; kx++)
-#pragma GCC unroll 4
+#pragma GCC unroll 16
     for (int i = 0; i < R + 2; i++) {
       V in = load<V>(p[i] + x + kx);
-      if constexpr (masked) in = cut(in, masks + kx * kN);
+      in = masked ? cut(in, masks + kx * kN) : in_register(in);
 #pragma GCC unroll 3
       for (int ky = 0; ky < 3; ky++)
         if (i >= ky && i - ky < R) sum[i - ky] += w[3 * ky + kx] * in;
     }
+#pragma GCC unroll 8
   for (int r = 0; r < R; r++) store(out + r * width + x, clamp(sum[r], low, high));
 }
 
@@ -108,7 +113,7 @@ void three_rows(const Strip& strip, const Cut& cut, int64_t row) {
     if constexpr (step == 2)
       every_second_of<V, R, masked.value>(rows, x, w, bias, low, high, masks, out, width);
     else
-      few_rows<V, R, masked.value>(rows, x, w, bias, low, high, masks, out, width);
+      rows_of_one<V, R, masked.value>(rows, x, w, bias, low, high, masks, out, width);
   };
   const auto edge = [&](int64_t j) { vector(cut.at(j, kN), cut.masks + j * 3 * kN, Yes()); };
   int64_t j = 0;

@@ -48,7 +48,7 @@ SPARSEJAX_INLINE void sums_of(const float* const (&p)[(R - 1) * step + K], const
       for (int g = 0; g < G; g++) {
         V in = load<V>(p[i] + x[g] + kx);
         if constexpr (step == 2) in = every_second(in, load<V>(p[i] + x[g] + kx + kN), 0);
-        if constexpr (masked) in = cut(in, masks[g] + kx * kN);
+        in = masked ? cut(in, masks[g] + kx * kN) : in_register(in);
         add_row<K, step>(i, in, w, sum[g]);
       }
   }

@@ -21,7 +21,7 @@ constexpr int64_t kFinished = 16;
 template <class V, int K, int step, int R>
 void rows_pass(const Strip& strip, const Cut& cut, int64_t row) {
   constexpr int G = step == 2 ? 1 : kSums / R < 1 ? 1 : kSums / R > 4 ? 4 : kSums / R;
-  if constexpr (K == 3 && (step == 2 || R < 3))
+  if constexpr (K == 3 && (step == 2 || R < 3 || lanes_of<V> == 16))
     three_rows<V, step, R>(strip, cut, row);
   else
     Rows<V, K, step, R>(strip, cut, row).template all<G>();

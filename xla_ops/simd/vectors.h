@@ -61,6 +61,16 @@ SPARSEJAX_INLINE void store(float* p, V v) {
   __builtin_memcpy(p, &v, sizeof(V));
 }
 
+// A loaded value that stays in a register: GCC would rather load it again in each product that
+// reads it, and a load of a vector that lies in two lines takes as long as two products.
+template <class V>
+SPARSEJAX_INLINE V in_register(V x) {
+#if defined(__AVX512F__) || (defined(__x86_64__) && SPARSEJAX_LANES < 16)
+  asm("" : "+v"(x));
+#endif
+  return x;
+}
+
 // The first `count` lanes, or all.
 template <class V>
 SPARSEJAX_INLINE void store_first(float* p, V v, int64_t count) {
@@ -164,6 +174,11 @@ SPARSEJAX_INLINE Vec16 even_lanes(Vec16 a, Vec16 b) {
 }
 SPARSEJAX_INLINE Vec16 odd_lanes(Vec16 a, Vec16 b) {
   return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+}
+
+// Lanes 1, 2, ... of a and lane 0 of b.
+SPARSEJAX_INLINE Vec16 next_lanes(Vec16 a, Vec16 b) {
+  return __builtin_shufflevector(a, b, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16);
 }
 
 // Halves of a vector are added until one lane is left.

@@ -19,7 +19,13 @@ from sparsejax.compiler.engine.call import load
 from sparsejax.compiler.engine.lower import lower
 from sparsejax.compiler.graph.graph import Node, Region
 from sparsejax.compiler.layouts import calibrate
-from sparsejax.compiler.layouts.select import Traits, estimate, is_product, traits_of
+from sparsejax.compiler.layouts.select import (
+    Traits,
+    candidates,
+    estimate,
+    is_product,
+    traits_of,
+)
 from sparsejax.compiler.passes.rewrite import rewrite
 from sparsejax.compiler.passes.trace import trace
 from sparsejax.compiler.regions.split import split
@@ -86,7 +92,7 @@ def regrets(rows: list[Row]) -> list[tuple[str, float]]:
     rows = sorted(rows, key=lambda row: row[0])
     for traits, group in itertools.groupby(rows, key=lambda row: row[0]):
         times = {layout: us for _, layout, us in group}
-        taken = min(times, key=lambda layout: estimate(costs, traits, layout))
+        taken = next(layout for layout in candidates(costs, traits) if layout in times)
         name = f"{traits.rows}x{traits.cols}x{traits.pixels}, {1 - traits.stored[0]:.0%} zeros"
         found.append((name, times[taken] / min(times.values())))
     return sorted(found, key=lambda pair: -pair[1])

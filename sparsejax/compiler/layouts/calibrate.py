@@ -1,7 +1,7 @@
 """What the kernels cost on this machine: a few small products in each layout, timed once."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -31,14 +31,16 @@ from sparsejax.compiler.layouts.times import (
 from sparsejax.compiler.nodes.conv import Conv
 from sparsejax.compiler.nodes.linear import Linear
 from sparsejax.ops._ffi import instruction_set
-from sparsejax.patterns.layout import BLOCKS, LAYOUTS, Layout
+from sparsejax.patterns.layout import BLOCKS, LAYOUTS, MASKS, Layout
 
-# Outputs, inputs, height and width: small and large maps, few and many chunks, and a vector.
+# Outputs, inputs, height and width: small and large maps, short and long rows, few and many chunks,
+# and a vector.
 SHAPES = (
+    (128, 64, 56),
     (64, 48, 28),
     (256, 128, 28),
     (192, 160, 14),
-    (128, 768, 14),
+    (512, 512, 14),
     (256, 512, 7),
     (256, 384, 1),
 )
@@ -60,7 +62,7 @@ def _costs(_path: str, _instruction_set: str) -> Costs:
     found: dict[Layout, dict[Traits, float]] = {}
     for layout in LAYOUTS:
         times = found[layout] = {}
-        for region in (products(layout), few_rows(layout)):
+        for region in regions(layout):
             keys = {n: (each := traits_of(n, region), key_of(each, layout)) for n in region.nodes}
             if any(known.get(key, UNKNOWN).repeats < MOST_MEASURED for _, key in keys.values()):
                 program = lower(region, dict.fromkeys(region.nodes, layout))
@@ -71,28 +73,26 @@ def _costs(_path: str, _instruction_set: str) -> Costs:
             times |= {traits: known[key].micros for traits, key in keys.values()}
     if measured:
         write_cache(measured)
-    return fit_all(found)
+    return {(y.storage, y.block): fit(y, micros) for y, micros in found.items()}
 
 
-def fit_all(times: Mapping[Layout, Mapping[Traits, float]]) -> Costs:
-    """The costs of each layout; a value that is read or written costs the same in all of them.
+def regions(layout: Layout) -> list[Region]:
+    """What is timed: each shape by itself, so that its values are in the cache as in a network.
 
-    Each layout's few times alone would tell that cost badly, and it decides where there are few
-    weights for each value, as between groups of channels.
-    """
-    alone = [fit(layout, micros).activation for layout, micros in times.items()]
-    shared = float(np.median(alone))
-    return {(y.storage, y.block): fit(y, micros, shared) for y, micros in times.items()}
-
-
-def products(layout: Layout) -> Region:
-    """One layer of each shape and density side by side, with zeros that the layout can leave out.
+    Mask groups are timed side by side: the CPU would learn the branches of one layer, which it
+    cannot of a network's (8 layers take 1.25 times as long each as one).
 
     Args:
-        layout: whose blocks they are, if it has any.
+        layout: whose blocks the zeros are, if it has any.
     """
+    apart = [SHAPES] if layout.storage == MASKS else [(shape,) for shape in SHAPES]
+    return [*(products(layout, shapes) for shapes in apart), few_rows(layout)]
+
+
+def products(layout: Layout, shapes: Sequence[tuple[int, int, int]]) -> Region:
+    """One layer of each shape and density, with zeros that the layout can leave out."""
     nodes = []
-    for (outputs, inputs, side), density in itertools.product(SHAPES, DENSITIES):
+    for (outputs, inputs, side), density in itertools.product(shapes, DENSITIES):
         sides = (side, side) if side > 1 else ()
         weights, bias = _weights(layout, outputs, inputs, density)
         op = Conv(weights[None, None], bias) if sides else Linear(weights, bias)
@@ -125,35 +125,31 @@ def _node(op: Any, leading: tuple[int, ...], inputs: int, outputs: int) -> Node:
     return Node(op, [x], [y])
 
 
-def fit(layout: Layout, micros: Mapping[Traits, float], activation: float | None = None) -> Cost:
+def fit(layout: Layout, micros: Mapping[Traits, float]) -> Cost:
     """The costs that err least, relatively, on the times of layers in a layout.
 
     Args:
         layout: which one.
         micros: the times.
-        activation: what a value costs, where that is known.
     """
     rows: list[np.ndarray] = []
     of_weight: dict[bool, list[float]] = {True: [], False: []}  # one pixel, few
     for traits, time in micros.items():
-        weights = max(stored(traits, layout) * traits.rows * traits.cols, 1)
+        fraction = stored(traits, layout)
         if traits.pixels <= FEW_PIXELS:
+            weights = max(fraction * traits.rows * traits.cols, 1)
             of_weight[traits.pixels == 1].append(time * 1e3 / weights)
             continue
-        rows.append(np.array(work(traits, weights)) / (time * 1e3))
+        rows.append(np.array(work(traits, layout, fraction)) / (time * 1e3))
     few, alone = (float(np.median(of_weight[one])) for one in (False, True))
-    if activation is None:
-        return Cost(*_least_squares(np.array(rows), 1.0), few=few, alone=alone)  # type: ignore[misc]
-    *others, values = np.array(rows).T
-    three = _least_squares(np.stack(others, 1), 1 - activation * values)
-    weight, pixel, place = three
+    weight, pixel, place, activation = _least_squares(np.array(rows))
     return Cost(weight, pixel, place, activation, few, alone)
 
 
-def _least_squares(rows: np.ndarray, wanted: Any) -> list[float]:
-    """The x >= 0 for which rows @ x is nearest to `wanted`: the best of those with some 0."""
+def _least_squares(rows: np.ndarray) -> list[float]:
+    """The x >= 0 for which rows @ x is nearest to 1: the best of those with some 0."""
     best, least = np.zeros(rows.shape[1]), np.inf
-    wanted = np.broadcast_to(wanted, len(rows))
+    wanted = np.ones(len(rows))
     for used in itertools.product((False, True), repeat=rows.shape[1]):
         x = np.zeros(rows.shape[1])
         if any(used):

@@ -12,7 +12,7 @@ from sparsejax.compiler.engine.call import STRIP_FLOATS, STRIP_PIXELS, WHOLE_PIX
 from sparsejax.compiler.graph.graph import Node, Region
 from sparsejax.compiler.nodes.layer import Layer
 from sparsejax.patterns import Pattern
-from sparsejax.patterns.layout import BLOCKS, COLUMNS, LAYOUTS, ROWS, Layout, Storage
+from sparsejax.patterns.layout import BLOCKS, COLUMNS, LAYOUTS, MASKS, ROWS, Layout, Storage
 
 BLOCK_ROWS = (1, 2, 4, 8)
 
@@ -23,7 +23,8 @@ class Cost(NamedTuple):
     Attributes:
         weight: a stored weight, once a strip of pixels.
         pixel: a stored weight at each pixel, in eights.
-        place: of any weight, stored or not, at each pixel: rows begin and end in each chunk.
+        place: of any weight, stored or not, at each pixel: rows begin and end in each chunk; of
+            mask groups, a column that a group of rows uses.
         activation: a value that is read or written, at each pixel, in eights.
         few: a stored weight where there are at most FEW_PIXELS, which fill one vector.
         alone: a stored weight where there is but one pixel.
@@ -156,22 +157,28 @@ def estimate(costs: Costs, traits: Traits, layout: Layout, fraction: float | Non
     cost = costs[layout.storage, layout.block]
     if traits.pixels <= FEW_PIXELS:
         return weights * (cost.alone if traits.pixels == 1 else cost.few) / 1e3
-    return sum(map(operator.mul, work(traits, weights), cost)) / 1e3
+    return sum(map(operator.mul, work(traits, layout, fraction), cost)) / 1e3
 
 
-def work(traits: Traits, weights: float) -> tuple[float, float, float, float]:
+def work(traits: Traits, layout: Layout, fraction: float) -> tuple[float, float, float, float]:
     """How often the first costs count: weights in all strips; these, places, values at all pixels.
 
     Args:
         traits: of a layer.
-        weights: that are stored.
+        layout: how it is stored.
+        fraction: of the weights that are stored.
     """
+    places: float = traits.rows * traits.cols
+    weights = fraction * places
+    if layout.storage == MASKS:
+        used = traits.stored[BLOCK_ROWS.index(4)] / max(traits.stored[0], 1e-9)
+        places *= min(fraction * used, 1)
     pixels = math.ceil(traits.pixels / 8) * 8
     strips = math.ceil(pixels / max(STRIP_PIXELS, STRIP_FLOATS / max(traits.rows, traits.cols)))
     if pixels <= WHOLE_PIXELS:
         strips = min(2, strips)
     values = traits.rows + traits.cols * traits.groups * (1 + traits.gathers)
-    return weights * strips, weights * pixels, traits.rows * traits.cols * pixels, values * pixels
+    return weights * strips, weights * pixels, places * pixels, values * pixels
 
 
 def dense_layouts(traits: Traits) -> list[Layout]:

@@ -6,7 +6,7 @@ import pytest
 
 from sparsejax.compiler.layouts import calibrate, select, times
 from sparsejax.compiler.layouts.select import Traits, estimate, is_product, traits_of
-from sparsejax.patterns.layout import BLOCKS, LAYOUTS, ROWS, Layout
+from sparsejax.patterns.layout import BLOCKS, LAYOUTS, MASKS, ROWS, Layout
 from tests.costs import COSTS
 
 measured_costs = calibrate.costs  # before the fixture puts others in its place
@@ -19,37 +19,39 @@ def own_cache(tmp_path, monkeypatch):
     return path
 
 
+def timed(layout):
+    """The traits of all that is timed in a layout."""
+    regions = calibrate.regions(layout)
+    return [traits_of(node, region) for region in regions for node in region.nodes]
+
+
 def test_the_fit_finds_the_costs_that_made_the_times():
     for layout in LAYOUTS:
-        regions = calibrate.products(layout), calibrate.few_rows(layout)
-        traits = [traits_of(node, region) for region in regions for node in region.nodes]
-        exact = {each: estimate(COSTS, each, layout) for each in traits}
+        exact = {each: estimate(COSTS, each, layout) for each in timed(layout)}
         fitted = calibrate.fit(layout, exact)
         assert fitted == pytest.approx(COSTS[layout.storage, layout.block], rel=1e-3)
 
 
-def test_a_value_costs_the_same_in_all_layouts():
-    alike = {key: cost._replace(activation=0.08) for key, cost in COSTS.items()}
-    found = {}
+def test_a_shape_is_timed_alone_unless_its_branches_would_be_learned():
+    shapes, densities = len(calibrate.SHAPES), len(calibrate.DENSITIES)
     for layout in LAYOUTS:
-        regions = calibrate.products(layout), calibrate.few_rows(layout)
-        traits = [traits_of(node, region) for region in regions for node in region.nodes]
-        found[layout] = {each: estimate(alike, each, layout) for each in traits}
-    found[Layout(BLOCKS, 8)] = {
-        key: 1.1 * micros for key, micros in found[Layout(BLOCKS, 8)].items()
-    }
-    costs = calibrate.fit_all(found)
-    for key in alike:
-        assert costs[key].activation == pytest.approx(0.08, rel=1e-3)
-        if key != (BLOCKS, 8):
-            assert costs[key] == pytest.approx(alike[key], rel=1e-3)
+        *regions, _ = calibrate.regions(layout)
+        together = shapes if layout.storage == MASKS else 1
+        assert [len(r.nodes) for r in regions] == [together * densities] * (shapes // together)
+
+
+def test_mask_groups_cost_the_columns_that_a_group_uses():
+    alike = Traits(64, 64, 784, False, 1, (0.1, 0.1, 0.1, 0.2))  # rows of a group have the same
+    apart = alike._replace(stored=(0.1, 0.19, 0.34, 0.57))
+    one, other = (select.work(traits, Layout(MASKS, 4), 0.1)[2] for traits in (alike, apart))
+    assert one / other == pytest.approx(0.1 / 0.34)
+    assert select.work(alike, Layout(ROWS, 1), 0.1) == select.work(apart, Layout(ROWS, 1), 0.1)
+    assert select.work(apart, Layout(MASKS, 4), 1.0)[2] == 64 * 64 * 784  # no more than all
 
 
 def test_no_cost_is_negative():
     """Times that fall with the activations, which no x >= 0 explains."""
-    regions = calibrate.products(Layout(ROWS, 1)), calibrate.few_rows(Layout(ROWS, 1))
-    traits = [traits_of(node, region) for region in regions for node in region.nodes]
-    odd = {each: 1e4 / each.pixels for each in traits}
+    odd = {each: 1e4 / each.pixels for each in timed(Layout(ROWS, 1))}
     assert min(calibrate.fit(Layout(ROWS, 1), odd)) >= 0
 
 
@@ -75,8 +77,8 @@ def test_costs_are_measured_by_two_processes(monkeypatch, own_cache):
 
 
 def test_what_is_timed_is_what_each_layout_may_hold():
-    region = calibrate.products(Layout(BLOCKS, 4))
-    assert all(map(is_product, region.nodes))
-    for node in region.nodes:
+    nodes = [node for region in calibrate.regions(Layout(BLOCKS, 4)) for node in region.nodes]
+    assert all(map(is_product, nodes))
+    for node in nodes:
         stored = [select.stored_fraction(node.op.matrix(), rows) for rows in (1, 4)]
         assert stored[0] == pytest.approx(stored[1])

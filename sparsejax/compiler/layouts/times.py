@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sparsejax import text
-from sparsejax.ops._ffi import instruction_set
+from sparsejax.ops._ffi import instruction_set, kernels
 
 LOCK_SECONDS = 2.0  # that a writer waits for another one; then it merges without the lock
 MAX_BYTES = 1 << 26  # of a cache that is read: a million times
@@ -64,7 +64,7 @@ def cache_path() -> Path | None:
 
 @cache
 def machine() -> str:
-    """What makes times comparable: CPU, instruction set, version of the library."""
+    """What makes times comparable: CPU, instruction set, version and kernels of the library."""
     model = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
@@ -76,7 +76,7 @@ def machine() -> str:
         release = version("sparsejax")
     except PackageNotFoundError:  # a folder on the path, not installed
         release = "unknown"
-    return f"{model} {instruction_set()} sparsejax {release} samples"
+    return f"{model} {instruction_set()} sparsejax {release} {kernels()} samples"
 
 
 def read_cache() -> dict[str, Sample]:

@@ -216,3 +216,15 @@ def test_no_writer_loses_times_and_no_reader_sees_half_a_file(path):
     assert [process.returncode for process in processes] == [0]
     assert len(times.read_cache()) == 3 * 30
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_times_of_other_kernels_are_not_used(path, monkeypatch):
+    times.write_cache({"a": Sample(1.5, 2)})
+    assert times.read_cache() == {"a": Sample(1.5, 2)}
+    monkeypatch.setattr(times, "kernels", lambda: "another build")
+    times.machine.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match="another build"):
+            assert times.read_cache() == {}
+    finally:
+        times.machine.cache_clear()

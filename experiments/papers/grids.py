@@ -17,6 +17,7 @@ from sparsejax.plans.leaf import Allocator
 
 BATCH, TRAIN_IMAGES = 64, 54_000
 EPOCHS, TUNING_EPOCHS = 12, 4
+LONGER = (36, 100)  # epochs of the ladder, beside EPOCHS
 NETS = {
     "mobilenet": ("MobileNet-v1 0.5", networks.mobilenet_v1_half_small, r"pointwise/kernel"),
     "resnet20": ("ResNet-20", networks.resnet20, r"blocks/.*kernel"),
@@ -46,6 +47,7 @@ METHODS: tuple[tuple[str, Recipe, Allocator], ...] = (
     ("rigl, uniform", dynamic.rigl, UNIFORM),
 )
 BASELINE = "gmp, ERK"
+CLIMBING = (BASELINE, "ac/dc, global", "gap, ERK", "pdp, global", "str, cut", "rigl, ERK")
 
 ABOUT = """{title}: all methods under one protocol.
 
@@ -94,6 +96,23 @@ def grid(net: str, percent: int) -> Paper:
     return _paper(f"grid_{net}_{percent}", title, (Row("dense", sgd(net), seeds), *rows), claims)
 
 
+def ladder(net: str, percent: int) -> Paper:
+    """Whether longer training closes the gaps: dense and six methods for more epochs."""
+    settings = {"dense": sgd(net)} | {
+        f"{name} {percent} %": replace(sgd(net, recipe, percent / 100), allocate=allocate)
+        for name, recipe, allocate in METHODS
+        if name in CLIMBING
+    }
+    rows = tuple(
+        Row(f"{name}, {epochs} epochs", replace(setting, steps=epochs * setting.steps // EPOCHS), 3)
+        for epochs in (EPOCHS, *LONGER)
+        for name, setting in settings.items()
+    )
+    title = f"Lengths: {NETS[net][0]} at {percent} %"
+    lengths = ", ".join(map(str, (EPOCHS, *LONGER)))
+    return _paper(f"ladder_{net}_{percent}", title, rows, (), lengths)
+
+
 def tuning(net: str) -> Paper:
     """The rates among which the dense network chooses, by the validation images."""
     short = replace(
@@ -110,7 +129,7 @@ def _paper(
     title: str,
     rows: tuple[Row, ...],
     claims: tuple[Claim, ...],
-    epochs: int = EPOCHS,
+    epochs: int | str = EPOCHS,
 ) -> Paper:
     about = ABOUT.format(title=title, name=name, epochs=epochs)
     return types.SimpleNamespace(  # type: ignore[return-value]
@@ -121,6 +140,7 @@ def _paper(
 def _all() -> Iterator[Paper]:
     yield from (tuning(net) for net in NETS)
     yield from (grid(net, percent) for net in NETS for percent in PERCENTS)
+    yield ladder("mobilenet", 98)
 
 
 GRIDS: tuple[Paper, ...] = tuple(_all())

@@ -5,9 +5,10 @@
 The blocks of a BERT-base (128 tokens), a ViT-S/16 (197) and a GPT-2-small (64, causal) behind their
 embeddings, and one step of the latter with a cache of 64 tokens; random weights, of which a
 fraction of those in matrices is zero. Outputs are compared first; then the calls take turns, on one
-core. onnxruntime, openvino and deepsparse run the ONNX file of the same graph, each in the
-environment that `benchmarks.peers` makes for it; a step with a cache has none. `--layers 1` tries
-it out in a minute; all of it takes half an hour and 4 GB.
+core. onnxruntime, openvino and deepsparse run an ONNX file of the same, each in the environment
+that `benchmarks.peers` makes for it; of a step with a cache it is one in which the token's key and
+value are put behind those of the 63 tokens before. `--layers 1` tries it out in a minute; all of it
+takes half an hour and 4 GB.
 """
 
 import argparse
@@ -31,7 +32,7 @@ import numpy as np
 
 import sparsejax as sj
 from benchmarks import publish
-from benchmarks.peers import onnx_export
+from benchmarks.peers import onnx_export, onnx_step
 from benchmarks.peers.environments import ENGINES, CannotBeHadError
 from benchmarks.peers.process import Worker, start
 from benchmarks.peers.rounds import cores
@@ -128,14 +129,22 @@ def function_of(net: Net, batch: int, sparsity: float) -> tuple[Callable, Any, t
     return step, params, (drawn(batch, 1, net.width), jax.tree.map(fill, cache))
 
 
-def peers(
-    function: Callable, params: Any, x: jax.Array, folder: Path, closing: ExitStack
-) -> Iterator[tuple]:
+def write_onnx(net: Net, function: Callable, params: Any, inputs: tuple, folder: Path) -> None:
+    """The same as `net.onnx`, and what goes into it as `input.npz`."""
+    x, *caches = inputs
+    if net.model.decode:
+        onnx_step.export_step(params["params"], len(x), net.tokens - 1, folder / "net.onnx")
+        kept = [caches[0][f"Block_{i}"].values() for i in range(net.model.layers)]
+        rows = [cache[f"cached_{side}"] for (cache,) in kept for side in ("key", "value")]
+        return np.savez(folder / "input.npz", x, *(row[:, : net.tokens - 1] for row in rows))
+    onnx_export.export(rewrite(trace(function, params, (x,))[0]), folder / "net.onnx")
+    np.savez(folder / "input.npz", x)
+
+
+def peers(folder: Path, closing: ExitStack) -> Iterator[tuple]:
     """The other engines that can be had: name and version, a process that waits, its output."""
-    model, given, made = (folder / name for name in ("net.onnx", "input.npy", "output.npy"))
-    onnx_export.export(rewrite(trace(function, params, (x,))[0]), model)
-    np.save(given, np.asarray(x))
-    order = {"model": str(model), "input": str(given), "output": str(made), "threads": 1}
+    model, given, made = (str(folder / name) for name in ("net.onnx", "input.npz", "output.npy"))
+    order = {"model": model, "input": given, "output": made, "threads": 1}
     for engine in (engine for engine in ENGINES if engine.name in PEERS):
         try:
             worker = start(engine, cores(1), folder)
@@ -169,9 +178,9 @@ def compare(net: Net, batch: int, sparsity: float, repeats: int) -> dict[str, An
     outputs = {name: _output(call()) for name, call in calls.items()}
     workers = {}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as closing:
-        if not net.model.decode:
-            for name, worker, output in peers(function, params, *inputs, Path(folder), closing):
-                workers[name], outputs[name] = worker, output.reshape(outputs["jit"].shape)
+        write_onnx(net, function, params, inputs, Path(folder))
+        for name, worker, output in peers(Path(folder), closing):
+            workers[name], outputs[name] = worker, output.reshape(outputs["jit"].shape)
         refuse_wrong({n: relative_error(y, outputs["jit"]) for n, y in outputs.items()}, 1e-3)
         ways = {name: functools.partial(timed, call) for name, call in calls.items()}
         ways |= {name: functools.partial(asked, worker) for name, worker in workers.items()}

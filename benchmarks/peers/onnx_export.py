@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers import onnx_rows
-from benchmarks.peers.onnx_writer import TO_CHANNELS_FIRST, Writer, activate, helper, onnx
+from benchmarks.peers.onnx_writer import (
+    TO_CHANNELS_FIRST,
+    Writer,
+    activate,
+    helper,
+    info,
+    onnx,
+)
 from sparsejax.compiler.graph.graph import Graph, Node, Value
 from sparsejax.compiler.nodes.affine import Affine
 from sparsejax.compiler.nodes.attention import Attention
@@ -27,8 +34,6 @@ from sparsejax.compiler.nodes.pool import Pool
 from sparsejax.compiler.nodes.reshape import Reshape
 from sparsejax.compiler.nodes.softmax import Softmax
 from sparsejax.compiler.nodes.transpose import Transpose
-
-OPSET, IR_VERSION = 13, 8  # what the oldest of the engines reads
 
 
 def export(graph: Graph, path: Path) -> None:
@@ -47,16 +52,8 @@ def export(graph: Graph, path: Path) -> None:
     for i, value in enumerate(graph.outputs):
         name = writer.read(value, image=False)
         writer.nodes.append(helper.make_node("Identity", [name], [f"output_{i}"]))
-        outputs.append(_info(f"output_{i}", value.shape))
-    made = helper.make_graph(writer.nodes, "net", inputs, outputs, writer.constants)
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)])
-    model.ir_version = IR_VERSION
-    onnx.checker.check_model(model)
-    onnx.save(model, path)
-
-
-def _info(name: str, shape: tuple[int, ...]) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        outputs.append(info(f"output_{i}", value.shape))
+    writer.save(inputs, outputs, path)
 
 
 def _input(writer: Writer, graph: Graph, value: Value, index: int) -> onnx.ValueInfoProto:
@@ -65,7 +62,7 @@ def _input(writer: Writer, graph: Graph, value: Value, index: int) -> onnx.Value
     )
     writer.write(value, f"input_{index}", image=image)
     shape = tuple(value.shape[i] for i in TO_CHANNELS_FIRST) if image else value.shape
-    return _info(f"input_{index}", shape)
+    return info(f"input_{index}", shape)
 
 
 def _conv(writer: Writer, node: Node) -> None:

@@ -11,13 +11,26 @@ def norm(writer: Writer, node: Node) -> None:
     op, x = node.op, writer.read(node.inputs[0], image=False)
     if op.axis % len(node.inputs[0].shape) != len(node.inputs[0].shape) - 1:
         raise ValueError(f"export needs norms of the last axis, got {op}.")
-    mean = lambda name: writer.add("ReduceMean", name, axes=[-1])
-    centre = writer.add("Sub", x, mean(x)) if op.centred else x
-    variance = mean(writer.add("Pow", centre, writer.constant(2.0)))
-    root = writer.add("Sqrt", writer.add("Add", variance, writer.constant(op.epsilon)))
-    scaled = writer.add("Mul", writer.add("Div", centre, root), writer.constant(op.scale))
-    y = writer.add("Add", scaled, writer.constant(op.shift))
+    y = normed(writer, x, op.scale, op.shift, op.epsilon, centred=op.centred)
     writer.write(node.outputs[0], y, image=False)
+
+
+def normed(
+    writer: Writer,
+    x: str,
+    scale: np.ndarray,
+    shift: np.ndarray,
+    epsilon: float,
+    *,
+    centred: bool = True,
+) -> str:
+    """The name of (x - mean) / sqrt(variance + epsilon) * scale + shift."""
+    mean = lambda name: writer.add("ReduceMean", name, axes=[-1])
+    centre = writer.add("Sub", x, mean(x)) if centred else x
+    variance = mean(writer.add("Pow", centre, writer.constant(2.0)))
+    root = writer.add("Sqrt", writer.add("Add", variance, writer.constant(epsilon)))
+    scaled = writer.add("Mul", writer.add("Div", centre, root), writer.constant(scale))
+    return writer.add("Add", scaled, writer.constant(shift))
 
 
 def softmax(writer: Writer, node: Node) -> None:

@@ -1,6 +1,7 @@
 """What an ONNX file is made of: nodes, constants, names of values, activations."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ except ImportError as error:
         "benchmarks.peers needs the package onnx, which is not here; pip install -e '.[peers]'."
     ) from error
 
+OPSET, IR_VERSION = 13, 8  # what the oldest of the engines reads
 TO_CHANNELS_FIRST, TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 
 
@@ -55,6 +57,24 @@ class Writer:
     def write(self, value: Value, name: str, *, image: bool) -> None:
         """Say that a value is what a node put out."""
         (self.image if image else self.plain)[value] = name
+
+    def save(
+        self,
+        inputs: Sequence[onnx.ValueInfoProto],
+        outputs: Sequence[onnx.ValueInfoProto],
+        path: Path,
+    ) -> None:
+        """Write the file."""
+        made = helper.make_graph(self.nodes, "net", inputs, outputs, self.constants)
+        model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)])
+        model.ir_version = IR_VERSION
+        onnx.checker.check_model(model)
+        onnx.save(model, path)
+
+
+def info(name: str, shape: Sequence[int]) -> onnx.ValueInfoProto:
+    """An input or output of floats."""
+    return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
 
 
 def activate(writer: Writer, activation: Activation, x: str) -> str:

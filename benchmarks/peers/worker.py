@@ -1,7 +1,8 @@
 """A process that runs one engine: `python worker.py ENGINE`, with an environment of its own.
 
 It speaks JSON lines. A first line {"model", "input", "output", "threads"} loads a model, runs it
-once on the array in one file and writes what comes out to the other; each line {"seconds"} after
+once on the array in one file, or on the arrays in order, and writes what comes out first to the
+other; each line {"seconds"} after
 that is answered with the times of the calls that fit in, in milliseconds by the wall and of the
 process's CPU. This file must run in any environment that an engine wants: the standard library,
 NumPy and the engine.
@@ -16,18 +17,18 @@ import time
 import numpy as np
 
 
-def onnxruntime(model, x, threads):
+def onnxruntime(model, given, threads):
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda: session.run(None, {name: x})[0], onnxruntime.__version__
+    feed = {entry.name: given[i] for i, entry in enumerate(session.get_inputs())}
+    return lambda: session.run(None, feed)[0], onnxruntime.__version__
 
 
-def openvino(model, x, threads):
+def openvino(model, given, threads):
     import openvino
 
     options = {
@@ -36,25 +37,27 @@ def openvino(model, x, threads):
         "INFERENCE_NUM_THREADS": threads,
     }
     request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
-    request.set_input_tensor(openvino.Tensor(x))  # a copy, as x may be gone by then
+    for i, x in enumerate(given):
+        request.set_input_tensor(i, openvino.Tensor(x))  # a copy, as x may be gone by then
 
     def call():
         request.infer()
-        return request.get_output_tensor().data
+        return request.get_output_tensor(0).data
 
     return call, openvino.__version__.split("-")[0]
 
 
-def deepsparse(model, x, threads):
+def deepsparse(model, given, threads):
     import deepsparse
 
-    engine = deepsparse.compile_model(model, batch_size=len(x), num_cores=threads)
-    return lambda: engine.run([x])[0], deepsparse.__version__
+    engine = deepsparse.compile_model(model, batch_size=len(given[0]), num_cores=threads)
+    return lambda: engine.run(given)[0], deepsparse.__version__
 
 
-def mnn(model, x, threads):
+def mnn(model, given, threads):
     import MNN
 
+    (x,) = given
     converted = model + ".mnn"
     tool = os.path.join(os.path.dirname(sys.executable), "mnnconvert")
     command = [tool, "-f", "ONNX", "--modelFile", model, "--MNNModel", converted]
@@ -64,10 +67,10 @@ def mnn(model, x, threads):
     net = MNN.Interpreter(converted)
     session = net.createSession({"backend": "CPU", "numThread": threads, "precision": "high"})
     entry = net.getSessionInput(session)
-    given = MNN.Tensor(x.shape, MNN.Halide_Type_Float, x, MNN.Tensor_DimensionType_Caffe)
+    tensor = MNN.Tensor(x.shape, MNN.Halide_Type_Float, x, MNN.Tensor_DimensionType_Caffe)
 
     def call():
-        entry.copyFrom(given)
+        entry.copyFrom(tensor)
         net.runSession(session)
         out = net.getSessionOutput(session)
         host = np.empty(out.getShape(), np.float32)
@@ -80,10 +83,11 @@ def mnn(model, x, threads):
     return call, MNN.version()
 
 
-def litert(model, x, threads):
+def litert(model, given, threads):
     from ai_edge_litert import __version__
     from ai_edge_litert.interpreter import Interpreter
 
+    (x,) = given
     net = Interpreter(_as_tflite(model), num_threads=threads)
     net.allocate_tensors()
     entry, out = net.get_input_details()[0]["index"], net.get_output_details()[0]["index"]
@@ -118,8 +122,10 @@ def main():
     answers = os.fdopen(os.dup(1), "w")  # engines print what they like to the other
     os.dup2(2, 1)
     order = json.loads(sys.stdin.readline())
-    x = np.ascontiguousarray(np.load(order["input"]))
-    call, version = ENGINES[sys.argv[1]](order["model"], x, order["threads"])
+    loaded = np.load(order["input"])
+    arrays = [loaded] if isinstance(loaded, np.ndarray) else loaded.values()
+    given = [np.ascontiguousarray(x) for x in arrays]
+    call, version = ENGINES[sys.argv[1]](order["model"], given, order["threads"])
     np.save(order["output"], call())
     serve(call, answers, {"version": version})
 

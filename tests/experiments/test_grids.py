@@ -66,8 +66,19 @@ def test_all_does_not_run_the_grids():
     assert not [paper for paper in suite.find(("all",)) if paper in grids.GRIDS]
     assert suite.find(("grid_mobilenet_98",)) == [grids.GRIDS[2]]
     settings = [row.setting for paper in grids.GRIDS for row in paper.ROWS]
-    assert {setting.steps for setting in settings} == {10_125, 3_375}
+    assert {setting.steps for setting in settings} == {3_375, 10_125, 30_375, 84_375}
     for paper in grids.GRIDS[2:]:
         named = [(row.name, row.setting.allocate.__name__) for row in paper.ROWS]
         assert all(rule == "uniform" for name, rule in named if "uniform" in name)
         assert all(rule == "erk" for name, rule in named if "ERK" in name)
+
+
+def test_a_ladder_has_the_grids_rows_at_each_length():
+    ladder, grid = grids.GRIDS[-1], suite.find(("grid_mobilenet_98",))[0]
+    names = {row.name: row.setting for row in grid.ROWS}
+    for row in ladder.ROWS:
+        name, epochs = row.name.removesuffix(" epochs").rsplit(", ", 1)
+        assert row.setting.steps == int(epochs) * grids.TRAIN_IMAGES // grids.BATCH
+        if int(epochs) == grids.EPOCHS:  # and so the records are shared
+            assert row.setting == names[name]
+    assert len({row.setting for row in ladder.ROWS}) == len(ladder.ROWS) == 21

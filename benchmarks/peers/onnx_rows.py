@@ -1,9 +1,13 @@
 """Norms, softmax and attention as ONNX nodes, spelled as the engines' own fusions look for them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from benchmarks.peers.onnx_writer import Writer
 from sparsejax.compiler.graph.graph import Node
+
+ORDERS = ((0, 2, 1, 3), (0, 2, 3, 1), (0, 2, 1, 3))  # of q, k and v (batch, tokens, heads, size)
 
 
 def norm(writer: Writer, node: Node) -> None:
@@ -44,16 +48,29 @@ def attention(writer: Writer, node: Node) -> None:
     op = node.op
     if op.mask not in ("none", "causal"):
         raise ValueError(f"export needs attention without a mask or causal, got {op.mask}.")
-    orders = ((0, 2, 1, 3), (0, 2, 3, 1), (0, 2, 1, 3))
-    q, k, v = (_heads(writer, node, i, order) for i, order in enumerate(orders))
-    scores = writer.add("Mul", writer.add("MatMul", q, k), writer.constant(op.scale))
-    if op.mask == "causal":
-        seen = writer.constant(np.tri(op.length), np.bool_)
-        scores = writer.add("Where", seen, scores, writer.constant(op.fill))
+    q, k, v = (_heads(writer, node, i, order) for i, order in enumerate(ORDERS))
+    seen = np.tri(op.length) if op.mask == "causal" else None
+    y = attended(writer, q, k, v, op.scale, node.outputs[0].shape, seen, op.fill)
+    writer.write(node.outputs[0], y, image=False)
+
+
+def attended(
+    writer: Writer,
+    q: str,
+    k: str,
+    v: str,
+    scale: float,
+    shape: Sequence[int],
+    seen: np.ndarray | None = None,
+    fill: float = 0.0,
+) -> str:
+    """The name of softmax(scale q k) v in a shape; scores that are not `seen` are `fill`."""
+    scores = writer.add("Mul", writer.add("MatMul", q, k), writer.constant(scale))
+    if seen is not None:
+        scores = writer.add("Where", writer.constant(seen, np.bool_), scores, writer.constant(fill))
     y = writer.add("MatMul", writer.add("Softmax", scores, axis=-1), v)
     y = writer.add("Transpose", y, perm=(0, 2, 1, 3))
-    shape = writer.constant(node.outputs[0].shape, np.int64)
-    writer.write(node.outputs[0], writer.add("Reshape", y, shape), image=False)
+    return writer.add("Reshape", y, writer.constant(shape, np.int64))
 
 
 def _heads(writer: Writer, node: Node, side: int, order: tuple[int, ...]) -> str:

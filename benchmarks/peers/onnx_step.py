@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.onnx_rows import normed
+from benchmarks.peers.onnx_rows import ORDERS, attended, normed
 from benchmarks.peers.onnx_writer import Writer, activate, info
 from sparsejax.compiler.graph.activation import Activation
 
@@ -43,7 +43,12 @@ def export_step(params: Mapping[str, Any], batch: int, past: int, path: Path) ->
         )
         k, v = (writer.add("Concat", *pair, axis=1) for pair in zip(caches, (k, v), strict=True))
         kept += [(name, (batch, past + 1, heads, size)) for name in (k, v)]
-        x = writer.add("Add", x, _linear(writer, attention["out"], _attend(writer, q, k, v, size)))
+        turned = [
+            writer.add("Transpose", side, perm=order)
+            for side, order in zip((q, k, v), ORDERS, strict=True)
+        ]
+        y = attended(writer, *turned, size**-0.5, (batch, 1, width))
+        x = writer.add("Add", x, _linear(writer, attention["out"], y))
         up = _linear(writer, block["Dense_0"], _norm(writer, block["LayerNorm_1"], x))
         down = _linear(writer, block["Dense_1"], activate(writer, Activation("gelu_tanh"), up))
         x = writer.add("Add", x, down)
@@ -62,15 +67,3 @@ def _linear(writer: Writer, layer: Mapping[str, Any], x: str) -> str:
     return writer.add(
         "Add", writer.add("MatMul", x, writer.constant(weights)), writer.constant(bias)
     )
-
-
-def _attend(writer: Writer, q: str, k: str, v: str, size: int) -> str:
-    """Of one row of queries to all keys: heads one behind the other."""
-    turned = [
-        writer.add("Transpose", side, perm=order)
-        for side, order in ((q, (0, 2, 1, 3)), (k, (0, 2, 3, 1)), (v, (0, 2, 1, 3)))
-    ]
-    scaled = writer.add("Mul", turned[0], writer.constant(size**-0.5))
-    weights = writer.add("Softmax", writer.add("MatMul", scaled, turned[1]), axis=-1)
-    y = writer.add("Transpose", writer.add("MatMul", weights, turned[2]), perm=(0, 2, 1, 3))
-    return writer.add("Reshape", y, writer.constant([0, 0, -1], np.int64))

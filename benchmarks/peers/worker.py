@@ -2,10 +2,9 @@
 
 It speaks JSON lines. A first line {"model", "input", "output", "threads"} loads a model, runs it
 once on the array in one file, or on the arrays in order, and writes what comes out first to the
-other; each line {"seconds"} after
-that is answered with the times of the calls that fit in, in milliseconds by the wall and of the
-process's CPU. This file must run in any environment that an engine wants: the standard library,
-NumPy and the engine.
+other; each line {"seconds"} after that is answered with the times of the calls that fit in, in
+milliseconds by the wall and of the process's CPU. This file must run in any environment that an
+engine wants: the standard library, NumPy and the engine.
 """
 
 import json
